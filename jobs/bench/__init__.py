@@ -1,0 +1,61 @@
+"""`palimpsest bench`: this product, a plain Ray Data script and a bare loop over the same shards, side by side."""
+
+import datetime
+import json
+import sys
+from typing import Any
+
+ROUNDS = 3
+
+
+def bench(name: str, input_uri: str | None, as_json: bool, rounds: int = ROUNDS) -> int:
+    """Run one bench and print its figures: medians over `rounds` taken in turn.
+
+    Args:
+        name: `light` or `adain`.
+        input_uri: shards to take the rows from, resized and centre-cropped by all contestants alike where they have
+            another size; images made from a seed if None.
+
+    Raises:
+        JobError: the input cannot be used, or a contestant failed.
+    """
+    found = measure(name, input_uri, rounds)
+    print(json.dumps(found) if as_json else as_text(found))
+    return 0
+
+
+def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows: int | None = None) -> dict[str, Any]:
+    """Return the figures of one bench, over `rows` rows instead of the case's own number where given."""
+    from jobs.bench.contest import compete, figures
+    from jobs.bench.inputs import given_shards, reference_models, synthetic_shards
+    from jobs.bench.machine import commit, machine, versions
+    from jobs.bench.task import BATCH, CASES, WORKERS, Task
+
+    case = CASES[name]
+    rows = rows or case.rows
+    print(f"bench {name}: getting the input ready", file=sys.stderr)
+    folder = given_shards(input_uri, rows) if input_uri else synthetic_shards(case, rows)
+    models = reference_models(case) if case.operator == "adain" else None
+    task = Task(case.operator, str(folder), "", case.size_px, models)
+    return {
+        "bench": name,
+        **figures(compete(task, rounds)),
+        "machine": machine(),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "rounds": rounds,
+        "input": "rows of --input, resized and centre-cropped" if input_uri else "made from a seed",
+        "settings": {"size_px": case.size_px, "workers": WORKERS, "threads": 1, "batch": BATCH, "jpeg_quality": 90},
+        "versions": versions(),
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Return the figures as a small table."""
+    lines = [f"{found['rows']} rows, {found['rounds']} rounds, {found['machine']}, commit {found['commit'][:12]}", ""]
+    lines.append(f"{'':<12}{'images/s':>10}{'spread':>9}{'palimpsest is':>16}{'peak memory':>14}")
+    for name, speed in found["images_per_s"].items():
+        ratio = f"{found['ratio'][name]:.2f} x it" if name in found["ratio"] else ""
+        memory = found["peak_memory_mib"][name]["rss"]
+        lines.append(f"{name:<12}{speed:>10.1f}{found['spread'][name]:>9.0%}{ratio:>16}{memory:>10.0f} MiB")
+    return "\n".join(lines)

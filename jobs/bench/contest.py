@@ -1,0 +1,136 @@
+"""One contestant after another in processes of their own, round after round, and what came out."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from jobs.bench.process_tree import MemoryWatch
+from jobs.bench.task import Task
+from pipeline.errors import JobError
+
+CONTESTANTS = {
+    "palimpsest": "jobs.bench.product",
+    "bare_loop": "jobs.bench.bare_loop",
+    "ray_data": "jobs.bench.ray_data",
+}
+LIMIT_S = 3_600  # of one run
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One contestant's one run."""
+
+    rows: int
+    seconds: float
+    memory_mib: dict[str, float]
+    spent: dict[str, float] = field(default_factory=dict)  # of the product, s; units and operators summed over actors
+
+    @property
+    def images_per_s(self) -> float:
+        return self.rows / self.seconds
+
+
+def compete(task: Task, rounds: int, names: Sequence[str] = tuple(CONTESTANTS)) -> dict[str, list[Run]]:
+    """Run all contestants in turn, `rounds` times; say each result on stderr.
+
+    Raises:
+        JobError: one of them failed, or they did not make the same number of images.
+    """
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    with _cores(task.workers):
+        for round_ in range(1, rounds + 1):
+            for name in names:
+                load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+                run = run_once(task, name)
+                runs[name].append(run)
+                print(
+                    f"round {round_} of {rounds}: {name:<10} {run.images_per_s:8.1f} images/s "
+                    f"({run.rows} in {run.seconds:.1f} s, load before {load:.1f})",
+                    file=sys.stderr,
+                )
+    counts = {name: sorted({run.rows for run in found}) for name, found in runs.items()}
+    if len({tuple(found) for found in counts.values()}) > 1:
+        raise JobError(f"bench: the contestants did not make the same number of images: {counts}")
+    return runs
+
+
+def run_once(task: Task, name: str) -> Run:
+    """Run one contestant in a process of its own; its output is removed.
+
+    Raises:
+        JobError: it failed, or took more than an hour; with the last line it wrote.
+    """
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+        task = replace(task, output=str(Path(folder, "out")))
+        result = json.loads(output_of([sys.executable, "-m", CONTESTANTS[name], task.to_json()], name, memory := {}))
+    return Run(**result, memory_mib=memory)
+
+
+def output_of(command: list[str], name: str, memory: dict[str, float]) -> str:
+    """Return the last line a command writes on stdout; put its memory peak into `memory`. Raises JobError."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    try:
+        with MemoryWatch(process.pid) as watch:
+            out, errors = process.communicate(timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        raise JobError(f"bench: {name} took more than {LIMIT_S} s") from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # its workers too, however it ended
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    lines = out.splitlines()
+    if process.returncode != 0 or not lines:
+        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "nothing on stderr")
+        raise JobError(f"bench: {name} failed ({process.returncode}): {last}")
+    memory.update(watch.peak.as_json())
+    return lines[-1]
+
+
+@contextlib.contextmanager
+def _cores(count: int) -> Iterator[None]:
+    """Hold this process, and so all contestants, to `count` cores, where the system knows how."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def figures(runs: dict[str, list[Run]]) -> dict[str, Any]:
+    """Return medians, ratios, spreads and memory of all runs, ready for JSON."""
+    speed = {name: median(run.images_per_s for run in found) for name, found in runs.items()}
+    spread = {
+        name: (max(run.images_per_s for run in found) - min(run.images_per_s for run in found)) / speed[name]
+        for name, found in runs.items()
+    }
+    ours = runs["palimpsest"]
+    return {
+        "images_per_s": {name: round(value, 2) for name, value in speed.items()},
+        "ratio": {name: round(speed["palimpsest"] / value, 3) for name, value in speed.items() if name != "palimpsest"},
+        "spread": {name: round(value, 3) for name, value in spread.items()},  # (highest - lowest) / median
+        "each_round": {name: [round(run.images_per_s, 2) for run in found] for name, found in runs.items()},
+        "peak_memory_mib": {
+            name: {key: max(run.memory_mib[key] for run in found) for key in found[0].memory_mib}
+            for name, found in runs.items()
+        },
+        "palimpsest_s": {key: round(median(run.spent[key] for run in ours), 3) for key in ours[0].spent},
+        "rows": ours[0].rows,
+    }

@@ -1,0 +1,49 @@
+"""What a figure was measured on: hardware, software, commit."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("ray", "torch", "pyarrow", "pillow", "numpy")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def machine() -> str:
+    """Return processor, cores and memory in words. No host name."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    memory = f"{pages / 2**30:.0f} GiB, " if pages > 0 else ""
+    return f"{_processor()}, {cores} cores, {memory}{platform.system()} {platform.machine()}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Return the commit of this source tree, `-dirty` where files differ from it; `unknown` outside a repository."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        return "unknown"
+    found = _git(git, "rev-parse", "HEAD")
+    if found is None:
+        return "unknown"
+    return f"{found}-dirty" if _git(git, "status", "--porcelain", "--untracked-files=no") else found
+
+
+def _git(git: str, *arguments: str) -> str | None:
+    done = subprocess.run([git, "--no-optional-locks", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and the packages that decide the figures."""
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}

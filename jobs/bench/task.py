@@ -1,0 +1,61 @@
+"""What the contestants of a bench are asked to do, as it travels to their processes."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One bench. Images are RGB, `size_px` square, JPEG 90 in and out."""
+
+    operator: str  # light: mirrored left to right; adain: restyled
+    rows: int
+    size_px: int
+
+
+CASES = {
+    "light": Case("light", rows=8_192, size_px=256),
+    "adain": Case("adain", rows=1_024, size_px=128),
+}
+WORKERS = 2
+"""Processes that do the work, one thread each; the whole bench is held to as many cores."""
+BATCH = 32  # images a call
+JPEG_QUALITY = 90
+
+
+@dataclass(frozen=True)
+class Models:
+    """What `adain` needs, as files: the reference's two checkpoints, and one style image."""
+
+    encoder: str
+    decoder: str
+    style: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One contestant's work: read every shard in `input`, write every image into `output` (a folder, not there yet)."""
+
+    operator: str
+    input: str
+    output: str
+    size_px: int
+    models: Models | None = None
+    workers: int = WORKERS
+    batch: int = BATCH
+    executor: str = "ray"  # of the product alone; `inline` in tests
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        values = json.loads(text)
+        models = values.pop("models")
+        return cls(**values, models=None if models is None else Models(**models))
+
+    def shards(self) -> list[str]:
+        """Return the paths of the input's shards, sorted."""
+        return sorted(str(path) for path in Path(self.input).glob("*.parquet"))

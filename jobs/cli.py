@@ -1,0 +1,179 @@
+"""The command line. A command's code is imported when it is called: `--help` and `plan` need no torch and no Ray."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from pipeline import __version__
+from pipeline.errors import PalimpsestError
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status. Errors made on purpose are one line on stderr and status 2."""
+    options = parser().parse_args(arguments)
+    try:
+        status: int = options.call(options)
+        return status
+    except PalimpsestError as error:
+        print(f"palimpsest: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("palimpsest: stopped; the same command goes on where this one ended", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `palimpsest ... | head`
+        sys.stderr.close()
+        return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of every command."""
+    top = argparse.ArgumentParser(
+        prog="palimpsest", description="Labelled image shards in; augmented, traceable training data out, on Ray."
+    )
+    top.add_argument("--version", action="version", version=f"palimpsest {__version__}")
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+    _demo(commands)
+    _run(commands)
+    _plan(commands)
+    _verify(commands)
+    _replay(commands)
+    _report(commands)
+    _train(commands)
+    _bench(commands)
+    _operators(commands)
+    return top
+
+
+Commands = argparse._SubParsersAction  # type: ignore[type-arg]  # argparse gives no public name
+
+
+def _add(
+    commands: "Commands", name: str, text: str, call: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(call=call)
+    return command
+
+
+def _json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else there")
+
+
+def _recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
+    command.add_argument("--input", metavar="URI", help="instead of input.uri")
+    command.add_argument("--output", metavar="URI", help="instead of output.uri")
+    command.add_argument("--set", metavar="A.B=V", action="append", default=[], help="change one value of the recipe")
+    command.add_argument("--limit", metavar="N", type=_positive, help="only the first N source rows: a quick preview")
+
+
+def _engine(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--address", default="local", help="local (default), auto, or HOST of a Ray cluster")
+    command.add_argument("--executor", choices=("ray", "inline"), default="ray", help="inline: one process, no Ray")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _demo(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.run import demo
+
+        return demo(options.out, options.executor)
+
+    command = _add(commands, "demo", "the embedded recipe over the embedded images, end to end", call)
+    command.add_argument("--out", metavar="DIR", default="demo-out", help="where to (default: demo-out)")
+    command.add_argument("--executor", choices=("ray", "inline"), default="ray")
+
+
+def _run(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.run import run
+
+        return run(options)
+
+    command = _add(commands, "run", "make a data set; the same command again does only what is missing", call)
+    _recipe(command)
+    _engine(command)
+    command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+
+
+def _plan(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.plan import show_plan
+
+        return show_plan(options)
+
+    command = _add(commands, "plan", "what a run would do: units, rows, images, time, bytes; runs nothing", call)
+    _recipe(command)
+    _json(command)
+
+
+def _verify(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.inspect_dataset import verify
+
+        return verify(options.dataset, options.json)
+
+    command = _add(commands, "verify", "recompute every checksum, count and lineage link of a data set", call)
+    command.add_argument("dataset", metavar="DATASET")
+    _json(command)
+
+
+def _replay(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.inspect_dataset import replay
+
+        return replay(options.dataset, options.sample_id)
+
+    command = _add(commands, "replay", "make one image again from its lineage and compare it with what is stored", call)
+    command.add_argument("dataset", metavar="DATASET")
+    command.add_argument("--sample-id", metavar="ID", required=True)
+
+
+def _report(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.inspect_dataset import report
+
+        return report(options.dataset)
+
+    command = _add(commands, "report", "write report/index.html: one self-contained page", call)
+    command.add_argument("dataset", metavar="DATASET")
+
+
+def _train(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.train import train
+
+        return train(options.kind, options.config)
+
+    command = _add(commands, "train", "train a model that an operator uses, with Ray Train", call)
+    command.add_argument("kind", metavar="KIND", help="adain")
+    command.add_argument("config", metavar="CONFIG", help="a YAML file")
+
+
+def _bench(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.bench import bench
+
+        return bench(options.name, options.input, options.json)
+
+    command = _add(commands, "bench", "this product, a plain Ray Data script and a bare loop side by side", call)
+    command.add_argument("name", metavar="NAME", choices=("light", "adain"), help="light or adain")
+    command.add_argument("--input", metavar="URI", help="shards to use instead of images made for the bench")
+    _json(command)
+
+
+def _operators(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.operators import show_operators
+
+        return show_operators(options.name)
+
+    command = _add(commands, "operators", "list operators, or one operator's parameters", call)
+    command.add_argument("name", metavar="NAME", nargs="?")

@@ -1,0 +1,82 @@
+"""`run` and `demo`: plan, prepare, make what is missing, publish."""
+
+import argparse
+import importlib.resources
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+from jobs.plan import read_plan, show_plan
+from pipeline.executor import run_inline
+from pipeline.plan import Plan, Unit
+from pipeline.progress import Progress, summary
+from pipeline.publish import prepare, publish
+from pipeline.runner import Job
+from pipeline.shards.store import Store, open_store
+from schemas.manifest import Failure, Manifest, Marker
+
+Outcomes = Iterator[Marker | Failure]
+
+
+def run(options: argparse.Namespace) -> int:
+    """`palimpsest run`: 0 done, 1 some units failed for good; a JobError is the caller's exit 2."""
+    if options.dry_run:
+        options.json = False
+        return show_plan(options)
+    plan = read_plan(options)
+    return 0 if run_plan(plan, options.executor, options.address).complete else 1
+
+
+def run_plan(plan: Plan, executor: str, address: str) -> Manifest:
+    """Make every unit of `plan` that its output does not hold yet, and publish."""
+    store = open_store(plan.output)
+    done = prepare(plan, store)
+    missing = [unit for unit in plan.units if unit.name not in done]
+    if done:
+        print(f"{len(done)} of {len(plan.units)} units are done already", file=sys.stderr)
+    job = Job(plan.recipe, plan.output, plan.layout, plan.classes)
+    progress = Progress(plan, done.values())
+    try:
+        with outcomes(job, plan, missing, executor, address) as stream, progress:
+            for outcome in stream:
+                progress.add(outcome)
+    finally:
+        manifest = finish(plan, store, missing)
+    print(summary(manifest, progress, plan.output), file=sys.stderr)
+    return manifest
+
+
+def finish(plan: Plan, store: Store, missing: list[Unit]) -> Manifest:
+    """Publish, after a run that was stopped as well: what was committed is there to be read."""
+    manifest = publish(plan, store)
+    if missing or not store.exists("report/index.html"):
+        from pipeline.report import write_report
+
+        write_report(store, manifest)
+    return manifest
+
+
+@contextmanager
+def outcomes(job: Job, plan: Plan, units: list[Unit], executor: str, address: str) -> Iterator[Outcomes]:
+    """Give the stream of finished units; nothing is started where none is missing."""
+    if not units:
+        yield iter(())
+    elif executor == "inline":
+        with closing(run_inline(job, plan.branches, units)) as stream:
+            yield stream
+    else:
+        from pipeline.cluster.connection import connect
+        from pipeline.cluster.engine import execute
+
+        with connect(address), closing(execute(job, plan.branches, units)) as stream:
+            yield stream
+
+
+def demo(out: str, executor: str) -> int:
+    """`palimpsest demo`: the embedded recipe; prints where the data set and its report lie."""
+    recipe = importlib.resources.files("jobs") / "recipes" / "demo.yaml"
+    with importlib.resources.as_file(recipe) as path:
+        options = argparse.Namespace(recipe=str(path), input=None, output=out, set=[], limit=None)
+        manifest = run_plan(read_plan(options), executor, "local")
+    print(f"data set: {out}\nreport:   {out}/report/index.html")
+    return 0 if manifest.complete else 1

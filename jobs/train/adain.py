@@ -1,0 +1,203 @@
+"""Trains the AdaIN model: first the encoder as a classifier, then the decoder against the frozen encoder.
+
+Decoder losses: Huang & Belongie 2017, equations 11 to 13, and for a share of each batch, whose style is its own
+statistics, the distance of the pixels as well, so that alpha 0 gives the image back.
+"""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from jobs.train import encoder as encoder_phase
+from jobs.train import harness
+from jobs.train.config import Closed, read_config
+from jobs.train.images import random_crops, recoloured
+from jobs.train.sources import DecoderPhase, EncoderPhase, Phase, Source, load_sources
+from pipeline.models import adain
+
+MODEL_FILE = "adain.safetensors"
+WARM_UP_STEPS = 100
+GRID_PX = 128
+
+
+class AdainConfig(Closed):
+    """The YAML of `train adain`. Paths are relative to where the command is called."""
+
+    seed: int = 7
+    out: str
+    width: PositiveInt = 24
+    workers: PositiveInt = 1
+    threads: PositiveInt = 2
+    sources: list[Source] = Field(min_length=1)
+    encoder: EncoderPhase
+    decoder: DecoderPhase
+
+
+def train(config_path: str | Path) -> Path:
+    """Run both phases, or what is left of them; the path of the finished `adain.safetensors`.
+
+    Raises RecipeError for a wrong configuration and InputError for missing images.
+    """
+    config = read_config(config_path, AdainConfig)
+    folder = Path(config.out)
+    plain = config.model_dump()
+    common = {"seed": config.seed, "width": config.width, "sources": plain["sources"]}
+    settings = common | {"phase": plain["encoder"]}
+    harness.fit(encoder_phase.build, settings, _budget(config.encoder, config), folder, "encoder", config.workers)
+    encoder_path = (folder / "encoder" / encoder_phase.ENCODER_FILE).absolute()
+    settings = common | {"phase": plain["decoder"], "encoder_path": str(encoder_path)}
+    harness.fit(build, settings, _budget(config.decoder, config), folder, "decoder", config.workers)
+    return folder / "decoder" / MODEL_FILE
+
+
+def _budget(phase: Phase, config: AdainConfig) -> harness.Budget:
+    return harness.Budget(
+        phase.steps, phase.seconds, phase.checkpoint_seconds, phase.progress_steps, phase.grid_steps, config.threads
+    )
+
+
+class DecoderTask:
+    """Phase two of `train adain`, as a `harness.Task`."""
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        self.seed, self.rank, self.device = config["seed"], config["rank"], device
+        self.phase = DecoderPhase(**config["phase"])
+        self.sources = [Source(**source) for source in config["sources"]]
+        self.sets = load_sources([one for one in self.sources if one.content_share or one.style_share], self.seed)
+        self.encoder = adain.load_encoder(config["encoder_path"]).to(device)
+        torch.manual_seed(self.seed)
+        self.decoder = adain.build_decoder(config["width"]).to(device, memory_format=torch.channels_last)
+        _start_grey(self.decoder)
+        self.average = deepcopy(self.decoder).requires_grad_(False)
+        self.optimiser = torch.optim.Adam(self.decoder.parameters(), self.phase.learning_rate)
+
+    def state(self) -> dict[str, Any]:
+        parts = {"decoder": self.decoder, "average": self.average, "optimiser": self.optimiser}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.decoder.load_state_dict(state["decoder"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        rng = np.random.default_rng([self.seed, self.rank, step])
+        content = self._content(rng)
+        style = self._style(rng, -(-len(content) // 2))
+        rate = self.phase.learning_rate * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * progress)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / WARM_UP_STEPS)
+        self.optimiser.zero_grad(set_to_none=True)
+        with harness.autocast(self.device):
+            losses = self._losses(content, style)
+        total = (
+            self.phase.content_weight * losses["content"]
+            + self.phase.style_weight * losses["style"]
+            + self.phase.pixel_weight * losses["pixel"]
+        )
+        total.backward()
+        harness.average_gradients(self.decoder.parameters())
+        nn.utils.clip_grad_norm_(self.decoder.parameters(), 10.0)
+        self.optimiser.step()
+        harness.blend(self.average, self.decoder, min(self.phase.average_decay, (step + 1) / (step + 10)))
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _losses(self, content: Tensor, style: Tensor) -> dict[str, Tensor]:
+        """Content, style and pixel loss of one batch; the first `identity_share` of its rows keep their own style."""
+        same = round(self.phase.identity_share * len(content))
+        with torch.no_grad():
+            levels = adain.encode_levels(self.encoder, content)
+            own = [adain.mean_std(level) for level in levels]
+            others = [adain.mean_std(level) for level in adain.encode_levels(self.encoder, style)]
+            wanted = [_with_own(mine, other, same) for mine, other in zip(own, others, strict=True)]
+            target = adain.adain(levels[-1], *wanted[-1])
+        images = self.decoder(target)
+        made = adain.encode_levels(self.encoder, images)
+        pixel = F.l1_loss(images[:same], content[:same]) if same else images.new_zeros(())
+        return {
+            "content": adain.content_loss(made[-1], target),
+            "style": adain.style_loss(made, wanted),
+            "pixel": pixel,
+        }
+
+    def _content(self, rng: np.random.Generator) -> Tensor:
+        shares = np.array([source.content_share for source in self.sources])
+        source = self.sources[rng.choice(len(shares), p=shares / shares.sum())]
+        held = self.sets[source.name]
+        crop_px = int(rng.choice(source.content_crops_px))
+        count = min(max(self.phase.batch_px // crop_px**2, 2), self.phase.max_batch)
+        rows = rng.integers(0, len(held.pixels), count)
+        crops = random_crops(held.take(rows), crop_px, rng, source.content_scale_range)
+        return adain.pad_to_stride(crops)[0].to(self.device, memory_format=torch.channels_last)
+
+    def _style(self, rng: np.random.Generator, count: int) -> Tensor:
+        shares = np.array([source.style_share for source in self.sources])
+        chosen = rng.choice(len(shares), count, p=shares / shares.sum())
+        size_px = int(rng.choice(self.phase.style_sizes_px))
+        crops = []
+        for index in np.unique(chosen):
+            source = self.sources[index]
+            held = self.sets[source.name]
+            rows = rng.integers(0, len(held.pixels), int((chosen == index).sum()))
+            crops.append(random_crops(held.take(rows), size_px, rng, source.style_scale_range))
+        styles = torch.cat(crops)[torch.from_numpy(rng.permutation(count))]
+        styles = recoloured(styles, rng, self.phase.recolour * rng.integers(0, 2))
+        return styles.to(self.device, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def grid(self) -> Tensor | None:
+        """Styles along the top, contents down the left, then alpha 0, then alpha 1 in each style."""
+        rng = np.random.default_rng(self.seed)
+        contents, styles = self._shown("content_share", 6, rng), self._shown("style_share", 7, rng)
+        mean, std = adain.style_statistics(self.encoder, styles)
+        rows = [torch.cat([torch.ones_like(styles[:2]), styles])]
+        for content in contents.split(1):
+            alpha = torch.ones(len(styles) + 1, device=self.device)
+            alpha[0] = 0
+            repeated = content.expand(len(alpha), -1, -1, -1)
+            chosen = [0, *range(len(styles))]
+            made = adain.stylise(self.encoder, self.average, repeated, mean[chosen], std[chosen], alpha)
+            rows.append(torch.cat([content, made]))
+        return torch.stack(rows).cpu()
+
+    def _shown(self, share: str, count: int, rng: np.random.Generator) -> Tensor:
+        used = [source for source in self.sources if getattr(source, share)]
+        picked = []
+        for index in range(count):
+            held = self.sets[used[index % len(used)].name]
+            image = held.take(rng.integers(0, len(held.pixels), 1))
+            picked.append(F.interpolate(image, size=(GRID_PX, GRID_PX), mode="bilinear", antialias=True))
+        return torch.cat(picked).clamp(0, 1).to(self.device)
+
+    def export(self, folder: Path) -> None:
+        adain.save_networks(folder / MODEL_FILE, self.encoder, self.average)
+
+
+def _with_own(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], same: int) -> tuple[Tensor, Tensor]:
+    """(mean, std) [N, C, 1, 1]: the first `same` rows of `own`, then those of `other`, each style used in turn."""
+    count = len(own[0])
+    turn = torch.arange(same, count, device=own[0].device) % len(other[0])
+    mean, std = (torch.cat([mine[:same], theirs[turn]]) for mine, theirs in zip(own, other, strict=True))
+    return mean, std
+
+
+def _start_grey(decoder: nn.Sequential) -> None:
+    """He initialisation, and a last layer that starts out as plain mid-grey."""
+    for module in decoder:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+    with torch.no_grad():
+        decoder[-1].weight.mul_(0.1)
+        decoder[-1].bias.fill_(0.5)
+
+
+def build(config: dict[str, Any], device: torch.device) -> DecoderTask:
+    """DecoderTask from plain values: seed, rank, width, sources, phase, encoder_path."""
+    return DecoderTask(config, device)

@@ -1,0 +1,161 @@
+"""The AdaIN encoder trained here as a classifier, with one head per labelled source of images.
+
+Batch normalisation helps it learn in minutes and is folded into the convolutions afterwards; each filter is then
+rescaled so that its mean activation over images is 1 (Gatys et al. 2016, section 2), which ReLU networks allow exactly.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from jobs.train import harness
+from jobs.train.images import jitter, random_crops
+from jobs.train.sources import EncoderPhase, Source, load_sources
+from pipeline.models import weights
+from pipeline.models.adain import build_encoder
+
+ENCODER_FILE = "encoder.safetensors"
+FREEZE_AT = 0.7  # share of the budget after which the batch norms keep their running statistics
+WARM_UP = 0.03  # share of the budget in which the learning rate rises
+
+
+class Classifier(nn.Module):
+    """The encoder's convolutions with batch norms between, two more convolutions, and a linear head per source."""
+
+    def __init__(self, width: int, classes: dict[str, int]) -> None:
+        super().__init__()
+        self.encoder = build_encoder(width)
+        with torch.no_grad():
+            # The 1x1 convolution only moves [0, 1] to about [-2, 2], as the reference's does to VGG's range.
+            self.encoder[0].weight.copy_(torch.eye(3).view(3, 3, 1, 1) * 4)
+            self.encoder[0].bias.fill_(-2)
+        self.encoder[0].requires_grad_(False)
+        filters = {str(index): self.encoder[index].out_channels for index in _filters(self.encoder)}
+        self.norms = nn.ModuleDict({index: nn.BatchNorm2d(channels) for index, channels in filters.items()})
+        top = 8 * width
+        self.tail = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), *_block(top, top), *_block(top, top))
+        self.heads = nn.ModuleDict({name: nn.Linear(top, count) for name, count in classes.items()})
+
+    def forward(self, images: Tensor, head: str) -> Tensor:
+        """Logits [N, classes of that head] of images [N, 3, H, W] in [0, 1]."""
+        for index, module in enumerate(self.encoder):
+            images = module(images)
+            if str(index) in self.norms:
+                images = self.norms[str(index)](images)
+        logits: Tensor = self.heads[head](self.tail(images).mean(dim=(2, 3)))
+        return logits
+
+
+def _block(inward: int, outward: int) -> list[nn.Module]:
+    return [nn.Conv2d(inward, outward, 3, padding=1), nn.BatchNorm2d(outward), nn.ReLU()]
+
+
+def _filters(encoder: nn.Sequential) -> list[int]:
+    return [index for index, module in enumerate(encoder) if isinstance(module, nn.Conv2d) and index > 0]
+
+
+@torch.no_grad()
+def folded(classifier: Classifier) -> nn.Sequential:
+    """A plain encoder that computes what the classifier's does in eval mode."""
+    plain = build_encoder(classifier.encoder[2].out_channels)
+    plain.load_state_dict(classifier.encoder.state_dict())
+    for name, norm in classifier.norms.items():
+        layer = plain[int(name)]
+        gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+        layer.weight.mul_(gain.view(-1, 1, 1, 1))
+        layer.bias.copy_((layer.bias - norm.running_mean) * gain + norm.bias)
+    return plain.eval()
+
+
+@torch.no_grad()
+def normalise_activations(encoder: nn.Sequential, batches: list[Tensor]) -> None:
+    """Scale every filter, in place, so that its mean activation after ReLU is 1 over all images and positions.
+
+    batches: images [N, 3, H, W] in [0, 1] of any sizes. Filters that never fire stay as they are.
+    """
+    signals, start = batches, 0
+    for index in _filters(encoder):
+        layer, signals = encoder[index], [encoder[start : index + 2](signal) for signal in signals]
+        total = torch.stack([signal.mean(dim=(2, 3)).sum(dim=0) for signal in signals]).sum(dim=0)
+        mean = total / sum(len(signal) for signal in signals)
+        mean = torch.where(mean > 1e-4, mean, torch.ones_like(mean))
+        layer.weight.div_(mean.view(-1, 1, 1, 1))
+        layer.bias.div_(mean)
+        signals = [signal / mean.view(1, -1, 1, 1) for signal in signals]
+        start = index + 2
+        following = next((later for later in _filters(encoder) if later > index), None)
+        if following is not None:
+            encoder[following].weight.mul_(mean.view(1, -1, 1, 1))
+
+
+class EncoderTask:
+    """Phase one of `train adain`, as a `harness.Task`."""
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        self.seed, self.rank, self.device = config["seed"], config["rank"], device
+        self.phase = phase = EncoderPhase(**config["phase"])
+        torch.manual_seed(self.seed)
+        every = [Source(**source) for source in config["sources"]]
+        self.sources = [source for source in every if source.encoder_batch]
+        self.sets = load_sources(self.sources, self.seed)
+        classes = {source.name: self.sets[source.name].classes for source in self.sources}
+        self.model = Classifier(config["width"], classes).to(device, memory_format=torch.channels_last)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, phase.learning_rate, weight_decay=phase.weight_decay)
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        rng = np.random.default_rng([self.seed, self.rank, step])
+        self.model.train(progress < FREEZE_AT)
+        for group in self.optimiser.param_groups:
+            rate = min(progress / WARM_UP + 0.02, 0.5 + 0.5 * np.cos(np.pi * progress))
+            group["lr"] = self.phase.learning_rate * rate
+        self.optimiser.zero_grad(set_to_none=True)
+        losses: dict[str, float] = {}
+        for source in self.sources:
+            images, labels = self._batch(source, rng)
+            with harness.autocast(self.device):
+                logits = self.model(images, source.name)
+                loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            losses[source.name] = loss.item()
+            losses[f"{source.name}_right"] = (logits.argmax(dim=1) == labels).float().mean().item()
+        harness.average_gradients(self.model.parameters())
+        self.optimiser.step()
+        return losses
+
+    def _batch(self, source: Source, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        held = self.sets[source.name]
+        rows = rng.integers(0, len(held.pixels), source.encoder_batch)
+        crops = random_crops(held.take(rows), source.encoder_crop_px, rng, source.encoder_scale_range)
+        images = jitter(crops, rng, self.phase.colour_jitter)
+        labels = held.labels[torch.from_numpy(rows)]
+        return images.to(self.device, memory_format=torch.channels_last), labels.to(self.device)
+
+    def grid(self) -> Tensor | None:
+        return None
+
+    def export(self, folder: Path) -> None:
+        encoder = folded(self.model).cpu()
+        normalise_activations(encoder, self._typical())
+        weights.save_state(folder / ENCODER_FILE, encoder.state_dict())
+
+    def _typical(self) -> list[Tensor]:
+        """The same crops each time, as many of each source as its batch holds, for the mean activations."""
+        rng = np.random.default_rng(self.seed)
+        return [self._batch(source, rng)[0].cpu() for source in self.sources for _ in range(3)]
+
+
+def build(config: dict[str, Any], device: torch.device) -> EncoderTask:
+    """EncoderTask from plain values: seed, rank, width, sources, phase."""
+    return EncoderTask(config, device)

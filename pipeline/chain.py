@@ -1,0 +1,180 @@
+"""Samples through a chain of operators: bucketed by what one call takes once, drawn, applied, put back in order."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, Pixels
+from pipeline.errors import JobError, RowError, UnitError
+from pipeline.noise import Noise
+from pipeline.plan import StepPlan
+from pipeline.seeding import canonical_json, step_seed
+
+T = TypeVar("T")
+OPERATOR_FAILED = "operator_failed"
+
+
+@dataclass
+class Sample:
+    """One image in the making."""
+
+    sample_id: str
+    source: int  # index of its row in the window
+    copy: int
+    label: int = -1  # class index
+    pixels: Pixels | None = None
+    soft_label: list[float] | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    partners: list[Partner] = field(default_factory=list)
+    rejected: str | None = None
+    error: RowError | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.rejected is None and self.error is None
+
+
+@dataclass
+class ChainReport:
+    """What a chain cost and whether its micro-batches were the planned ones."""
+
+    busy_s: float = 0.0
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class LoadedStep:
+    """An operator on its device, with its place in the plan."""
+
+    index: int
+    plan: StepPlan
+    operator: Operator
+
+
+def run_chain(
+    steps: Sequence[LoadedStep],
+    samples: Sequence[Sample],
+    columns: Callable[[Sequence[Sample]], dict[str, list[Any]]],
+    classes: Sequence[str],
+    micro_batch: int,
+    device: str,
+    report: ChainReport,
+) -> None:
+    """Take every sample through every step, in place.
+
+    Raises:
+        UnitError: an operator failed on every sample, so it is not the rows that are at fault.
+    """
+    for step in steps:
+        alive = [sample for sample in samples if sample.alive]
+        for bucket in _buckets(alive, lambda s: None if s.pixels is None else s.pixels.shape):
+            batch = _batch(step, bucket, columns(bucket), classes)
+            started = time.perf_counter()
+            draws = step.operator.draw(batch)
+            calls = [_once(step.operator, draws, index) for index in range(len(bucket))]
+            for group in _buckets(list(range(len(bucket))), calls.__getitem__):
+                for first in range(0, len(group), micro_batch):
+                    _apply(step, bucket, batch, draws, group[first : first + micro_batch], device, report)
+            report.busy_s += time.perf_counter() - started
+        errors = [sample.error for sample in alive if sample.error and sample.error.code == OPERATOR_FAILED]
+        if len(errors) == len(alive) > 1:
+            raise UnitError(f"every image failed: {errors[0].message}")
+
+
+def _buckets(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    """Group by key, in order of first appearance; order inside a group is kept."""
+    found: dict[object, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return list(found.values())
+
+
+def _once(operator: Operator, draws: Draws, index: int) -> str:
+    return canonical_json([draws.columns[name][index] for name in operator.once_per_call])
+
+
+def _batch(
+    step: LoadedStep, bucket: Sequence[Sample], columns: dict[str, list[Any]], classes: Sequence[str]
+) -> ImageBatch:
+    images = None if bucket[0].pixels is None else np.stack([s.pixels for s in bucket if s.pixels is not None])
+    return ImageBatch(
+        images=images,
+        seeds=[step_seed(s.sample_id, step.index) for s in bucket],
+        labels=np.array([s.label for s in bucket], dtype=np.int64),
+        classes=classes,
+        columns=columns,
+    )
+
+
+def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBatch, Draws]:
+    taken = ImageBatch(
+        images=None if batch.images is None else batch.images[list(rows)],
+        seeds=[batch.seeds[i] for i in rows],
+        labels=batch.labels[list(rows)],
+        classes=batch.classes,
+        columns={name: [values[i] for i in rows] for name, values in batch.columns.items()},
+    )
+    partners = None if draws.partners is None else [draws.partners[i] for i in rows]
+    return taken, Draws({name: [values[i] for i in rows] for name, values in draws.columns.items()}, partners)
+
+
+def _apply(
+    step: LoadedStep,
+    bucket: Sequence[Sample],
+    batch: ImageBatch,
+    draws: Draws,
+    rows: Sequence[int],
+    device: str,
+    report: ChainReport,
+) -> None:
+    """Apply to `rows`; where a call fails, halve it: memory runs out less, and one bad row is found and named."""
+    part, drawn = (batch, draws) if len(rows) == len(batch) else _take(batch, draws, rows)
+    try:
+        applied = step.operator.apply(part, drawn, Noise(part.seeds, device))
+    except JobError:
+        raise
+    except Exception as error:
+        report.exact = False
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            for half in (rows[:middle], rows[middle:]):
+                _apply(step, bucket, batch, draws, half, device, report)
+        elif _out_of_memory(error):
+            raise UnitError(f"{step.plan.operator}: out of memory with a single image: {error}") from error
+        else:
+            sample = bucket[rows[0]]
+            sample.error = RowError(OPERATOR_FAILED, f"{step.plan.operator}: {type(error).__name__}: {error}")
+        return
+    for place, row in enumerate(rows):
+        _record(step, bucket[row], place, part, drawn, applied)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+
+
+def _record(step: LoadedStep, sample: Sample, place: int, batch: ImageBatch, draws: Draws, applied: Applied) -> None:
+    models = step.plan.models.values()
+    sample.steps.append(
+        {
+            "operator": step.plan.operator,
+            "version": step.plan.version,
+            "params": canonical_json(draws.row(place)),
+            "seed": batch.seeds[place],
+            "model_id": "+".join(model.reference for model in models) or None,
+            "model_sha256": "+".join(model.sha256 for model in models) or None,
+        }
+    )
+    if draws.partners is not None:
+        sample.partners.extend(draws.partners[place])
+    sample.error = applied.errors.get(place)
+    sample.rejected = applied.rejected.get(place)
+    if sample.error is None:
+        sample.pixels = applied.images[place]
+    if applied.labels is not None:
+        sample.label = int(applied.labels[place])
+    if applied.soft_labels is not None:
+        sample.soft_label = [float(value) for value in applied.soft_labels[place]]

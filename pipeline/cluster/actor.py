@@ -1,0 +1,130 @@
+"""What runs in a worker process: one branch, loaded once, and the units of the blocks it is given."""
+
+import os
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import ray
+
+from pipeline.cluster.ledger import DEATHS, Ledger
+from pipeline.errors import JobError
+from pipeline.executor import Worker, device_for
+from pipeline.plan import BranchPlan, Unit
+from pipeline.runner import Job
+from pipeline.shards.commit import check_digest, marker_path
+from pipeline.shards.store import Store
+from schemas.manifest import Failure, Marker
+
+BLOCK = "units"
+"""Column of a block: its one row holds pickled units."""
+
+
+GRACE_S = 1.0
+"""How long an idle worker has to leave in good order when the run is over; a busy one is ended then."""
+
+
+def block_row(units: Sequence[Unit]) -> dict[str, bytes]:
+    """Return the row that carries `units` to a worker."""
+    return {BLOCK: pickle.dumps(tuple(units))}
+
+
+class UnitActor:
+    """A worker of one branch's pool. Cheap to make; loads its models with the first block.
+
+    Whatever happens comes back as rows: a JobError raised here would reach the driver as a Ray traceback.
+    """
+
+    def __init__(self, job: "ray.ObjectRef[Job]", branch: BranchPlan, ledger: Ledger, token: str | None) -> None:
+        self._job = ray.get(job)
+        self._branch = branch
+        self._ledger = ledger
+        self._token = token
+        self._worker: Worker | None = None
+        threading.Thread(target=_end_with, args=(ledger,), daemon=True).start()
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        """Yield one row a unit, as soon as it is done: always as many, so that a retried block yields the same."""
+        for units in batch[BLOCK].to_pylist():
+            for unit in pickle.loads(units):  # noqa: S301 - the driver's own
+                try:
+                    yield answer_row(self.run(unit))
+                except JobError as error:
+                    yield answer_row(error)
+
+    def run(self, unit: Unit) -> Marker | Failure:
+        """Return the unit's marker or failure, made now or before.
+
+        Raises:
+            JobError: the branch cannot load, the output is not visible here, the unit belongs to another plan.
+        """
+        worker = self._worker or self._load()
+        store = self._job.open_store()
+        if store.exists(marker_path(unit.name)):  # a block comes again when its worker died
+            marker = Marker.model_validate_json(store.read(marker_path(unit.name)))
+            check_digest(marker, unit.digest)
+            return marker
+        deaths = self._ledger.start(unit.name)
+        if deaths >= DEATHS:
+            return left_out(store, unit, deaths)
+        ended = worker.run(unit)
+        self._ledger.finish(unit.name)
+        return ended
+
+    def _load(self) -> Worker:
+        work = f"load {ray.get_runtime_context().get_actor_id()}"  # the same after a restart
+        if (deaths := self._ledger.start(work)) >= DEATHS:
+            raise JobError(
+                f"branch {self._branch.name!r}: a worker died {deaths} times while it loaded the models, on node "
+                f"{socket.gethostname()}: too little memory, or a fault in native code; "
+                f"lower resources.{self._branch.name}.actors or look into Ray's logs there"
+            )
+        if self._token is not None:
+            require_token(self._job.open_store(), self._token)
+        worker = Worker(self._job, self._branch, device_for(self._branch))
+        try:
+            worker.load()
+        except JobError:
+            raise
+        except Exception as error:
+            raise JobError(f"branch {self._branch.name!r} cannot load: {type(error).__name__}: {error}") from error
+        self._ledger.finish(work)
+        self._worker = worker
+        return worker
+
+
+def _end_with(ledger: Ledger) -> None:
+    """End this process when the run's ledger is gone: a stopped run must not leave workers behind, busy or not."""
+    ledger.wait()
+    time.sleep(GRACE_S)
+    os._exit(0)
+
+
+def require_token(store: Store, token: str) -> None:
+    """Raise JobError where this node does not see what the driver wrote: its output folder is another disk."""
+    if not store.exists(token):
+        raise JobError(
+            f"node {socket.gethostname()} does not see the output folder {store.uri} that the driver writes to: "
+            "on several nodes output.uri must be a shared folder or an object store (s3://, gs://)"
+        )
+
+
+def left_out(store: Store, unit: Unit, deaths: int) -> Failure:
+    """Record that `unit` is not tried again because `deaths` workers died while they made it; return the record."""
+    failure = Failure(
+        unit=unit.name,
+        digest=unit.digest,
+        attempts=deaths,
+        error=f"its worker process died {deaths} times (killed, out of memory, or a fault in native code)",
+    )
+    store.write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
+    return failure
+
+
+def answer_row(answer: Marker | Failure | JobError) -> pa.Table:
+    """Return the one row that carries an answer to the driver."""
+    body = str(answer) if isinstance(answer, JobError) else answer.model_dump_json()
+    return pa.table({"kind": [type(answer).__name__], "body": [body]})

@@ -1,0 +1,103 @@
+"""The connection to Ray: a local one of our own, the cluster this machine belongs to, or a named head."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray._private.worker
+
+from pipeline.cluster.pools import SPARE_CPUS
+from pipeline.errors import JobError
+
+worker: Any = ray._private.worker
+
+PORT = 6379
+"""Where a head listens unless its address says otherwise."""
+
+
+@contextlib.contextmanager
+def connect(address: str = "local", gpus: float | None = None, cpus: float | None = None) -> Iterator[None]:
+    """Connect this process to Ray, and leave it at the end. A connection that is there already is used and left alone.
+
+    A local Ray gets a logical CPU a core and those that no actor takes. Authentication is what Ray's own settings say.
+
+    Args:
+        address: `local`: a Ray of our own, ended with the context; `auto`: the cluster that this machine is a node of;
+            HOST or HOST:PORT: the cluster with that head, of which this machine is a node, too.
+        gpus: logical GPUs of a local Ray; what the machine has if None.
+        cpus: logical CPUs of a local Ray; from the number of cores if None.
+
+    Raises:
+        JobError: there is no cluster at the address, or it does not let this process in.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    if "://" in address:
+        raise JobError(
+            f"--address {address}: run on the cluster instead: "
+            "ray job submit --working-dir . -- python -m jobs run RECIPE --address auto"
+        )
+    with _silence():
+        with _native_silence():
+            _init(address, gpus, cpus)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _init(address: str, gpus: float | None, cpus: float | None) -> None:
+    try:
+        if address == "local":
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            ray.init(
+                address="local",
+                num_cpus=int(cores + SPARE_CPUS if cpus is None else cpus),
+                num_gpus=None if gpus is None else int(gpus),
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
+            return
+        host = address if address == "auto" or ":" in address else f"{address}:{PORT}"
+        ray.init(address=host, logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # Ray raises a dozen kinds here, its authentication another
+        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        where = "cannot start a local Ray" if address == "local" else f"--address {address}: cannot connect to Ray"
+        raise JobError(f"{where}: {line.strip()}") from error
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep Ray's own lines off the console: stdout belongs to results, stderr to our progress.
+
+    Ray prints cluster events on stdout whatever `log_to_driver` says; they stay in the session's log files.
+    """
+    events = getattr(worker, "_worker_logs_enabled", True)
+    worker._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        worker._worker_logs_enabled = events
+
+
+@contextlib.contextmanager
+def _native_silence() -> Iterator[None]:
+    """Start Ray's native part with fatal lines only: it writes to descriptor 2, and says there that it was told to."""
+    quiet = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_PROMPT_ENABLED": "0"}
+    added = {name: value for name, value in quiet.items() if name not in os.environ}
+    os.environ |= added
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        for name in added:
+            os.environ.pop(name, None)

@@ -1,0 +1,172 @@
+"""Running units on Ray: one pool of actors a branch, over Ray Data; only markers and failures come back."""
+
+import contextlib
+import logging
+import uuid
+import warnings
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any
+
+import ray
+import ray.data
+import ray.exceptions
+from ray.data import ActorPoolStrategy, DataContext
+
+from pipeline.cluster.actor import UnitActor, block_row
+from pipeline.cluster.ledger import DEATHS, Ledger
+from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
+from pipeline.cluster.rooms import rooms
+from pipeline.errors import JobError
+from pipeline.plan import BranchPlan, Unit
+from pipeline.runner import Job
+from pipeline.shards.store import LocalStore
+from schemas.manifest import Failure, Marker
+
+SPARE_DEATHS = 10
+"""Worker deaths that no unit is to blame for (a lost node), on top of those that units may cause."""
+MOST_RESTARTS = 1_000
+"""An actor that dies more often than this is not coming back."""
+
+
+def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit]) -> Iterator[Marker | Failure]:
+    """Run units on the Ray that this process is connected to; yield each one's end as soon as it is known.
+
+    Closing the iterator stops the run and its workers at once.
+
+    Raises:
+        JobError: a GPU that was asked for is not there, a branch cannot load, a node does not see the output folder,
+            the workers cannot start or keep dying.
+    """
+    by_branch = _by_branch(units)
+    token = _drop_token(job)
+    try:
+        for wave in pools(branches, units):
+            yield from _run_wave(job, wave, by_branch, token)
+    finally:
+        if token is not None:
+            job.open_store().remove(token)
+
+
+def pools(branches: Sequence[BranchPlan], units: Sequence[Unit]) -> list[list[Pool]]:
+    """Return the pools that `execute` would make, in the groups that run one after another.
+
+    Raises:
+        JobError: a branch asks for GPUs that the cluster does not have.
+    """
+    return waves(branches, {name: len(found) for name, found in _by_branch(units).items()}, rooms())
+
+
+def pool_options(pool: Pool, units: int) -> dict[str, Any]:
+    """Return the options of `map_batches` for a pool: its size, one actor's share, and how often it may die."""
+    deaths = DEATHS * units + SPARE_DEATHS
+    return {
+        # One block at a time: a second one would wait behind a slow unit while other actors idle.
+        "compute": ActorPoolStrategy(size=pool.actors, max_tasks_in_flight_per_actor=1),
+        "num_cpus": pool.cpus,
+        "num_gpus": pool.gpus,
+        "batch_size": 1,
+        "batch_format": "pyarrow",
+        "max_restarts": min(MOST_RESTARTS, deaths),
+        "max_task_retries": DEATHS * LONGEST_BLOCK + SPARE_DEATHS,
+    }
+
+
+def _by_branch(units: Sequence[Unit]) -> dict[str, list[Unit]]:
+    found: dict[str, list[Unit]] = {}
+    for unit in units:
+        found.setdefault(unit.branch, []).append(unit)
+    return found
+
+
+def _drop_token(job: Job) -> str | None:
+    """Write the file that every node must see, where the output is a folder; return its path."""
+    store = job.open_store()
+    if not isinstance(store, LocalStore):
+        return None
+    token = f"_tmp/seen-{uuid.uuid4().hex}"
+    store.write(token, b"")
+    return token
+
+
+def _run_wave(
+    job: Job, wave: Sequence[Pool], by_branch: Mapping[str, list[Unit]], token: str | None
+) -> Iterator[Marker | Failure]:
+    ledger = Ledger.open()
+    answers = _answers(ray.put(job), wave, by_branch, ledger, token)
+    with _quiet():
+        try:
+            for kind, body in answers:
+                if kind == "JobError":
+                    raise JobError(body)
+                yield Marker.model_validate_json(body) if kind == "Marker" else Failure.model_validate_json(body)
+        finally:
+            answers.close()  # lets the actors go; the end of the ledger then ends those that are busy
+            ledger.close()
+
+
+def _answers(
+    job: "ray.ObjectRef[Job]",
+    wave: Sequence[Pool],
+    by_branch: Mapping[str, list[Unit]],
+    ledger: Ledger,
+    token: str | None,
+) -> Generator[tuple[str, str], None, None]:
+    """Yield what the workers answer, as kind and text."""
+    with DataContext.current(_context()):
+        datasets = [_dataset(pool, by_branch[pool.branch.name], job, ledger, token) for pool in wave]
+        dataset = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
+        try:
+            for bundle in dataset.iter_internal_ref_bundles():
+                for block in bundle.block_refs:
+                    table = ray.get(block)
+                    yield from zip(table["kind"].to_pylist(), table["body"].to_pylist(), strict=True)
+        except (ray.exceptions.RayError, RuntimeError) as error:
+            names = ", ".join(pool.branch.name for pool in wave)
+            raise JobError(f"the workers of {names} cannot go on: {_last_line(error)}") from error
+
+
+def _dataset(
+    pool: Pool, units: Sequence[Unit], job: "ray.ObjectRef[Job]", ledger: Ledger, token: str | None
+) -> ray.data.Dataset:
+    rows, first = [], 0
+    for size in blocks_of(len(units), pool.actors):
+        rows.append(block_row(units[first : first + size]))
+        first += size
+    with warnings.catch_warnings():
+        # Announced for 2.64, without another way to say how often an actor may die.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        return ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            UnitActor,
+            fn_constructor_kwargs={"job": job, "branch": pool.branch, "ledger": ledger, "token": token},
+            **pool_options(pool, len(units)),
+        )
+
+
+def _context() -> DataContext:
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = 1  # every answer is a block of its own, and comes back at once
+    context.execution_no_progress_timeout_s = -1  # a unit may take hours
+    context.memory_usage_poll_interval_s = None
+    return context
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray Data's own lines off the console; they stay in its log files."""
+    handlers = [handler for handler in logging.getLogger("ray.data").handlers if handler.name == "console"]
+    levels = [handler.level for handler in handlers]
+    for handler in handlers:
+        handler.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for handler, level in zip(handlers, levels, strict=True):
+            handler.setLevel(level)
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the line of a Ray error that says what happened: the last one that is not empty."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no details'}"

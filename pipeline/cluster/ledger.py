@@ -1,0 +1,69 @@
+"""The ledger of a run: who is working on what, so that a unit that kills its workers is found and left out."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+DEATHS = 3
+"""How many workers one unit may kill before it is left out."""
+MOST_WORKERS = 100_000
+
+_ray: Any = ray  # its overloads lose the types of actor methods
+
+
+class _Book:
+    """What the ledger's actor holds: how often each piece of work was started and not finished."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, int] = {}
+
+    async def start(self, work: str) -> int:
+        deaths = self._started.get(work, 0)
+        self._started[work] = deaths + 1
+        return deaths
+
+    async def finish(self, work: str) -> None:
+        self._started.pop(work, None)
+
+    async def closed(self) -> None:
+        await asyncio.Event().wait()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A worker announces what it starts and what it finished; what was started and never finished killed its worker.
+
+    It is also the workers' lease on life: where the driver closes it, or is gone, `wait` returns in every worker.
+    """
+
+    actor: Any
+
+    @classmethod
+    def open(cls) -> "Ledger":
+        """Open a ledger on this node, where it lives as long as the driver."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # Every worker waits in `closed`, and each wait takes one of the concurrent calls.
+        remote = _ray.remote(num_cpus=0, max_restarts=0, max_concurrency=MOST_WORKERS)(_Book)
+        return cls(remote.options(scheduling_strategy=here).remote())
+
+    def start(self, work: str) -> int:
+        """Note that a worker starts `work`; return how many workers died of it before."""
+        return int(_ray.get(self.actor.start.remote(work)))
+
+    def finish(self, work: str) -> None:
+        """Note that `work` ended, well or badly, with its worker alive."""
+        self.actor.finish.remote(work)
+
+    def wait(self) -> None:
+        """Return when the ledger is closed."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            _ray.get(self.actor.closed.remote())
+
+    def close(self) -> None:
+        """End the ledger, and with it every worker that is still there."""
+        _ray.kill(self.actor)

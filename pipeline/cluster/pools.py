@@ -1,0 +1,157 @@
+"""Pools: how many actors each branch gets, which pools share the cluster, and how units are dealt out. Pure; no Ray."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import JobError
+from pipeline.plan import BranchPlan
+
+SPARE_CPUS = 2.0
+"""Logical CPUs no actor takes: Ray Data holds some back for itself and would start a full cluster's actors late."""
+LONGEST_BLOCK = 32
+"""Units a block at most: a block is what a dead worker has to go through again, and what one wait is for."""
+BLOCKS_AN_ACTOR = 4
+"""How finely the remaining units are dealt out: each block is at most this fraction of an actor's fair share."""
+SMALLEST_CPU_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Room:
+    """What one node of the cluster has."""
+
+    cpus: float
+    gpus: float = 0.0
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The actors of one branch. `cpus` and `gpus` are what one actor holds."""
+
+    branch: BranchPlan
+    actors: int
+    cpus: float
+    gpus: float
+
+
+def blocks_of(units: int, actors: int) -> list[int]:
+    """Return how many units each block holds, in order: several at first, one at a time towards the end.
+
+    There are at least min(units, actors) blocks, so that no actor of the pool stays without one.
+    """
+    blocks = []
+    while units > 0:
+        block = min(LONGEST_BLOCK, -(-units // (BLOCKS_AN_ACTOR * actors)))
+        blocks.append(block)
+        units -= block
+    return blocks
+
+
+def waves(branches: Iterable[BranchPlan], units: Mapping[str, int], rooms: Sequence[Room]) -> list[list[Pool]]:
+    """Return the pools, in groups that fit into the cluster together; the groups run one after another.
+
+    A branch with a number of actors gets exactly that many (never more than units): on CPUs they share what there is,
+    on GPUs what is missing is an error. One without gets as many as there is room for; it joins other branches where
+    at least half of that is left beside them.
+
+    Args:
+        units: by branch name, how many there are to do; a branch without any gets no pool.
+        rooms: the nodes of the cluster, those an autoscaler may add included.
+
+    Raises:
+        JobError: a branch asks for GPUs that the cluster does not have.
+    """
+    rooms = _without_spare(rooms)
+    todo = [_alone(branch, units[branch.name], rooms) for branch in branches if units.get(branch.name)]
+    todo.sort(key=lambda pool: pool.gpus <= 0)  # GPUs first: CPU branches take what they leave
+    found = []
+    while todo:
+        free, wave, later = _Free(rooms), [], []
+        for pool in todo:
+            actors = free.room_for(pool)
+            flexible = pool.branch.actors is None and pool.gpus <= 0 and 2 * actors >= pool.actors
+            if actors == pool.actors or flexible:
+                free.take(pool, actors)
+                wave.append(Pool(pool.branch, actors, pool.cpus, pool.gpus))
+            else:
+                later.append(pool)
+        found.append(wave)
+        todo = later
+    return found
+
+
+def _alone(branch: BranchPlan, units: int, rooms: Sequence[Room]) -> Pool:
+    """Return the pool that `branch` gets in an empty cluster."""
+    wanted = units if branch.actors is None else min(branch.actors, units)
+    if branch.gpus > 0:
+        on_gpus = _Free(rooms).room_for(Pool(branch, wanted, 0.0, branch.gpus))
+        if on_gpus < (1 if branch.actors is None else wanted):
+            raise JobError(_missing(branch, wanted, on_gpus, rooms))
+        wanted = on_gpus
+    elif branch.actors is None:
+        wanted = max(1, _Free(rooms).room_for(Pool(branch, wanted, branch.cpus, 0.0)))
+    cpus = branch.cpus
+    while cpus > SMALLEST_CPU_SHARE and _Free(rooms).room_for(Pool(branch, wanted, cpus, branch.gpus)) < wanted:
+        cpus = round(cpus / 2, 4)
+    return Pool(branch, wanted, cpus if cpus > SMALLEST_CPU_SHARE else 0.0, branch.gpus)
+
+
+def _missing(branch: BranchPlan, wanted: int, found: int, rooms: Sequence[Room]) -> str:
+    key = f"resources.{branch.name}"
+    gpus = f"{sum(room.gpus for room in rooms):g} GPU"
+    if found == 0:
+        return (
+            f"branch {branch.name!r} asks for {branch.gpus:g} GPU an actor and the cluster has {gpus}: "
+            f"set {key}.gpus to 0 to run it on the CPU, or choose a cluster with GPUs (--address)"
+        )
+    return (
+        f"branch {branch.name!r} asks for {wanted} actors with {branch.gpus:g} GPU each and the cluster, with {gpus}, "
+        f"has room for {found}: set {key}.actors to {found}, or leave it out to take what there is"
+    )
+
+
+def _without_spare(rooms: Sequence[Room]) -> list[Room]:
+    """Take the spare CPUs off the largest node, but leave it one."""
+    left = list(rooms)
+    if left:
+        largest = max(range(len(left)), key=lambda index: left[index].cpus)
+        cpus = left[largest].cpus
+        left[largest] = Room(max(min(cpus, 1.0), cpus - SPARE_CPUS), left[largest].gpus)
+    return left
+
+
+class _Free:
+    """Capacity left on each node while pools are placed; a share below one GPU stays on one device."""
+
+    def __init__(self, rooms: Sequence[Room]) -> None:
+        self._cpus = [room.cpus for room in rooms]
+        self._gpus = [[1.0] * int(room.gpus) for room in rooms]
+
+    def room_for(self, pool: Pool) -> int:
+        """Return how many of the pool's actors fit, at most all of them."""
+        return min(pool.actors, sum(self._on_node(pool, node) for node in range(len(self._cpus))))
+
+    def take(self, pool: Pool, actors: int) -> None:
+        for node in range(len(self._cpus)):
+            here = min(actors, self._on_node(pool, node))
+            self._cpus[node] -= here * pool.cpus
+            for _ in range(here):
+                self._take_gpus(node, pool.gpus)
+            actors -= here
+
+    def _on_node(self, pool: Pool, node: int) -> int:
+        by_cpu = pool.actors if pool.cpus <= 0 else int(self._cpus[node] / pool.cpus + 1e-6)
+        if pool.gpus <= 0:
+            return by_cpu
+        if pool.gpus >= 1:
+            return min(by_cpu, int(sum(free > 1 - 1e-6 for free in self._gpus[node]) / pool.gpus + 1e-6))
+        return min(by_cpu, sum(int(free / pool.gpus + 1e-6) for free in self._gpus[node]))
+
+    def _take_gpus(self, node: int, share: float) -> None:
+        devices = self._gpus[node]
+        if share >= 1:
+            whole = [index for index, free in enumerate(devices) if free > 1 - 1e-6][: int(share)]
+            for index in whole:
+                devices[index] = 0.0
+        elif share > 0:
+            fits = [index for index, free in enumerate(devices) if free >= share - 1e-6]
+            devices[min(fits, key=lambda index: devices[index])] -= share

@@ -1,0 +1,66 @@
+"""The watermark key: where it is read from, how it is named in public, how a fresh one is made."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from pipeline.errors import RecipeError
+
+VARIABLE = "PALIMPSEST_KEY"
+LEAST_BYTES = 16
+FRESH_BYTES = 32
+LARGEST_BYTES = 65_536
+
+
+def read_key(path: str | None) -> bytes | None:
+    """Return the key from the file `path`, else from the variable PALIMPSEST_KEY, else None.
+
+    A file is taken byte for byte, so that any file can be a key; the variable as UTF-8. The key is never part of a message.
+
+    Raises:
+        RecipeError: the file cannot be read, or the key has under 16 bytes or (a file taken by mistake) over 64 KiB.
+    """
+    if path is None:
+        value = os.environ.get(VARIABLE)
+        return None if value is None else _sound(os.fsencode(value), VARIABLE)
+    try:
+        with Path(path).open("rb") as file:
+            key = file.read(LARGEST_BYTES + 1)
+    except OSError as error:
+        raise RecipeError(f"--key-file {path}: cannot be read ({error.strerror or type(error).__name__})") from None
+    return _sound(key, f"--key-file {path}")
+
+
+def key_id(key: bytes) -> str:
+    """Return 16 hex digits that name `key` in public: a keyed hash of a constant, from which the key cannot be found."""
+    return hmac.new(key, b"palimpsest key id", hashlib.sha256).hexdigest()[:16]
+
+
+def new_key_file(path: str | Path) -> Path:
+    """Write 32 fresh random bytes, as 64 hex digits and no line end, to the new file `path`, readable by its owner only.
+
+    Raises:
+        RecipeError: the file is there already (a key is never overwritten) or cannot be made.
+    """
+    place = Path(path)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_hex(FRESH_BYTES).encode())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RecipeError(f"key file {place}: cannot be made ({error.strerror or type(error).__name__})") from None
+    return place
+
+
+def _sound(key: bytes, origin: str) -> bytes:
+    if not LEAST_BYTES <= len(key) <= LARGEST_BYTES:
+        raise RecipeError(
+            f"{origin}: a key has {LEAST_BYTES} to {LARGEST_BYTES} bytes, this one has "
+            f"{'more' if len(key) > LARGEST_BYTES else len(key)}"
+        )
+    return key

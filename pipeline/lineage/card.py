@@ -1,0 +1,49 @@
+"""The data set card: what Hugging Face shows, and what makes `datasets.load_dataset(folder)` work."""
+
+import yaml
+
+from schemas.manifest import Manifest
+
+
+def dataset_card(manifest: Manifest) -> str:
+    """Return `README.md` of a data set: front matter that names its data files, and its account."""
+    counts = manifest.counts
+    front = {
+        "pretty_name": "Palimpsest augmented images",
+        "task_categories": ["image-classification"],
+        "tags": ["image", "augmented", "palimpsest"],
+        "size_categories": [_size_category(counts.accepted)],
+        "configs": [{"config_name": "default", "data_files": "data/*.parquet"}],
+    }
+    rows = [
+        f"| `{name}` | {_chain(manifest, name)} | {c.asked} | {c.accepted} | {c.rejected} | {c.quarantined} |"
+        for name, c in manifest.branches.items()
+    ]
+    classes = f"\nClasses: {', '.join(manifest.classes)}.\n" if manifest.classes else ""
+    missing = manifest.units - counts.units
+    state = "complete" if manifest.complete else f"**incomplete**: {missing} units are missing"
+    return (
+        f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
+        "# Augmented images, with lineage\n\n"
+        f"Made by Palimpsest {manifest.palimpsest} with seed {manifest.recipe['seed']}; {state}.\n{classes}\n"
+        "| branch | operators | asked | accepted | rejected | rows quarantined |\n|---|---|---|---|---|---|\n"
+        + "\n".join(rows)
+        + "\n\nEvery row says which source row, operators, drawn values, models and seeds it was made with "
+        "(`source_uri`, `source_row`, `steps`, `partners`). The IPTC term in `digital_source_type` tells made "
+        "images from source images.\n\n"
+        '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("<this folder>", split="train")\n```\n\n'
+        "`palimpsest verify <this folder>` checks every byte and link; "
+        "`palimpsest replay <this folder> --sample-id ID` makes an image again.\n"
+    )
+
+
+def _chain(manifest: Manifest, branch: str) -> str:
+    chain = next((chain for chain in manifest.chains if chain["name"] == branch), None)
+    return " → ".join(step["operator"] for step in chain["steps"]) if chain and chain["steps"] else "none"
+
+
+def _size_category(rows: int) -> str:
+    for bound, name in ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M")):
+        if rows < bound:
+            return name
+    return "1M<n<10M" if rows < 10_000_000 else "n>10M"

@@ -1,0 +1,112 @@
+"""Output rows: the input's columns, the image, and the lineage that leads back to where it came from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from schemas.images import IMAGE, LINEAGE, QUARANTINE, RESERVED
+
+
+@dataclass(frozen=True)
+class RowSchema:
+    """The Arrow schemas of one data set's files, from its input's schema.
+
+    Args:
+        source: the input schema, or None where there is no input.
+        image, label: names of its image and label columns.
+    """
+
+    source: pa.Schema | None
+    image: str | None
+    label: str | None
+
+    @property
+    def kept(self) -> list[tuple[str, str]]:
+        """Return (input column, output column): every input column but the image; a clashing name is prefixed."""
+        if self.source is None:
+            return []
+        taken: list[tuple[str, str]] = []
+        for name in self.source.names:
+            if name == self.image or name == self.label == "label":
+                continue
+            taken.append((name, f"input_{name}" if name in RESERVED else name))
+        return taken
+
+    @property
+    def label_type(self) -> pa.DataType:
+        return self.source.field(self.label).type if self.source is not None and self.label else pa.int64()
+
+    @property
+    def accepted(self) -> pa.Schema:
+        """Return the schema of `data/`."""
+        fields = [pa.field("image", IMAGE), pa.field("label", self.label_type)]
+        if self.source is not None:
+            fields += [self.source.field(name).with_name(target).with_nullable(True) for name, target in self.kept]
+        return pa.schema([*fields, *LINEAGE], metadata=self._metadata())
+
+    @property
+    def rejected(self) -> pa.Schema:
+        """Return the schema of `rejected/`: that of `data/` and the reason."""
+        return self.accepted.append(pa.field("rejected_reason", pa.string()))
+
+    def _metadata(self) -> dict[str, str]:
+        """Tell Hugging Face `datasets` which column is an image and what the classes are called."""
+        features: dict[str, Any] = {"image": {"_type": "Image"}}
+        known = input_features(self.source)
+        if self.label and self.label in known:
+            features["label"] = known[self.label]
+        features |= {target: known[name] for name, target in self.kept if name in known}
+        return {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)}
+
+
+def input_features(schema: pa.Schema | None) -> dict[str, Any]:
+    """Return the Hugging Face features that a schema's metadata declares, by column; empty where there are none."""
+    if schema is None or not schema.metadata or b"huggingface" not in schema.metadata:
+        return {}
+    info = json.loads(schema.metadata[b"huggingface"]).get("info") or {}
+    return dict(info.get("features") or {})
+
+
+def output_table(
+    schema: RowSchema, window: pa.Table | None, rows: Sequence[Mapping[str, Any]], rejected: bool
+) -> pa.Table:
+    """Return output rows as a table.
+
+    Args:
+        window: the source rows, or None for synthesis.
+        rows: a mapping a row: `source` (index in the window), `image`, `label`, every lineage column that is not null.
+    """
+    target = schema.rejected if rejected else schema.accepted
+    columns: dict[str, pa.Array] = {}
+    if window is not None:
+        taken = window.take(pa.array([row["source"] for row in rows], pa.int64()))
+        for name, output in schema.kept:
+            columns[output] = taken.column(name).combine_chunks()
+    arrays = []
+    for field in target:
+        if field.name in columns:
+            arrays.append(columns[field.name])
+        else:
+            arrays.append(pa.array([row.get(field.name) for row in rows], field.type))
+    return pa.Table.from_arrays(arrays, schema=target)
+
+
+def quarantine_table(schema: RowSchema, window: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return quarantined source rows as a table: their own columns, their bytes, and the error."""
+    names = {field.name for field in QUARANTINE}
+    kept = [(name, f"input_{output}" if output in names else output) for name, output in schema.kept]
+    if schema.label == "label":
+        kept.append(("label", "label"))
+    taken = window.take(pa.array([row["source"] for row in rows], pa.int64()))
+    own = {output: taken.column(name).combine_chunks() for name, output in kept}
+    own_fields = [window.schema.field(name).with_name(output).with_nullable(True) for name, output in kept]
+    metadata = {"huggingface": json.dumps({"info": {"features": {}}})}
+    target = pa.schema([*QUARANTINE, *own_fields], metadata=metadata)
+    arrays = [
+        own[field.name] if field.name in own else pa.array([row.get(field.name) for row in rows], field.type)
+        for field in target
+    ]
+    return pa.Table.from_arrays(arrays, schema=target)

@@ -1,0 +1,154 @@
+"""From a reference in a recipe to a file with a sha256: `builtin:NAME`, a local path, or a URI. Imports no torch."""
+
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import fsspec
+
+from pipeline.errors import InputError, ModelError
+
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class FileRef:
+    """A file that a step reads: the reference in the recipe, where it is, and its sha256."""
+
+    reference: str
+    uri: str
+    sha256: str
+
+
+def resolve_model(reference: str, base: str) -> FileRef:
+    """Return the model file that `reference` names.
+
+    Args:
+        base: folder that a relative path is relative to.
+
+    Raises:
+        ModelError: there is no such model, or not such a file.
+    """
+    if reference.startswith("builtin:"):
+        name = reference.removeprefix("builtin:")
+        path = ASSETS / "models" / f"{name}.safetensors"
+        if not path.is_file():
+            known = ", ".join(sorted(f"builtin:{p.stem}" for p in (ASSETS / "models").glob("*.safetensors")))
+            raise ModelError(f"model {reference!r}: no embedded model has this name (known: {known or 'none'})")
+        return FileRef(reference, reference, sha256_of(str(path)))
+    if "://" in reference:
+        return FileRef(reference, reference, sha256_of(reference))
+    path = Path(base, reference)
+    if not path.is_file():
+        raise ModelError(f"model {reference!r}: there is no such file")
+    if path.suffix not in MODEL_SUFFIXES:
+        raise ModelError(f"model {reference!r}: not a model file; expected one of {', '.join(MODEL_SUFFIXES)}")
+    return FileRef(reference, str(path.resolve()), sha256_of(str(path.resolve())))
+
+
+def resolve_images(reference: str, base: str) -> tuple[FileRef, ...]:
+    """Return the image files of a reference set, sorted by name: `builtin:styles`, a folder, a glob, one file, a URI.
+
+    Raises:
+        InputError: nothing is there.
+    """
+    if reference.startswith("builtin:"):
+        folder = ASSETS / reference.removeprefix("builtin:")
+        if not folder.is_dir():
+            raise InputError(f"{reference!r}: no embedded image set has this name (known: builtin:styles)")
+        found = [(f"{reference}/{path.name}", str(path)) for path in sorted(folder.iterdir()) if _is_image(path.name)]
+    else:
+        uri = reference if "://" in reference else str(Path(base, reference))
+        found = [(path, path) for path in _list_images(uri)]
+    if not found:
+        raise InputError(f"{reference!r}: no image file there ({', '.join(IMAGE_SUFFIXES)})")
+    return tuple(FileRef(reference, uri, sha256_of(path)) for uri, path in found)
+
+
+def read_reference(ref: FileRef) -> bytes:
+    """Return a reference image's bytes, from where it was found."""
+    with fsspec.open(_path_of(ref.uri), "rb") as file:
+        data: bytes = file.read()
+    return data
+
+
+def local_file(ref: FileRef) -> Path:
+    """Return a local file with the planned bytes; a remote one is fetched once a node.
+
+    Raises:
+        ModelError: the file is not there on this node, or its sha256 is not the planned one.
+    """
+    path = Path(_path_of(ref.uri)) if "://" not in ref.uri else _fetch(ref)
+    if not path.is_file():
+        raise ModelError(
+            f"model {ref.reference!r}: {path.name} is not on node {os.uname().nodename}; use a shared path"
+        )
+    if sha256_of(str(path)) != ref.sha256:
+        raise ModelError(f"model {ref.reference!r}: the file changed since the run was planned")
+    return path
+
+
+def _path_of(uri: str) -> str:
+    if not uri.startswith("builtin:"):
+        return uri
+    name = uri.removeprefix("builtin:")
+    return str(ASSETS / name) if "/" in name else str(ASSETS / "models" / f"{name}.safetensors")
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def _list_images(uri: str) -> Iterable[str]:
+    filesystem, root = fsspec.url_to_fs(uri)
+    if any(mark in root for mark in "*?["):
+        paths = filesystem.glob(root)
+    elif filesystem.isdir(root):
+        paths = filesystem.ls(root, detail=False)
+    else:
+        paths = [root] if filesystem.exists(root) else []
+    files = sorted(path for path in paths if _is_image(path.rsplit("/", 1)[-1]))
+    return [filesystem.unstrip_protocol(path) if "://" in uri else path for path in files]
+
+
+def _fetch(ref: FileRef) -> Path:
+    cache = Path(os.environ.get("PALIMPSEST_CACHE", Path.home() / ".cache" / "palimpsest"))
+    target = cache / f"{ref.sha256}{Path(ref.uri).suffix}"
+    if not target.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        descriptor, partial = tempfile.mkstemp(dir=cache)  # several actors of a node may fetch at once
+        os.close(descriptor)
+        filesystem, path = fsspec.url_to_fs(ref.uri)
+        filesystem.get_file(path, partial)
+        Path(partial).replace(target)
+    return target
+
+
+def sha256_of(uri: str) -> str:
+    """Return the sha256 of a file's bytes, remembered for as long as a local file's size and time stay the same.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    if "://" in uri:
+        return _sha256(uri, (0, 0))
+    status = Path(uri).stat()
+    return _sha256(uri, (status.st_size, status.st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=4096)
+def _sha256(uri: str, _stamp: tuple[int, int]) -> str:
+    found = hashlib.sha256()
+    try:
+        with fsspec.open(uri, "rb") as file:
+            while chunk := file.read(1 << 20):
+                found.update(chunk)
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"{uri}: cannot be read: {error}") from None
+    return found.hexdigest()

@@ -1,0 +1,74 @@
+"""Weight files: their sha256, and state dicts read from and written to disk without pickle."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from pipeline.errors import ModelError
+
+State = dict[str, Tensor]
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hex sha256 of the bytes of a file. A file that cannot be read raises ModelError."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"weights {path}: cannot be read: {error.strerror}") from error
+
+
+def load_state(path: str | Path) -> State:
+    """State dict of a `.safetensors` file, or of a `.pth`/`.pt` file read with `weights_only`, on the CPU.
+
+    Floating-point tensors come back as float32, whatever they are stored as. Raises ModelError for a missing or
+    damaged file, another suffix, or a file that holds anything else than tensors by name.
+    """
+    path = Path(path)
+    if path.suffix not in (".safetensors", ".pth", ".pt"):
+        raise ModelError(f"weights {path}: suffix {path.suffix!r} is not known; give a .safetensors or .pth file")
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise ModelError(f"weights {path}: cannot be read: {error}".splitlines()[0]) from error
+    except Exception as error:
+        # torch.load raises pickle.UnpicklingError for content that weights_only refuses.
+        raise ModelError(f"weights {path}: not a plain state dict: {type(error).__name__}") from error
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ModelError(f"weights {path}: holds something else than tensors by name")
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def save_state(path: str | Path, state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+    """Write a state dict as safetensors, whole or not at all (temporary file, then rename).
+
+    dtype: what floating-point tensors are stored as; None keeps each as it is.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = {}
+    for name, value in state.items():
+        value = value.detach().cpu()
+        if dtype is not None and value.is_floating_point():
+            value = value.to(dtype)
+        stored[name] = value.contiguous().clone()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(save(stored))
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def under_prefix(state: Mapping[str, Tensor], prefix: str) -> State:
+    """The entries whose name starts with `prefix`, with the prefix cut off."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}

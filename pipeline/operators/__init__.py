@@ -1,0 +1,1 @@
+"""One file per augmentation. An operator never imports another one."""

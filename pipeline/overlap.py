@@ -1,0 +1,48 @@
+"""Keeping the device busy: decode the next window and encode the last one while the model works."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Overlap:
+    """Threads for decoding and encoding beside the model. On one CPU core it is a plain loop.
+
+    Args:
+        cpus: cores the actor may use.
+        device: with `cpu` and one core there is nothing to overlap.
+    """
+
+    def __init__(self, cpus: float, device: str) -> None:
+        self._threads = 0 if device == "cpu" and cpus <= 1 else max(2, int(cpus))
+        self._codecs: ThreadPoolExecutor | None = None
+        self._reader: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> "Overlap":
+        if self._threads:
+            self._codecs = ThreadPoolExecutor(self._threads, thread_name_prefix="codec")
+            self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for pool in (self._reader, self._codecs):
+            if pool is not None:
+                pool.shutdown(cancel_futures=True)
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterable[R]:
+        """Apply `function` to every item, in order."""
+        return map(function, items) if self._codecs is None else self._codecs.map(function, items)
+
+    def ahead(self, items: Iterator[T]) -> Iterator[T]:
+        """Yield `items`, the next one being made while the caller works on the last."""
+        if self._reader is None:
+            yield from items
+            return
+        coming = self._reader.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = self._reader.submit(next, items, None)
+            yield item

@@ -1,0 +1,287 @@
+"""Recipe -> Plan: which units there are, what each computes, and its digest. Pure; no torch, no Ray."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.contracts import Operator
+from pipeline.errors import InputError, RecipeError
+from pipeline.models.references import FileRef, resolve_images, resolve_model
+from pipeline.recipes import absolute
+from pipeline.registry import operator_class
+from pipeline.seeding import digest
+from pipeline.selection import Selection
+from pipeline.shards.layout import Layout, read_layout
+from pipeline.shards.locate import Shard, find_shards
+from pipeline.shards.reader import read_windows
+from pipeline.validation import nearest, parse
+from schemas.recipe import Branch, Recipe, Resources
+
+ORIGINAL = "original"
+"""The branch that `keep_originals` adds."""
+
+SOURCE_TYPES = ("algorithmicallyEnhanced", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
+"""IPTC terms, weakest first; a chain is what its strongest step is."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """One operator of a chain, with everything resolved."""
+
+    operator: str
+    version: int
+    params: Mapping[str, Any]
+    models: Mapping[str, FileRef] = field(default_factory=dict)
+    images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
+
+    def identity(self) -> list[Any]:
+        """Return what this step computes: parameters, and files by content, wherever they lie."""
+        files = {name: model.sha256 for name, model in self.models.items()}
+        sets = {name: [image.sha256 for image in images] for name, images in self.images.items()}
+        return [self.operator, self.version, {**self.params, **files, **sets}]
+
+
+@dataclass(frozen=True)
+class BranchPlan:
+    """One branch, resolved. `copies` is 0 for a branch without sources."""
+
+    name: str
+    steps: tuple[StepPlan, ...]
+    copies: int
+    where: str | None
+    micro_batch: int
+    digital_source_type: str | None
+    gpus: float = 0.0
+    cpus: float = 1.0
+    actors: int | None = None  # None: as many as the machine has room for
+
+    @property
+    def operators(self) -> list[type[Operator]]:
+        return [operator_class(step.operator) for step in self.steps]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The unit of work, retry, commit and determinism: a row range of one shard, or an index range of a class."""
+
+    name: str  # also its file name: data/<name>.parquet
+    digest: str
+    branch: str
+    first: int
+    rows: int
+    shard: Shard | None = None
+    label: int | str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything `run` needs to know, decided before anything runs. Picklable."""
+
+    recipe: Recipe
+    base: str
+    output: str
+    layout: Layout | None
+    shards: tuple[Shard, ...]
+    branches: tuple[BranchPlan, ...]
+    units: tuple[Unit, ...]
+    digest: str
+    limit: int | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return (self.layout.classes or ()) if self.layout else ()
+
+    def images(self, branch: BranchPlan) -> int:
+        """Return how many images a branch makes at most (before `where`)."""
+        return sum(unit.rows for unit in self.units if unit.branch == branch.name) * max(1, branch.copies)
+
+
+def make_plan(recipe: Recipe, base: str, limit: int | None = None) -> Plan:
+    """Resolve a recipe against its input.
+
+    Args:
+        base: folder that relative paths in the recipe are relative to.
+        limit: source rows to take at most, for a preview.
+
+    Raises:
+        JobError: one line that names what is wrong.
+    """
+    shards = find_shards(absolute(recipe.input.uri, base), base)
+    layout = read_layout(shards, recipe.input.columns, recipe.input.drop)
+    branches = [_branch(recipe, index, branch, base, layout) for index, branch in enumerate(recipe.branches)]
+    _check_names(recipe)
+    if recipe.output.keep_originals:
+        branches.insert(0, _originals(recipe))
+    _check_where(branches, shards, layout)
+    common = _common_identity(recipe, layout)
+    units = tuple(unit for branch in branches for unit in _units(recipe, branch, shards, layout, common, limit))
+    return Plan(
+        recipe=recipe,
+        base=base,
+        output=absolute(recipe.output.uri, base),
+        layout=layout,
+        shards=shards,
+        branches=tuple(branches),
+        units=units,
+        digest=digest([[unit.name, unit.digest] for unit in units]),
+        limit=limit,
+    )
+
+
+def _check_names(recipe: Recipe) -> None:
+    names = [branch.name for branch in recipe.branches]
+    if ORIGINAL in names:
+        raise RecipeError(f"recipe.branches: the name {ORIGINAL!r} belongs to `output.keep_originals`; choose another")
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError(f"recipe.branches: two branches are called {name!r}")
+    known = [*names, *(name for branch in recipe.branches for step in branch.operators for name in step)]
+    for name in recipe.resources:
+        if name not in [*known, ORIGINAL]:
+            raise RecipeError(f"recipe.resources.{name}: no branch or operator of this recipe{nearest(name, known)}")
+    if recipe.quality.gates:
+        raise RecipeError("recipe.quality.gates: no gate is built into this version; leave it empty")
+    if recipe.watermark != "none":
+        raise RecipeError("recipe.watermark: not built into this version yet; say `watermark: none`")
+
+
+def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layout) -> BranchPlan:
+    where = f"recipe.branches[{index}]"
+    if sum(value is not None for value in (branch.copies, branch.per_class, branch.count)) > 1:
+        raise RecipeError(f"{where}: give one of copies, per_class and count, not several")
+    steps = tuple(_step(step, f"{where}.operators[{place}]", base) for place, step in enumerate(branch.operators))
+    operators = [operator_class(step.operator) for step in steps]
+    synthetic = branch.per_class is not None or branch.count is not None
+    for place, operator in enumerate(operators):
+        if operator.generative != (synthetic and place == 0):
+            need = "per_class or count, as the first operator" if operator.generative else "copies of source rows"
+            raise RecipeError(f"{where}.operators[{place}]: {operator.name} makes images from {need}")
+        if operator.geometric and layout.boxes:
+            raise RecipeError(
+                f"{where}.operators[{place}]: {operator.name} moves pixels, and {', '.join(layout.boxes)} would no "
+                f"longer fit; leave them out with input.drop: [{', '.join(layout.boxes)}]"
+            )
+    types = [operator.digital_source_type for operator in operators]
+    return BranchPlan(
+        name=branch.name,
+        steps=steps,
+        copies=0 if synthetic else branch.copies or 1,
+        where=branch.where,
+        micro_batch=recipe.numerics.micro_batch or min(operator.micro_batch for operator in operators),
+        digital_source_type=max(types, key=SOURCE_TYPES.index),
+        **_resources(recipe, branch.name, operators),
+    )
+
+
+def _step(step: dict[str, Any], where: str, base: str) -> StepPlan:
+    if len(step) != 1:
+        raise RecipeError(f"{where}: write one operator an entry, as `- {{name: {{...}}}}`; found {sorted(step)}")
+    ((name, params),) = step.items()
+    try:
+        found = operator_class(name)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+    operator = found(parse(found.Params, params or {}, f"{where}.{name}"))
+    needs = operator.needs()
+    return StepPlan(
+        operator=name,
+        version=found.version,
+        params=operator.params.model_dump(mode="json"),
+        models={key: resolve_model(reference, base) for key, reference in needs.models.items()},
+        images={key: resolve_images(reference, base) for key, reference in needs.images.items()},
+    )
+
+
+def _resources(recipe: Recipe, branch: str, operators: list[type[Operator]]) -> dict[str, Any]:
+    """Sum a chain's shares; what is said for the branch by name counts more."""
+    own = [recipe.resources.get(operator.name, Resources()) for operator in operators]
+    gpus = sum(operator.gpus if r.gpus is None else r.gpus for operator, r in zip(operators, own, strict=True))
+    actors = [r.actors for r in own if r.actors is not None]
+    result = {"gpus": gpus, "cpus": max(r.cpus for r in own), "actors": min(actors) if actors else None}
+    if branch in recipe.resources:
+        named = recipe.resources[branch]
+        result |= {key: value for key, value in named.model_dump(exclude_unset=True).items() if value is not None}
+    return result
+
+
+def _originals(recipe: Recipe) -> BranchPlan:
+    named = recipe.resources.get(ORIGINAL, Resources())
+    return BranchPlan(
+        name=ORIGINAL,
+        steps=(),
+        copies=1,
+        where=None,
+        micro_batch=32,
+        digital_source_type=None,
+        cpus=named.cpus,
+        actors=named.actors,
+    )
+
+
+def _check_where(branches: list[BranchPlan], shards: tuple[Shard, ...], layout: Layout) -> None:
+    chosen = [branch for branch in branches if branch.where is not None]
+    shard = next((shard for shard in shards if shard.rows), None)
+    if chosen and shard is not None:
+        _, rows = next(read_windows(shard, layout, 0, 1, 1))
+        for branch in chosen:
+            try:
+                Selection(branch.where).check(layout.light, rows[0])
+            except RecipeError as error:
+                raise RecipeError(f"branch {branch.name!r}: {error}") from None
+
+
+def _common_identity(recipe: Recipe, layout: Layout) -> list[Any]:
+    """Return what every unit's bytes depend on beside its own branch and rows."""
+    output = recipe.output
+    quality = None if output.encoding == "png" else output.quality
+    return [
+        "unit/1",
+        recipe.seed,
+        [layout.image, layout.label, layout.id, list(recipe.input.drop), recipe.input.max_pixels],
+        [output.encoding, quality, output.size, output.channels],
+        recipe.watermark if recipe.watermark == "none" else recipe.watermark.model_dump(),
+        [recipe.numerics.dtype, recipe.numerics.threads],
+    ]
+
+
+def _units(
+    recipe: Recipe, branch: BranchPlan, shards: tuple[Shard, ...], layout: Layout, common: list[Any], limit: int | None
+) -> Iterator[Unit]:
+    identity = [*common, branch.name, [step.identity() for step in branch.steps], branch.micro_batch, branch.copies]
+    if branch.copies == 0:
+        yield from _synthetic_units(recipe, branch, layout, identity, limit)
+        return
+    left = limit
+    for shard in shards:
+        rows_in = shard.rows if left is None else min(shard.rows, left)
+        for first in range(0, rows_in, recipe.output.rows_per_unit):
+            rows = min(recipe.output.rows_per_unit, rows_in - first)
+            name = f"{branch.name}-{_slug(shard.path)}-{first:09d}"
+            made = digest([*identity, branch.where, shard.path, shard.digest, first, rows])
+            yield Unit(name, made, branch.name, first, rows, shard)
+        left = None if left is None else left - rows_in
+
+
+def _synthetic_units(
+    recipe: Recipe, branch: BranchPlan, layout: Layout, identity: list[Any], limit: int | None
+) -> Iterator[Unit]:
+    asked = next(b for b in recipe.branches if b.name == branch.name)
+    labels: list[int | None] = [None]
+    if asked.per_class is not None:
+        if not layout.classes:
+            raise InputError(f"branch {branch.name!r}: per_class needs class names in the input's schema (ClassLabel)")
+        labels = list(range(len(layout.classes)))
+    count = asked.per_class or asked.count or 0
+    count = count if limit is None else min(count, -(-limit // len(labels)))
+    for label in labels:
+        for first in range(0, count, recipe.output.rows_per_unit):
+            rows = min(recipe.output.rows_per_unit, count - first)
+            name = f"{branch.name}-{'any' if label is None else f'class{label:04d}'}-{first:09d}"
+            yield Unit(name, digest([*identity, label, first, rows]), branch.name, first, rows, None, label)
+
+
+def _slug(path: str) -> str:
+    """Return a shard's path as part of a file name; the hash keeps a/b.parquet and a-b.parquet apart."""
+    stem = re.sub(r"[^A-Za-z0-9_.]+", "-", path.removesuffix(".parquet")).strip("-.")[-80:]
+    return f"{stem}-{digest(path)[:6]}"

@@ -1,0 +1,95 @@
+"""Reading a recipe file, with `--set` overrides, into a closed Recipe."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import yaml
+
+from pipeline.errors import RecipeError
+from pipeline.models.references import ASSETS
+from pipeline.shards import locate
+from pipeline.validation import nearest, parse
+from schemas.recipe import Recipe
+
+
+def load_recipe(
+    path: str, overrides: Sequence[str] = (), input_uri: str | None = None, output_uri: str | None = None
+) -> tuple[Recipe, str]:
+    """Return the recipe and the folder its relative paths are relative to.
+
+    Args:
+        path: a YAML file, local or a URI.
+        overrides: `a.b=value` each; the value is YAML; an index or a branch's name picks from a list.
+        input_uri, output_uri: replace `input.uri`, `output.uri`; relative to the working directory.
+
+    Raises:
+        RecipeError: the file, a key or a value is wrong; one line.
+    """
+    try:
+        with fsspec.open(path, "r", encoding="utf-8") as file:
+            data = yaml.safe_load(file)
+    except FileNotFoundError:
+        raise RecipeError(f"recipe {path}: there is no such file") from None
+    except (OSError, ValueError, ImportError) as error:
+        raise RecipeError(f"recipe {path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"recipe {path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise RecipeError(f"recipe {path}: expected keys and values, found {type(data).__name__}")
+    for override in overrides:
+        _override(data, override)
+    for key, uri in (("input", input_uri), ("output", output_uri)):
+        if uri is not None:
+            section = data.setdefault(key, {})
+            if isinstance(section, dict):
+                section["uri"] = absolute(uri, str(Path.cwd()))
+    base = path.rsplit("/", 1)[0] if "://" in path else str(Path(path).resolve().parent)
+    return parse(Recipe, data, "recipe"), base
+
+
+def absolute(uri: str, base: str) -> str:
+    """Return `uri` as an absolute path or a URI; `builtin:` names an embedded folder of shards."""
+    if uri.startswith("builtin:"):
+        return str(ASSETS / uri.removeprefix("builtin:"))
+    return locate.absolute(uri, base)
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise RecipeError(f"--set {text!r}: write it as a.b=value")
+    keys = path.split(".")
+    at: Any = data
+    for key in keys[:-1]:
+        at = _step_into(at, key, text)
+    last = keys[-1]
+    parsed = yaml.safe_load(value)
+    if isinstance(at, list):
+        at[_index(at, last, text)] = parsed
+    elif isinstance(at, dict):
+        at[last] = parsed
+    else:
+        raise RecipeError(f"--set {text!r}: {keys[-2]!r} is a value, it has no keys")
+
+
+def _step_into(at: Any, key: str, text: str) -> Any:
+    if isinstance(at, list):
+        item = at[_index(at, key, text)]
+        return item[key] if isinstance(item, dict) and key in item else item  # `- {flip: {...}}` goes by its only key
+    if isinstance(at, dict):
+        return at.setdefault(key, {})
+    raise RecipeError(f"--set {text!r}: nothing below {key!r} can be set")
+
+
+def _index(items: list[Any], key: str, text: str) -> int:
+    if key.isdigit() and int(key) < len(items):
+        return int(key)
+    named = [
+        index for index, item in enumerate(items) if isinstance(item, dict) and (item.get("name") == key or key in item)
+    ]
+    if len(named) != 1:
+        names = [str(item.get("name")) for item in items if isinstance(item, dict) and "name" in item]
+        raise RecipeError(f"--set {text!r}: no entry {key!r}{nearest(key, names) if names else ''}")
+    return named[0]

@@ -1,0 +1,106 @@
+"""`replay`: make one stored image again, from its lineage alone, and compare."""
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from pipeline.chain import ChainReport
+from pipeline.errors import InputError
+from pipeline.overlap import Overlap
+from pipeline.plan import Unit
+from pipeline.publish import branch_from
+from pipeline.runner import Job, LoadedBranch, make_window, windows
+from pipeline.shards.codecs import decode
+from pipeline.shards.commit import read_markers
+from pipeline.shards.layout import read_layout
+from pipeline.shards.locate import Shard, find_shards
+from pipeline.shards.store import Store
+from pipeline.verify import read_manifest
+from schemas.manifest import Manifest, Marker
+from schemas.recipe import Recipe
+
+PROVENANCE = ("sample_id", "source_sha256", "steps", "partners", "label")
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The stored row, the row made again, and how far apart their images are."""
+
+    stored: dict[str, Any]
+    again: dict[str, Any]
+    grey_levels: int  # largest difference of one pixel in one channel; 0 where equal
+    differs: list[str]  # lineage columns that are not the same
+
+    @property
+    def equal(self) -> bool:
+        same_bytes: bool = self.stored["image"]["bytes"] == self.again["image"]["bytes"]
+        return same_bytes and not self.differs
+
+
+def replay_sample(store: Store, sample: str) -> Replayed:
+    """Make the image with this `sample_id` again.
+
+    The whole micro-batch it was in is made again: a network's last bit may depend on the batch.
+
+    Raises:
+        InputError: no such sample, or its source is gone or changed.
+    """
+    manifest = read_manifest(store)
+    marker, stored = find_sample(store, sample)
+    recipe = Recipe.model_validate(manifest.recipe)
+    shard = _shard(manifest, marker)
+    layout = read_layout((shard,), recipe.input.columns, recipe.input.drop) if shard else None
+    chain = next(chain for chain in manifest.chains if chain["name"] == marker.branch)
+    job = Job(recipe, store.uri, layout, tuple(manifest.classes))
+    branch = LoadedBranch.load(job, branch_from(chain), "cpu")
+    unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
+    with Overlap(1, "cpu") as overlap:
+        for window in windows(branch, unit, overlap):
+            if all(each.sample_id != sample for each in window.samples):
+                continue
+            for table in make_window(branch, unit, window, ChainReport(), overlap).values():
+                for row in table.to_pylist():
+                    if row.get("sample_id") == sample:
+                        differs = [name for name in PROVENANCE if row[name] != stored[name]]
+                        return Replayed(stored, row, _distance(stored, row), differs)
+    raise InputError(f"sample {sample}: its source row can no longer be used")
+
+
+def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any]]:
+    """Return the marker and the stored row of a sample.
+
+    Raises:
+        InputError: no row has this id.
+    """
+    for marker in read_markers(store).values():
+        for folder in ("data", "rejected"):
+            if folder not in marker.files:
+                continue
+            file = pq.ParquetFile(io.BytesIO(store.read(marker.files[folder].path)))
+            for group in range(file.num_row_groups):
+                ids = file.read_row_group(group, columns=["sample_id"]).column(0).to_pylist()
+                if sample in ids:
+                    row: dict[str, Any] = file.read_row_group(group).slice(ids.index(sample), 1).to_pylist()[0]
+                    return marker, row
+    raise InputError(f"sample {sample!r}: no image in {store.uri} has this id")
+
+
+def _shard(manifest: Manifest, marker: Marker) -> Shard | None:
+    if marker.shard is None:
+        return None
+    record = next(record for record in manifest.shards if record.path == marker.shard)
+    (found,) = find_shards(record.uri, manifest.recipe_base)
+    if found.digest != record.digest:
+        raise InputError(f"{record.uri}: the source shard has changed since the run")
+    # A single file is found under its own name; the lineage knows it by its path under the input's root.
+    return Shard(found.uri, record.path, found.rows, found.bytes, found.digest, found.group_rows)
+
+
+def _distance(stored: dict[str, Any], again: dict[str, Any]) -> int:
+    first, second = (decode(row["image"]["bytes"], 2**31) for row in (stored, again))
+    if first.shape != second.shape:
+        return 255
+    return int(np.abs(first.astype(np.int16) - second.astype(np.int16)).max(initial=0))

@@ -1,0 +1,140 @@
+"""What the report shows: some images of every branch and class, beside the source they came from."""
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.errors import PalimpsestError
+from pipeline.lineage.page import Card, Sheet, Tile, page
+from pipeline.plan import ORIGINAL
+from pipeline.shards.codecs import decode, encode, resize
+from pipeline.shards.commit import read_markers
+from pipeline.shards.layout import read_layout
+from pipeline.shards.locate import find_shards
+from pipeline.shards.reader import read_windows
+from pipeline.shards.store import Store
+from schemas.manifest import Manifest, Marker
+from schemas.recipe import Recipe
+
+SOURCES_PER_CLASS = 2
+SOURCES_WITHOUT_CLASSES = 12
+FILES_READ = 12
+"""Files of a branch that are looked through for its classes; the page is a sample, not a census."""
+TILE_PX = 160
+COLUMNS = ["image", "label", "sample_id", "source_uri", "source_row", "source_id", "copy_index", "steps", "partners"]
+
+
+@dataclass
+class Found:
+    """The rows of one branch that the page shows, by (class, source)."""
+
+    rows: dict[Any, dict[Any, list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def add(self, row: dict[str, Any], most: int, synthetic: bool) -> None:
+        sources = self.rows.setdefault(row["label"], {})
+        key = row["sample_id"] if synthetic else (row["source_uri"], row["source_row"])
+        if key in sources or len(sources) < most:
+            sources.setdefault(key, []).append(row)
+
+    def full(self, classes: int, most: int) -> bool:
+        return len(self.rows) >= max(1, classes) and all(len(sources) >= most for sources in self.rows.values())
+
+
+def write_report(store: Store, manifest: Manifest) -> None:
+    """Write `report/index.html`: one page that needs no other file."""
+    markers = read_markers(store)
+    sources = SourceImages(manifest)
+    sheets = [
+        _sheet(store, manifest, markers, chain, sources) for chain in manifest.chains if chain["name"] != ORIGINAL
+    ]
+    troubles = {
+        "rejected": _reasons(store, markers, "rejected", "rejected_reason"),
+        "quarantined": _reasons(store, markers, "quarantine", "error_code"),
+    }
+    text = page(manifest, [sheet for sheet in sheets if sheet.cards], troubles)
+    store.write("report/index.html", text.encode())
+
+
+def _sheet(
+    store: Store, manifest: Manifest, markers: dict[str, Marker], chain: dict[str, Any], sources: "SourceImages"
+) -> Sheet:
+    synthetic = chain["copies"] == 0
+    most = SOURCES_PER_CLASS * (4 if synthetic else 1) if manifest.classes else SOURCES_WITHOUT_CLASSES
+    found = Found()
+    for row in _accepted(store, markers, chain["name"]):
+        found.add(row, most, synthetic)
+        if found.full(len(manifest.classes), most) and row["copy_index"] == chain["copies"] - 1:
+            break
+    cards = []
+    for label in sorted(found.rows, key=str):
+        named = manifest.classes[label] if isinstance(label, int) and 0 <= label < len(manifest.classes) else str(label)
+        lines = []
+        for rows in found.rows[label].values():
+            tiles = [] if synthetic else [sources.tile(rows[0])]
+            lines.append(tiles + [_tile(store, row) for row in rows])
+        if synthetic:  # one line of many images says more than many lines of one
+            lines = [[tile for line in lines for tile in line]]
+        cards.append(Card("" if label is None else named, lines))
+    return Sheet(chain["name"], " → ".join(step["operator"] for step in chain["steps"]), cards)
+
+
+def _accepted(store: Store, markers: dict[str, Marker], branch: str) -> Iterator[dict[str, Any]]:
+    files = [m.files["data"].path for _, m in sorted(markers.items()) if m.branch == branch and "data" in m.files]
+    step = max(1, len(files) // FILES_READ)
+    for path in files[::step][:FILES_READ]:
+        file = pq.ParquetFile(io.BytesIO(store.read(path)))
+        for group in range(file.num_row_groups):
+            yield from file.read_row_group(group, columns=COLUMNS).to_pylist()
+
+
+def _tile(store: Store, row: dict[str, Any]) -> Tile:
+    steps = "; ".join(f"{step['operator']} {step['params']}" for step in row["steps"])
+    partner = next((partner for partner in row["partners"] if partner["role"] == "style"), None)
+    inset = None
+    if partner is not None and store.exists(f"_artifacts/{partner['sha256']}"):
+        inset = thumbnail(store.read(f"_artifacts/{partner['sha256']}"), 48)
+    return Tile(thumbnail(row["image"]["bytes"]), f"copy {row['copy_index']}", f"{row['sample_id']}\n{steps}", inset)
+
+
+def thumbnail(data: bytes, most_px: int = TILE_PX) -> tuple[bytes, str]:
+    """Return an image no larger than `most_px`, and its media type. A small one is returned pixel for pixel."""
+    pixels = decode(data, 2**31)
+    height, width = pixels.shape[:2]
+    scale = most_px / max(height, width)
+    if scale >= 1:
+        return encode(pixels, "png", 90), "image/png"
+    small = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+    return encode(small, "jpeg", 85), "image/jpeg"
+
+
+def _reasons(store: Store, markers: dict[str, Marker], folder: str, column: str) -> dict[str, int]:
+    counted: Counter[str] = Counter()
+    for marker in markers.values():
+        if folder in marker.files:
+            table = pq.read_table(io.BytesIO(store.read(marker.files[folder].path)), columns=[column])
+            counted.update(table.column(0).to_pylist())
+    return dict(counted.most_common())
+
+
+class SourceImages:
+    """Source rows by shard and row, where the shards can still be reached."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._recipe = Recipe.model_validate(manifest.recipe)
+        self._base = manifest.recipe_base
+
+    def tile(self, row: dict[str, Any]) -> Tile:
+        shard_name = row["source_uri"].rsplit("/", 1)[-1]
+        caption = f"row {row['source_row']}"
+        detail = f"{shard_name} row {row['source_row']}" + (f", id {row['source_id']}" if row["source_id"] else "")
+        try:
+            (shard,) = find_shards(row["source_uri"], self._base)
+            layout = read_layout((shard,), self._recipe.input.columns, self._recipe.input.drop)
+            _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1))
+            return Tile(thumbnail(rows[0].data or b""), caption, detail, None, source=True)
+        except PalimpsestError as error:
+            return Tile(None, caption, f"{detail}: {error}", None, source=True)

@@ -1,0 +1,1 @@
+"""Parquet in and out: finding and reading shards, image codecs, the commit protocol, object stores."""

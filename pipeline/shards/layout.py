@@ -1,0 +1,289 @@
+"""What the columns of the input are: which holds the image, the label and the id, and what the classes are called.
+
+Columns the recipe does not name are found by these rules, tier by tier; the first tier that has a candidate decides.
+
+    column   tiers, in order                                                          preferred where a tier has several
+    ───────  ───────────────────────────────────────────────────────────────────────  ──────────────────────────────────
+    image    Hugging Face `Image` feature; struct<bytes, path>; binary                `image`, then IMAGE_NAMES
+             string named as in PATH_NAMES                                            `image`
+    label    Hugging Face `ClassLabel` feature; a column named as in LABEL_NAMES      `label`, then LABEL_NAMES
+    id       `id`; a string or integer named as in ID_NAMES; as in FILE_NAMES
+
+Names are compared without regard to case. A column with `mask` in its name is never taken for the image. Two
+candidates left in a tier are an error that asks for the name: nothing is guessed. Input without a label column is
+unlabelled.
+"""
+
+import difflib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.shards.locate import Shard, read_schemas
+from schemas.recipe import Columns
+
+ImageKind = Literal["bytes", "struct", "path"]
+
+IMAGE_NAMES: Final = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "bytes")
+PATH_NAMES: Final = ("image", "img", "path", "image_path", "file", "file_path", "filename", "file_name")
+LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")
+ID_NAMES: Final = ("image_id", "img_id", "sample_id", "uid", "uuid", "guid", "key", "__key__")
+FILE_NAMES: Final = ("filename", "file_name", "path", "image_path", "file_path")
+BOX_NAMES: Final = (
+    "bbox", "bboxes", "boxes", "objects", "mask", "masks", "segmentation", "segments",
+    "keypoints", "polygons", "annotations",
+)  # fmt: skip
+HUGGINGFACE: Final = b"huggingface"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of the input. Picklable.
+
+    `schema` is the input schema without dropped columns, metadata kept. `classes` are the class names by index, where
+    the input says them. `boxes` are columns that hold boxes, masks, keypoints or polygons, which an operator that moves
+    pixels would leave behind. `light` are the columns without binary data: what `where` and operators may see.
+    """
+
+    image: str
+    image_kind: ImageKind
+    label: str | None
+    id: str | None
+    classes: tuple[str, ...] | None
+    schema: pa.Schema
+    boxes: tuple[str, ...]
+    light: tuple[str, ...]
+
+
+def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]) -> Layout:
+    """Return the layout that all `shards` share, from their footers.
+
+    Raises:
+        InputError: a column that is named but not there, ambiguous or of a wrong type; no image column; or shards whose
+            columns differ (apart from dropped ones, and from metadata).
+    """
+    if not shards:
+        raise InputError("input.uri: there is no shard to read the columns from")
+    schemas = read_schemas(shards)
+    distinct = list({id(schema): (shard, schema) for shard, schema in zip(shards, schemas, strict=True)}.values())
+    first = _kept(schemas[0], columns, drop)
+    for shard, schema in distinct:
+        _check_same(shards[0], first, shard, _without(schema, drop))
+    features = _features(first)
+    image = _image_column(first, features, columns.image)
+    label = _label_column(first, features, columns.label, image)
+    return Layout(
+        image=image,
+        image_kind=_image_kind(first.field(image)),
+        label=label,
+        id=_id_column(first, columns.id, (image, label)),
+        classes=None if label is None else _shared_classes(distinct, label),
+        schema=first,
+        boxes=tuple(field.name for field in first if field.name != image and _holds_boxes(field, features)),
+        light=tuple(field.name for field in first if not _holds_binary(field.type)),
+    )
+
+
+def _kept(schema: pa.Schema, columns: Columns, drop: tuple[str, ...]) -> pa.Schema:
+    """Return the first shard's schema without the dropped columns, having checked every name the recipe mentions."""
+    for name in drop:
+        _check_there("input.drop", name, schema.names)
+    kept = _without(schema, drop)
+    for role, wanted in columns.model_dump().items():
+        if wanted is not None and wanted in drop:
+            raise InputError(f"input.drop: {wanted!r} is also input.columns.{role}; take it out of one of them")
+        if wanted is not None:
+            _check_there(f"input.columns.{role}", wanted, kept.names)
+    return kept
+
+
+def _without(schema: pa.Schema, drop: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name not in drop], metadata=schema.metadata)
+
+
+def _check_there(where: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
+        hint = f", did you mean {near[0]!r}?" if near else ";"
+        raise InputError(f"{where}: there is no column {name!r}{hint} The columns are: {', '.join(names)}")
+
+
+def _check_same(shard: Shard, schema: pa.Schema, other: Shard, theirs: pa.Schema) -> None:
+    """Raise InputError at the first column that two shards do not share by name and type, or that one holds twice."""
+    repeated = sorted({name for name in theirs.names if theirs.names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{other.uri}: two columns are named {repeated[0]!r}; rename one")
+    types, other_types = ({field.name: str(field.type) for field in found} for found in (schema, theirs))
+    for name in [*types, *other_types]:
+        here, there = types.get(name, "absent"), other_types.get(name, "absent")
+        if here != there:
+            raise InputError(
+                f"column {name!r} is {here} in {shard.uri} and {there} in {other.uri}; make the shards alike, "
+                f"or leave the column out with input.drop: [{name}]"
+            )
+
+
+def _features(schema: pa.Schema) -> Mapping[str, Any]:
+    """Return the Hugging Face features by column; none where the metadata is absent or says nothing about them."""
+    text = (schema.metadata or {}).get(HUGGINGFACE)
+    if text is None:
+        return {}
+    try:
+        features = json.loads(text)["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _is_feature(feature: Any, kind: str) -> bool:
+    return isinstance(feature, dict) and feature.get("_type") == kind
+
+
+def _image_column(schema: pa.Schema, features: Mapping[str, Any], named: str | None) -> str:
+    if named is not None:
+        return named
+    fields = [field for field in schema if "mask" not in field.name.lower()]
+    tiers: tuple[tuple[Callable[[pa.Field], bool], tuple[str, ...]], ...] = (
+        (lambda field: _is_feature(features.get(field.name), "Image"), IMAGE_NAMES),
+        (lambda field: _is_image_struct(field.type), IMAGE_NAMES),
+        (lambda field: _is_binary(field.type), IMAGE_NAMES),
+        (lambda field: _is_string(field.type) and field.name.lower() in PATH_NAMES, ()),
+    )
+    for accepts, names in tiers:
+        found = _one([field.name for field in fields if accepts(field)], (("image",), names), "image")
+        if found is not None:
+            return found
+    raise InputError(
+        "input.columns.image: no column looks like an image (an Image feature, a struct of bytes and path, binary, or "
+        f"a file name); name it. The columns are: {', '.join(schema.names)}"
+    )
+
+
+def _image_kind(field: pa.Field) -> ImageKind:
+    if _is_image_struct(field.type):
+        return "struct"
+    if _is_binary(field.type):
+        return "bytes"
+    if _is_string(field.type):
+        return "path"
+    raise InputError(
+        f"input.columns.image: column {field.name!r} is {field.type}; it must hold encoded images (binary, or a struct "
+        "of bytes and path) or their paths (string)"
+    )
+
+
+def _label_column(schema: pa.Schema, features: Mapping[str, Any], named: str | None, image: str) -> str | None:
+    label = named
+    if label is None:
+        others = [name for name in schema.names if name != image]
+        classes = [name for name in others if _is_feature(features.get(name), "ClassLabel")]
+        label = _one(classes, (("label",), LABEL_NAMES), "label")
+        if label is None:
+            label = _one([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
+    if label is not None:
+        kind = _plain(schema.field(label).type)
+        if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_string(kind)):
+            raise InputError(
+                f"input.columns.label: column {label!r} is {kind}; a label is an integer, a string or a boolean. Name "
+                f"another column, or leave it out with input.drop: [{label}]"
+            )
+    return label
+
+
+def _id_column(schema: pa.Schema, named: str | None, taken: Sequence[str | None]) -> str | None:
+    def fits(name: str) -> bool:
+        kind = _plain(schema.field(name).type)
+        return bool(pa.types.is_integer(kind)) or _is_string(kind)
+
+    if named is not None:
+        if not fits(named):
+            kind = schema.field(named).type
+            raise InputError(f"input.columns.id: column {named!r} is {kind}; an id is a string or an integer")
+        return named
+    free = [name for name in schema.names if name not in taken and fits(name)]
+    for names in (("id",), ID_NAMES, FILE_NAMES):
+        found = _one([name for name in free if name.lower() in names], (), "id")
+        if found is not None:
+            return found
+    return None
+
+
+def _one(candidates: list[str], preferred: Sequence[tuple[str, ...]], role: str) -> str | None:
+    """Return the only candidate, or the only one with a preferred name; None without candidates."""
+    for names in preferred:
+        if len(candidates) > 1:
+            candidates = [name for name in candidates if name.lower() in names] or candidates
+    if len(candidates) > 1:
+        raise InputError(
+            f"input.columns.{role}: {', '.join(candidates)} could each be the {role}; say which with "
+            f"input.columns.{role}: {candidates[0]}"
+        )
+    return candidates[0] if candidates else None
+
+
+def _shared_classes(distinct: Sequence[tuple[Shard, pa.Schema]], label: str) -> tuple[str, ...] | None:
+    """Return the class names that the shards state. The same index under two names would mislabel without a sound."""
+    named = [(shard, _class_names(_features(schema).get(label))) for shard, schema in distinct]
+    stated = [(shard, names) for shard, names in named if names is not None]
+    if not stated:
+        return None
+    first, classes = stated[0]
+    for shard, names in stated:
+        if names != classes:
+            raise InputError(
+                f"column {label!r}: the classes are {', '.join(classes)} in {first.uri} and {', '.join(names)} in "
+                f"{shard.uri}; give the shards one order of classes"
+            )
+    return classes
+
+
+def _class_names(feature: Any) -> tuple[str, ...] | None:
+    """Return the names of a ClassLabel feature by index; None where it has none."""
+    if not _is_feature(feature, "ClassLabel"):
+        return None
+    names = feature.get("names")
+    if isinstance(names, dict):
+        names = [names[key] for key in sorted(names, key=int)]
+    return tuple(str(name) for name in names) if names else None
+
+
+def _holds_boxes(field: pa.Field, features: Mapping[str, Any]) -> bool:
+    name = field.name.lower()
+    image = _is_feature(features.get(field.name), "Image") or _is_image_struct(field.type) or _is_binary(field.type)
+    return name in BOX_NAMES or ("mask" in name and image)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values behind a dictionary encoding."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    kind = _plain(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_image_struct(kind: pa.DataType) -> bool:
+    """Return whether a type is a struct of encoded `bytes` and, if anything else, a `path`."""
+    if not pa.types.is_struct(kind):
+        return False
+    parts = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+    return "bytes" in parts and _is_binary(parts["bytes"]) and _is_string(parts.get("path", pa.string()))
+
+
+def _holds_binary(kind: pa.DataType) -> bool:
+    """Return whether binary data is anywhere inside a type."""
+    kind = _plain(kind)
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if _is_binary(kind):
+        return True
+    return any(_holds_binary(kind.field(i).type) for i in range(kind.num_fields))

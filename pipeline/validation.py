@@ -1,0 +1,67 @@
+"""Turn plain data into a closed model, or into one line that a person can act on."""
+
+import difflib
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from pipeline.errors import RecipeError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return ` (did you mean 'x'?)`, or the list of known names where none is near."""
+    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else f" (known: {', '.join(sorted(known))})"
+
+
+def parse(model: type[Model], data: Any, where: str) -> Model:
+    """Return `model` made from `data`.
+
+    Args:
+        where: what `data` is, for the message: `recipe`, `branches[0].operators[0].adain_style`.
+
+    Raises:
+        RecipeError: one line that names the field, the value and, for an unknown key, the nearest known one.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(_line(model, error.errors()[0], where)) from None
+
+
+def _line(model: type[BaseModel], error: ErrorDetails, where: str) -> str:
+    location = [part for part in error["loc"] if not _is_union_tag(part)]
+    path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    if error["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        return f"{path}: unknown key{nearest(str(location[-1]), known)}"
+    if error["type"] == "missing":
+        return f"{path}: missing; it must be given"
+    return f"{path} = {error['input']!r}: {error['msg']}"
+
+
+def _is_union_tag(part: int | str) -> bool:
+    """Pydantic names the tried member of a union in the location: `Watermark`, `literal['none']`, `constrained-int`."""
+    return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("int", "constrained-int"))
+
+
+def _fields_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    fields: Any = model
+    for part in location:
+        if part not in fields.model_fields:  # an index, or a key of a mapping
+            continue
+        fields = _model_in(fields.model_fields[part].annotation)
+    return list(fields.model_fields)
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,245 @@
+"""`verify`: recompute every checksum, count and lineage link of a data set. Trusts nothing that it can compute."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError, PalimpsestError
+from pipeline.plan import ORIGINAL
+from pipeline.publish import MANIFEST, count
+from pipeline.seeding import sample_id, step_seed, synthetic_id
+from pipeline.shards.commit import FOLDERS, markers_digest, read_markers
+from pipeline.shards.layout import read_layout
+from pipeline.shards.locate import find_shards
+from pipeline.shards.reader import read_windows
+from pipeline.shards.store import Store
+from schemas.manifest import FileRecord, Manifest, Marker
+from schemas.recipe import Recipe
+
+LINKS = ("source_uri", "source_row", "source_sha256")
+COLUMNS = (
+    "image",
+    "sample_id",
+    "branch",
+    "copy_index",
+    "attempt",
+    "steps",
+    "partners",
+    "unit_digest",
+    "image_sha256",
+    *LINKS,
+)
+SHOWN = 20
+"""Findings that are spelled out; the rest are counted."""
+
+
+@dataclass
+class Verification:
+    """What was checked, and what was found wrong."""
+
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    files: int = 0
+    images: int = 0
+    source_links: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings
+
+    def expect(self, true: bool, finding: str) -> None:
+        if not true:
+            self.findings.append(finding)
+
+
+def read_manifest(store: Store) -> Manifest:
+    """Return a data set's manifest.
+
+    Raises:
+        InputError: there is none, or it is not one.
+    """
+    try:
+        return Manifest.model_validate_json(store.read(MANIFEST))
+    except FileNotFoundError:
+        raise InputError(f"{store.uri}: no {MANIFEST} here; is this a Palimpsest data set?") from None
+    except ValueError as error:
+        raise InputError(f"{store.uri}/{MANIFEST}: not a manifest: {str(error).splitlines()[0]}") from None
+
+
+def verify_dataset(store: Store) -> Verification:
+    """Check a whole data set. Raises InputError where there is none."""
+    found = Verification()
+    manifest = read_manifest(store)
+    try:
+        markers = read_markers(store)
+    except ValueError as error:
+        found.findings.append(f"_commits: a marker cannot be read: {str(error).splitlines()[0]}")
+        return found
+    _check_accounts(store, manifest, markers, found)
+    seen: set[str] = set()
+    links: dict[str, dict[int, str]] = {}
+    for name in sorted(markers):
+        _check_unit(store, manifest, markers[name], seen, links, found)
+    _check_artifacts(store, manifest, found)
+    _check_sources(manifest, links, found)
+    found.notes.append(
+        "watermarks were not checked: the data set has none"
+        if manifest.watermark is None
+        else "watermarks were not checked: no key"
+    )
+    return found
+
+
+def _check_accounts(store: Store, manifest: Manifest, markers: Mapping[str, Marker], found: Verification) -> None:
+    found.expect(manifest.complete, f"the manifest says incomplete: {len(markers)} of {manifest.units} units are there")
+    found.expect(
+        not manifest.complete or len(markers) == manifest.units,
+        f"{manifest.units} units planned, {len(markers)} markers found",
+    )
+    found.expect(
+        markers_digest(markers) == manifest.markers["sha256"], "the markers are not those the manifest was written for"
+    )
+    found.expect(
+        count(markers.values()) == manifest.counts, "the counts in the manifest are not the sum of the markers"
+    )
+    named = {file.path for marker in markers.values() for file in marker.files.values()}
+    for path in (path for folder in FOLDERS for path in store.list(folder)):
+        found.expect(path in named, f"{path}: no marker names this file")
+
+
+def _check_unit(
+    store: Store,
+    manifest: Manifest,
+    marker: Marker,
+    seen: set[str],
+    links: dict[str, dict[int, str]],
+    found: Verification,
+) -> None:
+    ended = marker.accepted + marker.rejected + marker.quarantined * marker.copies
+    found.expect(
+        ended == marker.selected * marker.copies,
+        f"unit {marker.unit}: {marker.selected * marker.copies} images asked for, {ended} accounted for",
+    )
+    rows = {"data": marker.accepted, "rejected": marker.rejected, "quarantine": marker.quarantined}
+    for folder, expected in rows.items():
+        file = marker.files.get(folder)
+        found.expect(
+            (file.rows if file else 0) == expected, f"unit {marker.unit}: {folder}/ should hold {expected} rows"
+        )
+        data = _read_file(store, file, found) if file else None
+        if data is not None and folder != "quarantine":
+            for row in _rows(data):
+                _check_row(manifest, marker, row, seen, links, found)
+
+
+def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | None:
+    found.files += 1
+    try:
+        data = store.read(file.path)
+    except FileNotFoundError:
+        found.findings.append(f"{file.path}: the file is missing")
+        return None
+    if hashlib.sha256(data).hexdigest() == file.sha256:
+        return data
+    found.findings.append(f"{file.path}: sha256 is not the committed one")
+    return None
+
+
+def _rows(data: bytes) -> Iterator[dict[str, Any]]:
+    file = pq.ParquetFile(io.BytesIO(data))
+    for group in range(file.num_row_groups):
+        yield from file.read_row_group(group, columns=list(COLUMNS)).to_pylist()
+
+
+def _check_row(
+    manifest: Manifest,
+    marker: Marker,
+    row: Mapping[str, Any],
+    seen: set[str],
+    links: dict[str, dict[int, str]],
+    found: Verification,
+) -> None:
+    found.images += 1
+    name = row["sample_id"]
+    found.expect(name not in seen, f"sample {name}: more than once")
+    seen.add(name)
+    found.expect(row["unit_digest"] == marker.digest, f"sample {name}: unit_digest is not its unit's")
+    image = hashlib.sha256(row["image"]["bytes"] or b"").hexdigest()
+    found.expect(image == row["image_sha256"], f"sample {name}: the image is not the one its sha256 names")
+    found.expect(
+        name == _expected_id(manifest, marker, row), f"sample {name}: does not follow from its seed and source"
+    )
+    for index, step in enumerate(row["steps"]):
+        found.expect(step["seed"] == step_seed(name, index), f"sample {name}: step {index} has another seed")
+        found.expect(_is_json(step["params"]), f"sample {name}: step {index} params are not JSON")
+    for partner in row["partners"]:
+        known = partner["sha256"] in manifest.artifacts or partner["source_row"] is not None
+        found.expect(known, f"sample {name}: partner {partner['sha256'][:12]} is not among the artifacts")
+    if marker.shard is not None:
+        inside = marker.first <= row["source_row"] < marker.first + marker.rows
+        found.expect(inside, f"sample {name}: source_row {row['source_row']} is outside its unit")
+        before = links.setdefault(marker.shard, {}).setdefault(row["source_row"], row["source_sha256"])
+        found.expect(before == row["source_sha256"], f"sample {name}: source_sha256 differs from another copy's")
+        if row["branch"] == ORIGINAL:
+            found.expect(image == row["source_sha256"], f"sample {name}: the original is not its source, byte for byte")
+
+
+def _expected_id(manifest: Manifest, marker: Marker, row: Mapping[str, Any]) -> str:
+    seed = manifest.recipe["seed"]
+    if marker.shard is not None:
+        return sample_id(seed, marker.shard, row["source_row"], marker.branch, row["copy_index"], row["attempt"])
+    candidates = range(marker.first, marker.first + marker.rows)
+    names = (synthetic_id(seed, marker.branch, marker.label, index, row["attempt"]) for index in candidates)
+    return next((name for name in names if name == row["sample_id"]), "")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_artifacts(store: Store, manifest: Manifest, found: Verification) -> None:
+    for sha256 in manifest.artifacts:
+        try:
+            data = store.read(f"_artifacts/{sha256}")
+        except FileNotFoundError:
+            found.findings.append(f"_artifacts/{sha256}: the file is missing")
+            continue
+        found.expect(
+            hashlib.sha256(data).hexdigest() == sha256, f"_artifacts/{sha256}: content does not match its name"
+        )
+
+
+def _check_sources(manifest: Manifest, links: Mapping[str, Mapping[int, str]], found: Verification) -> None:
+    """Read the source rows again where the shards can still be reached, and compare their sha256."""
+    recipe = Recipe.model_validate(manifest.recipe)
+    records = {record.path: record for record in manifest.shards}
+    for path, expected in sorted(links.items()):
+        record = records.get(path)
+        if record is None:
+            found.findings.append(f"shard {path}: rows were made from it, and the manifest does not list it")
+            continue
+        try:
+            (shard,) = find_shards(record.uri, manifest.recipe_base)
+            layout = read_layout((shard,), recipe.input.columns, recipe.input.drop)
+        except PalimpsestError as error:
+            found.notes.append(f"shard {path}: {len(expected)} source links were not checked: {error}")
+            continue
+        found.expect(shard.digest == record.digest, f"shard {path}: the source file has changed since the run")
+        if shard.digest != record.digest:
+            continue
+        last = max(expected)
+        for _, rows in read_windows(shard, layout, 0, last + 1, 256):
+            for row in rows:
+                if row.row in expected:
+                    found.source_links += 1
+                    same = hashlib.sha256(row.data or b"").hexdigest() == expected[row.row]
+                    found.expect(same, f"shard {path} row {row.row}: the source bytes are not those the lineage names")

@@ -1,0 +1,1 @@
+"""Contracts on disk: the recipe, the rows, the markers, the manifest. No behaviour."""

@@ -1,0 +1,101 @@
+"""What says that work is done: one marker a unit, and the manifest of the whole data set."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Record(BaseModel):
+    """Base of the records on disk."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileRecord(Record):
+    """One Parquet file: path relative to the data set, rows, bytes and sha256."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Marker(Record):
+    """Written last, once a unit: the unit is done and these files are it."""
+
+    unit: str
+    digest: str
+    branch: str
+    shard: str | None  # path of the source shard relative to its root
+    first: int
+    rows: int
+    label: int | str | None = None  # the class of a unit without sources
+    selected: int  # source rows that `where` let through, or images asked for
+    copies: int  # images a selected row; 1 without sources
+    accepted: int
+    rejected: int
+    quarantined: int  # source rows
+    files: dict[str, FileRecord]  # by folder: data, rejected, quarantine
+    exact: bool = True  # False: memory back-off changed a micro-batch
+    seconds: float = 0.0
+    busy_s: float = 0.0  # of them inside operators
+
+
+class Failure(Record):
+    """A unit that failed for good, in `_failed/<unit>.json`."""
+
+    unit: str
+    digest: str
+    attempts: int
+    error: str
+
+
+class ModelRecord(Record):
+    """A model file: the reference in the recipe, and its sha256."""
+
+    reference: str
+    sha256: str
+
+
+class ShardRecord(Record):
+    """An input shard: where it was, its path relative to its root, rows, bytes, and the digest of its footer."""
+
+    uri: str
+    path: str
+    rows: int
+    bytes: int
+    digest: str
+
+
+class Counts(Record):
+    """Sums over all markers, of the whole data set or of one branch."""
+
+    units: int = 0
+    selected: int = 0
+    asked: int = 0  # images: selected x copies
+    accepted: int = 0
+    rejected: int = 0
+    quarantined: int = 0
+
+
+class Manifest(Record):
+    """`manifest.json`: what was asked, what it was made from, and what is there."""
+
+    palimpsest: str
+    complete: bool
+    plan_digest: str
+    recipe: dict[str, Any]
+    recipe_base: str  # what a relative path in the recipe is relative to
+    limit: int | None
+    chains: list[dict[str, Any]]  # every branch, resolved: operators, versions, parameters, files by sha256
+    classes: list[str]
+    shards: list[ShardRecord]
+    models: list[ModelRecord]
+    artifacts: dict[str, str]  # sha256 -> where it came from
+    units: int
+    failed: list[str]
+    counts: Counts
+    branches: dict[str, Counts]
+    markers: dict[str, str]  # folder, and sha256 over the sorted markers
+    watermark: dict[str, Any] | None
+    versions: dict[str, str]

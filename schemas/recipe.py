@@ -1,0 +1,99 @@
+"""The recipe: what a person asks for. Closed and frozen; stored resolved in the manifest."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Closed(BaseModel):
+    """Base of every section: an unknown key is an error, a value never changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(Closed):
+    """Names of the columns that matter; each is found by itself where omitted."""
+
+    image: str | None = None
+    label: str | None = None
+    id: str | None = None
+
+
+class Input(Closed):
+    """Where the labelled shards are: a local path, glob or folder, or anything fsspec opens."""
+
+    uri: str
+    columns: Columns = Columns()
+    drop: tuple[str, ...] = Field((), description="input columns to leave out of the output")
+    max_pixels: int = Field(50_000_000, ge=1, description="an image that declares more pixels is refused undecoded")
+
+
+class Output(Closed):
+    """Where the data set goes and how its images are stored."""
+
+    uri: str
+    encoding: Literal["png", "jpeg", "webp"] = "png"
+    quality: int = Field(90, ge=1, le=100, description="of jpeg and webp")
+    rows_per_unit: int = Field(256, ge=1, le=65_536, description="source rows, or new images, a unit")
+    keep_originals: bool = Field(False, description="carry the source rows along, byte for byte, as branch `original`")
+    size: Literal["source"] | int = Field(
+        "source", description="`source`, or N: N x N pixels, resized and centre-cropped"
+    )
+    channels: Literal["source", "rgb", "grey"] = "source"
+
+
+class Branch(Closed):
+    """One way of making images: a chain of operators over every source row, or new images for every class."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")
+    copies: int | None = Field(None, ge=1, le=10_000, description="images of every source row")
+    per_class: int | None = Field(None, ge=1, description="new images of every class")
+    count: int | None = Field(None, ge=1, description="new images without a class")
+    where: str | None = Field(None, description="which source rows: an expression over the light columns")
+    operators: tuple[dict[str, Any], ...] = Field(min_length=1)
+
+
+class Quality(Closed):
+    """Gates that decide which images are kept."""
+
+    gates: tuple[dict[str, Any], ...] = ()
+    max_attempts: int = Field(1, ge=1, le=100)
+
+
+class Watermark(Closed):
+    """The invisible mark every made image carries."""
+
+    scheme: Literal["stdm"] = "stdm"
+    psnr_db: float = Field(42.0, ge=30.0, le=60.0)
+
+
+class Resources(Closed):
+    """What one pool of actors holds. Changes speed only, never a byte."""
+
+    gpus: float | None = Field(None, ge=0.0, description="share of a GPU an actor")
+    cpus: float = Field(1.0, gt=0.0)
+    actors: int | None = Field(None, ge=1)
+
+
+class Numerics(Closed):
+    """What changes bytes without changing meaning; part of every unit's digest."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    micro_batch: int | None = Field(
+        None, ge=1, le=4096, description="images a model call; the operator's own if omitted"
+    )
+    threads: int = Field(1, ge=1, le=256, description="CPU threads an actor")
+
+
+class Recipe(Closed):
+    """The whole recipe."""
+
+    version: Literal[1]
+    seed: int = Field(ge=0, lt=2**63)
+    input: Input
+    output: Output
+    branches: tuple[Branch, ...] = Field(min_length=1)
+    quality: Quality = Quality()
+    watermark: Watermark | Literal["none"] = Watermark()
+    resources: dict[str, Resources] = {}
+    numerics: Numerics = Numerics()

@@ -1,0 +1,69 @@
+"""An operator that misbehaves on purpose, and a job that takes it along into Ray's workers."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters, Supply
+from pipeline.errors import ModelError
+from pipeline.noise import Noise
+from pipeline.plan import Plan
+from pipeline.registry import OPERATORS
+from pipeline.runner import Job
+
+REGISTRATION = ("probe", "tests.cluster.probes:Probe")
+
+
+class ProbeParams(Parameters):
+    """What goes wrong, and for images of which class."""
+
+    what: Literal["sleep", "kill", "fail", "unloadable", "crash_loading"]
+    label: int = 1
+    seconds: float = 0.0
+
+
+class Probe(Operator):
+    """Pass images on, unless one of them has the class that brings the accident."""
+
+    name = "probe"
+    version = 1
+    source = "this test"
+    Params = ProbeParams
+    uses_torch = False
+
+    def load(self, device: str, supply: Supply) -> None:
+        if self.params.what == "unloadable":
+            raise ModelError("models/probe.safetensors: no such file; give its path in the recipe")
+        if self.params.what == "crash_loading":
+            raise RuntimeError("the weights have another shape")
+
+    def draw(self, batch: ImageBatch) -> Draws:
+        return Draws({})
+
+    def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
+        time.sleep(self.params.seconds)
+        if self.params.label in batch.labels.tolist():
+            if self.params.what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.params.what == "fail":
+                raise MemoryError("no memory for the probe")
+        assert batch.images is not None
+        return Applied(batch.images)
+
+
+class ProbeJob(Job):
+    """A job that registers the probe in every process it is unpickled in."""
+
+    def __reduce__(self) -> tuple[Callable[..., "ProbeJob"], tuple[Any, ...]]:
+        return _restored, (self.recipe, self.output, self.layout, self.classes)
+
+
+def probe_job(plan: Plan) -> ProbeJob:
+    return ProbeJob(plan.recipe, plan.output, plan.layout, plan.classes)
+
+
+def _restored(*fields: Any) -> ProbeJob:
+    OPERATORS[REGISTRATION[0]] = REGISTRATION[1]
+    return ProbeJob(*fields)

@@ -1,0 +1,181 @@
+"""The engine on a real local Ray: the same bytes as without it, and every way a worker can go wrong."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from pipeline.cluster.actor import require_token
+from pipeline.cluster.engine import execute, pool_options, pools
+from pipeline.cluster.pools import Pool
+from pipeline.errors import JobError
+from pipeline.plan import BranchPlan, Plan
+from pipeline.publish import prepare, publish
+from pipeline.registry import OPERATORS
+from pipeline.shards.store import LocalStore, open_store
+from schemas.manifest import Failure, Marker
+from tests.cluster.processes import unit_actors
+from tests.cluster.probes import REGISTRATION, probe_job
+from tests.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
+from tests.shard_files import photos, write_shard
+
+pytestmark = pytest.mark.usefixtures("ray_local")
+
+BRIGHT: dict[str, Any] = {"name": "bright", "copies": 1, "operators": [{"classical": {}}]}
+Outcome = Marker | Failure
+
+
+@pytest.fixture
+def probe_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Plan]:
+    """Return a plan over three shards, one class each: an accident with class 1 hits exactly one unit of three."""
+    monkeypatch.setitem(OPERATORS, *REGISTRATION)
+
+    def make(what: str, actors: int = 1, seconds: float = 0.0) -> Plan:
+        for label in range(3):
+            write_shard(tmp_path / f"data/{label}.parquet", photos(4, seed=label), labels=[label] * 4)
+        probe = {"name": "probed", "copies": 1, "operators": [{"probe": {"what": what, "seconds": seconds}}]}
+        return plan_of(write_recipe(tmp_path, [probe], resources={"probed": {"actors": actors}}))
+
+    return make
+
+
+def run_on_ray(plan: Plan) -> list[Outcome]:
+    prepare(plan, open_store(plan.output))
+    return list(execute(probe_job(plan), plan.branches, plan.units))
+
+
+def kinds(outcomes: list[Outcome]) -> dict[str, int]:
+    names = [type(outcome).__name__ for outcome in outcomes]
+    return {name: names.count(name) for name in set(names)}
+
+
+def test_the_same_bytes_as_inline_whatever_the_number_of_actors(tmp_path: Path) -> None:
+    write_input(tmp_path / "data")
+    recipe = write_recipe(tmp_path, [FLIP, BRIGHT], output={"keep_originals": True})
+    alone = plan_of(recipe, output__uri="alone")
+    run_here(alone)
+    expected = contents(tmp_path / "alone")
+    assert expected
+    for actors in (1, 2):
+        change = {f"resources.{name}.actors": actors for name in ("flipped", "bright")}
+        plan = plan_of(recipe, output__uri=f"ray{actors}", **{k.replace(".", "__"): str(v) for k, v in change.items()})
+        outcomes = run_on_ray(plan)
+        assert sorted(outcome.unit for outcome in outcomes) == sorted(unit.name for unit in plan.units)
+        assert publish(plan, open_store(plan.output)).complete
+        assert contents(tmp_path / f"ray{actors}") == expected
+
+
+def test_a_unit_that_kills_its_worker_is_left_out_and_the_others_complete(
+    probe_plan: Callable[..., Plan], capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = probe_plan("kill")
+    outcomes = run_on_ray(plan)
+    assert kinds(outcomes) == {"Marker": 2, "Failure": 1}
+    (failure,) = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    assert failure.attempts == 3
+    assert "died 3 times" in failure.error
+    record = open_store(plan.output).read(f"_failed/{failure.unit}.json")
+    assert Failure.model_validate_json(record) == failure
+    assert not publish(plan, open_store(plan.output)).complete
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert printed.err == ""
+
+
+def test_a_unit_that_fails_is_tried_three_times_and_the_others_complete(probe_plan: Callable[..., Plan]) -> None:
+    outcomes = run_on_ray(probe_plan("fail", actors=2))
+    assert kinds(outcomes) == {"Marker": 2, "Failure": 1}
+    (failure,) = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+    assert failure.attempts == 3
+    assert "out of memory" in failure.error
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("unloadable", "models/probe.safetensors: no such file; give its path in the recipe"),
+        ("crash_loading", "branch 'probed' cannot load: RuntimeError: the weights have another shape"),
+    ],
+)
+def test_a_branch_that_cannot_load_ends_the_job_with_its_line(
+    probe_plan: Callable[..., Plan], what: str, line: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(JobError) as error:
+        run_on_ray(probe_plan(what))
+    assert str(error.value) == line
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+
+
+def test_a_gpu_that_is_not_there_is_an_error_before_anything_starts(probe_plan: Callable[..., Plan]) -> None:
+    plan = probe_plan("sleep")
+    greedy = [BranchPlan("probed", plan.branches[0].steps, 1, None, 8, None, gpus=3.0)]
+    with pytest.raises(JobError, match=r"'probed' asks for 3 GPU an actor and the cluster has 2 GPU"):
+        list(execute(probe_job(plan), greedy, plan.units))
+
+
+def test_an_actor_does_not_run_a_gpu_branch_on_the_cpu(probe_plan: Callable[..., Plan]) -> None:
+    """The logical GPU is there and lets the actor start; the real one is not."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    plan = probe_plan("sleep")
+    with_gpu = [BranchPlan("probed", plan.branches[0].steps, 1, None, 8, None, gpus=1.0)]
+    with pytest.raises(JobError, match="this process sees none"):
+        list(execute(probe_job(plan), with_gpu, plan.units))
+
+
+def test_two_actors_with_a_gpu_each_see_different_ones() -> None:
+    class Seen:
+        def __call__(self, batch: Any) -> dict[str, list[str]]:
+            time.sleep(0.5)
+            return {"devices": [os.environ["CUDA_VISIBLE_DEVICES"]], "pid": [str(os.getpid())]}
+
+    pool = Pool(BranchPlan("a", (), 1, None, 8, None), 2, 1.0, 1.0)
+    dataset = ray.data.from_items([1, 2, 3, 4], override_num_blocks=4).map_batches(Seen, **pool_options(pool, 4))
+    seen = {(row["pid"], row["devices"]) for row in dataset.take_all()}
+    assert sorted(devices for _, devices in seen) == ["0", "1"]
+
+
+def test_closing_stops_the_workers_at_once(probe_plan: Callable[..., Plan]) -> None:
+    plan = probe_plan("sleep", actors=2, seconds=5.0)
+    stream = execute(probe_job(plan), plan.branches, plan.units)
+    next(stream)
+    assert len(unit_actors()) == 2
+    started = time.monotonic()
+    stream.close()  # type: ignore[attr-defined]  # a generator
+    assert time.monotonic() - started < 3
+    deadline = time.monotonic() + 10
+    while unit_actors() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert unit_actors() == []
+    assert not list((Path(plan.output) / "_tmp").glob("seen-*"))
+
+
+def test_units_that_are_done_are_not_made_again(probe_plan: Callable[..., Plan]) -> None:
+    plan = probe_plan("sleep")
+    first = run_on_ray(plan)
+    before = {path: path.stat().st_mtime_ns for path in Path(plan.output).glob("data/*")}
+    again = list(execute(probe_job(plan), plan.branches, plan.units))
+    assert sorted(again, key=lambda m: m.unit) == sorted(first, key=lambda m: m.unit)
+    assert {path: path.stat().st_mtime_ns for path in Path(plan.output).glob("data/*")} == before
+
+
+def test_a_node_with_another_disk_is_named(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.write("_tmp/seen-1", b"")
+    require_token(store, "_tmp/seen-1")
+    with pytest.raises(JobError, match=r"node \S+ does not see the output folder .*s3://"):
+        require_token(store, "_tmp/seen-2")
+
+
+def test_pools_are_what_the_cluster_has_room_for(probe_plan: Callable[..., Plan]) -> None:
+    plan = probe_plan("sleep", actors=2)
+    assert [[(pool.branch.name, pool.actors) for pool in wave] for wave in pools(plan.branches, plan.units)] == [
+        [("probed", 2)]
+    ]

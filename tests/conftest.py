@@ -1,0 +1,34 @@
+"""One local Ray for the whole session, with logical CPUs and GPUs that this machine need not have."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Before Ray is imported: a test cluster asks for no token, reports nothing, and its workers find `tests`.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+
+RAYS_OWN_WARNINGS = (
+    "ignore::DeprecationWarning:ray.data.context",  # Ray Data 2.60 sets its own deprecated fields
+    "ignore:`ray_remote_args` is deprecated",  # announced for 2.64; nothing else says how often an actor may die
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for line in RAYS_OWN_WARNINGS:
+        config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.fixture(scope="session")
+def ray_local() -> Iterator[None]:
+    """A Ray on this machine with six logical CPUs and two logical GPUs."""
+    from pipeline.cluster.connection import connect
+
+    with connect("local", gpus=2, cpus=6):
+        yield

@@ -1,0 +1,207 @@
+"""`train adain` on a local Ray: killed in the middle, it goes on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from jobs.train import harness, textures, train
+from jobs.train.adain import AdainConfig
+from jobs.train.config import read_config
+from jobs.train.encoder import Classifier, folded, normalise_activations
+from jobs.train.images import ImageSet, draw_textures, load_images, random_crops
+from pipeline.errors import InputError, JobError, RecipeError
+from pipeline.models import adain
+
+ROOT = Path(__file__).parents[2]
+DECODER_STEPS = 40
+
+
+def config(folder: Path, out: str) -> Path:
+    """A run of seconds: width 2, a few drawn images of 32 px, a checkpoint after every step."""
+    pictures = folder / "pictures"
+    for number in range(8):
+        (pictures / str(number % 2)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(textures.draw("clouds", number, 32)).save(pictures / str(number % 2) / f"{number}.png")
+    phase = {"seconds": 600, "learning_rate": 0.001, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 20}
+    source = {
+        "size_px": 32,
+        "encoder_batch": 2,
+        "encoder_crop_px": 32,
+        "content_share": 1,
+        "content_crops_px": [28, 32],
+    }
+    content = {
+        "out": str(folder / out),
+        "width": 2,
+        "threads": 1,
+        "sources": [
+            {"name": "pictures", "uri": str(pictures), "style_share": 1} | source,
+            {"name": "drawn", "uri": "textures", "limit": 12, "style_share": 1} | source,
+        ],
+        "encoder": phase | {"steps": 2},
+        "decoder": phase | {"steps": DECODER_STEPS, "batch_px": 4096, "style_sizes_px": [32]},
+    }
+    path = folder / f"{out}.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def start(path: Path) -> "subprocess.Popen[bytes]":
+    # A session of its own, so that one signal reaches Ray's processes as well. Only a test switches Ray's token off.
+    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    environment.pop("RAY_ADDRESS", None)
+    command = [sys.executable, "-m", "jobs.train", "adain", str(path)]
+    with open(path.with_suffix(".log"), "ab") as log:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    path = folder / "decoder" / harness.METRICS_FILE
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def by_step(lines: list[dict[str, float]]) -> dict[int, tuple[float, ...]]:
+    return {int(line["step"]): (line["content"], line["style"], line["pixel"]) for line in lines}
+
+
+def wait_for_step(process: "subprocess.Popen[bytes]", folder: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while not any(line["step"] >= step for line in losses(folder)):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_path: Path) -> None:
+    undisturbed = start(config(tmp_path, "undisturbed"))
+    disturbed_path = config(tmp_path, "disturbed")
+    assert undisturbed.wait(180) == 0, (tmp_path / "undisturbed.log").read_text()
+
+    killed = start(disturbed_path)
+    wait_for_step(killed, tmp_path / "disturbed", 8)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    before = losses(tmp_path / "disturbed")
+    resumed = start(disturbed_path)
+    assert resumed.wait(180) == 0, (tmp_path / "disturbed.log").read_text()
+
+    after = losses(tmp_path / "disturbed")[len(before) :]
+    first = int(after[0]["step"])
+    assert 1 < first <= int(before[-1]["step"]) + 1
+    assert first < DECODER_STEPS
+    wanted = by_step(losses(tmp_path / "undisturbed"))
+    assert by_step(after) == {step: wanted[step] for step in range(first, DECODER_STEPS + 1)}
+
+    grid = tmp_path / "undisturbed" / "decoder" / "grids" / f"step-{DECODER_STEPS:08d}.png"
+    with Image.open(grid) as image:
+        assert image.size == (9 * 128, 7 * 128)
+    model = tmp_path / "undisturbed" / "decoder" / "adain.safetensors"
+    assert model.read_bytes() == (tmp_path / "disturbed" / "decoder" / "adain.safetensors").read_bytes()
+    assert adain.load_decoder(model)[28].weight.shape == (3, 2, 3, 3)
+
+
+def test_a_wrong_key_names_the_nearest_and_ends_with_exit_2(tmp_path: Path) -> None:
+    path = config(tmp_path, "wrong")
+    content = yaml.safe_load(path.read_text())
+    content["decoder"]["learning_rte"] = content["decoder"].pop("learning_rate")
+    path.write_text(yaml.safe_dump(content))
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs.train", "adain", str(path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "'decoder.learning_rte'; did you mean 'learning_rate'?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sources: [", "not YAML"),
+        ("out: x", "sources: Field required"),
+        ("[1]", "top level"),
+    ],
+)
+def test_a_wrong_config_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "wrong.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as caught:
+        read_config(path, AdainConfig)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_committed_config_is_valid() -> None:
+    assert read_config(ROOT / "jobs" / "recipes" / "train_adain.yaml", AdainConfig).width == 24
+
+
+def test_unknown_kinds_and_empty_sources_are_named(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="'adian' is not known; known: adain"):
+        train("adian", "x.yaml")
+    with pytest.raises(InputError, match="no file matches"):
+        load_images(str(tmp_path / "*.parquet"), 32)
+    with pytest.raises(InputError, match="no image file"):
+        load_images(str(tmp_path), 32)
+
+
+def test_a_broken_snapshot_or_checkpoint_is_passed_over(tmp_path: Path) -> None:
+    snapshot = tmp_path / "checkpoint_manager_snapshot.json"
+    snapshot.write_text('{"checkpoint_results": [')
+    harness._mend_snapshot(tmp_path)
+    assert not snapshot.exists()
+    (tmp_path / "step-00000002").mkdir()
+    (tmp_path / "step-00000002" / harness.STATE_FILE).write_bytes(b"cut")
+    snapshot.write_text(json.dumps({"checkpoint_results": [{"checkpoint_dir_name": "step-00000002"}]}))
+    harness._mend_snapshot(tmp_path)
+    assert not snapshot.exists()
+
+
+def test_folding_keeps_the_function_and_normalising_makes_mean_activations_one() -> None:
+    torch.manual_seed(0)
+    classifier = Classifier(4, {"a": 3})
+    batches = [torch.rand(4, 3, 32, 32), torch.rand(2, 3, 24, 24)]
+    for _ in range(3):
+        classifier(batches[0], "a")
+    classifier.eval()
+    plain = folded(classifier)
+    signal = batches[0]
+    for index, module in enumerate(classifier.encoder):
+        signal = module(signal)
+        signal = classifier.norms[str(index)](signal) if str(index) in classifier.norms else signal
+    torch.testing.assert_close(plain(batches[0]), signal, atol=1e-4, rtol=1e-3)
+    before = plain(batches[0])
+    normalise_activations(plain, batches)
+    after = plain(batches[0])
+    total = sum(plain(batch).mean(dim=(2, 3)).sum(dim=0) for batch in batches) / 6
+    alive = before.flatten(2).amax(dim=(0, 2)) > 1e-2
+    torch.testing.assert_close(total[alive], torch.ones_like(total)[alive], atol=1e-3, rtol=1e-3)
+    scale = after.sum(dim=(0, 2, 3)) / before.sum(dim=(0, 2, 3)).clamp_min(1e-9)
+    torch.testing.assert_close(after[:, alive], (before * scale.view(1, -1, 1, 1))[:, alive], atol=1e-3, rtol=1e-3)
+
+
+def test_textures_are_functions_of_their_seed_and_families_differ() -> None:
+    for family in textures.FAMILIES:
+        one, again, other = (textures.draw(family, seed, 48) for seed in (1, 1, 2))
+        assert one.shape == (48, 48, 3)
+        assert one.dtype == np.uint8
+        assert np.array_equal(one, again)
+        assert not np.array_equal(one, other)
+    drawn = draw_textures(13, 16, seed=0)
+    assert drawn.labels.tolist() == [*range(12), 0]
+
+
+def test_crops_are_functions_of_the_generator_and_full_scale_is_the_image_itself() -> None:
+    held = ImageSet(torch.randint(0, 256, (3, 1, 20, 20), dtype=torch.uint8), torch.zeros(3, dtype=torch.int64))
+    taken = held.take(np.array([2, 0]))
+    assert taken.shape == (2, 3, 20, 20)
+    whole = random_crops(taken, 20, np.random.default_rng(0), (1.0, 1.0), flip=False)
+    torch.testing.assert_close(whole, taken, atol=1e-5, rtol=1e-5)
+    crops = [random_crops(taken, 12, np.random.default_rng(5), (0.5, 0.9)) for _ in range(2)]
+    assert torch.equal(crops[0], crops[1])

@@ -1,0 +1,172 @@
+"""The rules of the house, as tests: who may import whom, what a room may know, how large things may get."""
+
+import ast
+import graphlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipeline.registry import OPERATORS
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST_LINES = 400
+MOST_FUNCTION_LINES = 60
+CONTRACTS_LINES = 150
+
+LAYERS = [
+    {"schemas"},
+    {
+        "pipeline",
+        "pipeline.errors",
+        "pipeline.seeding",
+        "pipeline.noise",
+        "pipeline.validation",
+        "pipeline.contracts",
+        "pipeline.keys",
+    },
+    {
+        "pipeline.models",
+        "pipeline.shards",
+        "pipeline.watermark",
+        "pipeline.lineage",
+        "pipeline.quality",
+        "pipeline.assets",
+    },
+    {"pipeline.operators"},
+    {"pipeline.registry"},
+    {"pipeline.recipes", "pipeline.selection", "pipeline.plan", "pipeline.estimate"},
+    {"pipeline.chain", "pipeline.overlap", "pipeline.runner"},
+    {
+        "pipeline.executor",
+        "pipeline.publish",
+        "pipeline.verify",
+        "pipeline.replay",
+        "pipeline.report",
+        "pipeline.progress",
+        "pipeline.trace",
+    },
+    {"pipeline.cluster"},
+    {"jobs"},
+]
+"""Lowest first. A module may import from its own layer and from those below."""
+
+ROOMS = ("models", "shards", "watermark", "lineage", "quality")
+CONFINED = {
+    "ray": ("pipeline/cluster/", "jobs/"),
+    "pydantic": ("schemas/", "pipeline/contracts.py", "pipeline/validation.py", "pipeline/operators/", "jobs/"),
+    "torchvision": ("pipeline/operators/", "pipeline/models/", "jobs/"),
+    "diffusers": ("pipeline/operators/", "pipeline/models/", "jobs/"),
+    "tqdm": ("pipeline/progress.py", "jobs/"),
+}
+
+
+def modules() -> dict[str, Path]:
+    files = [path for top in ("schemas", "pipeline", "jobs") for path in (ROOT / top).rglob("*.py")]
+    return {_name(path): path for path in files}
+
+
+def _name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every imported module, also those imported inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            found = modules()
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in found else node.module
+
+
+def layer(module: str) -> int:
+    parts = module.split(".")
+    for size in range(len(parts), 0, -1):
+        name = ".".join(parts[:size])
+        for index, names in enumerate(LAYERS):
+            if name in names and (name != "pipeline" or module == "pipeline"):
+                return index
+    raise AssertionError(f"{module} has no place in LAYERS")
+
+
+def own(names: Iterator[str]) -> set[str]:
+    return {name for name in names if name.split(".")[0] in ("schemas", "pipeline", "jobs")}
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_imports_point_down_only(name: str) -> None:
+    for imported in own(imports(modules()[name])):
+        assert layer(imported) <= layer(name), f"{name} imports {imported}, which is above it"
+
+
+def test_there_is_no_import_cycle() -> None:
+    found = modules()
+    graph = {
+        name: {other for other in own(imports(path)) if other in found and other != name}
+        for name, path in found.items()
+    }
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
+
+
+def test_rooms_never_import_one_another() -> None:
+    for name, path in modules().items():
+        for room in ROOMS:
+            if name.startswith(f"pipeline.{room}"):
+                for other in ROOMS:
+                    strangers = [i for i in own(imports(path)) if other != room and i.startswith(f"pipeline.{other}")]
+                    assert not strangers, f"{name} imports {strangers}"
+
+
+def test_operators_never_import_one_another() -> None:
+    for name, path in modules().items():
+        if name.startswith("pipeline.operators."):
+            assert not [i for i in own(imports(path)) if i.startswith("pipeline.operators")]
+
+
+@pytest.mark.parametrize("library", sorted(CONFINED))
+def test_libraries_stay_in_their_rooms(library: str) -> None:
+    for path in modules().values():
+        place = path.relative_to(ROOT).as_posix()
+        if any(place.startswith(allowed) for allowed in CONFINED[library]):
+            continue
+        found = [name for name in imports(path) if name.split(".")[0] == library]
+        assert not found, f"{place} imports {found}"
+
+
+def test_every_operator_is_one_file_one_line_one_test() -> None:
+    files = {path.stem for path in (ROOT / "pipeline/operators").glob("*.py")} - {"__init__"}
+    assert files == set(OPERATORS)
+    for name, path in OPERATORS.items():
+        assert path.startswith(f"pipeline.operators.{name}:")
+        assert (ROOT / f"tests/operators/test_{name}.py").is_file()
+
+
+@pytest.mark.parametrize("path", sorted([*modules().values(), *(ROOT / "tests").rglob("*.py")]), ids=lambda p: p.name)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= MOST_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= MOST_FUNCTION_LINES, f"{node.name} has {length} lines"
+
+
+def test_the_contracts_fit_on_one_page() -> None:
+    assert len((ROOT / "pipeline/contracts.py").read_text().splitlines()) <= CONTRACTS_LINES
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_every_module_says_what_it_is(name: str) -> None:
+    tree = ast.parse(modules()[name].read_text())
+    assert ast.get_docstring(tree), f"{name} has no docstring"
+
+
+def test_nouns_not_drawers() -> None:
+    for name in modules():
+        assert name.split(".")[-1] not in {"utils", "helpers", "common", "misc", "manager"}

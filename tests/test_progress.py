@@ -1,0 +1,100 @@
+"""Progress and summary: pure formatting over a real plan."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from pipeline.plan import Plan
+from pipeline.progress import LINE_EVERY_S, Progress, duration, summary
+from schemas.manifest import Failure, Marker
+from tests.data_sets import plan_of, run_here, write_input, write_recipe
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    write_input(tmp_path / "data", shards=2, rows=20)
+    return plan_of(write_recipe(tmp_path))  # 4 units of 10 rows, 2 copies each
+
+
+def marker(plan: Plan, index: int, busy_s: float = 1.0) -> Marker:
+    unit = plan.units[index]
+    return Marker(
+        unit=unit.name, digest=unit.digest, branch=unit.branch, shard=None, first=0, rows=10, selected=10, copies=2,
+        accepted=20, rejected=0, quarantined=0, files={}, seconds=2.0, busy_s=busy_s,
+    )  # fmt: skip
+
+
+def failure(plan: Plan, index: int) -> Failure:
+    return Failure(unit=plan.units[index].name, digest="d", attempts=3, error="out of memory\nmore")
+
+
+def test_a_log_gets_a_plain_line_every_ten_seconds(plan: Plan) -> None:
+    clock, stream = Clock(), io.StringIO()
+    with Progress(plan, [marker(plan, 0)], actors=2, stream=stream, clock=clock) as progress:
+        clock.now += 4
+        progress.add(marker(plan, 1))
+        assert stream.getvalue() == ""
+        clock.now += LINE_EVERY_S - 4
+        progress.add(failure(plan, 2))
+        assert stream.getvalue() == "60/80 images, 4.0 images/s, busy 5%, 1 failed, 5 s left\n"
+        progress.add(marker(plan, 3))
+    assert stream.getvalue().splitlines()[-1].startswith("80/80 images")
+
+
+def test_a_terminal_gets_one_bar(plan: Plan) -> None:
+    clock, stream = Clock(), Terminal()
+    with Progress(plan, stream=stream, clock=clock) as progress:
+        clock.now += 4
+        for index in range(4):
+            progress.add(marker(plan, index))
+    last = stream.getvalue().split("\r")[-1]
+    assert "80/80" in last
+    assert "20.0 images/s" in last
+    assert "busy 50%" in last  # of the time that units took
+
+
+def test_nothing_done_prints_nothing(plan: Plan) -> None:
+    stream = io.StringIO()
+    with Progress(plan, stream=stream, clock=Clock()):
+        pass
+    assert stream.getvalue() == ""
+
+
+def test_the_summary_says_what_is_there_and_what_failed(plan: Plan) -> None:
+    clock = Clock()
+    manifest, outcomes = run_here(plan)
+    with Progress(plan, actors=1, stream=io.StringIO(), clock=clock) as progress:
+        clock.now += 20
+        for outcome in outcomes:
+            progress.add(outcome)
+    text = summary(manifest, progress, plan.output)
+    assert "flipped        80        80         0            0" in text
+    assert "80 images in 20 s: 4.0 images/s" in text
+    assert text.splitlines()[-1] == f"data set: {plan.output}"
+    assert "failed" not in text
+
+    progress.failures.append(failure(plan, 2))
+    broken = manifest.model_copy(update={"complete": False, "failed": [plan.units[2].name]})
+    text = summary(broken, progress, plan.output)
+    assert f"1 units failed; the whole story is in {plan.output}/_failed/" in text
+    assert f"  {plan.units[2].name}: out of memory" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (3600, "1 h 00 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,90 @@
+"""A recipe is closed: what is wrong is one line that names the place and the nearest right word."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import RecipeError
+from pipeline.recipes import load_recipe
+from tests.data_sets import FLIP, write_recipe
+
+
+def test_relative_paths_start_at_the_recipe(tmp_path: Path) -> None:
+    recipe, base = load_recipe(str(write_recipe(tmp_path)))
+    assert base == str(tmp_path)
+    assert recipe.seed == 7
+    assert recipe.watermark == "none"
+
+
+def test_command_line_uris_start_at_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe, _ = load_recipe(str(write_recipe(tmp_path)), input_uri="other", output_uri="s3://bucket/out")
+    assert recipe.input.uri == str(tmp_path / "other")
+    assert recipe.output.uri == "s3://bucket/out"
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed=9", lambda r: r.seed == 9),
+        ("output.encoding=webp", lambda r: r.output.encoding == "webp"),
+        ("branches.flipped.copies=5", lambda r: r.branches[0].copies == 5),
+        ("branches.0.where=label == 1", lambda r: r.branches[0].where == "label == 1"),
+        (
+            "branches.flipped.operators.flip.probability=1.0",
+            lambda r: r.branches[0].operators[0]["flip"]["probability"] == 1,
+        ),
+        ("resources.flip={gpus: 0.5}", lambda r: r.resources["flip"].gpus == 0.5),
+    ],
+)
+def test_set_changes_one_value(tmp_path: Path, override: str, expected: object) -> None:
+    recipe, _ = load_recipe(str(write_recipe(tmp_path)), [override])
+    assert callable(expected)
+    assert expected(recipe)
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"sed": 1}, ["recipe.sed", "unknown key", "'seed'"]),
+        ({"output": {"enconding": "png"}}, ["recipe.output.enconding", "'encoding'"]),
+        ({"output": {"encoding": "tiff"}}, ["recipe.output.encoding", "'tiff'"]),
+        ({"output": {"quality": 0}}, ["recipe.output.quality", "0"]),
+        ({"seed": -1}, ["recipe.seed", "-1"]),
+        ({"seed": "seven"}, ["recipe.seed", "'seven'"]),
+        ({"version": 2}, ["recipe.version", "2"]),
+        ({"branches": []}, ["recipe.branches"]),
+        ({"branches": [{**FLIP, "copys": 2}]}, ["recipe.branches[0].copys", "'copies'"]),
+        ({"branches": [{**FLIP, "name": "No Spaces"}]}, ["recipe.branches[0].name", "No Spaces"]),
+        ({"watermark": {"scheme": "stdm", "psnr": 40}}, ["recipe.watermark", "psnr", "'psnr_db'"]),
+        ({"resources": {"flip": {"gpu": 1}}}, ["recipe.resources.flip.gpu", "'gpus'"]),
+    ],
+)
+def test_a_wrong_recipe_is_one_line(tmp_path: Path, sections: dict[str, object], words: list[str]) -> None:
+    path = write_recipe(tmp_path, sections.pop("branches", None) or None, **sections)  # type: ignore[arg-type]
+    if words == ["recipe.branches"]:
+        path.write_text(path.read_text().split("branches:")[0] + "branches: []\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(str(path))
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["- a\n- b\n", "just words", "a: [1, 2", ""])
+def test_what_is_not_a_recipe_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match="recipe"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("override", ["seed", "=1", "branches.styled.copies=1", "seed.deep=1", "branches.7.copies=1"])
+def test_a_wrong_override_is_said(tmp_path: Path, override: str) -> None:
+    with pytest.raises(RecipeError, match="--set"):
+        load_recipe(str(write_recipe(tmp_path)), [override])
+
+
+def test_a_missing_recipe_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="no such file"):
+        load_recipe(str(tmp_path / "none.yaml"))

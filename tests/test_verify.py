@@ -1,0 +1,159 @@
+"""What is tampered with is found; what was made is made again."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.replay import replay_sample
+from pipeline.shards.commit import sha256_file
+from pipeline.shards.store import open_store
+from pipeline.verify import verify_dataset
+from tests.data_sets import FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
+
+CLASSICAL = {"name": "classic", "copies": 1, "operators": [{"classical": {"policy": "aug_mix"}}]}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    write_input(folder / "data", rows=12)
+    run_here(plan_of(write_recipe(folder, [FLIP, CLASSICAL], output={"keep_originals": True})))
+    return folder
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil; its sources stay where they are."""
+    return Path(shutil.copytree(made / "out", tmp_path / "out"))
+
+
+def findings(out: Path) -> list[str]:
+    return verify_dataset(open_store(str(out))).findings
+
+
+def first_file(out: Path, branch: str = "flipped") -> Path:
+    return sorted((out / "data").glob(f"{branch}-*.parquet"))[0]
+
+
+def rewrite(out: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Change a data file and cover the tracks: its marker names the new sha256."""
+    path = first_file(out)
+    pq.write_table(change(pq.read_table(path)), path)
+    marker_path = out / f"_commits/{path.stem}.json"
+    marker = json.loads(marker_path.read_text())
+    rows = pq.read_metadata(path).num_rows
+    marker["files"]["data"] |= {"sha256": sha256_file(path), "bytes": path.stat().st_size, "rows": rows}
+    marker_path.write_text(json.dumps(marker))
+
+
+def test_what_was_made_verifies(out: Path) -> None:
+    found = verify_dataset(open_store(str(out)))
+    assert found.findings == []
+    assert (found.images, found.source_links) == (24 * 4, 24)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_tampered_byte_is_found(out: Path, place: float) -> None:
+    path = first_file(out)
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * place)] ^= 1
+    path.write_bytes(data)
+    assert any(path.name in finding for finding in findings(out))
+
+
+def test_a_missing_file_a_strange_file_and_a_missing_marker_are_found(out: Path) -> None:
+    path = first_file(out)
+    path.rename(out / "data/other.parquet")
+    found = findings(out)
+    assert any("missing" in finding for finding in found)
+    assert any("data/other.parquet" in finding for finding in found)
+    (out / f"_commits/{path.stem}.json").unlink()
+    assert any("markers" in finding for finding in findings(out))
+
+
+def set_column(name: str, change: Callable[[list[object]], list[object]]) -> Callable[[pa.Table], pa.Table]:
+    def changed(table: pa.Table) -> pa.Table:
+        index = table.schema.get_field_index(name)
+        values = pa.array(change(table.column(index).to_pylist()), table.schema.field(index).type)
+        return table.set_column(index, table.schema.field(index), values)
+
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda table: table.slice(1), "rows"),
+        (lambda table: pa.concat_tables([table.slice(0, 1), table.slice(0, table.num_rows - 1)]), "more than once"),
+        (set_column("source_row", lambda values: [0 for _ in values]), "seed and source"),
+        (set_column("source_sha256", lambda values: ["0" * 64 for _ in values]), "differs"),
+        (set_column("image_sha256", lambda values: ["0" * 64 for _ in values]), "image"),
+        (set_column("unit_digest", lambda values: ["0" * 64 for _ in values]), "unit_digest"),
+        (set_column("steps", lambda values: [[{**step, "seed": 1} for step in steps] for steps in values]), "seed"),
+        (set_column("copy_index", lambda values: [5 for _ in values]), "seed and source"),
+    ],
+)
+def test_a_tampered_row_is_found_even_under_a_new_marker(
+    out: Path, change: Callable[[pa.Table], pa.Table], word: str
+) -> None:
+    rewrite(out, change)
+    found = findings(out)
+    assert any(word in finding for finding in found), found
+    assert any("markers are not those" in finding for finding in found)
+
+
+def test_a_changed_source_is_found(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(made / "data", folder / "data")
+    run_here(plan_of(write_recipe(folder)))
+    shard = folder / "data/train-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[data.rindex(b"IDAT") + 6] ^= 1  # inside an image: the footer stays the same
+    shard.write_bytes(data)
+    assert any("source bytes are not those" in finding for finding in findings(folder / "out"))
+    shard.unlink()
+    found = verify_dataset(open_store(str(folder / "out")))
+    assert found.ok
+    assert any("not checked" in note for note in found.notes)
+
+
+def test_a_counted_lie_is_found(out: Path) -> None:
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["counts"]["accepted"] += 1
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert any("counts" in finding for finding in findings(out))
+
+
+def test_what_is_no_data_set_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        verify_dataset(open_store(str(tmp_path)))
+
+
+@pytest.mark.parametrize("branch", ["flipped", "classic", "original"])
+def test_replay_makes_the_same_image(made: Path, branch: str) -> None:
+    rows = [row for row in rows_of(made / "out") if row["branch"] == branch]
+    again = replay_sample(open_store(str(made / "out")), rows[7]["sample_id"])
+    assert again.equal
+    assert again.grey_levels == 0
+
+
+def test_replay_says_how_far_off_a_stored_image_is(out: Path) -> None:
+    rewrite(out, set_column("image", lambda values: values[5:] + values[:5]))
+    sample = pq.read_table(first_file(out)).column("sample_id")[0].as_py()
+    again = replay_sample(open_store(str(out)), sample)
+    assert not again.equal
+    assert again.grey_levels > 0
+    with pytest.raises(InputError, match="no image"):
+        replay_sample(open_store(str(out)), "0" * 32)
+
+
+def test_the_same_recipe_elsewhere_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
+    recipe = made / "recipe.yaml"
+    run_here(plan_of(recipe, output__uri=str(tmp_path / "again")))
+    assert contents(tmp_path / "again") == contents(made / "out")
