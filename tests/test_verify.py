@@ -114,7 +114,7 @@ def test_a_changed_source_is_found(made: Path, tmp_path: Path) -> None:
     run_here(plan_of(write_recipe(folder)))
     shard = folder / "data/train-00000.parquet"
     data = bytearray(shard.read_bytes())
-    data[data.rindex(b"IDAT") + 6] ^= 1  # inside an image: the footer stays the same
+    data[data.index(b"IDAT", 5_000) + 6] ^= 1  # inside an image: the footer stays the same
     shard.write_bytes(data)
     assert any("source bytes are not those" in finding for finding in findings(folder / "out"))
     shard.unlink()
