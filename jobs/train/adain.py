@@ -1,4 +1,4 @@
-"""Trains the AdaIN model: first the encoder as a classifier, then the decoder against the frozen encoder.
+"""Trains the AdaIN model: first encoder and decoder as `encoder.py` says, then the decoder for style transfer.
 
 Decoder losses: Huang & Belongie 2017, equations 11 to 13, and for a share of each batch, whose style is its own
 statistics, the distance of the pixels as well, so that alpha 0 gives the image back.
@@ -71,9 +71,7 @@ class DecoderTask:
         self.sources = [Source(**source) for source in config["sources"]]
         self.sets = load_sources([one for one in self.sources if one.content_share or one.style_share], self.seed)
         self.encoder = adain.load_encoder(config["encoder_path"]).to(device)
-        torch.manual_seed(self.seed)
-        self.decoder = adain.build_decoder(config["width"]).to(device, memory_format=torch.channels_last)
-        _start_grey(self.decoder)
+        self.decoder = adain.load_decoder(config["encoder_path"]).to(device).requires_grad_(True)
         self.average = deepcopy(self.decoder).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.decoder.parameters(), self.phase.learning_rate)
 
@@ -185,17 +183,6 @@ def _with_own(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], same: in
     turn = torch.arange(same, count, device=own[0].device) % len(other[0])
     mean, std = (torch.cat([mine[:same], theirs[turn]]) for mine, theirs in zip(own, other, strict=True))
     return mean, std
-
-
-def _start_grey(decoder: nn.Sequential) -> None:
-    """He initialisation, and a last layer that starts out as plain mid-grey."""
-    for module in decoder:
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-    with torch.no_grad():
-        decoder[-1].weight.mul_(0.1)
-        decoder[-1].bias.fill_(0.5)
 
 
 def build(config: dict[str, Any], device: torch.device) -> DecoderTask:

@@ -1,9 +1,11 @@
-"""The AdaIN encoder trained here as a classifier, with one head per labelled source of images.
+"""The AdaIN encoder trained here as a classifier, with one head per labelled source, and as half of an auto-encoder.
 
-Batch normalisation helps it learn in minutes and is folded into the convolutions afterwards; each filter is then
+Classification makes the features speak of things; reconstruction keeps the colours in them, which a classifier throws
+away. Batch normalisation helps it learn in minutes and is folded into the convolutions afterwards; each filter is then
 rescaled so that its mean activation over images is 1 (Gatys et al. 2016, section 2), which ReLU networks allow exactly.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from jobs.train import harness
 from jobs.train.images import jitter, random_crops
 from jobs.train.sources import EncoderPhase, Source, load_sources
 from pipeline.models import weights
-from pipeline.models.adain import build_encoder
+from pipeline.models.adain import build_decoder, build_encoder
 
 ENCODER_FILE = "encoder.safetensors"
 FREEZE_AT = 0.7  # share of the budget after which the batch norms keep their running statistics
@@ -24,7 +26,7 @@ WARM_UP = 0.03  # share of the budget in which the learning rate rises
 
 
 class Classifier(nn.Module):
-    """The encoder's convolutions with batch norms between, two more convolutions, and a linear head per source."""
+    """The encoder with batch norms between; on top two convolutions and a linear head per source, and a decoder."""
 
     def __init__(self, width: int, classes: dict[str, int]) -> None:
         super().__init__()
@@ -39,15 +41,16 @@ class Classifier(nn.Module):
         top = 8 * width
         self.tail = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), *_block(top, top), *_block(top, top))
         self.heads = nn.ModuleDict({name: nn.Linear(top, count) for name, count in classes.items()})
+        self.decoder = build_decoder(width)
+        start_grey(self.decoder)
 
-    def forward(self, images: Tensor, head: str) -> Tensor:
-        """Logits [N, classes of that head] of images [N, 3, H, W] in [0, 1]."""
+    def forward(self, images: Tensor, head: str) -> tuple[Tensor, Tensor]:
+        """Logits [N, classes of that head] and reconstructions of images [N, 3, H, W], H and W multiples of 8."""
         for index, module in enumerate(self.encoder):
             images = module(images)
             if str(index) in self.norms:
                 images = self.norms[str(index)](images)
-        logits: Tensor = self.heads[head](self.tail(images).mean(dim=(2, 3)))
-        return logits
+        return self.heads[head](self.tail(images).mean(dim=(2, 3))), self.decoder(images)
 
 
 def _block(inward: int, outward: int) -> list[nn.Module]:
@@ -56,6 +59,17 @@ def _block(inward: int, outward: int) -> list[nn.Module]:
 
 def _filters(encoder: nn.Sequential) -> list[int]:
     return [index for index, module in enumerate(encoder) if isinstance(module, nn.Conv2d) and index > 0]
+
+
+def start_grey(decoder: nn.Sequential) -> None:
+    """He initialisation, and a last layer that starts out as plain mid-grey."""
+    for module in decoder:
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    with torch.no_grad():
+        decoder[-1].weight.mul_(0.1)
+        decoder[-1].bias.fill_(0.5)
 
 
 @torch.no_grad()
@@ -72,10 +86,11 @@ def folded(classifier: Classifier) -> nn.Sequential:
 
 
 @torch.no_grad()
-def normalise_activations(encoder: nn.Sequential, batches: list[Tensor]) -> None:
+def normalise_activations(encoder: nn.Sequential, batches: list[Tensor]) -> Tensor:
     """Scale every filter, in place, so that its mean activation after ReLU is 1 over all images and positions.
 
-    batches: images [N, 3, H, W] in [0, 1] of any sizes. Filters that never fire stay as they are.
+    batches: images [N, 3, H, W] in [0, 1] of any sizes. Filters that never fire stay as they are. Returns what the
+    relu4_1 channels were divided by, [8 * width].
     """
     signals, start = batches, 0
     for index in _filters(encoder):
@@ -90,6 +105,7 @@ def normalise_activations(encoder: nn.Sequential, batches: list[Tensor]) -> None
         following = next((later for later in _filters(encoder) if later > index), None)
         if following is not None:
             encoder[following].weight.mul_(mean.view(1, -1, 1, 1))
+    return mean
 
 
 class EncoderTask:
@@ -125,10 +141,11 @@ class EncoderTask:
         for source in self.sources:
             images, labels = self._batch(source, rng)
             with harness.autocast(self.device):
-                logits = self.model(images, source.name)
-                loss = F.cross_entropy(logits, labels)
+                logits, again = self.model(images, source.name)
+                apart = F.l1_loss(again, images)
+                loss = F.cross_entropy(logits, labels) + self.phase.pixel_weight * apart
             loss.backward()
-            losses[source.name] = loss.item()
+            losses[f"{source.name}_pixel"] = apart.item()
             losses[f"{source.name}_right"] = (logits.argmax(dim=1) == labels).float().mean().item()
         harness.average_gradients(self.model.parameters())
         self.optimiser.step()
@@ -142,13 +159,22 @@ class EncoderTask:
         labels = held.labels[torch.from_numpy(rows)]
         return images.to(self.device, memory_format=torch.channels_last), labels.to(self.device)
 
+    @torch.no_grad()
     def grid(self) -> Tensor | None:
-        return None
+        """Images over their reconstructions, of the source with the largest crops."""
+        source = max(self.sources, key=lambda one: one.encoder_crop_px)
+        images, _ = self._batch(source, np.random.default_rng(self.seed))
+        self.model.eval()
+        return torch.stack([images, self.model(images, source.name)[1]]).cpu()
 
+    @torch.no_grad()
     def export(self, folder: Path) -> None:
-        encoder = folded(self.model).cpu()
-        normalise_activations(encoder, self._typical())
-        weights.save_state(folder / ENCODER_FILE, encoder.state_dict())
+        """Encoder and decoder in one float32 file; phase two goes on from both."""
+        encoder, decoder = folded(self.model).cpu(), deepcopy(self.model.decoder).cpu()
+        scale = normalise_activations(encoder, self._typical())
+        decoder[1].weight.mul_(scale.view(1, -1, 1, 1))
+        state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+        weights.save_state(folder / ENCODER_FILE, state | {f"decoder.{n}": v for n, v in decoder.state_dict().items()})
 
     def _typical(self) -> list[Tensor]:
         """The same crops each time, as many of each source as its batch holds, for the mean activations."""

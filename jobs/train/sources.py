@@ -40,10 +40,11 @@ class Phase(Closed):
 
 
 class EncoderPhase(Phase):
-    """How the classifier is trained."""
+    """How the encoder is trained. Losses: cross entropy + pixel_weight * distance of the reconstructed pixels."""
 
     weight_decay: float = Field(0.01, ge=0)
     colour_jitter: float = Field(0.25, ge=0, lt=1)
+    pixel_weight: float = Field(20.0, ge=0)
 
 
 class DecoderPhase(Phase):

@@ -14,20 +14,18 @@ from pipeline.watermark.payload import BITS
 
 RATE = 2  # coded values a bit
 TERMS = BITS * RATE  # M: projections of an image
-BANDS = (16, 32, 64)  # a band of B: coefficients (v, u) with v, u < B
 SHORTEST_SIDE = 16
-LOW = {16: 2, 32: 4, 64: 8}  # v + u from here on: below, images have most of their energy, and eyes and gains act
+FROM_SIDE = {12: SHORTEST_SIDE, 16: 48, 32: 96, 64: 192}  # band: shorter side it is taken from
+LOW = {12: 2, 16: 2, 32: 4, 64: 8}  # v + u from here on: below, images have most of their energy, and eyes and gains act
+BANDS = tuple(FROM_SIDE)
 
 
 def band_of(height: int, width: int) -> int:
-    """Return the band of an image: 16 from 16 px, 32 from 64 px, 64 from 256 px (shorter side); 0 below, where none fits.
+    """Return the band B of an image, coefficients (v, u) with v, u < B; 0 for one too small for any.
 
-    From 64 px on it is at most half of the shorter side, so that a copy of half the size holds it all.
+    From 48 px on it is at most a third of the shorter side: a copy of half the size holds it all, and JPEG treats it gently.
     """
-    side = min(height, width)
-    if side >= 256:
-        return 64
-    return 32 if side >= 64 else 16 if side >= SHORTEST_SIDE else 0
+    return max((band for band, side in FROM_SIDE.items() if side <= min(height, width)), default=0)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ class Stdm:
 
     def _planes(self, images: Pixels) -> torch.Tensor:
         """Return [N, C, H, W] on the device of [N, H, W, C]."""
-        return torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2).contiguous()
+        return torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2).contiguous()
 
     def _write(self, images: Pixels, payloads: Sequence[int]) -> _Written:
         """Mark images at the step that comes nearest to `psnr_db`: clipping costs PSNR, so those that clip try again."""

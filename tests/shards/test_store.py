@@ -1,0 +1,118 @@
+"""One seam for a folder and a bucket: whole or absent, and `create` only once."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pipeline.errors import InputError
+from pipeline.shards.store import ObjectStore, Store, open_store
+from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[None]:
+    """A real S3 API on the loopback, behind the settings that s3fs reads."""
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        import s3fs
+
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield
+    server.stop()
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "local":
+        return open_store(str(tmp_path / "store"))
+    if request.param == "memory":
+        return open_store(f"memory://{tmp_path.name}")
+    request.getfixturevalue("s3")
+    return open_store(f"s3://bucket/{tmp_path.name}")
+
+
+def test_write_read_list_remove(store: Store) -> None:
+    assert store.list("data") == []
+    store.write("data/b", b"2")
+    store.write("data/deep/a", b"1")
+    store.write("data/b", b"22")
+    assert store.read("data/b") == b"22"
+    assert store.list("data") == ["data/b", "data/deep/a"]
+    assert store.exists("data/b")
+    store.remove("data/b")
+    store.remove("data/b")
+    assert not store.exists("data/b")
+    with pytest.raises(FileNotFoundError):
+        store.read("data/b")
+
+
+def test_create_writes_only_once(store: Store) -> None:
+    if isinstance(store, ObjectStore) and store.uri.startswith("memory"):
+        pytest.skip("fsspec's memory file system has no conditional write")
+    assert store.create("marker", b"first")
+    assert not store.create("marker", b"second")
+    assert store.read("marker") == b"first"
+
+
+def test_one_of_many_creators_wins(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    won: list[int] = []
+    barrier = threading.Barrier(8)
+
+    def contend(index: int) -> None:
+        barrier.wait()
+        if store.create("marker", str(index).encode()):
+            won.append(index)
+
+    threads = [threading.Thread(target=contend, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.read("marker") == str(won[0]).encode()
+
+
+def test_a_stage_leaves_nothing(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    with pytest.raises(RuntimeError), store.stage() as folder:
+        (folder / "half").write_bytes(b"x")
+        raise RuntimeError
+    assert store.list("_tmp") == []
+
+
+def test_an_unknown_protocol_is_said() -> None:
+    with pytest.raises(InputError, match="nosuch"):
+        open_store("nosuch://bucket/x")
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_whole_run_from_bucket_to_bucket_is_the_local_one(tmp_path: Path) -> None:
+    import s3fs
+
+    write_input(tmp_path / "data", rows=8)
+    run_here(plan_of(write_recipe(tmp_path)))
+    local = contents(tmp_path / "out")
+    s3fs.S3FileSystem().put(str(tmp_path / "data"), f"bucket/{tmp_path.name}/", recursive=True)
+    there = f"s3://bucket/{tmp_path.name}"
+    plan = plan_of(write_recipe(tmp_path), input__uri=f"{there}/data/*.parquet", output__uri=f"{there}/out")
+    manifest, _ = run_here(plan)
+    assert manifest.complete
+    store = open_store(f"{there}/out")
+    assert store.list("data") == sorted(local)
+    from pipeline.verify import verify_dataset
+
+    found = verify_dataset(store)
+    assert found.ok, found.findings
+    assert found.source_links == 16
+    _, again = run_here(plan)
+    assert again == []

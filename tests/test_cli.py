@@ -1,0 +1,128 @@
+"""The command line as a person meets it: exit codes, one clear line, clean stdout."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.data_sets import FLIP, rows_of, write_input, write_recipe
+
+
+def palimpsest(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "jobs", *arguments], capture_output=True, text=True, check=False, cwd=cwd
+    )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    write_input(folder / "data", rows=8)
+    done = palimpsest("run", str(write_recipe(folder)), "--executor", "inline")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "accepted" in done.stderr
+    return folder
+
+
+def test_run_leaves_everything_the_contract_names(made: Path) -> None:
+    out = made / "out"
+    for name in ("manifest.json", "README.md", "croissant.json", "report/index.html"):
+        assert (out / name).is_file()
+    assert not list((out / "_tmp").glob("*")) if (out / "_tmp").exists() else True
+    assert len(rows_of(out)) == 32
+
+
+def test_verify_and_json(made: Path) -> None:
+    done = palimpsest("verify", str(made / "out"), "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["ok"] is True
+    text = palimpsest("verify", str(made / "out"))
+    assert "verified" in text.stdout
+    assert "watermarks were not checked" in text.stdout
+
+
+def test_replay(made: Path) -> None:
+    sample = rows_of(made / "out")[3]["sample_id"]
+    done = palimpsest("replay", str(made / "out"), "--sample-id", sample)
+    assert done.returncode == 0, done.stderr
+    assert "equal" in done.stdout
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    write_input(tmp_path / "data", shards=1, rows=4)
+    done = palimpsest("run", str(write_recipe(tmp_path)), "--dry-run")
+    assert done.returncode == 0
+    assert "units" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_operators_lists_parameters() -> None:
+    listed = palimpsest("operators").stdout
+    for name in ("flip", "classical", "adain_style"):
+        assert name in listed
+    assert "probability: number >= 0 <= 1 = 0.5" in palimpsest("operators", "flip").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["run", "nothing.yaml"], "no such file"),
+        (["run", "RECIPE", "--set", "output.enconding=png"], "'encoding'"),
+        (["run", "RECIPE", "--set", "watermark={scheme: stdm}"], "watermark"),
+        (["run", "RECIPE", "--input", "nowhere"], "nowhere"),
+        (["plan", "RECIPE", "--set", "seed=x"], "seed"),
+        (["verify", "nowhere"], "manifest.json"),
+        (["replay", "OUT", "--sample-id", "abc"], "abc"),
+        (["operators", "flop"], "'flip'"),
+        (["train", "adian", "x.yaml"], "adain"),
+        (["run", "RECIPE", "--limit", "0"], "0"),
+        (["dance"], "dance"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_2(made: Path, arguments: list[str], word: str) -> None:
+    names = {"RECIPE": str(made / "recipe.yaml"), "OUT": str(made / "out")}
+    done = palimpsest(*[names.get(argument, argument) for argument in arguments], cwd=made)
+    assert done.returncode == 2, done.stderr
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("usage:") and not line.startswith(" ")]
+    assert len(lines) == 1
+
+
+def test_a_failed_unit_is_exit_1(tmp_path: Path) -> None:
+    write_input(tmp_path / "data", shards=1, rows=8)
+    recipe = write_recipe(tmp_path)
+    shard = tmp_path / "data/train-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[200:3000] = bytes(2800)  # the footer is whole, the pages are not
+    shard.write_bytes(data)
+    done = palimpsest("run", str(recipe), "--executor", "inline", "--set", "branches.flipped.where=null")
+    assert done.returncode == 1, done.stderr
+    assert "_failed" in done.stderr
+    assert list((tmp_path / "out/_failed").glob("*.json"))
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> None:
+    write_input(tmp_path / "data", shards=4, rows=40)
+    branch = {**FLIP, "copies": 20}
+    recipe = write_recipe(tmp_path, [branch], output={"rows_per_unit": 2})
+    command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out/_commits").glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "goes on where this one ended" in errors
+    assert "Traceback" not in errors
+    done = palimpsest(*command[3:])
+    assert done.returncode == 0, done.stderr
+    assert "are done already" in done.stderr
+    assert palimpsest("verify", str(tmp_path / "out")).returncode == 0
