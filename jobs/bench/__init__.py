@@ -29,7 +29,7 @@ def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows:
     from jobs.bench.contest import compete, figures
     from jobs.bench.inputs import given_shards, reference_models, synthetic_shards
     from jobs.bench.machine import commit, machine, versions
-    from jobs.bench.task import BATCH, CASES, WORKERS, Task
+    from jobs.bench.task import BATCH, CASES, JPEG_QUALITY, WORKERS, Task
 
     case = CASES[name]
     rows = rows or case.rows
@@ -45,7 +45,7 @@ def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "rounds": rounds,
         "input": "rows of --input, resized and centre-cropped" if input_uri else "made from a seed",
-        "settings": {"size_px": case.size_px, "workers": WORKERS, "threads": 1, "batch": BATCH, "jpeg_quality": 90},
+        "settings": {"size_px": case.size_px, "workers": WORKERS, "threads": 1, "peers_batch": BATCH, "jpeg_quality": JPEG_QUALITY},
         "versions": versions(),
     }
 

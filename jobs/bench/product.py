@@ -59,7 +59,7 @@ def recipe(task: Task) -> dict[str, Any]:
         },
         "branches": [{"name": task.operator, "operators": [operator]}],
         "watermark": "none",
-        "numerics": {"threads": 1, "micro_batch": task.batch},
+        "numerics": {"threads": 1},
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ CASES = {
 }
 WORKERS = 2
 """Processes that do the work, one thread each; the whole bench is held to as many cores."""
-BATCH = 32  # images a call
+BATCH = 32  # images a call of the peers, as scripts have it; the product takes what its operator says
 JPEG_QUALITY = 90
 
 

@@ -126,5 +126,6 @@ def left_out(store: Store, unit: Unit, deaths: int) -> Failure:
 
 def answer_row(answer: Marker | Failure | JobError) -> pa.Table:
     """Return the one row that carries an answer to the driver."""
-    body = str(answer) if isinstance(answer, JobError) else answer.model_dump_json()
-    return pa.table({"kind": [type(answer).__name__], "body": [body]})
+    if isinstance(answer, JobError):
+        return pa.table({"kind": ["JobError"], "body": [str(answer)]})
+    return pa.table({"kind": [type(answer).__name__], "body": [answer.model_dump_json()]})
