@@ -4,15 +4,17 @@ import argparse
 import importlib.resources
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 
 from jobs.plan import read_plan, show_plan
+from pipeline.errors import PalimpsestError
 from pipeline.executor import run_inline
 from pipeline.plan import Plan, Unit
 from pipeline.progress import Progress, summary
 from pipeline.publish import prepare, publish
+from pipeline.report import REPORT, write_report
 from pipeline.runner import Job
-from pipeline.shards.store import Store, open_store
+from pipeline.shards.store import open_store
 from schemas.manifest import Failure, Manifest, Marker
 
 Outcomes = Iterator[Marker | Failure]
@@ -28,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def run_plan(plan: Plan, executor: str, address: str) -> Manifest:
-    """Make every unit of `plan` that its output does not hold yet, and publish."""
+    """Make every unit of `plan` that its output does not hold yet, and publish; a run that was stopped as well."""
     store = open_store(plan.output)
     done = prepare(plan, store)
     missing = [unit for unit in plan.units if unit.name not in done]
@@ -40,19 +42,14 @@ def run_plan(plan: Plan, executor: str, address: str) -> Manifest:
         with outcomes(job, plan, missing, executor, address) as stream, progress:
             for outcome in stream:
                 progress.add(outcome)
-    finally:
-        manifest = finish(plan, store, missing)
-    print(summary(manifest, progress, plan.output), file=sys.stderr)
-    return manifest
-
-
-def finish(plan: Plan, store: Store, missing: list[Unit]) -> Manifest:
-    """Publish, after a run that was stopped as well: what was committed is there to be read."""
+    except BaseException:
+        with suppress(PalimpsestError):  # the first error is the one to tell
+            publish(plan, store)
+        raise
     manifest = publish(plan, store)
-    if missing or not store.exists("report/index.html"):
-        from pipeline.report import write_report
-
+    if missing or not store.exists(REPORT):
         write_report(store, manifest)
+    print(summary(manifest, progress, plan.output), file=sys.stderr)
     return manifest
 
 

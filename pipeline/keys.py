@@ -17,7 +17,8 @@ LARGEST_BYTES = 65_536
 def read_key(path: str | None) -> bytes | None:
     """Return the key from the file `path`, else from the variable PALIMPSEST_KEY, else None.
 
-    A file is taken byte for byte, so that any file can be a key; the variable as UTF-8. The key is never part of a message.
+    A file is taken byte for byte, so that any file can be a key; the variable as UTF-8. The key is never part of a
+    message.
 
     Raises:
         RecipeError: the file cannot be read, or the key has under 16 bytes or (a file taken by mistake) over 64 KiB.
@@ -34,12 +35,12 @@ def read_key(path: str | None) -> bytes | None:
 
 
 def key_id(key: bytes) -> str:
-    """Return 16 hex digits that name `key` in public: a keyed hash of a constant, from which the key cannot be found."""
+    """Return 16 hex digits that name `key` in public: a keyed hash of a constant, which does not give it away."""
     return hmac.new(key, b"palimpsest key id", hashlib.sha256).hexdigest()[:16]
 
 
 def new_key_file(path: str | Path) -> Path:
-    """Write 32 fresh random bytes, as 64 hex digits and no line end, to the new file `path`, readable by its owner only.
+    """Write 32 fresh random bytes, as 64 hex digits and no line end, to the new file `path`, mode 0600.
 
     Raises:
         RecipeError: the file is there already (a key is never overwritten) or cannot be made.

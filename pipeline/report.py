@@ -20,6 +20,7 @@ from pipeline.shards.store import Store
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 
+REPORT = "report/index.html"
 SOURCES_PER_CLASS = 2
 SOURCES_WITHOUT_CLASSES = 12
 FILES_READ = 12
@@ -56,7 +57,7 @@ def write_report(store: Store, manifest: Manifest) -> None:
         "quarantined": _reasons(store, markers, "quarantine", "error_code"),
     }
     text = page(manifest, [sheet for sheet in sheets if sheet.cards], troubles)
-    store.write("report/index.html", text.encode())
+    store.write(REPORT, text.encode())
 
 
 def _sheet(

@@ -27,7 +27,8 @@ def test_all_assets_together_are_small() -> None:
 
 
 def test_shards_have_the_sha256_that_is_stated() -> None:
-    stated = dict(re.findall(r"`(train-[\w-]+\.parquet)` \| [\d,]+ \| `([0-9a-f]{64})`", (FOLDER / "README.md").read_text()))
+    readme = (FOLDER / "README.md").read_text()
+    stated = dict(re.findall(r"`(train-[\w-]+\.parquet)` \| [\d,]+ \| `([0-9a-f]{64})`", readme))
     assert stated == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in SHARDS}
     assert len(stated) == 2
 

@@ -45,9 +45,11 @@ def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "rounds": rounds,
         "input": "rows of --input, resized and centre-cropped" if input_uri else "made from a seed",
-        "settings": {"size_px": case.size_px, "workers": WORKERS, "threads": 1, "peers_batch": BATCH, "jpeg_quality": JPEG_QUALITY},
+        "settings": {
+            "size_px": case.size_px, "workers": WORKERS, "threads": 1, "peers_batch": BATCH, "jpeg_quality": JPEG_QUALITY,
+        },
         "versions": versions(),
-    }
+    }  # fmt: skip
 
 
 def as_text(found: dict[str, Any]) -> str:

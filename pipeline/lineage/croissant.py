@@ -5,6 +5,16 @@ from typing import Any
 
 from schemas.manifest import Manifest, Marker
 
+TERMS = (
+    "citeAs column data dataType examples extract field fileObject fileProperty fileSet format includes isLiveDataset "
+    "jsonPath key md5 parentField path recordSet references regex repeated replace samplingRate separator source "
+    "subField transform equivalentProperty"
+).split()
+TYPED = {
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+}
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -12,22 +22,9 @@ CONTEXT: dict[str, Any] = {
     "cr": "http://mlcommons.org/croissant/",
     "rai": "http://mlcommons.org/croissant/RAI/",
     "dct": "http://purl.org/dc/terms/",
-    "citeAs": "cr:citeAs",
-    "column": "cr:column",
     "conformsTo": "dct:conformsTo",
-    "data": {"@id": "cr:data", "@type": "@json"},
-    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
-    "extract": "cr:extract",
-    "field": "cr:field",
-    "fileObject": "cr:fileObject",
-    "fileProperty": "cr:fileProperty",
-    "fileSet": "cr:fileSet",
-    "includes": "cr:includes",
-    "md5": "cr:md5",
-    "recordSet": "cr:recordSet",
-    "source": "cr:source",
-    "subField": "cr:subField",
-    "transform": "cr:transform",
+    **{term: f"cr:{term}" for term in TERMS},
+    **TYPED,
 }
 FIELDS = {
     "sample_id": "sc:Text",
@@ -40,13 +37,12 @@ FIELDS = {
     "digital_source_type": "sc:Text",
     "image_sha256": "sc:Text",
 }
+FILES = "data-files"
 
 
 def croissant(manifest: Manifest, markers: Mapping[str, Marker]) -> dict[str, Any]:
     """Return the Croissant description: every accepted file, and the columns a trainer reads first."""
-    files = sorted(
-        (marker.files["data"] for marker in markers.values() if "data" in marker.files), key=lambda file: file.path
-    )
+    files = sorted((m.files["data"] for m in markers.values() if "data" in m.files), key=lambda file: file.path)
     distribution: list[dict[str, Any]] = [
         {
             "@type": "cr:FileObject",
@@ -59,26 +55,29 @@ def croissant(manifest: Manifest, markers: Mapping[str, Marker]) -> dict[str, An
         }
         for file in files
     ]
+    everything = {
+        "@type": "cr:FileSet",
+        "@id": FILES,
+        "name": FILES,
+        "encodingFormat": "application/x-parquet",
+        "includes": "data/*.parquet",
+    }
+    fields = [_field("image", "sc:ImageObject", {"jsonPath": "bytes"})]
+    fields += [_field(name, kind, None) for name, kind in FIELDS.items()]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "name": "palimpsest-augmented-images",
         "description": f"{manifest.counts.accepted} images made by Palimpsest {manifest.palimpsest}, with lineage.",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
-        "version": manifest.plan_digest[:12],
-        "distribution": distribution,
-        "recordSet": [_records(file["@id"], index) for index, file in enumerate(distribution)],
+        "version": manifest.palimpsest,
+        "distribution": [*distribution, everything],
+        "recordSet": [{"@type": "cr:RecordSet", "@id": "images", "name": "images", "field": fields}],
     }
 
 
-def _records(path: str, index: int) -> dict[str, Any]:
-    fields = [_field(f"rows{index}/image", "image", "sc:ImageObject", path, [{"jsonPath": "bytes"}])]
-    fields += [_field(f"rows{index}/{name}", name, kind, path, None) for name, kind in FIELDS.items()]
-    return {"@type": "cr:RecordSet", "@id": f"rows{index}", "name": f"rows{index}", "field": fields}
-
-
-def _field(name: str, column: str, kind: str, path: str, transform: list[dict[str, str]] | None) -> dict[str, Any]:
-    source: dict[str, Any] = {"fileObject": {"@id": path}, "extract": {"column": column}}
+def _field(column: str, kind: str, transform: dict[str, str] | None) -> dict[str, Any]:
+    source: dict[str, Any] = {"fileSet": {"@id": FILES}, "extract": {"column": column}}
     if transform:
         source["transform"] = transform
-    return {"@type": "cr:Field", "@id": name, "name": column, "dataType": kind, "source": source}
+    return {"@type": "cr:Field", "@id": f"images/{column}", "name": column, "dataType": kind, "source": source}

@@ -1,4 +1,5 @@
-"""Where the key puts the mark: which coefficients make a projection, with which signs, and how its lattice is shifted.
+"""Where the key puts the mark: which coefficients make a projection, with which signs, and how its lattice is
+shifted.
 
 Everything is drawn from SHAKE-256 of an HMAC of the key, so a mark can be read in any later version of any library.
 """
@@ -16,14 +17,15 @@ RATE = 2  # coded values a bit
 TERMS = BITS * RATE  # M: projections of an image
 SHORTEST_SIDE = 16
 FROM_SIDE = {12: SHORTEST_SIDE, 16: 48, 32: 96, 64: 192}  # band: shorter side it is taken from
-LOW = {12: 2, 16: 2, 32: 4, 64: 8}  # v + u from here on: below, images have most of their energy, and eyes and gains act
+LOW = {12: 2, 16: 2, 32: 4, 64: 8}  # v + u from here on: below, images have most of their energy
 BANDS = tuple(FROM_SIDE)
 
 
 def band_of(height: int, width: int) -> int:
     """Return the band B of an image, coefficients (v, u) with v, u < B; 0 for one too small for any.
 
-    From 48 px on it is at most a third of the shorter side: a copy of half the size holds it all, and JPEG treats it gently.
+    From 48 px on it is at most a third of the shorter side: a copy of half the size holds it all, and JPEG treats it
+    gently.
     """
     return max((band for band, side in FROM_SIDE.items() if side <= min(height, width)), default=0)
 
@@ -32,7 +34,8 @@ def band_of(height: int, width: int) -> int:
 class Lattice:
     """One band's projections: M disjoint groups of G coefficients, all of weight 1 / sqrt(G).
 
-    `index` [M, G] int64 into the flat [B * B] coefficients; `signs` [M, G] float64 +-1; `dither` [M] float64 in [0, 1) cells.
+    `index` [M, G] int64 into the flat [B * B] coefficients; `signs` [M, G] float64 +-1; `dither` [M] float64, cells in
+    [0, 1).
     """
 
     band: int
@@ -48,12 +51,14 @@ class Lattice:
     def project(self, coefficients: torch.Tensor, scale: float) -> torch.Tensor:
         """Return [N, M] projections of [N, B, B] coefficients that are `scale` times too large; the sum is exact."""
         chosen = coefficients.reshape(len(coefficients), -1)[:, self.index.reshape(-1)].reshape(-1, *self.index.shape)
-        return (chosen * self.signs).sum(dim=2) / (scale * self.group**0.5)
+        sums: torch.Tensor = (chosen * self.signs).sum(dim=2)
+        return sums / float(scale * self.group**0.5)
 
     def spread(self, change: torch.Tensor) -> torch.Tensor:
         """Return the [N, B, B] coefficients whose projections are `change` [N, M]: the transpose of `project`."""
         flat = torch.zeros(len(change), self.band * self.band, dtype=change.dtype, device=change.device)
-        flat[:, self.index.reshape(-1)] = (change[:, :, None] * (self.signs / self.group**0.5)).reshape(len(change), -1)
+        shares = change[:, :, None] * (self.signs / self.group**0.5)
+        flat[:, self.index.reshape(-1)] = shares.reshape(len(change), -1)
         return flat.reshape(-1, self.band, self.band)
 
 

@@ -3,8 +3,9 @@
     48 bits  name   keyed hash of the sample id; the data set's own rows map it back
     16 bits  tag    keyed hash of the name; a random word passes with probability 2^-16
 
-Two rows of one data set share a name with probability N^2 / 2^49: 2e-5 for 100,000 rows, 0.2 % for a million; so a finder
-looks for all rows of a name. The tag alone is no proof of a mark: see `pipeline.watermark.evidence` for the whole count.
+Two rows of one data set share a name with probability N^2 / 2^49: 2e-5 for 100,000 rows, 0.2 % for a million; so a
+finder looks for all rows of a name. The tag alone is no proof of a mark: see `pipeline.watermark.evidence` for the
+whole count.
 """
 
 import hashlib

@@ -2,13 +2,14 @@
 
     luma [N, H, W] ──rows──▶ [N, H, B] ──columns──▶ coefficients [N, B, B]        two small matrix products each way
 
-Bases are rounded to multiples of 2^-14 and what stands between the two products to multiples of 2^-10 (2^-16 on the way back),
-so every product and every partial sum is a multiple of a power of two that float64 holds without rounding (at most 53 bits, for
-sides up to 8192). Sums are then exact, and their order, which is all that batch size, threads, BLAS and devices change, is of no
-consequence. It needs float64: on a GPU still one of its matrix operations.
+Bases are rounded to multiples of 2^-14 and what stands between the two products to multiples of 2^-10 (2^-16 on the
+way back), so every product and every partial sum is a multiple of a power of two that float64 holds without rounding
+(at most 53 bits, for sides up to 8192). Sums are then exact, and their order, which is all that batch size, threads,
+BLAS and devices change, is of no consequence. It needs float64: on a GPU still one of its matrix operations.
 
-Coefficient (v, u) is the amplitude in grey levels of cos(pi v (2y + 1) / 2H) cos(pi u (2x + 1) / 2W), scaled to mean square 1:
-it does not change when the image is resized, and the sum of squares of all of them is the mean square of the image.
+Coefficient (v, u) is the amplitude in grey levels of cos(pi v (2y + 1) / 2H) cos(pi u (2x + 1) / 2W), scaled to mean
+square 1: it does not change when the image is resized, and the sum of squares of all of them is the mean square of
+the image.
 """
 
 from functools import lru_cache
@@ -21,7 +22,7 @@ BASIS = 2.0**14
 FORTH = 2.0**10
 COEFFICIENT = 2.0**20
 BACK = 2.0**16
-LUMA = (77, 150, 29)  # BT.601 weights in 256ths; they sum to 256, so an equal change of R, G and B is the same change of luma
+LUMA = (77, 150, 29)  # BT.601 weights in 256ths; their sum is 256, so an equal change of R, G, B is that change of luma
 
 
 def luma(planes: torch.Tensor) -> torch.Tensor:

@@ -1,19 +1,20 @@
 """Spread-transform dither modulation: a keyed 64-bit mark in the low spectrum of an image's luma.
 
-Source: Chen & Wornell, "Quantization index modulation" (IEEE Trans. IT 47(4), 2001): dither modulation (sec. IV-A), its spread-
-transform form (sec. V-A) and distortion compensation (sec. III-B). The 64 bits are coded at rate 1/2 (`trellis`); each of the
-M = 128 coded bits b_i moves one projection p_i of the image (`lattice`) towards the lattice
+Source: Chen & Wornell, "Quantization index modulation" (IEEE Trans. IT 47(4), 2001): dither modulation (sec. IV-A),
+its spread-transform form (sec. V-A) and distortion compensation (sec. III-B). The 64 bits are coded at rate 1/2
+(`trellis`); each of the M = 128 coded bits b_i moves one projection p_i of the image (`lattice`) towards the lattice
 
     step * (integers + dither_i + b_i / 2)
 
-by ALPHA of the way. A reader finds the phase of p_i in its cell, at the best of all steps of a fixed ladder, so it has to know
-neither the step that the writer took nor how much brighter the image became; coefficients are relative to the image (`spectrum`),
-so it has to know no size either. `evidence` says what a reading is worth. An image's bytes depend on image, payload, key and
-psnr_db alone, on any device: all sums are exact.
+by ALPHA of the way. A reader finds the phase of p_i in its cell, at the best of all steps of a fixed ladder, so it
+has to know neither the step that the writer took nor how much brighter the image became; coefficients are relative to
+the image (`spectrum`), so it has to know no size either. `evidence` says what a reading is worth. An image's bytes
+depend on image, payload, key and psnr_db alone, on any device: all sums are exact.
 
 Not survived: crops, rotation, a pass through a generative model; averaging very many images of one key.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,7 +41,7 @@ PASSES = 24  # corrections for clipping at 0 and 255, at most
 TRIES = 4  # steps tried for an image that clips
 TOLERANCE_DB = 0.5
 UNFIT_DB = 3.0  # how much less is tried where not all bits stood
-RUNG_DB = 20 * np.log10(2) / 16
+RUNG_DB = 20 * math.log10(2) / 16
 CLIPPING_RUNGS = 5
 ROUNDING = 1.0 / 12.0  # mean square of rounding to whole grey levels
 PIXELS_A_CHUNK = 1 << 19
@@ -48,7 +49,7 @@ CANDIDATES = 4  # steps decoded for an image that the first does not read
 
 
 class Embedded(NamedTuple):
-    """`images` [N, H, W, C] uint8; `psnr_db` [N] as reached (inf: unchanged); `unmarkable` indexes, left as they came."""
+    """`images` [N, H, W, C] uint8; `psnr_db` [N] as reached (inf: unchanged); `unmarkable` indexes, left alone."""
 
     images: Pixels
     psnr_db: npt.NDArray[np.float64]
@@ -56,7 +57,7 @@ class Embedded(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """`payload` or None for no mark; `score` -log10 of the false-positive bound; `tag_ok` whether the best word had its tag."""
+    """`payload`, None for no mark; `score`, -log10 of the false-positive bound; `tag_ok`: the word has its tag."""
 
     payload: int | None
     score: float
@@ -65,10 +66,10 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class _Job:
-    """Images of one size on the device on their way through `_write`: `bits` [N, M] float64 is half the coded bits."""
+    """Images of one size on the device on their way through `_write`."""
 
     planes: torch.Tensor  # [N, C, H, W] uint8
-    half_bits: torch.Tensor
+    half_bits: torch.Tensor  # [N, M] float64: 0 or half a cell
     start: torch.Tensor  # [N, M] projections of the images as they came
 
     def at(self, index: torch.Tensor) -> "_Job":
@@ -101,8 +102,8 @@ class Stdm:
     def embed(self, images: Pixels, payloads: Sequence[int]) -> Embedded:
         """Mark N images of one size, [N, H, W, C] uint8 (C = 1 or 3), with N words of 64 bits.
 
-        Unmarkable is an image of one colour, one with a side under 16 px or over 8192 px, and one in which not all coded bits
-        can be set at 34 dB (nearly all of it at 0 or 255).
+        Unmarkable is an image of one colour, one with a side under 16 px or over 8192 px, and one in which not all
+        coded bits can be set at 34 dB (nearly all of it at 0 or 255).
 
         Raises:
             ValueError: the shapes do not fit.
@@ -133,7 +134,7 @@ class Stdm:
                 for reading in self._read(images[part], band, len(RUNGS))]
 
     def read_any(self, image: Pixels) -> Reading:
-        """Read one image [H, W, C] uint8 found anywhere, which may have been resized: in every band that it can hold."""
+        """Read one image [H, W, C] uint8 found anywhere, which may have been resized: in every band it can hold."""
         _check_shape(image[None])
         if not _fits(image[None]):
             return Reading(None, 0.0, False)
@@ -175,10 +176,11 @@ class Stdm:
 
     def _planes(self, images: Pixels) -> torch.Tensor:
         """Return [N, C, H, W] on the device of [N, H, W, C]."""
-        return torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2).contiguous()
+        whole = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)
+        return whole.permute(0, 3, 1, 2).contiguous()
 
     def _write(self, images: Pixels, payloads: Sequence[int]) -> _Written:
-        """Mark images at the step that comes nearest to `psnr_db`: clipping costs PSNR, so those that clip try again."""
+        """Mark images at the step that comes nearest to `psnr_db`: clipping costs PSNR, so who clips tries again."""
         coded = torch.from_numpy(trellis.encode(to_bits(payloads), RATE)).to(self.device, torch.float64)
         planes = self._planes(images)
         job = _Job(planes, coded / 2, self._projections(planes))
@@ -200,13 +202,14 @@ class Stdm:
         return done._replace(good=done.good & (done.psnr_db >= min(FLOOR_DB, self.psnr_db - TOLERANCE_DB)))
 
     def _first_rungs(self, job: _Job) -> torch.Tensor:
-        """Return [N] the longest step, near the one right on average, whose distortion is as asked, were there no clipping.
+        """Return [N] the longest step, near the right one on average, that costs what was asked, clipping apart.
 
-        A coefficient is an amplitude, so the mean square of the change is the sum of squares of the projections' moves.
+        A coefficient is an amplitude, so the mean square of the change is the sum of squares of the projections'
+        moves.
         """
         asked = 255.0**2 / 10 ** (self.psnr_db / 10)
         step = max(12 * (asked - ROUNDING) / TERMS, 2.0**-8) ** 0.5 / ALPHA
-        middle = min(max(round(16 * np.log2(step)), RUNGS[0] + NEARBY), RUNGS[-1] - NEARBY)
+        middle = min(max(round(16 * math.log2(step)), RUNGS[0] + NEARBY), RUNGS[-1] - NEARBY)
         near = range(middle - NEARBY, middle + NEARBY + 1)
         steps = torch.tensor([2.0 ** (rung / 16) for rung in near], dtype=torch.float64, device=self.device)
         move = ALPHA * _off(self._cells(job, steps[None, :, None])) * steps[:, None]
@@ -221,10 +224,10 @@ class Stdm:
         return job.start[:, None] / steps - dither - job.half_bits[:, None]
 
     def _write_at(self, job: _Job, rungs: torch.Tensor) -> _Written:
-        """Move the projections of every image, step 2^(rung / 16); where pixels clip, project again until all bits stand.
+        """Move the projections of every image, step 2^(rung / 16); where pixels clip, again until all bits stand.
 
-        Alternating projections (Bregman 1965) between the slabs "projection i is within SLACK of a lattice point of bit i",
-        whose normals are orthonormal, and the box of pixels that a byte can hold.
+        Alternating projections (Bregman 1965) between the slabs "projection i is within SLACK of a lattice point of
+        bit i", whose normals are orthonormal, and the box of pixels that a byte can hold.
         """
         net = self._lattice(band_of(*job.planes.shape[2:]))
         table = torch.tensor([2.0 ** (rung / 16) for rung in RUNGS], dtype=torch.float64, device=self.device)
@@ -286,7 +289,7 @@ def _off(cells: torch.Tensor) -> torch.Tensor:
 
 def _rungs_of(decibels: torch.Tensor) -> torch.Tensor:
     """Return [N] int64 rungs, at least one, that a change of so many dB is away from 0: a rung is 0.376 dB."""
-    return torch.sign(decibels).to(torch.int64) * torch.clamp(torch.round(decibels.abs() / RUNG_DB), 1, 16).to(torch.int64)
+    return torch.sign(decibels).to(torch.int64) * (decibels.abs() / RUNG_DB).round().clamp(1, 16).to(torch.int64)
 
 
 def _clipping_cost(planes: torch.Tensor) -> torch.Tensor:
@@ -296,11 +299,12 @@ def _clipping_cost(planes: torch.Tensor) -> torch.Tensor:
 
 
 def _psnr_db(planes: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
-    """Return [N] float64 PSNR over all channels, of peak 255; the sum of squares is of whole numbers."""
+    """Return [N] float64 PSNR over all channels, of peak 255: whole numbers and one logarithm, so no device differs."""
     error = planes.to(torch.int32).sub_(source)
     rows = error.mul_(error).sum(dim=3, dtype=torch.int32)
     mean = rows.sum(dim=(1, 2)).to(torch.float64) / source[0].numel()
-    return 10 * torch.log10(255.0**2 / mean)
+    values = [10 * math.log10(255.0**2 / value) if value else math.inf for value in mean.tolist()]
+    return torch.tensor(values, dtype=torch.float64, device=planes.device)
 
 
 def _parts(indexes: npt.NDArray[np.intp], pixels: int) -> list[npt.NDArray[np.intp]]:

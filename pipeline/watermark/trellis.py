@@ -1,8 +1,9 @@
 """A tail-biting convolutional code with soft decoding: 64 bits become 64 x rate values that bear many errors.
 
-Source: the 64-state codes of Larsen, "Short convolutional codes with maximal free distance" (IEEE Trans. IT, 1973), used
-tail-biting (start state = end state, so no bit is spent on an end): Ma & Wolf, "On tail biting convolutional codes" (1986).
-Decoding is Viterbi's on the circularly extended word, which is how those codes are decoded in practice.
+Source: the 64-state codes of Larsen, "Short convolutional codes with maximal free distance" (IEEE Trans. IT, 1973),
+used tail-biting (start state = end state, so no bit is spent on an end): Ma & Wolf, "On tail biting convolutional
+codes" (1986). Decoding is Viterbi's on the circularly extended word, which is how those codes are decoded in
+practice.
 """
 
 from functools import lru_cache
@@ -59,6 +60,6 @@ def _tables(rate: int) -> tuple[torch.Tensor, torch.Tensor]:
     after = np.arange(STATES)
     before = np.stack([((after & (STATES // 2 - 1)) << 1) | oldest for oldest in (0, 1)])  # [2, STATES]
     register = (after >> (MEMORY - 1) << MEMORY)[None] | before  # newest bit on top
-    parity = [[[bin(int(value) & taps).count("1") & 1 for value in way] for way in register] for taps in GENERATORS[rate]]
-    signs = 1.0 - 2.0 * np.array(parity, dtype=np.float32).reshape(rate, -1)
+    sums = [[(int(value) & taps).bit_count() for value in register.reshape(-1)] for taps in GENERATORS[rate]]
+    signs = 1.0 - 2.0 * (np.array(sums) % 2)
     return torch.from_numpy(before.reshape(-1)), torch.from_numpy(signs.astype(np.float32))

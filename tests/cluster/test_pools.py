@@ -74,8 +74,11 @@ def test_few_cpus_do_not_keep_gpus_idle() -> None:
 
 
 def test_a_missing_gpu_is_an_error_that_says_what_to_do() -> None:
-    with pytest.raises(JobError, match=r"'edited' asks for 1 GPU an actor and the cluster has 0 GPU: set "
-                                       r"resources\.edited\.gpus to 0"):
+    with pytest.raises(
+        JobError,
+        match=r"'edited' asks for 1 GPU an actor and the cluster has 0 GPU: set "
+        r"resources\.edited\.gpus to 0",
+    ):
         waves([branch("edited", gpus=1)], {"edited": 5}, [Room(8)])
     with pytest.raises(JobError, match=r"4 actors with 1 GPU each and the cluster, with 2 GPU, has room for 2"):
         waves([branch("edited", gpus=1, actors=4)], {"edited": 5}, [Room(8, 2)])

@@ -1,6 +1,10 @@
 """The bench: every contestant does the same work, and the figures are complete."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +14,11 @@ import pytest
 
 from jobs import bench
 from jobs.bench import bare_loop, contest, inputs, product
-from jobs.bench.contest import Run, figures, run_once
+from jobs.bench.contest import Run, run_once
 from jobs.bench.photographs import photograph
 from jobs.bench.plain_images import PlainOperator, decode, encode
 from jobs.bench.process_tree import MemoryWatch, memory, tree
-from jobs.bench.task import CASES, Case, Task
+from jobs.bench.task import CASES, Case, Models, Task
 from pipeline.errors import InputError, JobError
 
 ROWS = 24
@@ -86,10 +90,10 @@ def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> No
     speeds = {"palimpsest": [8.0, 10.0, 9.0], "bare_loop": [10.0, 12.0, 30.0], "ray_data": [4.5, 4.0, 5.0]}
 
     def compete(task: Task, rounds: int) -> dict[str, list[Run]]:
-        spent = {"plan_s": 0.1, "report_s": 0.2}
+        spent = {"palimpsest": {"plan_s": 0.1, "report_s": 0.2}}
         memory_mib = {"rss": 3.0, "own": 2.0, "driver": 1.0}
         return {
-            name: [Run(360, 360 / value, memory_mib, spent if name == "palimpsest" else {}) for value in values[:rounds]]
+            name: [Run(360, 360 / value, memory_mib, spent.get(name, {})) for value in values[:rounds]]
             for name, values in speeds.items()
         }
 
@@ -116,8 +120,9 @@ def test_contestants_that_differ_in_rows_are_an_error(light: Task, monkeypatch: 
 
 
 def test_a_contestant_that_fails_is_one_line(light: Task) -> None:
+    models = Models("none.pth", "none.pth", "none.png")
     with pytest.raises(JobError, match="bare_loop failed"):
-        run_once(replace(light, operator="adain", models=inputs.Models("none.pth", "none.pth", "none.png")), "bare_loop")
+        run_once(replace(light, operator="adain", models=models), "bare_loop")
 
 
 def test_given_shards_keep_bytes_and_leave_broken_rows_out(tmp_path: Path) -> None:
@@ -148,10 +153,6 @@ def test_the_peers_resize_as_the_product_does() -> None:
 
 
 def test_memory_of_a_process_tree() -> None:
-    import os
-    import subprocess
-    import sys
-
     code = "import time; held = bytearray(b'1' * 80_000_000); print('ready', flush=True); time.sleep(60)"
     child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
@@ -159,8 +160,6 @@ def test_memory_of_a_process_tree() -> None:
         assert child.pid in tree(os.getpid())
         assert memory(child.pid)["VmRSS"] > 80_000_000
         with MemoryWatch(child.pid) as watch:
-            import time
-
             time.sleep(1.5)
         assert watch.peak.own > 76 and watch.peak.rss >= watch.peak.driver > 76
     finally:

@@ -1,8 +1,9 @@
-"""Prints what the mark survives and how fast it is: a script, run by hand (`python -m tests.watermark.measure --help`).
+"""Prints what the mark survives and how fast it is: a script, run by hand (`python -m tests.watermark.measure
+--help`).
 
-One row a size and kind of image: detection rate (payload read and right) of N images after each attack, mean PSNR and SSIM,
-images a second (processor time of one thread). Photographs come from `--photos`, Parquet files with an `image` column; without
-it, the style images of `pipeline/assets/styles`, turned and flipped.
+One row a size and kind of image: detection rate (payload read and right) of N images after each attack, mean PSNR and
+SSIM, images a second (processor time of one thread). Photographs come from `--photos`, Parquet files with an `image`
+column; without it, the style images of `pipeline/assets/styles`, turned and flipped.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.watermark.payload import payload
 from pipeline.watermark.stdm import Reading, Stdm
@@ -106,6 +107,7 @@ def photos(count: int, size: tuple[int, int], channels: int, pattern: str | None
         return _stored(sorted(glob.glob(pattern)), count, size, channels)
     files = [Image.open(path).convert("RGB") for path in sorted((ASSETS / "styles").glob("*.jpg"))]
     turned = [image.transpose(way) for way in Image.Transpose for image in files]
+    turned += [ImageOps.invert(image) for image in [*files, *turned]]
     small = [image.resize(size[::-1], Image.Resampling.BICUBIC) for image in turned[:count]]
     return np.stack([shaped(image, channels) for image in small])
 
@@ -144,7 +146,8 @@ def measure(name: str, images: Pixels, marker: Stdm) -> None:
         rates.append(sum(reading.payload == words[index] for reading, index in zip(found, marked, strict=True)))
     psnr = embedded.psnr_db[marked]
     alike = np.mean([ssim(images[index], embedded.images[index]) for index in marked[:32]])
-    cells = [name, str(len(marked)), str(len(embedded.unmarkable)), f"{psnr.mean():.2f}", f"{psnr.min():.2f}", f"{alike:.4f}"]
+    cells = [name, str(len(marked)), str(len(embedded.unmarkable))]
+    cells += [f"{psnr.mean():.2f}", f"{psnr.min():.2f}", f"{alike:.4f}"]
     cells += [f"{rate / len(marked):.3f}" for rate in rates] + [f"{embedding:.0f}", f"{reading:.0f}"]
     print("| " + " | ".join(cells) + " |", flush=True)
 

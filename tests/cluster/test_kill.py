@@ -1,0 +1,113 @@
+"""SIGKILL at any moment, then the same command again: the data set is the same, byte for byte."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.processes import descendants, kill_all, unit_actors
+from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
+
+SEED = int(os.environ.get("PALIMPSEST_KILL_SEED", time.time_ns() % 1_000_000))
+UNITS = 60
+DEADLINE_S = 120
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+class Run:
+    """`python -m jobs run RECIPE` as a process of its own, with a Ray of its own below it."""
+
+    def __init__(self, recipe: Path) -> None:
+        self.out = recipe.parent / "out"
+        self.log = recipe.parent / f"run-{time.monotonic_ns()}.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "jobs", "run", str(recipe)],
+                cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def units(self, folder: str) -> set[str]:
+        """Return the units that have a file in a folder of the output."""
+        return {path.stem for path in (self.out / folder).glob("*")}
+
+    def wait_until(self, happened: Callable[[], bool], every_s: float) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not happened():
+            assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()
+            time.sleep(every_s)
+
+    def wait_for_markers(self, count: int) -> None:
+        self.wait_until(lambda: len(self.units("_commits")) >= count, 0.05)
+
+    def wait_for_a_file_without_a_marker(self, after: set[str]) -> None:
+        """Return inside the window between a unit's rename and its marker, or hardly later."""
+        self.wait_until(lambda: bool(self.units("data") - after - self.units("_commits")), 0.0002)
+
+    def kill(self) -> None:
+        """SIGKILL the driver and everything below it: actors first, they are what writes."""
+        below = descendants(self.process.pid)
+        kill_all(sorted(below, key=lambda pid: "UnitActor" not in below[pid]) + [self.process.pid])
+        self.process.wait()
+
+    def finish(self) -> int:
+        return self.process.wait(DEADLINE_S)
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Iterator[Path]:
+    print(f"PALIMPSEST_KILL_SEED={SEED}")  # shown where the test fails
+    write_input(tmp_path / "data", shards=2, rows=UNITS)
+    path = write_recipe(tmp_path, output={"rows_per_unit": 2}, resources={"flipped": {"actors": 2}})
+    run_here(plan_of(path, output__uri="undisturbed"))
+    yield path
+    for run in started:
+        if run.process.poll() is None:
+            run.kill()
+    started.clear()
+
+
+started: list[Run] = []
+
+
+def start(recipe: Path) -> Run:
+    started.append(Run(recipe))
+    return started[-1]
+
+
+def check(recipe: Path) -> None:
+    """The data set is whole: `verify` says so, and nothing differs from the run that nobody disturbed."""
+    out = recipe.parent / "out"
+    verified = subprocess.run(
+        [sys.executable, "-m", "jobs", "verify", str(out)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    assert contents(out) == contents(recipe.parent / "undisturbed")
+    assert not list((out / "_failed").glob("*"))
+
+
+@pytest.mark.slow
+def test_killed_runs_go_on_where_they_ended(recipe: Path) -> None:
+    draw = random.Random(SEED)
+    run = start(recipe)
+    run.wait_for_markers(draw.randint(1, UNITS // 4))
+    kill_all([draw.choice(unit_actors(run.process.pid))])  # one actor: Ray brings it back
+    run.wait_for_markers(len(run.units("_commits")) + draw.randint(2, UNITS // 4))
+    time.sleep(draw.uniform(0, 0.1))
+    run.kill()
+    committed = {path: path.stat().st_mtime_ns for path in (run.out / "_commits").glob("*.json")}
+    assert 0 < len(committed) < UNITS
+
+    run = start(recipe)
+    run.wait_for_a_file_without_a_marker(run.units("data"))
+    run.kill()
+
+    run = start(recipe)
+    assert run.finish() == 0, run.log.read_text()
+    assert "Traceback" not in run.log.read_text()
+    assert {path: path.stat().st_mtime_ns for path in committed} == committed  # what was done was left alone
+    check(recipe)
