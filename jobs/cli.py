@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     _run(commands)
     _plan(commands)
     _verify(commands)
+    _trace(commands)
     _replay(commands)
     _report(commands)
     _train(commands)
@@ -59,6 +60,10 @@ def _add(
 
 def _json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else there")
+
+
+def _key(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--key-file", metavar="F", help="the watermark key, 16 bytes or more (or PALIMPSEST_KEY)")
 
 
 def _recipe(command: argparse.ArgumentParser) -> None:
@@ -99,6 +104,7 @@ def _run(commands: "Commands") -> None:
 
     command = _add(commands, "run", "make a data set; the same command again does only what is missing", call)
     _recipe(command)
+    _key(command)
     _engine(command)
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
@@ -118,10 +124,24 @@ def _verify(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
         from jobs.inspect_dataset import verify
 
-        return verify(options.dataset, options.json)
+        return verify(options.dataset, options.key_file, options.json)
 
-    command = _add(commands, "verify", "recompute every checksum, count and lineage link of a data set", call)
+    command = _add(commands, "verify", "recompute every checksum, count, link and watermark of a data set", call)
     command.add_argument("dataset", metavar="DATASET")
+    _key(command)
+    _json(command)
+
+
+def _trace(commands: "Commands") -> None:
+    def call(options: argparse.Namespace) -> int:
+        from jobs.inspect_dataset import trace
+
+        return trace(options.image, options.dataset, options.key_file, options.json)
+
+    command = _add(commands, "trace", "from an image file found anywhere to the row it came from", call)
+    command.add_argument("image", metavar="IMAGE_FILE")
+    command.add_argument("--dataset", metavar="DATASET", required=True)
+    _key(command)
     _json(command)
 
 
@@ -129,11 +149,12 @@ def _replay(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
         from jobs.inspect_dataset import replay
 
-        return replay(options.dataset, options.sample_id)
+        return replay(options.dataset, options.sample_id, options.key_file)
 
     command = _add(commands, "replay", "make one image again from its lineage and compare it with what is stored", call)
     command.add_argument("dataset", metavar="DATASET")
     command.add_argument("--sample-id", metavar="ID", required=True)
+    _key(command)
 
 
 def _report(commands: "Commands") -> None:

@@ -1,26 +1,33 @@
-"""`verify`, `replay`, `report`: looking at a data set that is there."""
+"""`verify`, `trace`, `replay`, `report`: looking at a data set that is there."""
 
 import json
 from pathlib import Path
+from typing import Any
 
+from pipeline.errors import InputError, RecipeError, RowError
+from pipeline.keys import read_key
 from pipeline.recipes import absolute
+from pipeline.shards.codecs import decode
 from pipeline.shards.store import Store, open_store
 from pipeline.verify import SHOWN, read_manifest, verify_dataset
+
+NO_MARK = 3
 
 
 def _open(dataset: str) -> Store:
     return open_store(absolute(dataset, str(Path.cwd())))
 
 
-def verify(dataset: str, as_json: bool) -> int:
+def verify(dataset: str, key_file: str | None, as_json: bool) -> int:
     """`palimpsest verify DATASET`: 0 where everything holds, 1 where anything does not."""
-    found = verify_dataset(_open(dataset))
+    found = verify_dataset(_open(dataset), read_key(key_file))
     if as_json:
         record = {
             "ok": found.ok,
             "files": found.files,
             "images": found.images,
             "source_links": found.source_links,
+            "watermarks": found.watermarks,
             "findings": found.findings,
             "notes": found.notes,
         }
@@ -33,24 +40,20 @@ def verify(dataset: str, as_json: bool) -> int:
     for note in found.notes:
         print(f"note   {note}")
     state = "verified" if found.ok else "NOT verified"
-    print(f"{state}: {found.files} files, {found.images} images, {found.source_links} links to source rows")
+    print(
+        f"{state}: {found.files} files, {found.images} images, {found.source_links} links to source rows, "
+        f"{found.watermarks} watermarks"
+    )
     return 0 if found.ok else 1
 
 
-def replay(dataset: str, sample: str) -> int:
+def replay(dataset: str, sample: str, key_file: str | None) -> int:
     """`palimpsest replay DATASET --sample-id ID`: 0 equal, 1 different."""
     from pipeline.replay import replay_sample
 
-    made = replay_sample(_open(dataset), sample)
+    made = replay_sample(_open(dataset), sample, read_key(key_file))
     row = made.stored
-    print(f"sample  {sample}, branch {row['branch']}, copy {row['copy_index']}")
-    if row["source_uri"]:
-        print(
-            f"source  {row['source_uri']} row {row['source_row']}"
-            + (f" (id {row['source_id']})" if row["source_id"] else "")
-        )
-    for step in row["steps"]:
-        print(f"step    {step['operator']} v{step['version']} {step['params']}")
+    _show_origin(row)
     if made.equal:
         print("equal   byte for byte")
         return 0
@@ -58,6 +61,44 @@ def replay(dataset: str, sample: str) -> int:
         print(f"differs {column}: {made.stored[column]} is stored, {made.again[column]} was made")
     print(f"differs by up to {made.grey_levels} grey levels")
     return 1
+
+
+def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) -> int:
+    """`palimpsest trace IMAGE_FILE --dataset DATASET`: 0 found, 3 no mark found."""
+    from pipeline.trace import trace_image
+
+    key = read_key(key_file)
+    if key is None:
+        raise RecipeError("trace needs the watermark key: --key-file FILE or PALIMPSEST_KEY")
+    try:
+        image = decode(Path(image_file).read_bytes(), 2**31)
+    except (OSError, RowError) as error:
+        raise InputError(f"{image_file}: not an image that can be read: {error}") from None
+    traced = trace_image(image, _open(dataset), key)
+    if as_json:
+        row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
+        print(
+            json.dumps({"payload": traced.payload, "score": round(traced.score, 2), "row": row}, indent=1, default=str)
+        )
+    elif traced.row is not None:
+        print(f"mark    {traced.payload}, chance of a wrong reading 10^-{traced.score:.0f}")
+        _show_origin(traced.row)
+    else:
+        print("no mark found" if traced.payload is None else f"mark {traced.payload} of this key, of another data set")
+    return 0 if traced.row is not None else NO_MARK
+
+
+def _show_origin(row: dict[str, Any]) -> None:
+    label = "" if row["label"] is None else f", label {row['label']}"
+    print(f"sample  {row['sample_id']}, branch {row['branch']}, copy {row['copy_index']}{label}")
+    if row["source_uri"]:
+        user_id = f" (id {row['source_id']})" if row["source_id"] else ""
+        print(f"source  {row['source_uri']} row {row['source_row']}{user_id}")
+    for step in row["steps"]:
+        model = f" with {step['model_id']}" if step["model_id"] else ""
+        print(f"step    {step['operator']} v{step['version']}{model} {step['params']} seed {step['seed']}")
+    for partner in row["partners"]:
+        print(f"partner {partner['role']} {partner['source_uri']}")
 
 
 def report(dataset: str) -> int:

@@ -5,15 +5,16 @@ import dataclasses
 import json
 
 from pipeline.estimate import BranchEstimate, estimate
+from pipeline.keys import key_id
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import duration
 from pipeline.recipes import load_recipe
 
 
-def read_plan(options: argparse.Namespace) -> Plan:
+def read_plan(options: argparse.Namespace, key: bytes | None = None) -> Plan:
     """Return the plan of the recipe that the command line names. Raises JobError."""
     recipe, base = load_recipe(options.recipe, options.set, options.input, options.output)
-    return make_plan(recipe, base, options.limit)
+    return make_plan(recipe, base, options.limit, None if key is None else key_id(key))
 
 
 def show_plan(options: argparse.Namespace) -> int:

@@ -2,18 +2,21 @@
 
 import argparse
 import importlib.resources
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 
 from jobs.plan import read_plan, show_plan
-from pipeline.errors import PalimpsestError
+from pipeline.errors import PalimpsestError, RecipeError
 from pipeline.executor import run_inline
+from pipeline.job import Job
+from pipeline.keys import VARIABLE, new_key_file, read_key
 from pipeline.plan import Plan, Unit
 from pipeline.progress import Progress, summary
 from pipeline.publish import prepare, publish
 from pipeline.report import REPORT, write_report
-from pipeline.runner import Job
 from pipeline.shards.store import open_store
 from schemas.manifest import Failure, Manifest, Marker
 
@@ -25,21 +28,31 @@ def run(options: argparse.Namespace) -> int:
     if options.dry_run:
         options.json = False
         return show_plan(options)
-    plan = read_plan(options)
-    return 0 if run_plan(plan, options.executor, options.address).complete else 1
+    key = read_key(options.key_file)
+    plan = read_plan(options, key)
+    return 0 if run_plan(plan, options.executor, options.address, key).complete else 1
 
 
-def run_plan(plan: Plan, executor: str, address: str) -> Manifest:
-    """Make every unit of `plan` that its output does not hold yet, and publish; a run that was stopped as well."""
+def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None) -> Manifest:
+    """Make every unit of `plan` that its output does not hold yet, and publish; a run that was stopped as well.
+
+    Raises:
+        RecipeError: the recipe asks for watermarks, and there is no key.
+    """
+    if plan.recipe.watermark != "none" and key is None:
+        raise RecipeError(
+            "the recipe asks for watermarks: give --key-file FILE (16 bytes or more) or PALIMPSEST_KEY, "
+            "or say `watermark: none`"
+        )
     store = open_store(plan.output)
     done = prepare(plan, store)
     missing = [unit for unit in plan.units if unit.name not in done]
     if done:
         print(f"{len(done)} of {len(plan.units)} units are done already", file=sys.stderr)
-    job = Job(plan.recipe, plan.output, plan.layout, plan.classes)
+    job = Job.of(plan)
     progress = Progress(plan, done.values())
     try:
-        with outcomes(job, plan, missing, executor, address) as stream, progress:
+        with outcomes(job, plan, missing, executor, address, key) as stream, progress:
             for outcome in stream:
                 progress.add(outcome)
     except BaseException:
@@ -54,26 +67,33 @@ def run_plan(plan: Plan, executor: str, address: str) -> Manifest:
 
 
 @contextmanager
-def outcomes(job: Job, plan: Plan, units: list[Unit], executor: str, address: str) -> Iterator[Outcomes]:
+def outcomes(
+    job: Job, plan: Plan, units: list[Unit], executor: str, address: str, key: bytes | None
+) -> Iterator[Outcomes]:
     """Give the stream of finished units; nothing is started where none is missing."""
     if not units:
         yield iter(())
     elif executor == "inline":
-        with closing(run_inline(job, plan.branches, units)) as stream:
+        with closing(run_inline(job, plan.branches, units, key)) as stream:
             yield stream
     else:
         from pipeline.cluster.connection import connect
         from pipeline.cluster.engine import execute
 
-        with connect(address), closing(execute(job, plan.branches, units)) as stream:
+        with connect(address), closing(execute(job, plan.branches, units, key)) as stream:
             yield stream
 
 
 def demo(out: str, executor: str) -> int:
-    """`palimpsest demo`: the embedded recipe; prints where the data set and its report lie."""
+    """`palimpsest demo`: the embedded recipe; prints where the data set, its report and its key lie."""
+    key_file = Path(f"{out.rstrip('/')}.key")  # beside the output, never in it
+    if VARIABLE not in os.environ and not key_file.exists():
+        new_key_file(key_file)
+    key = read_key(None if VARIABLE in os.environ else str(key_file))
     recipe = importlib.resources.files("jobs") / "recipes" / "demo.yaml"
     with importlib.resources.as_file(recipe) as path:
         options = argparse.Namespace(recipe=str(path), input=None, output=out, set=[], limit=None)
-        manifest = run_plan(read_plan(options), executor, "local")
-    print(f"data set: {out}\nreport:   {out}/report/index.html")
+        manifest = run_plan(read_plan(options, key), executor, "local", key)
+    where = f"the variable {VARIABLE}" if VARIABLE in os.environ else str(key_file)
+    print(f"data set: {out}\nreport:   {out}/report/index.html\nkey:      {where}")
     return 0 if manifest.complete else 1

@@ -4,8 +4,9 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import JobError, UnitError
+from pipeline.job import Job, LoadedBranch
 from pipeline.plan import BranchPlan, Unit
-from pipeline.runner import Job, LoadedBranch, run_unit
+from pipeline.runner import run_unit
 from schemas.manifest import Failure, Marker
 
 UNIT_ATTEMPTS = 3
@@ -19,12 +20,13 @@ class Worker:
     job: Job
     branch: BranchPlan
     device: str = "cpu"
+    key: bytes | None = None
     _loaded: LoadedBranch | None = None
 
     def load(self) -> None:
         """Bring the branch's models to the device; does nothing the second time."""
         if self._loaded is None:
-            self._loaded = LoadedBranch.load(self.job, self.branch, self.device)
+            self._loaded = LoadedBranch.load(self.job, self.branch, self.device, self.key)
 
     def run(self, unit: Unit, attempts: int = UNIT_ATTEMPTS) -> Marker | Failure:
         """Return the unit's marker, or its failure after `attempts` tries. A JobError ends the job instead."""
@@ -46,7 +48,7 @@ class Worker:
 
 
 def run_inline(
-    job: Job, branches: Iterable[BranchPlan], units: Iterable[Unit]
+    job: Job, branches: Iterable[BranchPlan], units: Iterable[Unit], key: bytes | None = None
 ) -> Generator[Marker | Failure, None, None]:
     """Run units one after another in this process.
 
@@ -59,7 +61,7 @@ def run_inline(
     for branch in branches:
         if branch.name not in by_branch:
             continue
-        worker = Worker(job, branch, device_for(branch))
+        worker = Worker(job, branch, device_for(branch), key)
         for unit in by_branch[branch.name]:
             yield worker.run(unit)
 

@@ -87,6 +87,7 @@ class Plan:
     units: tuple[Unit, ...]
     digest: str
     limit: int | None = None
+    key_id: str | None = None  # of the watermark key; the key itself is nowhere in a plan
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -97,12 +98,13 @@ class Plan:
         return sum(unit.rows for unit in self.units if unit.branch == branch.name) * max(1, branch.copies)
 
 
-def make_plan(recipe: Recipe, base: str, limit: int | None = None) -> Plan:
+def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str | None = None) -> Plan:
     """Resolve a recipe against its input.
 
     Args:
         base: folder that relative paths in the recipe are relative to.
         limit: source rows to take at most, for a preview.
+        key_id: public name of the watermark key: marked bytes depend on the key, so digests do, too.
 
     Raises:
         JobError: one line that names what is wrong.
@@ -114,7 +116,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None) -> Plan:
     if recipe.output.keep_originals:
         branches.insert(0, _originals(recipe))
     _check_where(branches, shards, layout)
-    common = _common_identity(recipe, layout)
+    common = _common_identity(recipe, layout, key_id)
     units = tuple(unit for branch in branches for unit in _units(recipe, branch, shards, layout, common, limit))
     return Plan(
         recipe=recipe,
@@ -126,6 +128,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None) -> Plan:
         units=units,
         digest=digest([[unit.name, unit.digest] for unit in units]),
         limit=limit,
+        key_id=key_id,
     )
 
 
@@ -142,8 +145,6 @@ def _check_names(recipe: Recipe) -> None:
             raise RecipeError(f"recipe.resources.{name}: no branch or operator of this recipe{nearest(name, known)}")
     if recipe.quality.gates:
         raise RecipeError("recipe.quality.gates: no gate is built into this version; leave it empty")
-    if recipe.watermark != "none":
-        raise RecipeError("recipe.watermark: not built into this version yet; say `watermark: none`")
 
 
 def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layout) -> BranchPlan:
@@ -231,7 +232,7 @@ def _check_where(branches: list[BranchPlan], shards: tuple[Shard, ...], layout: 
                 raise RecipeError(f"branch {branch.name!r}: {error}") from None
 
 
-def _common_identity(recipe: Recipe, layout: Layout) -> list[Any]:
+def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
     """Return what every unit's bytes depend on beside its own branch and rows."""
     output = recipe.output
     quality = None if output.encoding == "png" else output.quality
@@ -240,7 +241,7 @@ def _common_identity(recipe: Recipe, layout: Layout) -> list[Any]:
         recipe.seed,
         [layout.image, layout.label, layout.id, list(recipe.input.drop), recipe.input.max_pixels],
         [output.encoding, quality, output.size, output.channels],
-        recipe.watermark if recipe.watermark == "none" else recipe.watermark.model_dump(),
+        "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
         [recipe.numerics.dtype, recipe.numerics.threads],
     ]
 

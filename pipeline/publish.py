@@ -100,7 +100,7 @@ def build_manifest(plan: Plan, markers: Mapping[str, Marker], complete: bool, fa
         counts=count(markers.values()),
         branches={name: count(found) for name, found in branches.items()},
         markers={"folder": COMMITS, "sha256": markers_digest(markers)},
-        watermark=None if plan.recipe.watermark == "none" else plan.recipe.watermark.model_dump(mode="json"),
+        watermark=_watermark(plan),
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
     )
 
@@ -137,6 +137,11 @@ def branch_from(record: Mapping[str, Any]) -> BranchPlan:
         for step in record["steps"]
     )
     return BranchPlan(**{**record, "steps": steps})
+
+
+def _watermark(plan: Plan) -> dict[str, Any] | None:
+    settings = plan.recipe.watermark
+    return None if settings == "none" else {**settings.model_dump(mode="json"), "key_id": plan.key_id}
 
 
 def _steps(plan: Plan) -> list[StepPlan]:

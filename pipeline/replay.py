@@ -9,20 +9,22 @@ import pyarrow.parquet as pq
 
 from pipeline.chain import ChainReport
 from pipeline.errors import InputError
+from pipeline.job import Job, LoadedBranch
 from pipeline.overlap import Overlap
 from pipeline.plan import Unit
 from pipeline.publish import branch_from
-from pipeline.runner import Job, LoadedBranch, make_window, windows
+from pipeline.runner import make_window
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import read_markers
 from pipeline.shards.layout import read_layout
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.store import Store
 from pipeline.verify import read_manifest
+from pipeline.window import windows
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 
-PROVENANCE = ("sample_id", "source_sha256", "steps", "partners", "label")
+PROVENANCE = ("sample_id", "source_sha256", "steps", "partners", "label", "watermarks")
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,14 @@ class Replayed:
         return same_bytes and not self.differs
 
 
-def replay_sample(store: Store, sample: str) -> Replayed:
+def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replayed:
     """Make the image with this `sample_id` again.
 
     The whole micro-batch it was in is made again: a network's last bit may depend on the batch.
 
     Raises:
         InputError: no such sample, or its source is gone or changed.
+        JobError: it was marked, and this is not the key.
     """
     manifest = read_manifest(store)
     marker, stored = find_sample(store, sample)
@@ -54,8 +57,9 @@ def replay_sample(store: Store, sample: str) -> Replayed:
     shard = _shard(manifest, marker)
     layout = read_layout((shard,), recipe.input.columns, recipe.input.drop) if shard else None
     chain = next(chain for chain in manifest.chains if chain["name"] == marker.branch)
-    job = Job(recipe, store.uri, layout, tuple(manifest.classes))
-    branch = LoadedBranch.load(job, branch_from(chain), "cpu")
+    key_id = (manifest.watermark or {}).get("key_id")
+    job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id)
+    branch = LoadedBranch.load(job, branch_from(chain), "cpu", key)
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
     with Overlap(1, "cpu") as overlap:
         for window in windows(branch, unit, overlap):

@@ -7,17 +7,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
+from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError
+from pipeline.keys import key_id
 from pipeline.plan import ORIGINAL
 from pipeline.publish import MANIFEST, count
 from pipeline.seeding import sample_id, step_seed, synthetic_id
+from pipeline.shards.codecs import decode
 from pipeline.shards.commit import FOLDERS, markers_digest, read_markers
 from pipeline.shards.layout import read_layout
 from pipeline.shards.locate import find_shards
 from pipeline.shards.reader import read_windows
 from pipeline.shards.store import Store
+from pipeline.watermark.payload import payload, to_text
 from schemas.manifest import FileRecord, Manifest, Marker
 from schemas.recipe import Recipe
 
@@ -32,6 +37,7 @@ COLUMNS = (
     "partners",
     "unit_digest",
     "image_sha256",
+    "watermarks",
     *LINKS,
 )
 SHOWN = 20
@@ -47,6 +53,7 @@ class Verification:
     files: int = 0
     images: int = 0
     source_links: int = 0
+    watermarks: int = 0
 
     @property
     def ok(self) -> bool:
@@ -71,10 +78,15 @@ def read_manifest(store: Store) -> Manifest:
         raise InputError(f"{store.uri}/{MANIFEST}: not a manifest: {str(error).splitlines()[0]}") from None
 
 
-def verify_dataset(store: Store) -> Verification:
-    """Check a whole data set. Raises InputError where there is none."""
+def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
+    """Check a whole data set, its marks with their key.
+
+    Raises:
+        InputError: there is no data set, or it was marked with another key.
+    """
     found = Verification()
     manifest = read_manifest(store)
+    marks = _marks(store, manifest, key, found)
     try:
         markers = read_markers(store)
     except ValueError as error:
@@ -84,15 +96,51 @@ def verify_dataset(store: Store) -> Verification:
     seen: set[str] = set()
     links: dict[str, dict[int, str]] = {}
     for name in sorted(markers):
-        _check_unit(store, manifest, markers[name], seen, links, found)
+        _check_unit(store, manifest, markers[name], seen, links, marks, found)
     _check_artifacts(store, manifest, found)
     _check_sources(manifest, links, found)
-    found.notes.append(
-        "watermarks were not checked: the data set has none"
-        if manifest.watermark is None
-        else "watermarks were not checked: no key"
-    )
     return found
+
+
+def _marks(store: Store, manifest: Manifest, key: bytes | None, found: Verification) -> "Marks | None":
+    if manifest.watermark is None:
+        found.notes.append("watermarks were not checked: the data set was made with `watermark: none`")
+        return None
+    if key is None:
+        found.notes.append("watermarks were not checked: no key (--key-file or PALIMPSEST_KEY)")
+        return None
+    if key_id(key) != manifest.watermark["key_id"]:
+        raise InputError(f"{store.uri}: marked with key {manifest.watermark['key_id']}, and this is key {key_id(key)}")
+    return Marks(key, manifest.watermark["psnr_db"])
+
+
+class Marks:
+    """Reads marks back from stored images, and compares them with what their sample ids demand."""
+
+    def __init__(self, key: bytes, psnr_db: float) -> None:
+        from pipeline.watermark.stdm import Stdm
+
+        self._key = key
+        self._stdm = Stdm(key, psnr_db)
+
+    def check(self, rows: list[dict[str, Any]], folder: str, found: Verification) -> None:
+        """Check the marks of some rows of `data/` or `rejected/`."""
+        by_shape: dict[tuple[int, ...], list[tuple[str, Pixels]]] = {}
+        for row in rows:
+            name = row["sample_id"]
+            if folder == "data" or row["watermarks"]:
+                found.expect(len(row["watermarks"]) == 1, f"sample {name}: {len(row['watermarks'])} marks recorded")
+            for mark in row["watermarks"]:
+                word = to_text(payload(self._key, name))
+                found.expect(mark["payload"] == word, f"sample {name}: the recorded payload is not that of its id")
+                if mark["verified"]:
+                    pixels = decode(row["image"]["bytes"], 2**31)
+                    by_shape.setdefault(pixels.shape, []).append((name, pixels))
+        for images in by_shape.values():
+            readings = self._stdm.read(np.stack([pixels for _, pixels in images]))
+            for (name, _), reading in zip(images, readings, strict=True):
+                found.watermarks += 1
+                found.expect(reading.payload == payload(self._key, name), f"sample {name}: its mark does not read back")
 
 
 def _check_accounts(store: Store, manifest: Manifest, markers: Mapping[str, Marker], found: Verification) -> None:
@@ -118,6 +166,7 @@ def _check_unit(
     marker: Marker,
     seen: set[str],
     links: dict[str, dict[int, str]],
+    marks: "Marks | None",
     found: Verification,
 ) -> None:
     ended = marker.accepted + marker.rejected + marker.quarantined * marker.copies
@@ -133,8 +182,11 @@ def _check_unit(
         )
         data = _read_file(store, file, found) if file else None
         if data is not None and folder != "quarantine":
-            for row in _rows(data):
-                _check_row(manifest, marker, row, seen, links, found)
+            for group in _row_groups(data):
+                for row in group:
+                    _check_row(manifest, marker, row, seen, links, found)
+                if marks is not None and marker.branch != ORIGINAL:
+                    marks.check(group, folder, found)
 
 
 def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | None:
@@ -150,10 +202,10 @@ def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | N
     return None
 
 
-def _rows(data: bytes) -> Iterator[dict[str, Any]]:
+def _row_groups(data: bytes) -> Iterator[list[dict[str, Any]]]:
     file = pq.ParquetFile(io.BytesIO(data))
     for group in range(file.num_row_groups):
-        yield from file.read_row_group(group, columns=list(COLUMNS)).to_pylist()
+        yield file.read_row_group(group, columns=list(COLUMNS)).to_pylist()
 
 
 def _check_row(

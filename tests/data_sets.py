@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.executor import run_inline
+from pipeline.job import Job
 from pipeline.plan import Plan, make_plan
 from pipeline.publish import prepare, publish
 from pipeline.recipes import load_recipe
-from pipeline.runner import Job
 from pipeline.shards.store import open_store
 from schemas.manifest import Failure, Manifest, Marker
 from tests.shard_files import photos, write_shard
@@ -66,7 +66,7 @@ def run_here(plan: Plan) -> tuple[Manifest, list[Marker | Failure]]:
     store = open_store(plan.output)
     done = prepare(plan, store)
     missing = [unit for unit in plan.units if unit.name not in done]
-    outcomes = list(run_inline(Job(plan.recipe, plan.output, plan.layout, plan.classes), plan.branches, missing))
+    outcomes = list(run_inline(Job.of(plan), plan.branches, missing))
     return publish(plan, store), outcomes
 
 

@@ -46,7 +46,8 @@ def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows:
         "rounds": rounds,
         "input": "rows of --input, resized and centre-cropped" if input_uri else "made from a seed",
         "settings": {
-            "size_px": case.size_px, "workers": WORKERS, "threads": 1, "peers_batch": BATCH, "jpeg_quality": JPEG_QUALITY,
+            "size_px": case.size_px, "workers": WORKERS, "threads": 1, "peers_batch": BATCH,
+            "jpeg_quality": JPEG_QUALITY,
         },
         "versions": versions(),
     }  # fmt: skip

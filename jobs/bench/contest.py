@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jobs.bench.process_tree import MemoryWatch
+from jobs.bench.process_tree import MemoryWatch, Peak, tree
 from jobs.bench.task import Task
 from pipeline.errors import JobError
 
@@ -72,12 +72,12 @@ def run_once(task: Task, name: str) -> Run:
     """
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         task = replace(task, output=str(Path(folder, "out")))
-        result = json.loads(output_of([sys.executable, "-m", CONTESTANTS[name], task.to_json()], name, memory := {}))
-    return Run(**result, memory_mib=memory)
+        line, peak = output_of([sys.executable, "-m", CONTESTANTS[name], task.to_json()], name)
+    return Run(**json.loads(line), memory_mib=peak.as_json())
 
 
-def output_of(command: list[str], name: str, memory: dict[str, float]) -> str:
-    """Return the last line a command writes on stdout; put its memory peak into `memory`. Raises JobError."""
+def output_of(command: list[str], name: str) -> tuple[str, Peak]:
+    """Return the last line a command writes on stdout, and the peak memory of its process tree. Raises JobError."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -89,15 +89,16 @@ def output_of(command: list[str], name: str, memory: dict[str, float]) -> str:
     except subprocess.TimeoutExpired:
         raise JobError(f"bench: {name} took more than {LIMIT_S} s") from None
     finally:
-        with contextlib.suppress(ProcessLookupError):  # its workers too, however it ended
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        if process.poll() is None:
+            for pid in tree(process.pid):  # its workers too; Ray gives some of them groups of their own
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            process.wait()
     lines = out.splitlines()
     if process.returncode != 0 or not lines:
         last = next((line for line in reversed(errors.splitlines()) if line.strip()), "nothing on stderr")
         raise JobError(f"bench: {name} failed ({process.returncode}): {last}")
-    memory.update(watch.peak.as_json())
-    return lines[-1]
+    return lines[-1], watch.peak
 
 
 @contextlib.contextmanager

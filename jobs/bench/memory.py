@@ -13,6 +13,7 @@ from jobs.bench.contest import run_once
 from jobs.bench.inputs import synthetic_shards
 from jobs.bench.machine import commit, machine
 from jobs.bench.task import CASES, Task
+from pipeline.errors import PalimpsestError
 
 ROWS = 2_048
 TIMES = 10
@@ -20,12 +21,16 @@ MOST_GROWTH = 1.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the peaks and their ratio; 1 if it is above 1.1."""
+    """Print the peaks and their ratio; 1 if one is above 1.1, 2 if a run failed."""
     parser = argparse.ArgumentParser(prog="python -m jobs.bench.memory", description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS, metavar="N", help=f"of the smaller run (default: {ROWS})")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    found = measure(options.rows)
+    try:
+        found = measure(options.rows)
+    except PalimpsestError as error:
+        print(f"memory: {error}", file=sys.stderr)
+        return 2
     print(json.dumps(found) if options.json else as_text(found))
     return 0 if max(found["ratio"].values()) <= MOST_GROWTH else 1
 

@@ -16,8 +16,8 @@ def photograph(seed: int, size_px: int) -> Pixels:
     for _ in range(int(random.integers(3, 9))):
         _place_thing(scene, random)
     pixels = np.asarray(scene, dtype=np.float32)
-    pixels = pixels + random.normal(0, random.uniform(3, 7), (size_px, size_px, 1))  # grain is grey
-    return pixels.clip(0, 255).astype(np.uint8)
+    grain = random.normal(0, random.uniform(3, 7), (size_px, size_px, 1))  # grey: the same in all channels
+    return (pixels + grain).clip(0, 255).astype(np.uint8)
 
 
 def _scene(random: np.random.Generator, size_px: int) -> Pixels:

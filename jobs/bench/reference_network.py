@@ -85,7 +85,8 @@ class Stylist:
             mean, deviation = mean_std(features)
             made = self._decoder((features - mean) / deviation * self._deviation + self._mean)
             grey_levels = made.clamp(0, 1).mul(255).round().byte()
-            return grey_levels.permute(0, 2, 3, 1).contiguous().numpy()
+            pixels: npt.NDArray[np.uint8] = grey_levels.permute(0, 2, 3, 1).contiguous().numpy()
+            return pixels
 
     @staticmethod
     def _tensor(images: npt.NDArray[np.uint8]) -> Tensor:

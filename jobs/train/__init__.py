@@ -4,7 +4,11 @@ from importlib import import_module
 
 from pipeline.errors import JobError
 
-KINDS = {"adain": "jobs.train.adain"}  # kind -> module with train(config_path) -> path of the model
+KINDS = {
+    "adain": "jobs.train.adain",
+    "diffusion": "jobs.train.diffusion",
+    "gan": "jobs.train.gan",
+}  # kind -> module with train(config_path) -> path of the model
 
 
 def train(kind: str, config_path: str) -> int:

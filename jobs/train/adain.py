@@ -117,7 +117,9 @@ class DecoderTask:
             target = adain.adain(levels[-1], *wanted[-1])
         images = self.decoder(target)
         made = adain.encode_levels(self.encoder, images)
-        pixel = F.l1_loss(images[:same], content[:same]) if same else images.new_zeros(())
+        # Compared after the encoder's whitening, so that a wrong colour weighs as much as a wrong brightness.
+        whiten = self.encoder[0]
+        pixel = F.l1_loss(whiten(images[:same]), whiten(content[:same])) if same else images.new_zeros(())
         return {
             "content": adain.content_loss(made[-1], target),
             "style": adain.style_loss(made, wanted),

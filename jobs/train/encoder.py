@@ -22,6 +22,7 @@ from pipeline.models.adain import build_decoder, build_encoder
 
 ENCODER_FILE = "encoder.safetensors"
 FREEZE_AT = 0.7  # share of the budget after which the batch norms keep their running statistics
+COLOUR_FLOOR = 0.02  # in [0, 1]; keeps the whitening of nearly grey data from blowing noise up
 WARM_UP = 0.03  # share of the budget in which the learning rate rises
 
 
@@ -31,10 +32,6 @@ class Classifier(nn.Module):
     def __init__(self, width: int, classes: dict[str, int]) -> None:
         super().__init__()
         self.encoder = build_encoder(width)
-        with torch.no_grad():
-            # The 1x1 convolution only moves [0, 1] to about [-2, 2], as the reference's does to VGG's range.
-            self.encoder[0].weight.copy_(torch.eye(3).view(3, 3, 1, 1) * 4)
-            self.encoder[0].bias.fill_(-2)
         self.encoder[0].requires_grad_(False)
         filters = {str(index): self.encoder[index].out_channels for index in _filters(self.encoder)}
         self.norms = nn.ModuleDict({index: nn.BatchNorm2d(channels) for index, channels in filters.items()})
@@ -70,6 +67,34 @@ def start_grey(decoder: nn.Sequential) -> None:
     with torch.no_grad():
         decoder[-1].weight.mul_(0.1)
         decoder[-1].bias.fill_(0.5)
+
+
+@torch.no_grad()
+def start_typical(classifier: Classifier, batches: list[Tensor]) -> None:
+    """Set the first weights from images [N, 3, H, W] in [0, 1], in place.
+
+    The 1x1 convolution whitens the colours: left as they are, brightness drowns them from layer to layer. The others
+    start orthogonal, with the batch norms at the statistics of these images and two thirds of the positions firing.
+    """
+    encoder = classifier.encoder
+    colours = torch.cat([batch.permute(0, 2, 3, 1).reshape(-1, 3) for batch in batches]).double()
+    values, vectors = torch.linalg.eigh(torch.cov(colours.T))
+    whiten = vectors @ torch.diag((values + COLOUR_FLOOR**2).rsqrt()) @ vectors.T
+    encoder[0].weight.copy_(whiten.view(3, 3, 1, 1))
+    encoder[0].bias.copy_(-whiten @ colours.mean(dim=0))
+    signals = [encoder[0](batch) for batch in batches]
+    start = 1
+    for index in _filters(encoder):
+        nn.init.orthogonal_(encoder[index].weight)
+        nn.init.zeros_(encoder[index].bias)
+        signals = [encoder[start : index + 1](signal) for signal in signals]
+        values = torch.cat([signal.transpose(0, 1).flatten(1) for signal in signals], dim=1)
+        norm = classifier.norms[str(index)].eval()
+        norm.running_mean.copy_(values.mean(dim=1))
+        norm.running_var.copy_(values.var(dim=1))
+        norm.bias.fill_(0.5)
+        signals = [norm(signal) for signal in signals]
+        start = index + 1
 
 
 @torch.no_grad()
@@ -119,7 +144,9 @@ class EncoderTask:
         self.sources = [source for source in every if source.encoder_batch]
         self.sets = load_sources(self.sources, self.seed)
         classes = {source.name: self.sets[source.name].classes for source in self.sources}
-        self.model = Classifier(config["width"], classes).to(device, memory_format=torch.channels_last)
+        self.model = Classifier(config["width"], classes)
+        start_typical(self.model, self._typical())
+        self.model = self.model.to(device, memory_format=torch.channels_last)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.AdamW(trained, phase.learning_rate, weight_decay=phase.weight_decay)
 
@@ -142,7 +169,7 @@ class EncoderTask:
             images, labels = self._batch(source, rng)
             with harness.autocast(self.device):
                 logits, again = self.model(images, source.name)
-                apart = F.l1_loss(again, images)
+                apart = F.l1_loss(self.model.encoder[0](again), self.model.encoder[0](images))
                 loss = F.cross_entropy(logits, labels) + self.phase.pixel_weight * apart
             loss.backward()
             losses[f"{source.name}_pixel"] = apart.item()
@@ -179,7 +206,7 @@ class EncoderTask:
     def _typical(self) -> list[Tensor]:
         """The same crops each time, as many of each source as its batch holds, for the mean activations."""
         rng = np.random.default_rng(self.seed)
-        return [self._batch(source, rng)[0].cpu() for source in self.sources for _ in range(3)]
+        return [self._batch(source, rng)[0].cpu().contiguous() for source in self.sources for _ in range(3)]
 
 
 def build(config: dict[str, Any], device: torch.device) -> EncoderTask:

@@ -40,15 +40,15 @@ class Phase(Closed):
 
 
 class EncoderPhase(Phase):
-    """How the encoder is trained. Losses: cross entropy + pixel_weight * distance of the reconstructed pixels."""
+    """How the encoder is trained. Losses: cross entropy + pixel_weight * distance of the reconstruction (whitened)."""
 
     weight_decay: float = Field(0.01, ge=0)
     colour_jitter: float = Field(0.25, ge=0, lt=1)
-    pixel_weight: float = Field(20.0, ge=0)
+    pixel_weight: float = Field(5.0, ge=0)
 
 
 class DecoderPhase(Phase):
-    """How the decoder is trained. Losses: content + style_weight * style, + pixel_weight * pixels for identity rows."""
+    """How the decoder is trained. Losses: content + style_weight * style, + pixel_weight * whitened pixels for identity rows."""
 
     batch_px: PositiveInt = 65536
     max_batch: PositiveInt = 32
@@ -57,7 +57,7 @@ class DecoderPhase(Phase):
     identity_share: float = Field(0.2, ge=0, le=1)
     content_weight: float = Field(1.0, ge=0)
     style_weight: float = Field(10.0, ge=0)
-    pixel_weight: float = Field(10.0, ge=0)
+    pixel_weight: float = Field(3.0, ge=0)
     average_decay: float = Field(0.999, ge=0, lt=1)
 
 

@@ -14,7 +14,7 @@ from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.errors import JobError
 from pipeline.executor import Worker, device_for
 from pipeline.plan import BranchPlan, Unit
-from pipeline.runner import Job
+from pipeline.job import Job
 from pipeline.shards.commit import check_digest, marker_path
 from pipeline.shards.store import Store
 from schemas.manifest import Failure, Marker

@@ -18,7 +18,7 @@ from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
 from pipeline.cluster.rooms import rooms
 from pipeline.errors import JobError
 from pipeline.plan import BranchPlan, Unit
-from pipeline.runner import Job
+from pipeline.job import Job
 from pipeline.shards.store import LocalStore
 from schemas.manifest import Failure, Marker
 

@@ -56,34 +56,29 @@ class UNet(nn.Module):
         self.time = nn.Sequential(nn.Linear(size, size), nn.SiLU(), nn.Linear(size, size))
         self.label = nn.Embedding(shape.classes + 1, size)  # the last one: no class
         self.enter = nn.Conv2d(inward, widths[0], 3, padding=1)
-        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()  # all blocks, in the order they run
         self.smaller, self.larger = nn.ModuleList(), nn.ModuleList()
         held, skips = widths[0], []
         for level, width in enumerate(widths):
-            stages = nn.ModuleList()
             for _ in range(shape.blocks):
-                stages.append(ResidualBlock(held, width, shape))
+                self.down.append(ResidualBlock(held, width, shape))
                 held = width
                 skips.append(width)
-            self.down.append(stages)
             if level + 1 < len(widths):
                 self.smaller.append(nn.Conv2d(width, widths[level + 1], 3, stride=2, padding=1))
                 held = widths[level + 1]
         self.middle = ResidualBlock(held, held, shape)
         self.attention = Attention(held, shape) if shape.heads else nn.Identity()
         for level in reversed(range(len(widths))):
-            stages = nn.ModuleList()
             for _ in range(shape.blocks):
-                stages.append(ResidualBlock(held + skips.pop(), widths[level], shape))
+                self.up.append(ResidualBlock(held + skips.pop(), widths[level], shape))
                 held = widths[level]
-            self.up.append(stages)
             if level:
                 self.larger.append(nn.Conv2d(held, widths[level - 1] * 4, 1))
                 held = widths[level - 1]
         self.leave_norm = nn.GroupNorm(shape.groups, held)
         self.leave = nn.Conv2d(held, inward, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        _silence(self.leave)
         nn.init.normal_(self.label.weight, std=0.5)
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
@@ -93,18 +88,17 @@ class UNet(nn.Module):
         signal = F.pixel_unshuffle(images, shape.patch_px).contiguous(memory_format=torch.channels_last)
         signal = self.enter(signal)
         skips = []
-        for level, stages in enumerate(self.down):
-            for stage in stages:
-                signal = stage(signal, code)
-                skips.append(signal)
-            if level + 1 < len(shape.widths):
-                signal = self.smaller[level](signal)
+        for index, block in enumerate(self.down):
+            signal = block(signal, code)
+            skips.append(signal)
+            if (index + 1) % shape.blocks == 0 and index + 1 < len(self.down):
+                signal = self.smaller[index // shape.blocks](signal)
         signal = self.attention(self.middle(signal, code))
-        for level, stages in enumerate(self.up):
-            for stage in stages:
-                signal = stage(torch.cat([signal, skips.pop()], dim=1), code)
-            if level + 1 < len(shape.widths):
-                signal = F.pixel_shuffle(self.larger[level](signal), 2).contiguous(memory_format=torch.channels_last)
+        for index, block in enumerate(self.up):
+            signal = block(torch.cat([signal, skips.pop()], dim=1), code)
+            if (index + 1) % shape.blocks == 0 and index + 1 < len(self.up):
+                signal = F.pixel_shuffle(self.larger[index // shape.blocks](signal), 2)
+                signal = signal.contiguous(memory_format=torch.channels_last)
         signal = self.leave(F.silu(self.leave_norm(signal)))
         return F.pixel_shuffle(signal, shape.patch_px).float()
 
@@ -120,8 +114,7 @@ class ResidualBlock(nn.Module):
         self.second_norm = nn.GroupNorm(shape.groups, outward)
         self.second = nn.Conv2d(outward, outward, 3, padding=1)
         self.skip = nn.Conv2d(inward, outward, 1) if inward != outward else nn.Identity()
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _silence(self.second)
 
     def forward(self, signal: Tensor, code: Tensor) -> Tensor:
         inner = self.first(F.silu(self.first_norm(signal)))
@@ -140,16 +133,22 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(shape.groups, width)
         self.inward = nn.Linear(width, 3 * width)
         self.outward = nn.Linear(width, width)
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
+        _silence(self.outward)
 
     def forward(self, signal: Tensor) -> Tensor:
         count, width, height, across = signal.shape
         tokens = self.norm(signal).permute(0, 2, 3, 1).reshape(count, height * across, width)
         parts = self.inward(tokens).view(count, -1, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(parts[0], parts[1], parts[2]).transpose(1, 2)
-        added = self.outward(mixed.reshape(count, -1, width))
+        added: Tensor = self.outward(mixed.reshape(count, -1, width))
         return signal + added.view(count, height, across, width).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def _silence(layer: nn.Module) -> None:
+    """Start a layer at zero, so that what it adds grows from nothing."""
+    for parameter in layer.parameters():
+        parameter.zero_()
 
 
 def fourier(times: Tensor, size: int) -> Tensor:

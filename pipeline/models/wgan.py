@@ -1,9 +1,9 @@
 """WGAN-GP with classes: a generator of small images, its critic, and their losses (Gulrajani et al. 2017).
 
-Paper: "Improved Training of Wasserstein GANs", NeurIPS 2017, arXiv:1704.00028. The generator norms its batches and takes
-the class as gain and bias after each norm (Dumoulin et al. 2017, section 2.2); the critic has no batch norm (paper,
-section 4), and the class enters it as a projection (Miyato & Koyama 2018, equation 3). Images are float [N, C, S, S] in
-[-1, 1], latents [N, latent] standard normal, labels [N] int64 in [0, classes).
+Paper: "Improved Training of Wasserstein GANs", NeurIPS 2017, arXiv:1704.00028. The generator norms its batches and
+takes the class as gain and bias after each norm (Dumoulin et al. 2017, section 2.2); the critic has no batch norm
+(paper, section 4), and the class enters it as a projection (Miyato & Koyama 2018, equation 3). Images are float
+[N, C, S, S] in [-1, 1], latents [N, latent] standard normal, labels [N] int64 in [0, classes).
 """
 
 from collections.abc import Callable
@@ -114,8 +114,8 @@ class Critic(nn.Module):
         for layer in self.layers:
             signal = F.leaky_relu(layer(signal), SLOPE)
         signal = F.leaky_relu(self.features(signal.flatten(1)), SLOPE)
-        found: Tensor = self.score(signal)[:, 0] + (signal * self.label(labels)).sum(dim=1)
-        return found.float()
+        scores: Tensor = self.score(signal)[:, 0] + (signal * self.label(labels)).sum(dim=1)
+        return scores.float()
 
 
 def gradient_penalty(critic: Critics, real: Tensor, fake: Tensor, labels: Tensor, share: Tensor) -> Tensor:
@@ -126,7 +126,8 @@ def gradient_penalty(critic: Critics, real: Tensor, fake: Tensor, labels: Tensor
     part = share.view(-1, *[1] * (real.dim() - 1))
     between = (part * real + (1 - part) * fake).detach().requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(between, labels).sum(), between, create_graph=True)
-    return (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty
 
 
 def critic_loss(real_scores: Tensor, fake_scores: Tensor, penalty: Tensor) -> Tensor:

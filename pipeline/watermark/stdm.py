@@ -140,8 +140,12 @@ class Stdm:
             return Reading(None, 0.0, False)
         side, own = min(image.shape[:2]), band_of(*image.shape[:2])
         bands = sorted((band for band in BANDS if band <= side), key=lambda band: (band != own, -band))
-        found = [self._read(image[None], band, len(RUNGS) * len(bands))[0] for band in bands]
-        return max(found, key=lambda reading: (reading.payload is not None, reading.score))
+        best = Reading(None, 0.0, False)
+        for band in bands:
+            best = max(best, self._read(image[None], band, len(RUNGS) * len(bands))[0], key=lambda found: found.score)
+            if best.payload is not None:
+                break
+        return best
 
     def match(self, image: Pixels, payloads: Sequence[int]) -> tuple[int | None, float]:
         """Find which of the known `payloads` an image [H, W, C] uint8 carries, where it is too worn for `read_any`.
@@ -261,14 +265,15 @@ class Stdm:
         """Decode at the step whose lattice is met best; where that gives no mark, at the next three."""
         phases = self._phases(images, band)
         closeness, order = torch.cos(4 * torch.pi * phases).mean(dim=2).topk(CANDIDATES, dim=1)
-        readings = [Reading(None, 0.0, False)] * len(images)
-        for ranks in (range(1), range(1, CANDIDATES)):
-            todo = [index for index, reading in enumerate(readings) if reading.payload is None]
-            for rank in ranks if todo else ():
-                chosen = phases[todo].gather(1, order[todo, rank][:, None, None].expand(-1, 1, TERMS))[:, 0]
-                found = self._decode(chosen, closeness[todo, rank].cpu().numpy(), hypotheses)
-                for index, reading in zip(todo, found, strict=True):
-                    readings[index] = max(readings[index], reading, key=lambda reading: reading.score)
+        every = torch.arange(len(images), device=self.device)
+        readings = self._decode(phases[every, order[:, 0]], closeness[:, 0].cpu().numpy(), hypotheses)
+        todo = [index for index, reading in enumerate(readings) if reading.payload is None]
+        if todo:
+            further = every[todo].repeat_interleave(CANDIDATES - 1)
+            met = closeness[todo, 1:].reshape(-1).cpu().numpy()
+            found = self._decode(phases[further, order[todo, 1:].reshape(-1)], met, hypotheses)
+            for index, reading in zip(further.tolist(), found, strict=True):
+                readings[index] = max(readings[index], reading, key=lambda reading: reading.score)
         return readings
 
     def _decode(self, phases: torch.Tensor, closeness: npt.NDArray[np.float64], hypotheses: int) -> list[Reading]:

@@ -11,7 +11,7 @@ from pipeline.errors import ModelError
 from pipeline.noise import Noise
 from pipeline.plan import Plan
 from pipeline.registry import OPERATORS
-from pipeline.runner import Job
+from pipeline.job import Job
 
 REGISTRATION = ("probe", "tests.cluster.probes:Probe")
 

@@ -18,8 +18,8 @@ from pipeline.publish import prepare, publish
 from pipeline.registry import OPERATORS
 from pipeline.shards.store import LocalStore, open_store
 from schemas.manifest import Failure, Marker
-from tests.cluster.processes import unit_actors
 from tests.cluster.probes import REGISTRATION, probe_job
+from tests.cluster.processes import unit_actors
 from tests.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 

@@ -51,7 +51,7 @@ class Run:
     def kill(self) -> None:
         """SIGKILL the driver and everything below it: actors first, they are what writes."""
         below = descendants(self.process.pid)
-        kill_all(sorted(below, key=lambda pid: "UnitActor" not in below[pid]) + [self.process.pid])
+        kill_all([*sorted(below, key=lambda pid: "UnitActor" not in below[pid]), self.process.pid])
         self.process.wait()
 
     def finish(self) -> int:

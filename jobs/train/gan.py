@@ -1,0 +1,155 @@
+"""Trains a class-conditional WGAN-GP generator, for `gan_synth`: a step is several of the critic and one of its own."""
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from jobs.train import generators, harness
+from jobs.train.config import Closed, read_config
+from jobs.train.labelled import LabelledData, load_split, take
+from pipeline.errors import InputError, RecipeError
+from pipeline.models import wgan
+
+MODEL_FILE = "gan.safetensors"
+BETAS = (0.0, 0.9)  # of Adam (Gulrajani et al. 2017, algorithm 1)
+
+
+class NetworkSize(Closed):
+    """The generator's numbers; image size, channels and classes come from the data. And the critic's width."""
+
+    latent: PositiveInt = 64
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = (96, 64, 16)
+    critic_width: PositiveInt = 32
+
+
+class AdversarialPhase(generators.GeneratorPhase):
+    """How both networks are trained; the learning rate is the generator's and the critic's."""
+
+    critic_steps: PositiveInt = 5
+    penalty_share: float = Field(1.0, gt=0, le=1, description="share of a batch that the gradient penalty is taken of")
+
+
+class GanConfig(generators.GeneratorConfig):
+    """The YAML of `train gan`."""
+
+    network: NetworkSize = NetworkSize()
+    training: AdversarialPhase
+
+
+def train(config_path: str | Path) -> Path:
+    """Train, or go on where the last call stopped; the path of the model.
+
+    Raises RecipeError for a wrong configuration and InputError for missing images.
+    """
+    config = read_config(config_path, GanConfig)
+    try:
+        wgan.GeneratorShape(size_px=config.data.size_px)
+    except ValueError as error:
+        raise RecipeError(f"config {config_path}: data.size_px: {error}") from error
+    if (load_split(config.data).train.labels < 0).any():
+        raise InputError(f"images {config.data.uri!r}: some have no label; a class-conditional GAN needs all of them")
+    settings = config.model_dump(include={"seed", "data", "network", "training"})
+    budget = generators.budget_of(config.training, config.threads)
+    harness.fit(build, settings, budget, Path(config.out), "gan", config.workers)
+    return Path(config.out) / "gan" / MODEL_FILE
+
+
+class AdversarialTask:
+    """Generator against critic on labelled images, as a `harness.Task`."""
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        self.seed, self.rank, self.device, self.done = config["seed"], config["rank"], device, 0
+        self.phase = AdversarialPhase(**config["training"])
+        data, network = LabelledData(**config["data"]), NetworkSize(**config["network"])
+        split = load_split(data)
+        self.images, self.classes = split.train, split.classes
+        torch.manual_seed(self.seed)
+        shape = wgan.GeneratorShape(data.size_px, data.channels, len(split.classes), network.latent, network.widths)
+        self.generator = wgan.Generator(shape).to(device, memory_format=torch.channels_last)
+        self.critic = wgan.Critic(shape, network.critic_width).to(device, memory_format=torch.channels_last)
+        self.average = deepcopy(self.generator).requires_grad_(False).eval()
+        self.optimisers = {
+            "generator_optimiser": torch.optim.Adam(
+                self.generator.parameters(), self.phase.learning_rate, BETAS, fused=True
+            ),
+            "critic_optimiser": torch.optim.Adam(self.critic.parameters(), self.phase.learning_rate, BETAS, fused=True),
+        }
+
+    def state(self) -> dict[str, Any]:
+        parts = {"generator": self.generator, "critic": self.critic, "average": self.average} | self.optimisers
+        return {name: part.state_dict() for name, part in parts.items()} | {"done": self.done}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        parts = {"generator": self.generator, "critic": self.critic, "average": self.average} | self.optimisers
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        self.done = state["done"]
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        rng = np.random.default_rng([self.seed, self.rank, step])
+        for optimiser in self.optimisers.values():
+            generators.set_rate(optimiser, self.phase, step, progress)
+        losses: dict[str, float] = {}
+        for _ in range(self.phase.critic_steps):
+            losses |= self._critic_step(rng)
+        losses |= self._generator_step(rng)
+        harness.blend(self.average, self.generator, generators.decay_of(self.phase, step))
+        self.done = step + 1
+        return losses
+
+    def _critic_step(self, rng: np.random.Generator) -> dict[str, float]:
+        real, labels = take(self.images, rng.integers(0, len(self.images.pixels), self.phase.batch), self.device)
+        latents = self._latents(rng, len(real))
+        part = max(1, round(self.phase.penalty_share * len(real)))
+        share = torch.from_numpy(rng.random(part, np.float32)).to(self.device)
+        optimiser = self.optimisers["critic_optimiser"]
+        optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad(), harness.autocast(self.device):
+            fake = self.generator(latents, labels)
+        with harness.autocast(self.device):
+            real_scores, fake_scores = self.critic(torch.cat([real, fake]), torch.cat([labels, labels])).chunk(2)
+        # In full precision: a gradient of a gradient has a wider range than half precision holds.
+        penalty = wgan.gradient_penalty(self.critic, real[:part], fake[:part], labels[:part], share)
+        wgan.critic_loss(real_scores, fake_scores, penalty).backward()
+        harness.average_gradients(self.critic.parameters())
+        optimiser.step()
+        return {"distance": (real_scores.mean() - fake_scores.mean()).item(), "penalty": penalty.item()}
+
+    def _generator_step(self, rng: np.random.Generator) -> dict[str, float]:
+        rows = rng.integers(0, len(self.images.pixels), self.phase.batch)
+        labels = self.images.labels[torch.from_numpy(rows)].to(self.device)
+        optimiser = self.optimisers["generator_optimiser"]
+        optimiser.zero_grad(set_to_none=True)
+        with harness.autocast(self.device):
+            loss = wgan.generator_loss(self.critic(self.generator(self._latents(rng, len(labels)), labels), labels))
+        loss.backward()
+        harness.average_gradients(self.generator.parameters())
+        optimiser.step()
+        return {"generator": loss.item()}
+
+    def _latents(self, rng: np.random.Generator, count: int) -> Tensor:
+        numbers = rng.standard_normal((count, self.generator.shape.latent), np.float32)
+        return torch.from_numpy(numbers).to(self.device)
+
+    @torch.no_grad()
+    def grid(self) -> Tensor | None:
+        """One class a row, by the averaged weights, always from the same latents."""
+        labels = generators.grid_labels(len(self.classes)).to(self.device)
+        latents = self._latents(np.random.default_rng(self.seed), len(labels))
+        return generators.sheet(self.average(latents, labels))
+
+    def export(self, folder: Path) -> None:
+        about = f"palimpsest train gan, seed {self.seed}, {self.done} steps of {self.phase.batch}"
+        generators.keep(
+            folder, MODEL_FILE, self.done, lambda path: wgan.save_generator(path, self.average, self.classes, about)
+        )
+
+
+def build(config: dict[str, Any], device: torch.device) -> AdversarialTask:
+    """AdversarialTask from plain values: seed, rank, data, network, training."""
+    return AdversarialTask(config, device)

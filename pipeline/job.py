@@ -1,0 +1,106 @@
+"""What a worker knows of a run, and a branch made ready to work: its operators on a device."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from pipeline.chain import LoadedStep
+from pipeline.contracts import ReferenceImage, Supply
+from pipeline.errors import JobError
+from pipeline.keys import key_id
+from pipeline.lineage.records import RowSchema
+from pipeline.marking import Marking
+from pipeline.models.references import local_file
+from pipeline.plan import BranchPlan, Plan, StepPlan
+from pipeline.registry import operator_class
+from pipeline.selection import Selection
+from pipeline.shards.layout import Layout
+from pipeline.shards.store import Store, open_store
+from schemas.recipe import Recipe
+
+WINDOW_IMAGES = 64
+"""Images in memory at a time, at least; also the rows of a Parquet row group."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every worker knows of the run. Picklable; holds no units and no key."""
+
+    recipe: Recipe
+    output: str
+    layout: Layout | None
+    classes: tuple[str, ...] = ()
+    key_id: str | None = None
+
+    @classmethod
+    def of(cls, plan: Plan) -> "Job":
+        return cls(plan.recipe, plan.output, plan.layout, plan.classes, plan.key_id)
+
+    def open_store(self) -> Store:
+        return open_store(self.output)
+
+    @cached_property
+    def rows(self) -> RowSchema:
+        layout = self.layout
+        return RowSchema(layout.schema, layout.image, layout.label) if layout else RowSchema(None, None, None)
+
+    def marking(self, key: bytes | None, device: str) -> Marking | None:
+        """Return what marks this job's images; None where the recipe says `watermark: none`.
+
+        Raises:
+            JobError: there is no key here, or it is not the one the run was planned with.
+        """
+        if self.recipe.watermark == "none":
+            return None
+        if key is None or key_id(key) != self.key_id:
+            state = "no watermark key" if key is None else "another watermark key"
+            raise JobError(f"{state} here; the run was planned with key {self.key_id} (--key-file or PALIMPSEST_KEY)")
+        return Marking(key, self.recipe.watermark.scheme, self.recipe.watermark.psnr_db, device)
+
+
+@dataclass(frozen=True)
+class LoadedBranch:
+    """A branch with its operators on a device."""
+
+    job: Job
+    plan: BranchPlan
+    steps: tuple[LoadedStep, ...]
+    selection: Selection
+    marking: Marking | None
+    device: str
+
+    @classmethod
+    def load(cls, job: Job, plan: BranchPlan, device: str, key: bytes | None = None) -> "LoadedBranch":
+        """Load every operator of the branch.
+
+        Raises:
+            JobError: a model, a reference image or the watermark key is not usable.
+        """
+        marking = job.marking(key, device) if plan.steps else None
+        if marking is not None or any(operator.uses_torch for operator in plan.operators):
+            import torch
+
+            torch.set_num_threads(job.recipe.numerics.threads)  # threads change sums in the last bit
+        store = job.open_store()
+        steps = []
+        for index, step in enumerate(plan.steps):
+            found = operator_class(step.operator)
+            operator = found(found.Params.model_validate(step.params))
+            operator.load(device, _supply(store, step))
+            steps.append(LoadedStep(index, step, operator))
+        return cls(job, plan, tuple(steps), Selection(plan.where), marking, device)
+
+    @property
+    def window_rows(self) -> int:
+        """Source rows a window: whole micro-batches, and all copies of a row together."""
+        images = self.plan.micro_batch * -(-WINDOW_IMAGES // self.plan.micro_batch)
+        return max(1, images // max(1, self.plan.copies))
+
+
+def _supply(store: Store, step: StepPlan) -> Supply:
+    return Supply(
+        models={name: local_file(model) for name, model in step.models.items()},
+        images={
+            name: [ReferenceImage(ref.uri, ref.sha256, store.read(f"_artifacts/{ref.sha256}")) for ref in refs]
+            for name, refs in step.images.items()
+        },
+    )

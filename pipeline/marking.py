@@ -1,0 +1,56 @@
+"""Watermarks in a run: the payload of every sample written into its pixels, and read back from its encoded bytes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.contracts import Pixels
+from pipeline.keys import key_id
+from pipeline.watermark.payload import payload, to_text
+
+UNMARKABLE = "unmarkable"
+"""The reason of an image that cannot carry a mark: too small, of one colour, or lost in encoding."""
+
+
+class Marking:
+    """Marks images of any sizes with the key of a run. Batched by size; an image's bytes do not depend on its batch."""
+
+    def __init__(self, key: bytes, scheme: str, psnr_db: float, device: str) -> None:
+        from pipeline.watermark.stdm import Stdm
+
+        self._key = key
+        self._scheme = scheme
+        self._key_id = key_id(key)
+        self._stdm = Stdm(key, psnr_db, device)
+
+    def embed(self, images: Sequence[Pixels], samples: Sequence[str]) -> tuple[list[Pixels], list[float | None]]:
+        """Return the marked images, and the PSNR each was marked at in dB; None for one that cannot be marked."""
+        marked, levels = list(images), [None] * len(images)
+        reached: list[float | None] = list(levels)
+        for rows in _by_shape(images):
+            done = self._stdm.embed(np.stack([images[i] for i in rows]), [payload(self._key, samples[i]) for i in rows])
+            for place, row in enumerate(rows):
+                if place not in done.unmarkable:
+                    marked[row] = done.images[place]
+                    reached[row] = float(done.psnr_db[place])
+        return marked, reached
+
+    def record(self, image: Pixels, sample: str, psnr_db: float) -> dict[str, Any]:
+        """Read an image back as it will be stored; return its entry in the `watermarks` column."""
+        word = payload(self._key, sample)
+        (reading,) = self._stdm.read(image[None])
+        return {
+            "scheme": self._scheme,
+            "key_id": self._key_id,
+            "payload": to_text(word),
+            "psnr_db": psnr_db,
+            "verified": reading.payload == word,
+        }
+
+
+def _by_shape(images: Sequence[Pixels]) -> list[list[int]]:
+    found: dict[tuple[int, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        found.setdefault(image.shape, []).append(index)
+    return list(found.values())

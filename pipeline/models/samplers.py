@@ -1,0 +1,81 @@
+"""From noise to images along a learnt velocity: plain functions, all noise handed in, nothing drawn here.
+
+Times run from 1 (noise) to 0 (image) in equal steps, as in `diffusion.py`. Guidance g moves the velocity away from the
+one without a class: v = v_free + g (v_class - v_free) (Ho & Salimans 2022, equation 6, with g = 1 + w); 1 is none.
+"""
+
+import torch
+from torch import Tensor
+
+from pipeline.models.diffusion import Velocity, on_path
+from pipeline.models.unet import NULL_LABEL
+
+METHODS = ("euler", "heun")
+
+
+def guided(net: Velocity, images: Tensor, times: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
+    """Velocity with guidance [N], in one call of the network; rows with guidance 1 or no class cost nothing more."""
+    rows = ((guidance != 1) & (labels != NULL_LABEL)).nonzero()[:, 0]
+    if not len(rows):
+        return net(images, times, labels)
+    free = torch.full_like(rows, NULL_LABEL)
+    both = net(torch.cat([images, images[rows]]), torch.cat([times, times[rows]]), torch.cat([labels, free]))
+    named, unnamed = both[: len(images)].clone(), both[len(images) :]
+    named[rows] = unnamed + guidance[rows].view(-1, 1, 1, 1) * (named[rows] - unnamed)
+    return named
+
+
+def sample(
+    net: Velocity,
+    noise: Tensor,
+    labels: Tensor,
+    steps: int,
+    guidance: Tensor | float = 1.0,
+    method: str = "euler",
+) -> Tensor:
+    """Images [N, C, S, S], about [-1, 1], from standard normal noise of that shape.
+
+    Args:
+        labels: [N] int64, -1 = no class.
+        steps: equal steps in time; `euler` calls the network once a step, `heun` twice (once in the last).
+        guidance: one value, or one a sample [N].
+        method: `euler`, or `heun` (second order; Karras et al. 2022, algorithm 1, last step Euler's).
+    """
+    return _follow(net, noise, labels, steps, steps, guidance, method)
+
+
+def edit(
+    net: Velocity,
+    images: Tensor,
+    noise: Tensor,
+    labels: Tensor,
+    steps: int,
+    run: int,
+    guidance: Tensor | float = 1.0,
+    method: str = "euler",
+) -> Tensor:
+    """Images [N, C, S, S] redrawn from a noisy version of themselves: the last `run` of `steps` (SDEdit).
+
+    Meng et al. 2022, "SDEdit", arXiv:2108.01073, algorithm 1, on the straight path: start at t = run / steps.
+    """
+    times = torch.full((len(images),), run / steps, device=images.device)
+    return _follow(net, on_path(images, noise, times), labels, steps, run, guidance, method)
+
+
+def _follow(
+    net: Velocity, state: Tensor, labels: Tensor, steps: int, run: int, guidance: Tensor | float, method: str
+) -> Tensor:
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is not known; known: {', '.join(METHODS)}")
+    count = len(state)
+    strength = torch.as_tensor(guidance, dtype=torch.float32, device=state.device).expand(count)
+    for left in range(run, 0, -1):
+        now = torch.full((count,), left / steps, device=state.device)
+        slope = guided(net, state, now, labels, strength)
+        moved = state - slope / steps
+        if method == "heun" and left > 1:
+            after = torch.full((count,), (left - 1) / steps, device=state.device)
+            slope = (slope + guided(net, moved, after, labels, strength)) / 2
+            moved = state - slope / steps
+        state = moved
+    return state

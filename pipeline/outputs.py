@@ -1,0 +1,165 @@
+"""From finished samples to output rows: sized, marked, encoded, read back, and told where they came from."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.chain import Sample
+from pipeline.contracts import Pixels
+from pipeline.job import Job, LoadedBranch
+from pipeline.lineage.records import output_table, quarantine_table
+from pipeline.marking import UNMARKABLE
+from pipeline.overlap import Overlap
+from pipeline.plan import ORIGINAL, Unit
+from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
+from pipeline.window import Window
+
+Shape = tuple[int, ...] | None
+"""Of a sample's source, [H, W, C]; None for synthesis."""
+
+
+@dataclass(frozen=True)
+class Print:
+    """An image as it will be stored, with the mark it carries."""
+
+    data: bytes
+    watermarks: list[dict[str, Any]]
+    rejected: str | None
+
+
+def tables_of(
+    branch: LoadedBranch, unit: Unit, window: Window, shapes: Sequence[Shape], overlap: Overlap
+) -> dict[str, pa.Table]:
+    """Return the window's rows as a table for each of the folders that gets any."""
+    job = branch.job
+    for sample in window.samples:
+        if sample.error is not None:
+            window.errors.setdefault(sample.source, sample.error)
+    # A row is quarantined whole: one lost copy would leave the others without their account.
+    kept = [index for index, sample in enumerate(window.samples) if sample.source not in window.errors]
+    samples = [window.samples[index] for index in kept]
+    prints = _prints(branch, unit, window, samples, [shapes[index] for index in kept], overlap)
+    hashes = _Hashes(window)
+    rows = [_row(branch, unit, window, sample, made, hashes) for sample, made in zip(samples, prints, strict=True)]
+    found = {
+        "data": [row for row in rows if row["rejected_reason"] is None],
+        "rejected": [row for row in rows if row["rejected_reason"] is not None],
+    }
+    tables = {
+        folder: output_table(job.rows, window.table, some, folder == "rejected")
+        for folder, some in found.items()
+        if some
+    }
+    if window.errors and window.table is not None:
+        tables["quarantine"] = quarantine_table(job.rows, window.table, _quarantined(unit, window))
+    return tables
+
+
+def _prints(
+    branch: LoadedBranch,
+    unit: Unit,
+    window: Window,
+    samples: Sequence[Sample],
+    shapes: Sequence[Shape],
+    overlap: Overlap,
+) -> list[Print]:
+    if unit.branch == ORIGINAL:
+        return [Print(window.rows[sample.source].data or b"", [], None) for sample in samples]
+    job, output = branch.job, branch.job.recipe.output
+    pixels = list(overlap.map(lambda pair: _sized(job, *pair), list(zip(samples, shapes, strict=True))))
+    levels: list[float | None] = [None] * len(samples)
+    if branch.marking is not None and pixels:
+        pixels, levels = branch.marking.embed(pixels, [sample.sample_id for sample in samples])
+
+    def stored(index: int) -> Print:
+        data = encode(pixels[index], output.encoding, output.quality)
+        reason, level = samples[index].rejected, levels[index]
+        if branch.marking is None:
+            return Print(data, [], reason)
+        if level is None:
+            return Print(data, [], reason or UNMARKABLE)
+        mark = branch.marking.record(decode(data, 2**31), samples[index].sample_id, level)
+        return Print(data, [mark], reason if mark["verified"] else reason or UNMARKABLE)
+
+    return list(overlap.map(stored, range(len(samples))))
+
+
+def _sized(job: Job, sample: Sample, shape: Shape) -> Pixels:
+    """Return a sample at its source's size and in its source's channels, unless the recipe says otherwise."""
+    assert sample.pixels is not None
+    pixels, output = sample.pixels, job.recipe.output
+    height, width = (output.size, output.size) if isinstance(output.size, int) else (shape or pixels.shape)[:2]
+    if pixels.shape[:2] != (height, width):
+        pixels = resize(pixels, height, width)
+    channels = output.channels
+    if channels == "source" and shape is not None:
+        channels = "grey" if shape[2] == 1 else "rgb"
+    return to_channels(pixels, channels)
+
+
+class _Hashes:
+    """sha256 of source rows, each computed once for all its copies."""
+
+    def __init__(self, window: Window) -> None:
+        self._rows = window.rows
+        self._found: dict[int, str] = {}
+
+    def __getitem__(self, index: int) -> str:
+        if index not in self._found:
+            self._found[index] = hashlib.sha256(self._rows[index].data or b"").hexdigest()
+        return self._found[index]
+
+
+def _row(
+    branch: LoadedBranch, unit: Unit, window: Window, sample: Sample, made: Print, hashes: _Hashes
+) -> dict[str, Any]:
+    """Return one output row, with the names of the contract's columns."""
+    original = unit.branch == ORIGINAL
+    name = None if original else f"{sample.sample_id}{extension(branch.job.recipe.output.encoding)}"
+    row: dict[str, Any] = {
+        "source": sample.source,
+        "image": {"bytes": made.data, "path": name},
+        "label": unit.label,
+        "soft_label": sample.soft_label,
+        "sample_id": sample.sample_id,
+        "partners": [vars(partner) for partner in sample.partners],
+        "branch": unit.branch,
+        "copy_index": sample.copy,
+        "attempt": 0,
+        "steps": sample.steps,
+        "digital_source_type": branch.plan.digital_source_type,
+        "unit_digest": unit.digest,
+        "image_sha256": hashlib.sha256(made.data).hexdigest(),
+        "watermarks": made.watermarks,
+        "quality": [],
+        "rejected_reason": made.rejected,
+    }
+    if unit.shard is not None:
+        source = window.rows[sample.source]
+        row |= {
+            "label": source.label,
+            "source_id": source.id,
+            "source_uri": source.uri,
+            "source_row": source.row,
+            "source_sha256": hashes[sample.source],
+        }
+    return row
+
+
+def _quarantined(unit: Unit, window: Window) -> list[dict[str, Any]]:
+    return [
+        {
+            "source": index,
+            "image": {"bytes": window.rows[index].data, "path": None},
+            "source_id": window.rows[index].id,
+            "source_uri": window.rows[index].uri,
+            "source_row": window.rows[index].row,
+            "branch": unit.branch,
+            "error_code": error.code,
+            "error_message": error.message,
+        }
+        for index, error in sorted(window.errors.items())
+    ]

@@ -1,0 +1,72 @@
+"""Windows: some consecutive rows of a unit, decoded, with the samples to be made of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.chain import Sample
+from pipeline.contracts import Pixels
+from pipeline.errors import RowError
+from pipeline.job import Job, LoadedBranch
+from pipeline.overlap import Overlap
+from pipeline.plan import Unit
+from pipeline.seeding import sample_id, synthetic_id
+from pipeline.shards.codecs import decode, fit_square
+from pipeline.shards.reader import SourceRow, read_windows
+
+
+@dataclass
+class Window:
+    """Rows in memory at one time. `errors` is by index in `rows`; `selected` counts what `where` let through."""
+
+    table: pa.Table | None
+    rows: list[SourceRow]
+    samples: list[Sample]
+    errors: dict[int, RowError]
+    selected: int
+
+
+def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Window]:
+    """Yield a unit's windows in order."""
+    if unit.shard is None:
+        yield from _synthetic(branch, unit)
+        return
+    job = branch.job
+    assert job.layout is not None
+    for table, rows in read_windows(unit.shard, job.layout, unit.first, unit.rows, branch.window_rows):
+        chosen = branch.selection.of(rows)
+        decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
+        samples, errors = [], {}
+        for index, pixels in zip(chosen, decoded, strict=True):
+            if isinstance(pixels, RowError):
+                errors[index] = pixels
+                continue
+            for copy in range(branch.plan.copies):
+                name = sample_id(job.recipe.seed, unit.shard.path, rows[index].row, unit.branch, copy)
+                samples.append(Sample(name, index, copy, _class_index(rows[index].label), pixels))
+        yield Window(table, rows, samples, errors, len(chosen))
+
+
+def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
+    label = _class_index(unit.label)
+    for first in range(unit.first, unit.first + unit.rows, branch.window_rows):
+        count = min(branch.window_rows, unit.first + unit.rows - first)
+        names = [synthetic_id(branch.job.recipe.seed, unit.branch, unit.label, first + i) for i in range(count)]
+        yield Window(None, [], [Sample(name, i, 0, label) for i, name in enumerate(names)], {}, count)
+
+
+def _class_index(label: Any) -> int:
+    return int(label) if isinstance(label, int) else -1
+
+
+def _decoded(job: Job, row: SourceRow) -> Pixels | RowError:
+    if row.error is not None or row.data is None:
+        return row.error or RowError("null_image", "the image is null")
+    try:
+        pixels = decode(row.data, job.recipe.input.max_pixels)
+    except RowError as error:
+        return error
+    size = job.recipe.output.size
+    return pixels if size == "source" else fit_square(pixels, size)
