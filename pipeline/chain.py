@@ -111,7 +111,7 @@ def _batch(
 
 def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBatch, Draws]:
     taken = ImageBatch(
-        images=None if batch.images is None else batch.images[list(rows)],
+        images=None if batch.images is None else batch.images[_place(rows)],
         seeds=[batch.seeds[i] for i in rows],
         labels=batch.labels[list(rows)],
         classes=batch.classes,
@@ -119,6 +119,12 @@ def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBa
     )
     partners = None if draws.partners is None else [draws.partners[i] for i in rows]
     return taken, Draws({name: [values[i] for i in rows] for name, values in draws.columns.items()}, partners)
+
+
+def _place(rows: Sequence[int]) -> slice | list[int]:
+    """Return an index of `rows`: a slice where they are consecutive, which copies nothing."""
+    first, last = rows[0], rows[-1]
+    return slice(first, last + 1) if list(rows) == list(range(first, last + 1)) else list(rows)
 
 
 def _apply(

@@ -118,7 +118,7 @@ def _row(
 ) -> dict[str, Any]:
     """Return one output row, with the names of the contract's columns."""
     original = unit.branch == ORIGINAL
-    name = None if original else f"{sample.sample_id}{extension(branch.job.recipe.output.encoding)}"
+    name = None if original else f"{sample.sample_id}.{extension(branch.job.recipe.output.encoding)}"
     row: dict[str, Any] = {
         "source": sample.source,
         "image": {"bytes": made.data, "path": name},

@@ -242,7 +242,7 @@ def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list
         [layout.image, layout.label, layout.id, list(recipe.input.drop), recipe.input.max_pixels],
         [output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
-        [recipe.numerics.dtype, recipe.numerics.threads],
+        recipe.numerics.threads,
     ]
 
 

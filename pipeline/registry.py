@@ -9,7 +9,10 @@ from pipeline.validation import nearest
 OPERATORS = {
     "adain_style": "pipeline.operators.adain_style:AdaINStyle",
     "classical": "pipeline.operators.classical:Classical",
+    "diffusion_edit": "pipeline.operators.diffusion_edit:DiffusionEdit",
+    "diffusion_generate": "pipeline.operators.diffusion_generate:DiffusionGenerate",
     "flip": "pipeline.operators.flip:Flip",
+    "gan_synth": "pipeline.operators.gan_synth:GanSynth",
 }
 
 

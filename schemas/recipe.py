@@ -78,7 +78,6 @@ class Resources(Closed):
 class Numerics(Closed):
     """What changes bytes without changing meaning; part of every unit's digest."""
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     micro_batch: int | None = Field(
         None, ge=1, le=4096, description="images a model call; the operator's own if omitted"
     )

@@ -48,7 +48,7 @@ class EncoderPhase(Phase):
 
 
 class DecoderPhase(Phase):
-    """How the decoder is trained. Losses: content + style_weight * style, + pixel_weight * whitened pixels for identity rows."""
+    """How the decoder is trained. Losses: content + style_weight * style; identity rows + pixel_weight * pixels."""
 
     batch_px: PositiveInt = 65536
     max_batch: PositiveInt = 32

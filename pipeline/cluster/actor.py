@@ -13,8 +13,9 @@ import ray
 from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.errors import JobError
 from pipeline.executor import Worker, device_for
-from pipeline.plan import BranchPlan, Unit
 from pipeline.job import Job
+from pipeline.keys import key_id, read_key
+from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.commit import check_digest, marker_path
 from pipeline.shards.store import Store
 from schemas.manifest import Failure, Marker
@@ -84,7 +85,7 @@ class UnitActor:
             )
         if self._token is not None:
             require_token(self._job.open_store(), self._token)
-        worker = Worker(self._job, self._branch, device_for(self._branch))
+        worker = Worker(self._job, self._branch, device_for(self._branch), self._key())
         try:
             worker.load()
         except JobError:
@@ -94,6 +95,13 @@ class UnitActor:
         self._ledger.finish(work)
         self._worker = worker
         return worker
+
+    def _key(self) -> bytes | None:
+        """Return the watermark key: this node's own where it is the run's, else the one that the driver keeps."""
+        if self._job.key_id is None:
+            return None
+        own = read_key(None)
+        return own if own is not None and key_id(own) == self._job.key_id else self._ledger.key()
 
 
 def _end_with(ledger: Ledger) -> None:

@@ -2,9 +2,12 @@
 
 import contextlib
 import logging
+import signal
+import threading
 import uuid
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import ray
@@ -17,10 +20,12 @@ from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
 from pipeline.cluster.rooms import rooms
 from pipeline.errors import JobError
-from pipeline.plan import BranchPlan, Unit
 from pipeline.job import Job
+from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.store import LocalStore
 from schemas.manifest import Failure, Marker
+
+Outcomes = Generator[Marker | Failure, None, None]
 
 SPARE_DEATHS = 10
 """Worker deaths that no unit is to blame for (a lost node), on top of those that units may cause."""
@@ -28,10 +33,13 @@ MOST_RESTARTS = 1_000
 """An actor that dies more often than this is not coming back."""
 
 
-def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit]) -> Iterator[Marker | Failure]:
+def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key: bytes | None = None) -> Outcomes:
     """Run units on the Ray that this process is connected to; yield each one's end as soon as it is known.
 
-    Closing the iterator stops the run and its workers at once.
+    Closing the generator stops the run and its workers at once.
+
+    Args:
+        key: the watermark key, for workers whose node has none of its own; it is never an argument of a job.
 
     Raises:
         JobError: a GPU that was asked for is not there, a branch cannot load, a node does not see the output folder,
@@ -39,12 +47,13 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit]) -> 
     """
     by_branch = _by_branch(units)
     token = _drop_token(job)
-    try:
-        for wave in pools(branches, units):
-            yield from _run_wave(job, wave, by_branch, token)
-    finally:
-        if token is not None:
-            job.open_store().remove(token)
+    with _one_interrupt():
+        try:
+            for wave in pools(branches, units):
+                yield from _run_wave(job, wave, by_branch, token, key)
+        finally:
+            if token is not None:
+                job.open_store().remove(token)
 
 
 def pools(branches: Sequence[BranchPlan], units: Sequence[Unit]) -> list[list[Pool]]:
@@ -89,9 +98,9 @@ def _drop_token(job: Job) -> str | None:
 
 
 def _run_wave(
-    job: Job, wave: Sequence[Pool], by_branch: Mapping[str, list[Unit]], token: str | None
-) -> Iterator[Marker | Failure]:
-    ledger = Ledger.open()
+    job: Job, wave: Sequence[Pool], by_branch: Mapping[str, list[Unit]], token: str | None, key: bytes | None
+) -> Outcomes:
+    ledger = Ledger.open(key)
     answers = _answers(ray.put(job), wave, by_branch, ledger, token)
     with _quiet():
         try:
@@ -122,7 +131,7 @@ def _answers(
                     yield from zip(table["kind"].to_pylist(), table["body"].to_pylist(), strict=True)
         except (ray.exceptions.RayError, RuntimeError) as error:
             names = ", ".join(pool.branch.name for pool in wave)
-            raise JobError(f"the workers of {names} cannot go on: {_last_line(error)}") from error
+            raise JobError(f"the workers of {names} cannot go on: {_reason(error)}") from error
 
 
 def _dataset(
@@ -153,6 +162,24 @@ def _context() -> DataContext:
 
 
 @contextlib.contextmanager
+def _one_interrupt() -> Iterator[None]:
+    """Take one Ctrl-C and ignore more until the workers are gone: a second would leave the first's work half done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is called with
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Ray Data's own lines off the console; they stay in its log files."""
     handlers = [handler for handler in logging.getLogger("ray.data").handlers if handler.name == "console"]
@@ -166,7 +193,10 @@ def _quiet() -> Iterator[None]:
             handler.setLevel(level)
 
 
-def _last_line(error: BaseException) -> str:
-    """Return the line of a Ray error that says what happened: the last one that is not empty."""
+def _reason(error: BaseException) -> str:
+    """Return the line of a Ray error that says what happened."""
+    cause = getattr(error, "cause", None) or error.__cause__
+    if isinstance(cause, BaseException):
+        return _reason(cause)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1] if lines else 'no details'}"

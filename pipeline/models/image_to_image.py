@@ -24,10 +24,11 @@ def load_pipeline(folder: str | Path, device: str) -> Any:
     if not Path(folder, INDEX_FILE).is_file():
         raise ModelError(f"model {folder}: no diffusers pipeline; there is no {INDEX_FILE} in it")
     logging.disable_progress_bar()
+    found: Any = AutoPipelineForImage2Image
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the libraries announce their own future here
-            pipeline = AutoPipelineForImage2Image.from_pretrained(
+            pipeline = found.from_pretrained(
                 str(folder), use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
@@ -41,6 +42,15 @@ def native_size_px(pipeline: Any) -> int:
     network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     size = network.config.sample_size if network is not None else 64
     return int(size if isinstance(size, int) else size[0]) * int(pipeline.vae_scale_factor)
+
+
+def check_size(pipeline: Any, size_px: int, folder: str | Path) -> None:
+    """Raise ModelError where a pipeline's latents do not divide this side."""
+    step = int(pipeline.vae_scale_factor)
+    if size_px % step:
+        raise ModelError(
+            f"model {folder}: size_px {size_px} is no multiple of {step}; give {size_px // step * step + step}"
+        )
 
 
 def edit_with(

@@ -141,12 +141,12 @@ def generator_loss(fake_scores: Tensor) -> Tensor:
     return -fake_scores.mean()
 
 
-def truncated(latents: Tensor, truncation: float) -> Tensor:
-    """Latents [N, latent] scaled by `truncation` in (0, 1]: closer to the mean image, less variety; 1 changes nothing.
+def truncated(latents: Tensor, truncation: Tensor) -> Tensor:
+    """Latents [N, latent] scaled by truncation [N] in (0, 1]: nearer to the mean image, less variety; 1 = as they are.
 
     Scaling, not resampling: a sample's latent is a function of its own noise alone, and no draw is thrown away.
     """
-    return latents * truncation
+    return latents * truncation[:, None]
 
 
 def save_generator(path: str | Path, net: Generator, classes: tuple[str, ...] = (), about: str = "") -> None:

@@ -17,7 +17,7 @@ RATE = 2  # coded values a bit
 TERMS = BITS * RATE  # M: projections of an image
 SHORTEST_SIDE = 16
 FROM_SIDE = {12: SHORTEST_SIDE, 16: 48, 32: 96, 64: 192}  # band: shorter side it is taken from
-LOW = {12: 2, 16: 2, 32: 4, 64: 8}  # v + u from here on: below, images have most of their energy
+LOW = {12: 2, 16: 6, 32: 12, 64: 24}  # v + u from here on: below lies most energy, so a gain or clipping moves it most
 BANDS = tuple(FROM_SIDE)
 
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters, Supply
 from pipeline.errors import ModelError
+from pipeline.job import Job
 from pipeline.noise import Noise
 from pipeline.plan import Plan
 from pipeline.registry import OPERATORS
-from pipeline.job import Job
 
 REGISTRATION = ("probe", "tests.cluster.probes:Probe")
 
@@ -57,11 +57,11 @@ class ProbeJob(Job):
     """A job that registers the probe in every process it is unpickled in."""
 
     def __reduce__(self) -> tuple[Callable[..., "ProbeJob"], tuple[Any, ...]]:
-        return _restored, (self.recipe, self.output, self.layout, self.classes)
+        return _restored, (self.recipe, self.output, self.layout, self.classes, self.key_id)
 
 
-def probe_job(plan: Plan) -> ProbeJob:
-    return ProbeJob(plan.recipe, plan.output, plan.layout, plan.classes)
+def probe_job(plan: Plan) -> Job:
+    return ProbeJob.of(plan)
 
 
 def _restored(*fields: Any) -> ProbeJob:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -47,6 +48,12 @@ class Run:
     def wait_for_a_file_without_a_marker(self, after: set[str]) -> None:
         """Return inside the window between a unit's rename and its marker, or hardly later."""
         self.wait_until(lambda: bool(self.units("data") - after - self.units("_commits")), 0.0002)
+
+    def wait_for_the_end_of(self, pids: set[int]) -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while left := [pid for pid in pids if Path(f"/proc/{pid}/exe").exists()]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """SIGKILL the driver and everything below it: actors first, they are what writes."""
@@ -111,3 +118,18 @@ def test_killed_runs_go_on_where_they_ended(recipe: Path) -> None:
     assert "Traceback" not in run.log.read_text()
     assert {path: path.stat().st_mtime_ns for path in committed} == committed  # what was done was left alone
     check(recipe)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_run_quietly(recipe: Path) -> None:
+    run = start(recipe)
+    run.wait_for_markers(3)
+    below = descendants(run.process.pid)
+    for _ in range(2):  # people press it twice
+        os.killpg(run.process.pid, signal.SIGINT)
+    assert run.finish() == 130
+    text = run.log.read_text()
+    assert "the same command goes on" in text
+    assert "Traceback" not in text
+    assert "WARNING" not in text
+    run.wait_for_the_end_of(set(below))

@@ -1,3 +1,4 @@
+import hashlib
 from collections.abc import Iterator
 from functools import cache
 
@@ -192,3 +193,11 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="uint8"):
         Stdm(KEY).read(np.zeros((2, 28, 28, 2), np.uint8))
     assert from_bits(to_bits(words(3))) == words(3)
+
+
+def test_marks_of_today_are_readable_tomorrow() -> None:
+    """A golden: no network, no codec, exact sums, so the bytes are the same on every machine."""
+    y, x = np.mgrid[0:64, 0:64]
+    image = ((x * 3 + y * 2 + (x * y) // 7) % 200 + 20).astype(np.uint8)[None, :, :, None]
+    marked = Stdm(KEY).embed(image, words(1)).images
+    assert hashlib.sha256(marked.tobytes()).hexdigest()[:16] == "9f20529bb1a182d0"

@@ -1,0 +1,80 @@
+"""Make new images of a class in one pass of a WGAN-GP generator (Gulrajani et al. 2017)."""
+
+from pydantic import Field
+
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
+from pipeline.errors import RowError
+from pipeline.noise import Noise
+from pipeline.seeding import generators
+
+
+class GanSynthParams(Parameters):
+    """Which generator, and how far from its mean image it may go."""
+
+    model: str = Field("builtin:fashion-wgan", description="builtin:NAME or a file made by `train gan`")
+    truncation: float = Field(
+        1.0, gt=0, le=1, description="scale of the latent: 1 = full variety; less = closer to the mean of the class"
+    )
+
+
+class GanSynth(Operator):
+    """New images [N, S, S, C] uint8 of the generator's own size and channels (builtin:fashion-wgan: 28 px, grey).
+
+    Each image is of its sample's label; where there is none (-1) a class is drawn evenly. Draws `class_index` (the
+    model's; -1 where it has no such class) and `truncation`; the latent is the sample's own noise, scaled. A label the
+    model does not know is the RowError `unknown_class`; an image that is not finite or all black is rejected as
+    `non_finite` or `black`. `load` raises ModelError for a file of anything else.
+    """
+
+    name = "gan_synth"
+    version = 1
+    source = "Gulrajani et al. 2017, Improved Training of Wasserstein GANs"
+    Params = GanSynthParams
+    micro_batch = 64
+    generative = True
+    digital_source_type = "trainedAlgorithmicMedia"
+    cpu_s_per_megapixel = 1.5
+    gpu_s_per_megapixel = 0.02
+    params: GanSynthParams
+
+    def needs(self) -> Needs:
+        """The generator's file."""
+        return Needs(models={"model": self.params.model})
+
+    def load(self, device: str, supply: Supply) -> None:
+        """Load the generator."""
+        from pipeline.models.wgan import load_generator
+
+        net, self._classes = load_generator(supply.models["model"])
+        self._net = net.to(device)
+        self._device = device
+
+    def draw(self, batch: ImageBatch) -> Draws:
+        """The class of every sample; one drawn evenly where it has none."""
+        indexes, errors = self._indexes(batch)
+        count = self._net.shape.classes
+        for row, generator in enumerate(generators(batch.seeds)):
+            if batch.labels[row] < 0 and row not in errors:
+                indexes[row] = int(generator.integers(count))
+        return Draws({"class_index": indexes, "truncation": [self.params.truncation] * len(batch)})
+
+    def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
+        """One pass of the generator."""
+        import torch
+
+        from pipeline.models import pictures
+        from pipeline.models.wgan import truncated
+
+        with torch.inference_mode():
+            latents = noise.normal(self._net.shape.latent).to(self._device)
+            scale = torch.tensor(draws.columns["truncation"], dtype=torch.float32, device=self._device)
+            labels = torch.tensor(draws.columns["class_index"], dtype=torch.int64, device=self._device)
+            made = self._net(truncated(latents, scale), labels.clamp(min=0))  # the rows with errors are thrown away
+            pixels = pictures.to_pixels(made)
+            rejected = pictures.flaws(made, pixels)
+        return Applied(pixels.numpy(), rejected=rejected, errors=self._indexes(batch)[1])
+
+    def _indexes(self, batch: ImageBatch) -> tuple[list[int], dict[int, RowError]]:
+        from pipeline.models.labels import class_indexes
+
+        return class_indexes(batch.labels.tolist(), batch.classes, self._classes, self._net.shape.classes)
