@@ -47,7 +47,7 @@ def trace_image(image: Pixels, store: Store, key: bytes) -> Traced:
     if reading.payload is not None:
         word = to_text(reading.payload)
         return Traced(word, reading.score, _row_of(store, word))
-    known = sorted({word for _, _, words in _payloads(store) for word in words})
+    known = sorted({word for _, _, words in _payloads(store) for word in words if word})
     index, score = reader.match(image, [from_text(word) for word in known])
     if index is None:
         return Traced(None, max(score, reading.score), None)

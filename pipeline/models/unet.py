@@ -27,8 +27,8 @@ class UNetShape:
     channels: int = 1
     classes: int = 10
     patch_px: int = 2
-    widths: tuple[int, ...] = (48, 96)  # channels of each level; each has half the resolution of the one before
-    blocks: int = 2  # residual blocks a level on the way down, and as many on the way up
+    widths: tuple[int, ...] = (64, 128)  # channels of each level; each has half the resolution of the one before
+    blocks: int = 1  # residual blocks a level on the way down, and as many on the way up
     groups: int = 8  # of every group normalisation
     heads: int = 4  # of the attention at the lowest level; 0 = none
     embedding: int = 128  # of time and class
