@@ -1,9 +1,9 @@
 """How well a small CNN that saw nothing but generated images recognises real ones.
 
 `python -m jobs.measure.train_on_synthetic --real IDX --model F [--model F ...] [--images 10000] [--seeds 3]
-[--on held-out | --test IDX] [--real-too]` prints one JSON object: accuracy by model, mean and every seed. The CNN, its
-steps and its seeds are the same for every set. Checkpoints are chosen `--on held-out`: training images that the
-generators never saw (the split of `jobs.train.labelled`). The test set is for the end, once.
+[--test IDX] [--real-too]` prints one JSON object: accuracy by model, mean and every seed. The CNN, its steps and its
+seeds are the same for every set. Checkpoints are chosen on held-out training images, which the generators never saw
+(the split of `jobs.train.labelled`); `--test` adds the test set, for the end, once.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +60,8 @@ def classifier(channels: int, size_px: int, classes: int) -> nn.Sequential:
     )
 
 
-def accuracy(train: ImageSet, test: ImageSet, classes: int, seed: int, steps: int) -> float:
-    """Accuracy in [0, 1] on `test` of a classifier trained on `train` for so many steps of 64 images."""
+def accuracies(train: ImageSet, tests: Mapping[str, ImageSet], classes: int, seed: int, steps: int) -> dict[str, float]:
+    """Accuracy in [0, 1] on each test set of one classifier, trained on `train` for so many steps of 64 images."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     net = classifier(train.pixels.shape[1], train.size_px, classes).to(memory_format=torch.channels_last)
@@ -73,13 +73,13 @@ def accuracy(train: ImageSet, test: ImageSet, classes: int, seed: int, steps: in
         F.cross_entropy(net(_floats(train.pixels[rows])), train.labels[rows]).backward()
         optimiser.step()
         schedule.step()
-    net.eval()
-    with torch.inference_mode():
-        right = [
-            (net(_floats(part)).argmax(dim=1) == labels).sum()
-            for part, labels in zip(test.pixels.split(500), test.labels.split(500), strict=True)
-        ]
-    return int(sum(right)) / len(test.labels)
+    return {name: _accuracy(net.eval(), test) for name, test in tests.items()}
+
+
+@torch.inference_mode()
+def _accuracy(net: nn.Module, test: ImageSet) -> float:
+    parts = zip(test.pixels.split(500), test.labels.split(500), strict=True)
+    return sum(int((net(_floats(part)).argmax(dim=1) == labels).sum()) for part, labels in parts) / len(test.labels)
 
 
 def _floats(pixels: Tensor) -> Tensor:
@@ -106,9 +106,10 @@ def generated(path: str | Path, images: int, sampling: Sampling) -> ImageSet:
     return ImageSet(torch.cat(parts).contiguous(), labels)
 
 
-def _summary(found: Iterable[float]) -> dict[str, object]:
-    values = [round(value, 4) for value in found]
-    return {"mean": round(statistics.mean(values), 4), "each": values}
+def _summary(found: Sequence[Mapping[str, float]]) -> dict[str, object]:
+    """By test set: the mean and each seed's accuracy."""
+    each = {name: [round(one[name], 4) for one in found] for name in found[0]}
+    return {name: {"mean": round(statistics.mean(values), 4), "each": values} for name, values in each.items()}
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
@@ -116,15 +117,14 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     torch.set_num_threads(options.threads)
     data = LabelledData(uri=options.real, size_px=options.size_px, channels=options.channels)
     split: Split = load_split(data)
-    test = split.held_out
+    tests = {"held_out": split.held_out}
     if options.test:
-        test = load_split(data.model_copy(update={"uri": options.test, "held_out": 0})).train
+        tests["test"] = load_split(data.model_copy(update={"uri": options.test, "held_out": 0})).train
     sampling = Sampling(options.steps, options.guidance, options.truncation)
     figures: dict[str, object] = {
         "images": options.images,
         "classifier_steps": options.classifier_steps,
-        "tested_on": "test set" if options.test else "held-out training images",
-        "tested_images": len(test.labels),
+        "tested_images": {name: len(test.labels) for name, test in tests.items()},
     }
     sets: dict[str, ImageSet] = {}
     if options.real_too:
@@ -134,10 +134,9 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
         sets[path] = generated(path, options.images, sampling)
         figures[f"seconds to generate: {Path(path).name}"] = round(time.perf_counter() - started, 1)
     for name, images in sets.items():
-        scores = (
-            accuracy(images, test, len(split.classes), seed, options.classifier_steps) for seed in range(options.seeds)
+        figures[name] = _summary(
+            [accuracies(images, tests, len(split.classes), k, options.classifier_steps) for k in range(options.seeds)]
         )
-        figures[name] = _summary(scores)
     return figures
 
 
@@ -145,7 +144,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.measure.train_on_synthetic", description=__doc__)
     parser.add_argument("--real", required=True, help="real training images: IDX file, Parquet glob or folder")
     parser.add_argument("--model", action="append", default=[], help="a model file; may be given several times")
-    parser.add_argument("--test", help="real test images; without them the held-out training images are used")
+    parser.add_argument("--test", help="real test images; for the end, once")
     parser.add_argument("--real-too", action="store_true", help="also the same CNN on as many real images")
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--seeds", type=int, default=3, help="classifiers trained on each set (default 3)")

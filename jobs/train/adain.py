@@ -1,4 +1,4 @@
-"""Trains the AdaIN model: first encoder and decoder as `encoder.py` says, then the decoder for style transfer.
+"""Trains the AdaIN model: a fixed encoder, a decoder that starts by least squares, then the losses of the paper.
 
 Decoder losses: Huang & Belongie 2017, equations 11 to 13, and for a share of each batch, whose style is its own
 statistics, the distance of the pixels as well, so that alpha 0 gives the image back.
@@ -6,7 +6,7 @@ statistics, the distance of the pixels as well, so that alpha 0 gives the image 
 
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,14 +14,17 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from jobs.train import encoder as encoder_phase
 from jobs.train import harness
 from jobs.train.config import Closed, read_config
+from jobs.train.encoder import normalise_activations, pass_through_encoder
 from jobs.train.images import random_crops, recoloured
-from jobs.train.sources import DecoderPhase, EncoderPhase, Phase, Source, load_sources
+from jobs.train.inversion import solve_decoder
+from jobs.train.sources import DecoderPhase, Source, load_sources
 from pipeline.models import adain
 
 MODEL_FILE = "adain.safetensors"
+START_FILE = "start.safetensors"
+START_BATCHES = 24
 WARM_UP_STEPS = 100
 GRID_PX = 128
 
@@ -31,49 +34,56 @@ class AdainConfig(Closed):
 
     seed: int = 7
     out: str
-    width: PositiveInt = 24
+    width: int = Field(32, ge=6)
+    levels: Literal[3, 4] = 3
     workers: PositiveInt = 1
     threads: PositiveInt = 2
     sources: list[Source] = Field(min_length=1)
-    encoder: EncoderPhase
     decoder: DecoderPhase
 
 
 def train(config_path: str | Path) -> Path:
-    """Run both phases, or what is left of them; the path of the finished `adain.safetensors`.
+    """Train, or what is left of it; return the path of the finished `adain.safetensors`.
 
     Raises RecipeError for a wrong configuration and InputError for missing images.
     """
     config = read_config(config_path, AdainConfig)
     folder = Path(config.out)
     plain = config.model_dump()
-    common = {"seed": config.seed, "width": config.width, "sources": plain["sources"]}
-    settings = common | {"phase": plain["encoder"]}
-    harness.fit(encoder_phase.build, settings, _budget(config.encoder, config), folder, "encoder", config.workers)
-    encoder_path = (folder / "encoder" / encoder_phase.ENCODER_FILE).absolute()
-    settings = common | {"phase": plain["decoder"], "encoder_path": str(encoder_path)}
-    harness.fit(build, settings, _budget(config.decoder, config), folder, "decoder", config.workers)
+    settings = {name: plain[name] for name in ("seed", "width", "levels", "sources")}
+    settings |= {"phase": plain["decoder"], "start_path": str((folder / START_FILE).absolute())}
+    phase = config.decoder
+    budget = harness.Budget(
+        phase.steps, phase.seconds, phase.checkpoint_seconds, phase.progress_steps, phase.grid_steps, config.threads
+    )
+    harness.fit(build, settings, budget, folder, "decoder", config.workers)
     return folder / "decoder" / MODEL_FILE
 
 
-def _budget(phase: Phase, config: AdainConfig) -> harness.Budget:
-    return harness.Budget(
-        phase.steps, phase.seconds, phase.checkpoint_seconds, phase.progress_steps, phase.grid_steps, config.threads
-    )
-
-
 class DecoderTask:
-    """Phase two of `train adain`, as a `harness.Task`."""
+    """The training of the decoder, as a `harness.Task`."""
 
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
         self.seed, self.rank, self.device = config["seed"], config["rank"], device
         self.phase = DecoderPhase(**config["phase"])
         self.sources = [Source(**source) for source in config["sources"]]
         self.sets = load_sources([one for one in self.sources if one.content_share or one.style_share], self.seed)
-        self.encoder = adain.load_encoder(config["encoder_path"]).to(device)
-        self.decoder = adain.load_decoder(config["encoder_path"]).to(device).requires_grad_(True)
+        start = Path(config["start_path"])
+        if not start.exists():
+            self._make_start(start, config["width"], config["levels"])
+        self.encoder = adain.load_encoder(start).to(device)
+        self.decoder = adain.load_decoder(start).to(device).requires_grad_(True)
         self.average = deepcopy(self.decoder).requires_grad_(False)
         self.optimiser = torch.optim.Adam(self.decoder.parameters(), self.phase.learning_rate)
+
+    def _make_start(self, path: Path, width: int, levels: int) -> None:
+        """Write the encoder, and the decoder that undoes it on content batches, every other one in strange colours."""
+        rng = np.random.default_rng(self.seed)
+        batches = [self._content(rng).cpu().contiguous() for _ in range(START_BATCHES)]
+        batches[::2] = [recoloured(batch, rng, 1.0) for batch in batches[::2]]
+        encoder = pass_through_encoder(width, levels, self.seed)
+        normalise_activations(encoder, batches)
+        adain.save_networks(path, encoder, solve_decoder(encoder, batches))
 
     def state(self) -> dict[str, Any]:
         parts = {"decoder": self.decoder, "average": self.average, "optimiser": self.optimiser}
@@ -117,13 +127,12 @@ class DecoderTask:
             target = adain.adain(levels[-1], *wanted[-1])
         images = self.decoder(target)
         made = adain.encode_levels(self.encoder, images)
-        # Compared after the encoder's whitening, so that a wrong colour weighs as much as a wrong brightness.
-        whiten = self.encoder[0]
-        pixel = F.l1_loss(whiten(images[:same]), whiten(content[:same])) if same else images.new_zeros(())
+        outside = F.relu(images - 1).mean() + F.relu(-images).mean()  # clamping hides it and loses contrast
+        pixel = F.l1_loss(images[:same], content[:same]) if same else images.new_zeros(())
         return {
             "content": adain.content_loss(made[-1], target),
             "style": adain.style_loss(made, wanted),
-            "pixel": pixel,
+            "pixel": pixel + outside,
         }
 
     def _content(self, rng: np.random.Generator) -> Tensor:
@@ -188,5 +197,5 @@ def _with_own(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], same: in
 
 
 def build(config: dict[str, Any], device: torch.device) -> DecoderTask:
-    """DecoderTask from plain values: seed, rank, width, sources, phase, encoder_path."""
+    """DecoderTask from plain values: seed, rank, width, levels, sources, phase, start_path, start_path."""
     return DecoderTask(config, device)

@@ -1,9 +1,9 @@
 """What the trainers of generators share: their part of the configuration, learning rates, grids, kept checkpoints."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
@@ -49,7 +49,7 @@ def budget_of(phase: Phase, threads: int) -> Budget:
 
 def set_rate(optimiser: torch.optim.Optimizer, phase: GeneratorPhase, step: int, progress: float) -> None:
     """Learning rate of this step: a rise over `warm_up_steps`, times half a cosine down to 1 % at the end."""
-    rate = phase.learning_rate * (0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * progress)))
+    rate = phase.learning_rate * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
     for group in optimiser.param_groups:
         group["lr"] = rate * min(1.0, (step + 1) / max(phase.warm_up_steps, 1))
 

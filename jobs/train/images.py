@@ -88,20 +88,6 @@ def random_crops(images: Tensor, size_px: int, rng: Rng, scale_range: tuple[floa
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def jitter(images: Tensor, rng: Rng, strength: float) -> Tensor:
-    """Brightness, contrast, saturation and channel gains of each image changed by up to +-strength; in [0, 1]."""
-    count = len(images)
-
-    def factor(*shape: int) -> Tensor:
-        return torch.from_numpy(rng.uniform(1 - strength, 1 + strength, shape).astype(np.float32))
-
-    images = images * factor(count, 3, 1, 1) * factor(count, 1, 1, 1)
-    centre = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = centre + (images - centre) * factor(count, 1, 1, 1)
-    grey = images.mean(dim=1, keepdim=True)
-    return (grey + (images - grey) * factor(count, 1, 1, 1)).clamp(0, 1)
-
-
 def recoloured(images: Tensor, rng: Rng, strength: float) -> Tensor:
     """Colours turned and mixed by a random 3x3 matrix per image around mid-grey; in [0, 1].
 

@@ -18,9 +18,6 @@ class Source(Closed):
     uri: str
     size_px: PositiveInt
     limit: PositiveInt | None = None
-    encoder_batch: int = Field(0, ge=0)
-    encoder_crop_px: PositiveInt = 64
-    encoder_scale_range: tuple[Scale, Scale] = (0.5, 1.0)
     content_share: float = Field(0.0, ge=0)
     content_crops_px: tuple[PositiveInt, ...] = (64,)
     content_scale_range: tuple[Scale, Scale] = (0.5, 1.0)
@@ -39,16 +36,8 @@ class Phase(Closed):
     grid_steps: PositiveInt = 200
 
 
-class EncoderPhase(Phase):
-    """How the encoder is trained. Losses: cross entropy + pixel_weight * distance of the reconstruction (whitened)."""
-
-    weight_decay: float = Field(0.01, ge=0)
-    colour_jitter: float = Field(0.25, ge=0, lt=1)
-    pixel_weight: float = Field(5.0, ge=0)
-
-
 class DecoderPhase(Phase):
-    """How the decoder is trained. Losses: content + style_weight * style; identity rows + pixel_weight * pixels."""
+    """How the decoder is trained: content + style_weight * style, pixel_weight * pixels where the style is its own."""
 
     batch_px: PositiveInt = 65536
     max_batch: PositiveInt = 32

@@ -3,19 +3,24 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
 import ray
+import ray._private.services
 import ray._private.worker
 
 from pipeline.cluster.pools import SPARE_CPUS
 from pipeline.errors import JobError
 
 worker: Any = ray._private.worker
+services: Any = ray._private.services
 
 PORT = 6379
 """Where a head listens unless its address says otherwise."""
+KNOCK_S = 10.0
+"""How long a head may take to answer at all."""
 
 
 @contextlib.contextmanager
@@ -63,12 +68,26 @@ def _init(address: str, gpus: float | None, cpus: float | None) -> None:
                 log_to_driver=False,
             )
             return
-        host = address if address == "auto" or ":" in address else f"{address}:{PORT}"
-        ray.init(address=host, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address=_reachable(address), logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray raises a dozen kinds here, its authentication another
         line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         where = "cannot start a local Ray" if address == "local" else f"--address {address}: cannot connect to Ray"
         raise JobError(f"{where}: {line.strip()}") from error
+
+
+def _reachable(address: str) -> str:
+    """Return HOST:PORT of the cluster's head, after a knock: Ray itself tries for minutes where nobody answers.
+
+    Raises:
+        OSError: nobody answers, or there is no cluster here.
+    """
+    if address == "auto":
+        address = services.get_ray_address_from_environment("auto", None) or ""
+        if not address:
+            raise OSError("this machine is no node of a cluster; give its HOST, or `ray start` it")
+    host, _, port = address.rpartition(":") if ":" in address else (address, "", str(PORT))
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S):
+        return f"{host}:{port}"
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 Paper: "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization", ICCV 2017, arXiv:1703.06868.
 Encoder and decoder have the module layout of the published PyTorch weights, so that `vgg_normalised.pth` and
-`decoder.pth` load as they are; the base width w (64 there) sets the channels w, 2w, 4w, 8w of the four levels.
+`decoder.pth` load as they are; the base width w (64 there) sets the channels w, 2w, 4w, 8w of the four levels. A
+network may end one level earlier, at relu3_1 (`levels` 3): sharper, and faster; the embedded one does.
 Images are RGB in [0, 1], float [N, 3, H, W]; the encoder's first 1x1 convolution does all input normalisation.
 """
 
@@ -21,10 +22,12 @@ STYLE_WEIGHT = 10.0  # lambda of equation 11
 STRIDE = 8  # three poolings: a decoded image has a multiple of 8 pixels on each side
 LEAST_SIDE = 16  # below it relu4_1 has one position, which can be neither reflected nor given a deviation
 LEVEL_ENDS = (4, 11, 18, 31)  # modules up to and with relu1_1, relu2_1, relu3_1, relu4_1
+LEVELS = (3, 4)  # how many of them a network may have
 
 # Channels as multiples of the base width (0 stands for RGB); "pool" and "up" halve and double the resolution.
 _ENCODER = ((0, 1), (1, 1), "pool", (1, 2), (2, 2), "pool", (2, 4), (4, 4), (4, 4), (4, 4), "pool", (4, 8))
 _DECODER = ((8, 4), "up", (4, 4), (4, 4), (4, 4), (4, 2), "up", (2, 2), (2, 1), "up", (1, 1), (1, 0))
+_LAST_OF_THREE = "15.weight"  # the last convolution of a decoder of 3 levels
 
 
 def _layers(plan: Sequence[str | tuple[int, int]], width: int) -> Iterator[nn.Module]:
@@ -40,21 +43,28 @@ def _layers(plan: Sequence[str | tuple[int, int]], width: int) -> Iterator[nn.Mo
             yield nn.Upsample(scale_factor=2, mode="nearest")
 
 
-def build_encoder(width: int = 64) -> nn.Sequential:
-    """VGG-19 up to relu4_1, 31 modules: [N, 3, H, W] in [0, 1] -> [N, 8 * width, ceil(H/8), ceil(W/8)]."""
-    return nn.Sequential(nn.Conv2d(3, 3, 1), *_layers(_ENCODER, width))
+def build_encoder(width: int = 64, levels: int = 4) -> nn.Sequential:
+    """VGG-19 up to relu4_1, 31 modules: [N, 3, H, W] in [0, 1] -> [N, 8 * width, ceil(H/8), ceil(W/8)].
+
+    With 3 levels up to relu3_1, 18 modules: -> [N, 4 * width, ceil(H/4), ceil(W/4)].
+    """
+    return nn.Sequential(nn.Conv2d(3, 3, 1), *_layers(_ENCODER, width))[: LEVEL_ENDS[levels - 1]]
 
 
-def build_decoder(width: int = 64) -> nn.Sequential:
-    """The encoder mirrored, 29 modules: [N, 8 * width, h, w] -> [N, 3, 8h, 8w], not clamped."""
-    return nn.Sequential(*list(_layers(_DECODER, width))[:-1])
+def build_decoder(width: int = 64, levels: int = 4) -> nn.Sequential:
+    """The encoder mirrored, 29 modules: [N, 8 * width, h, w] -> [N, 3, 8h, 8w], not clamped.
+
+    With 3 levels 16 modules: [N, 4 * width, h, w] -> [N, 3, 4h, 4w].
+    """
+    plan = _DECODER if levels == 4 else _DECODER[5:]
+    return nn.Sequential(*list(_layers(plan, width))[:-1])
 
 
 def encode_levels(encoder: nn.Sequential, images: Tensor) -> list[Tensor]:
-    """Features at relu1_1, relu2_1, relu3_1 and relu4_1: [N, w, H, W] ... [N, 8w, ceil(H/8), ceil(W/8)]."""
+    """Features at relu1_1, relu2_1, relu3_1 and, if it has it, relu4_1: [N, w, H, W] ... [N, 8w, H/8, W/8]."""
     levels = []
     start = 0
-    for end in LEVEL_ENDS:
+    for end in (end for end in LEVEL_ENDS if end <= len(encoder)):
         for module in encoder[start:end]:
             images = module(images)
         levels.append(images)
@@ -150,18 +160,20 @@ def stylise(
 def load_encoder(path: str | Path) -> nn.Sequential:
     """Frozen encoder in eval mode from a file of its own (53 modules are cut to 31) or one with both networks.
 
-    The width is read from the shapes. Raises ModelError for weights of any other architecture.
+    Width and levels are read from the shapes. Raises ModelError for weights of any other architecture.
     """
     state = _part(path, "encoder.")
-    last = LEVEL_ENDS[-1]
-    kept = {name: value for name, value in state.items() if not (_index(name) or 0) >= last}
-    return _filled(path, "encoder", build_encoder, kept, _width(kept, "2.weight", axis=0))
+    levels = 4 if any((_index(name) or 0) >= LEVEL_ENDS[2] for name in state) else 3
+    kept = {name: value for name, value in state.items() if not (_index(name) or 0) >= LEVEL_ENDS[levels - 1]}
+    return _filled(path, "encoder", build_encoder, kept, _width(kept, "2.weight", axis=0), levels)
 
 
 def load_decoder(path: str | Path) -> nn.Sequential:
     """Frozen decoder in eval mode, as `load_encoder`."""
     state = _part(path, "decoder.")
-    return _filled(path, "decoder", build_decoder, state, _width(state, "28.weight", axis=1))
+    levels = 3 if _LAST_OF_THREE in state and "28.weight" not in state else 4
+    last = _LAST_OF_THREE if levels == 3 else "28.weight"
+    return _filled(path, "decoder", build_decoder, state, _width(state, last, axis=1), levels)
 
 
 def save_networks(path: str | Path, encoder: nn.Sequential, decoder: nn.Sequential) -> None:
@@ -187,11 +199,16 @@ def _width(state: Mapping[str, Tensor], name: str, axis: int) -> int:
 
 
 def _filled(
-    path: str | Path, part: str, build: Callable[[int], nn.Sequential], state: weights.State, width: int
+    path: str | Path,
+    part: str,
+    build: Callable[[int, int], nn.Sequential],
+    state: weights.State,
+    width: int,
+    levels: int,
 ) -> nn.Sequential:
     if width < 1:
         raise ModelError(f"weights {path}: no AdaIN {part} in it (its layers have other names or shapes)")
-    network = build(width)
+    network = build(width, levels)
     wanted = network.state_dict()
     for name in sorted(wanted.keys() | state.keys()):
         if name not in state:

@@ -29,7 +29,11 @@ def load_pipeline(folder: str | Path, device: str) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the libraries announce their own future here
             pipeline = found.from_pretrained(
-                str(folder), use_safetensors=True, local_files_only=True, torch_dtype=torch.float32
+                str(folder),
+                use_safetensors=True,
+                local_files_only=True,
+                low_cpu_mem_usage=False,
+                torch_dtype=torch.float32,
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         raise ModelError(f"model {folder}: not usable: {' '.join(str(error).split())[:300]}") from error

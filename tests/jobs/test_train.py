@@ -17,8 +17,9 @@ from PIL import Image
 from jobs.train import harness, textures, train
 from jobs.train.adain import AdainConfig
 from jobs.train.config import read_config
-from jobs.train.encoder import Classifier, folded, normalise_activations
+from jobs.train.encoder import normalise_activations, pass_through_encoder
 from jobs.train.images import ImageSet, draw_textures, load_images, random_crops
+from jobs.train.inversion import solve_decoder
 from pipeline.errors import InputError, JobError, RecipeError
 from pipeline.models import adain
 
@@ -35,20 +36,17 @@ def config(folder: Path, out: str) -> Path:
     phase = {"seconds": 600, "learning_rate": 0.001, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 20}
     source = {
         "size_px": 32,
-        "encoder_batch": 2,
-        "encoder_crop_px": 32,
         "content_share": 1,
         "content_crops_px": [28, 32],
     }
     content = {
         "out": str(folder / out),
-        "width": 2,
+        "width": 6,
         "threads": 1,
         "sources": [
             {"name": "pictures", "uri": str(pictures), "style_share": 1} | source,
             {"name": "drawn", "uri": "textures", "limit": 12, "style_share": 1} | source,
         ],
-        "encoder": phase | {"steps": 2},
         "decoder": phase | {"steps": DECODER_STEPS, "batch_px": 4096, "style_sizes_px": [32]},
     }
     path = folder / f"{out}.yaml"
@@ -106,7 +104,7 @@ def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_p
         assert image.size == (9 * 128, 7 * 128)
     model = tmp_path / "undisturbed" / "decoder" / "adain.safetensors"
     assert model.read_bytes() == (tmp_path / "disturbed" / "decoder" / "adain.safetensors").read_bytes()
-    assert adain.load_decoder(model)[28].weight.shape == (3, 2, 3, 3)
+    assert adain.load_decoder(model)[15].weight.shape == (3, 6, 3, 3)
 
 
 def test_a_wrong_key_names_the_nearest_and_ends_with_exit_2(tmp_path: Path) -> None:
@@ -139,7 +137,7 @@ def test_a_wrong_config_is_one_line(tmp_path: Path, text: str, message: str) -> 
 
 
 def test_the_committed_config_is_valid() -> None:
-    assert read_config(ROOT / "jobs" / "recipes" / "train_adain.yaml", AdainConfig).width == 24
+    assert read_config(ROOT / "jobs" / "recipes" / "train_adain.yaml", AdainConfig).width == 32
 
 
 def test_unknown_kinds_and_empty_sources_are_named(tmp_path: Path) -> None:
@@ -163,27 +161,42 @@ def test_a_broken_snapshot_or_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert not snapshot.exists()
 
 
-def test_folding_keeps_the_function_and_normalising_makes_mean_activations_one() -> None:
-    torch.manual_seed(0)
-    classifier = Classifier(4, {"a": 3})
+def test_the_encoder_passes_the_picture_through() -> None:
+    encoder = pass_through_encoder(8, 3, seed=0)
+    images = draw_textures(6, 32, seed=0).take(np.arange(6))
+    with torch.no_grad():
+        first = adain.encode_levels(encoder, images)[0]
+    torch.testing.assert_close(first[:, :3].clamp(0, 1), images, atol=0.35, rtol=0)
+    again = pass_through_encoder(8, 3, seed=0)
+    assert all(torch.equal(one, two) for one, two in zip(encoder.parameters(), again.parameters(), strict=True))
+    with pytest.raises(ValueError, match="width 5"):
+        pass_through_encoder(5, 3, seed=0)
+
+
+def test_normalising_makes_mean_activations_one_and_changes_scales_alone() -> None:
+    encoder = pass_through_encoder(8, 4, seed=0)
     batches = [torch.rand(4, 3, 32, 32), torch.rand(2, 3, 24, 24)]
-    for _ in range(3):
-        classifier(batches[0], "a")
-    classifier.eval()
-    plain = folded(classifier)
-    signal = batches[0]
-    for index, module in enumerate(classifier.encoder):
-        signal = module(signal)
-        signal = classifier.norms[str(index)](signal) if str(index) in classifier.norms else signal
-    torch.testing.assert_close(plain(batches[0]), signal, atol=1e-4, rtol=1e-3)
-    before = plain(batches[0])
-    normalise_activations(plain, batches)
-    after = plain(batches[0])
-    total = sum(plain(batch).mean(dim=(2, 3)).sum(dim=0) for batch in batches) / 6
+    before = encoder(batches[0])
+    normalise_activations(encoder, batches)
+    after = encoder(batches[0])
+    total = sum(encoder(batch).mean(dim=(2, 3)).sum(dim=0) for batch in batches) / 6
     alive = before.flatten(2).amax(dim=(0, 2)) > 1e-2
     torch.testing.assert_close(total[alive], torch.ones_like(total)[alive], atol=1e-3, rtol=1e-3)
     scale = after.sum(dim=(0, 2, 3)) / before.sum(dim=(0, 2, 3)).clamp_min(1e-9)
     torch.testing.assert_close(after[:, alive], (before * scale.view(1, -1, 1, 1))[:, alive], atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("levels", [3, 4])
+def test_the_solved_decoder_gives_the_picture_back_at_once(levels: int) -> None:
+    batches = [draw_textures(48, 32, seed).take(np.arange(48)) for seed in (0, 1)]
+    encoder = pass_through_encoder(8, levels, seed=0)
+    normalise_activations(encoder, batches)
+    unseen = draw_textures(24, 32, seed=2).take(np.arange(24))
+    with torch.no_grad():
+        made = solve_decoder(encoder, batches, positions=4000)(encoder(unseen))
+    assert made.shape == unseen.shape
+    one_colour = (unseen - unseen.mean(dim=(0, 2, 3), keepdim=True)).square().mean()
+    assert (made - unseen).square().mean() < 0.6 * one_colour
 
 
 def test_textures_are_functions_of_their_seed_and_families_differ() -> None:
