@@ -26,8 +26,7 @@ class Marking:
 
     def embed(self, images: Sequence[Pixels], samples: Sequence[str]) -> tuple[list[Pixels], list[float | None]]:
         """Return the marked images, and the PSNR each was marked at in dB; None for one that cannot be marked."""
-        marked, levels = list(images), [None] * len(images)
-        reached: list[float | None] = list(levels)
+        marked, reached = list(images), list[float | None]([None] * len(images))
         for rows in _by_shape(images):
             done = self._stdm.embed(np.stack([images[i] for i in rows]), [payload(self._key, samples[i]) for i in rows])
             for place, row in enumerate(rows):
@@ -36,17 +35,20 @@ class Marking:
                     reached[row] = float(done.psnr_db[place])
         return marked, reached
 
-    def record(self, image: Pixels, sample: str, psnr_db: float) -> dict[str, Any]:
-        """Read an image back as it will be stored; return its entry in the `watermarks` column."""
-        word = payload(self._key, sample)
-        (reading,) = self._stdm.read(image[None])
-        return {
-            "scheme": self._scheme,
-            "key_id": self._key_id,
-            "payload": to_text(word),
-            "psnr_db": psnr_db,
-            "verified": reading.payload == word,
-        }
+    def records(
+        self, images: Sequence[Pixels], samples: Sequence[str], levels: Sequence[float | None]
+    ) -> list[list[dict[str, Any]]]:
+        """Read images back as they will be stored; return the `watermarks` column: none where `levels` has None."""
+        found: list[list[dict[str, Any]]] = [[] for _ in images]
+        marked = [row for row, level in enumerate(levels) if level is not None]
+        for places in _by_shape([images[row] for row in marked]):
+            readings = self._stdm.read(np.stack([images[marked[place]] for place in places]))
+            for place, reading in zip(places, readings, strict=True):
+                row = marked[place]
+                word = payload(self._key, samples[row])
+                record = {"scheme": self._scheme, "key_id": self._key_id, "payload": to_text(word)}
+                found[row] = [{**record, "psnr_db": levels[row], "verified": reading.payload == word}]
+        return found
 
 
 def _by_shape(images: Sequence[Pixels]) -> list[list[int]]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.chain import Sample
 from pipeline.contracts import Pixels
+from pipeline.errors import UnitError
 from pipeline.job import Job, LoadedBranch
 from pipeline.lineage.records import output_table, quarantine_table
 from pipeline.marking import UNMARKABLE
@@ -33,11 +34,17 @@ class Print:
 def tables_of(
     branch: LoadedBranch, unit: Unit, window: Window, shapes: Sequence[Shape], overlap: Overlap
 ) -> dict[str, pa.Table]:
-    """Return the window's rows as a table for each of the folders that gets any."""
+    """Return the window's rows as a table for each of the folders that gets any.
+
+    Raises:
+        UnitError: an image without a source row could not be made; there is no row to quarantine.
+    """
     job = branch.job
     for sample in window.samples:
         if sample.error is not None:
             window.errors.setdefault(sample.source, sample.error)
+    if window.errors and window.table is None:
+        raise UnitError(f"image {min(window.errors)} of a window could not be made: {window.errors[min(window.errors)]}")
     # A row is quarantined whole: one lost copy would leave the others without their account.
     kept = [index for index, sample in enumerate(window.samples) if sample.source not in window.errors]
     samples = [window.samples[index] for index in kept]
@@ -70,21 +77,19 @@ def _prints(
         return [Print(window.rows[sample.source].data or b"", [], None) for sample in samples]
     job, output = branch.job, branch.job.recipe.output
     pixels = list(overlap.map(lambda pair: _sized(job, *pair), list(zip(samples, shapes, strict=True))))
-    levels: list[float | None] = [None] * len(samples)
-    if branch.marking is not None and pixels:
-        pixels, levels = branch.marking.embed(pixels, [sample.sample_id for sample in samples])
-
-    def stored(index: int) -> Print:
-        data = encode(pixels[index], output.encoding, output.quality)
-        reason, level = samples[index].rejected, levels[index]
-        if branch.marking is None:
-            return Print(data, [], reason)
-        if level is None:
-            return Print(data, [], reason or UNMARKABLE)
-        mark = branch.marking.record(decode(data, 2**31), samples[index].sample_id, level)
-        return Print(data, [mark], reason if mark["verified"] else reason or UNMARKABLE)
-
-    return list(overlap.map(stored, range(len(samples))))
+    names = [sample.sample_id for sample in samples]
+    levels: list[float | None] = []
+    if branch.marking is not None:
+        pixels, levels = branch.marking.embed(pixels, names)
+    stored = list(overlap.map(lambda image: encode(image, output.encoding, output.quality), pixels))
+    if branch.marking is None:
+        return [Print(data, [], sample.rejected) for data, sample in zip(stored, samples, strict=True)]
+    again = list(overlap.map(lambda data: decode(data, 2**31), stored))
+    marks = branch.marking.records(again, names, levels)
+    return [
+        Print(data, mark, sample.rejected or (None if mark and mark[0]["verified"] else UNMARKABLE))
+        for data, mark, sample in zip(stored, marks, samples, strict=True)
+    ]
 
 
 def _sized(job: Job, sample: Sample, shape: Shape) -> Pixels:

@@ -16,7 +16,7 @@ class Case:
 
 
 CASES = {
-    "light": Case("light", rows=8_192, size_px=256),
+    "light": Case("light", rows=16_384, size_px=256),
     "adain": Case("adain", rows=1_024, size_px=128),
 }
 WORKERS = 2

@@ -121,7 +121,7 @@ def _reasons(title: str, reasons: Mapping[str, int]) -> str:
 def _sheet(sheet: Sheet) -> str:
     longest = max((len(line) for card in sheet.cards for line in card.lines), default=1)
     few = longest <= 4
-    tile = 104 if few else 72
+    tile = 96 if few else 72
     width = min(1120, min(longest, 8) * (tile + 8) + 46) if few else 1120
     cards = "".join(_card(card) for card in sheet.cards)
     return (

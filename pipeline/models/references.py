@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 
 from pipeline.errors import InputError, ModelError
+from pipeline.models.folders import folder_sha256, is_pipeline_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -27,7 +28,7 @@ class FileRef:
 
 
 def resolve_model(reference: str, base: str) -> FileRef:
-    """Return the model file that `reference` names.
+    """Return the model file, or diffusers pipeline folder, that `reference` names.
 
     Args:
         base: folder that a relative path is relative to.
@@ -45,6 +46,8 @@ def resolve_model(reference: str, base: str) -> FileRef:
     if "://" in reference:
         return FileRef(reference, reference, sha256_of(reference))
     path = Path(base, reference)
+    if is_pipeline_folder(path):
+        return FileRef(reference, str(path.resolve()), folder_sha256(path))
     if not path.is_file():
         raise ModelError(f"model {reference!r}: there is no such file")
     if path.suffix not in MODEL_SUFFIXES:
@@ -79,17 +82,21 @@ def read_reference(ref: FileRef) -> bytes:
 
 
 def local_file(ref: FileRef) -> Path:
-    """Return a local file with the planned bytes; a remote one is fetched once a node.
+    """Return a local file, or pipeline folder, with the planned bytes; a remote file is fetched once a node.
 
     Raises:
         ModelError: the file is not there on this node, or its sha256 is not the planned one.
     """
     path = Path(_path_of(ref.uri)) if "://" not in ref.uri else _fetch(ref)
-    if not path.is_file():
+    if is_pipeline_folder(path):
+        found = folder_sha256(path)
+    elif path.is_file():
+        found = sha256_of(str(path))
+    else:
         raise ModelError(
             f"model {ref.reference!r}: {path.name} is not on node {os.uname().nodename}; use a shared path"
         )
-    if sha256_of(str(path)) != ref.sha256:
+    if found != ref.sha256:
         raise ModelError(f"model {ref.reference!r}: the file changed since the run was planned")
     return path
 

@@ -31,6 +31,8 @@ CPU_PIXELS_A_CALL = 65_536
 """Pixels of one call on a CPU: 4 images of 128 px. Larger calls fall out of the caches and take a quarter longer."""
 MAX_STYLE_PIXELS = 100_000_000
 MAX_STYLE_ASPECT = 16  # of the long side to the short one: resizing keeps it, so it bounds memory
+MOST_ENLARGED = 4
+"""Times a small image is enlarged at most: the networks' filters are made for details of several pixels."""
 KEY_DIGITS = 16  # of a style's sha256, as it stands in the lineage
 
 
@@ -42,6 +44,12 @@ class AdaINStyleParams(Parameters):
         (0.3, 0.9), description="share of the style, drawn evenly for each image: 0 = content alone, 1 = full style"
     )
     style_size_px: int = Field(256, ge=16, le=4096, description="short side that style images are resized to")
+    least_side_px: int = Field(
+        56,
+        ge=1,
+        le=512,
+        description="an image with a shorter side is enlarged before the networks, 2 to 4 times, and brought back",
+    )
     model: str = Field(BUILTIN_MODEL, description="both networks: builtin:adain, a file or a hub id")
     encoder: str | None = Field(None, description="encoder alone, as vgg_normalised.pth; together with decoder")
     decoder: str | None = Field(
@@ -159,11 +167,17 @@ class AdaINStyle(Operator):
     def _restyled(self, content: "Tensor", chosen: "Tensor", alpha: "Tensor") -> "Tensor":
         """Return [n, 3, H, W] float32 in [0, 1] of `content` [n, 3, H, W] uint8, styles [n] and shares [n]."""
         import torch
+        from torch.nn.functional import interpolate
 
         from pipeline.models.adain import stylise
 
         scaled = content.to(self._device).to(torch.float32).div_(255)
-        return stylise(self._encoder, self._decoder, scaled, self._mean[chosen], self._deviation[chosen], alpha)
+        size = scaled.shape[-2:]
+        factor = min(MOST_ENLARGED, -(-self.params.least_side_px // min(size)))
+        if factor > 1:
+            scaled = interpolate(scaled, scale_factor=factor, mode="bicubic").clamp_(0, 1)
+        made = stylise(self._encoder, self._decoder, scaled, self._mean[chosen], self._deviation[chosen], alpha)
+        return interpolate(made, size, mode="area") if factor > 1 else made
 
     def _place(self, key: str) -> int:
         if key not in self._index:

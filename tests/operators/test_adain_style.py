@@ -102,7 +102,7 @@ def test_each_image_is_the_published_arithmetic_on_its_own_draws(tmp_path: Path)
     styles = [style(1, (32, 32)), style(2, (32, 32))]
     encoder, decoder = networks(tmp_path)
     encoder.half().float(), decoder.half().float()  # as stored
-    operator = loaded(tmp_path, *styles)
+    operator = loaded(tmp_path, *styles, least_side_px=1)
     batch = make_batch(list(range(6)), (24, 40), 3)
     assert batch.images is not None
     draws = operator.draw(batch)
