@@ -44,7 +44,9 @@ def tables_of(
         if sample.error is not None:
             window.errors.setdefault(sample.source, sample.error)
     if window.errors and window.table is None:
-        raise UnitError(f"image {min(window.errors)} of a window could not be made: {window.errors[min(window.errors)]}")
+        raise UnitError(
+            f"image {min(window.errors)} of a window could not be made: {window.errors[min(window.errors)]}"
+        )
     # A row is quarantined whole: one lost copy would leave the others without their account.
     kept = [index for index, sample in enumerate(window.samples) if sample.source not in window.errors]
     samples = [window.samples[index] for index in kept]

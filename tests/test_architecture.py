@@ -36,8 +36,15 @@ LAYERS = [
     {"pipeline.operators"},
     {"pipeline.registry"},
     {"pipeline.recipes", "pipeline.selection", "pipeline.plan", "pipeline.estimate"},
-    {"pipeline.chain", "pipeline.overlap", "pipeline.marking", "pipeline.job", "pipeline.window", "pipeline.outputs",
-     "pipeline.runner"},
+    {
+        "pipeline.chain",
+        "pipeline.overlap",
+        "pipeline.marking",
+        "pipeline.job",
+        "pipeline.window",
+        "pipeline.outputs",
+        "pipeline.runner",
+    },
     {
         "pipeline.executor",
         "pipeline.publish",

@@ -1,6 +1,6 @@
 """The floor: no framework. Two processes share out the files; both are up, their model loaded, before the clock starts.
 
-    python -m jobs.bench.bare_loop TASK
+python -m jobs.bench.bare_loop TASK
 """
 
 import json

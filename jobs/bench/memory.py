@@ -1,6 +1,6 @@
 """Peak memory of this product with N rows and with ten times as many: the ratio says whether it grows with the data.
 
-    python -m jobs.bench.memory [--rows N] [--json]
+python -m jobs.bench.memory [--rows N] [--json]
 """
 
 import argparse

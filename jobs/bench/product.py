@@ -1,6 +1,6 @@
 """This product in a bench: a recipe, and all that `palimpsest run` does with it except starting Ray.
 
-    python -m jobs.bench.product TASK
+python -m jobs.bench.product TASK
 """
 
 import argparse

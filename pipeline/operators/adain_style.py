@@ -50,7 +50,7 @@ class AdaINStyleParams(Parameters):
         le=512,
         description="an image with a shorter side is enlarged before the networks, 2 to 4 times, and brought back",
     )
-    model: str = Field(BUILTIN_MODEL, description="both networks: builtin:adain, a file or a hub id")
+    model: str = Field(BUILTIN_MODEL, description="both networks: builtin:adain, or a file made by `train adain`")
     encoder: str | None = Field(None, description="encoder alone, as vgg_normalised.pth; together with decoder")
     decoder: str | None = Field(
         None, validate_default=True, description="decoder alone, as decoder.pth; together with encoder"

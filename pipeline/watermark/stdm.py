@@ -130,8 +130,11 @@ class Stdm:
         if not _fits(images):
             return [Reading(None, 0.0, False)] * len(images)
         band = band_of(*images.shape[1:3])
-        return [reading for part in _parts(np.arange(len(images)), images.shape[1] * images.shape[2])
-                for reading in self._read(images[part], band, len(RUNGS))]
+        return [
+            reading
+            for part in _parts(np.arange(len(images)), images.shape[1] * images.shape[2])
+            for reading in self._read(images[part], band, len(RUNGS))
+        ]
 
     def read_any(self, image: Pixels) -> Reading:
         """Read one image [H, W, C] uint8 found anywhere, which may have been resized: in every band it can hold."""
@@ -283,8 +286,10 @@ class Stdm:
         agreement = (soft.cpu().numpy() * (1.0 - 2.0 * trellis.encode(bits, RATE))).mean(axis=1)
         scores = evidence.score(agreement, closeness, TERMS, hypotheses)
         tags = [check(self.key, word) for word in from_bits(bits)]
-        return [Reading(word if tag and score >= evidence.THRESHOLD else None, float(score) if tag else 0.0, tag)
-                for word, tag, score in zip(from_bits(bits), tags, scores, strict=True)]
+        return [
+            Reading(word if tag and score >= evidence.THRESHOLD else None, float(score) if tag else 0.0, tag)
+            for word, tag, score in zip(from_bits(bits), tags, scores, strict=True)
+        ]
 
 
 def _off(cells: torch.Tensor) -> torch.Tensor:

@@ -83,6 +83,7 @@ ATTACKS: dict[str, Callable[[Pixels], Pixels]] = {
 
 def ssim(first: Pixels, second: Pixels, window: int = 7) -> float:
     """Return the mean structural similarity of two [H, W, C] images, uniform window (Wang et al. 2004, eq. 13)."""
+
     def mean(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         sums = np.pad(values.cumsum(0).cumsum(1), ((1, 0), (1, 0), (0, 0)))
         inner = sums[window:, window:] - sums[:-window, window:] - sums[window:, :-window] + sums[:-window, :-window]
