@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from jobs.train.images import ImageSet, draw_textures, load_images, random_crops
 from jobs.train.inversion import solve_decoder
 from pipeline.errors import InputError, JobError, RecipeError
 from pipeline.models import adain
+from tests.cluster.processes import descendants, kill_all
 
 ROOT = Path(__file__).parents[2]
 DECODER_STEPS = 12
@@ -79,6 +79,7 @@ def wait_for_step(process: "subprocess.Popen[bytes]", folder: Path, step: int) -
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_path: Path) -> None:
     undisturbed = start(config(tmp_path, "undisturbed"))
     disturbed_path = config(tmp_path, "disturbed")
@@ -86,7 +87,7 @@ def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_p
 
     killed = start(disturbed_path)
     wait_for_step(killed, tmp_path / "disturbed", 4)
-    os.killpg(killed.pid, signal.SIGKILL)
+    kill_all([*descendants(killed.pid), killed.pid])  # Ray's workers have sessions of their own
     killed.wait()
     before = losses(tmp_path / "disturbed")
     resumed = start(disturbed_path)
