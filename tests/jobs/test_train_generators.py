@@ -1,12 +1,6 @@
 """`train diffusion` and `train gan`, tiny: killed in the middle, they go on as if nothing had happened."""
 
 import gzip
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 
-from jobs.train import diffusion, gan, generators, harness, labelled, train
+from jobs.train import diffusion, gan, generators, labelled, train
 from jobs.train.config import read_config
 from jobs.train.labelled import LabelledData, load_split
 from pipeline.errors import InputError, RecipeError
@@ -81,55 +74,6 @@ def task(module: ModuleType, folder: Path, kind: str) -> Any:
 
 
 # ---- on a local Ray, killed ------------------------------------------------------------------------------------------
-
-
-def start(kind: str, path: Path) -> "subprocess.Popen[bytes]":
-    # A session of its own, so that one signal reaches Ray's processes as well. Only a test switches Ray's token off.
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-m", "jobs", "train", kind, str(path)]
-    with open(path.with_suffix(".log"), "ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    path = folder / harness.METRICS_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def by_step(lines: list[dict[str, float]]) -> dict[int, dict[str, float]]:
-    return {int(line["step"]): {name: line[name] for name in line if name != "seconds"} for line in lines}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["diffusion", "gan"])
-def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_path: Path, kind: str) -> None:
-    undisturbed, disturbed = (tmp_path / name / kind for name in ("undisturbed", "disturbed"))
-    whole = start(kind, written(tmp_path, kind, "undisturbed"))
-    path = written(tmp_path, kind, "disturbed")
-    killed = start(kind, path)
-    deadline = time.monotonic() + 120
-    while not any(line["step"] >= 8 for line in losses(disturbed)):
-        assert killed.poll() is None and time.monotonic() < deadline, path.with_suffix(".log").read_text()
-        time.sleep(0.02)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    before = losses(disturbed)
-    resumed = start(kind, path)
-    assert resumed.wait(180) == 0, path.with_suffix(".log").read_text()
-    assert whole.wait(180) == 0, (tmp_path / "undisturbed.log").read_text()
-
-    after = losses(disturbed)[len(before) :]
-    first = int(after[0]["step"])
-    assert 1 < first <= int(before[-1]["step"]) + 1 and first < STEPS
-    wanted = by_step(losses(undisturbed))
-    assert by_step(after) == {step: wanted[step] for step in range(first, STEPS + 1)}
-    models = [folder / f"{kind}.safetensors" for folder in (undisturbed, disturbed)]
-    assert models[0].read_bytes() == models[1].read_bytes()
-    assert (undisturbed / generators.HISTORY / f"step-{STEPS:08d}.safetensors").read_bytes() == models[0].read_bytes()
-    with Image.open(undisturbed / "grids" / f"step-{STEPS:08d}.png") as grid:
-        assert grid.size == (8 * 8, 3 * 8)
-    assert str(models[0]) in (tmp_path / "undisturbed.log").read_text()
 
 
 # ---- the tasks themselves --------------------------------------------------------------------------------------------
