@@ -1,4 +1,4 @@
-"""`train diffusion` and `train gan`, tiny: killed in the middle, they go on as if nothing had happened."""
+"""`train diffusion` and `train gan`, tiny: a restored task goes on to the last bit."""
 
 import gzip
 from collections.abc import Iterator
