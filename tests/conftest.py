@@ -32,3 +32,14 @@ def ray_local() -> Iterator[None]:
 
     with connect("local", gpus=2, cpus=6):
         yield
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One torch thread for a module's tests: more cost more than they bring on tiny networks."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,7 +1,6 @@
 """`train diffusion` and `train gan`, tiny: a restored task goes on to the last bit."""
 
 import gzip
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,13 +27,7 @@ NETWORKS = {
 KINDS = [("diffusion", diffusion), ("gan", gan)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on networks of four channels."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(folder: Path, count: int = 60, size_px: int = 8) -> Path:

@@ -1,6 +1,5 @@
 """Flow matching, its samplers and the Gaussian chain: real networks made tiny, known answers."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,9 @@ from pipeline.models.unet import UNet, UNetShape
 TINY = UNetShape(size_px=8, classes=3, widths=(4, 8), groups=2, heads=2, embedding=8)
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
 def network(shape: UNetShape = TINY, seed: int = 0) -> UNet:
     """A U-Net none of whose layers is silent."""
     torch.manual_seed(seed)
@@ -39,15 +41,6 @@ def network(shape: UNetShape = TINY, seed: int = 0) -> UNet:
 def noise(count: int, shape: UNetShape = TINY, seed: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, shape.channels, shape.size_px, shape.size_px, generator=generator)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on networks of four channels."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Straight:

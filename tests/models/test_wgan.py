@@ -1,6 +1,5 @@
 """WGAN-GP: the penalty where its value is known, the losses, the truncation, and the generator's file."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,7 @@ TINY = GeneratorShape(size_px=8, classes=3, latent=4, widths=(4, 4, 2))
 LABELS = torch.tensor([0, 1, 2, 1])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on networks of four channels."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def generator(seed: int = 0) -> Generator:

@@ -1,7 +1,6 @@
 """Classical: the operations of torchvision, drawn fairly, each policy with its own parameters."""
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,13 +21,7 @@ PEERS = {"trivial_augment": TrivialAugmentWide, "rand_augment": RandAugment, "au
 THEIR_BINS = {"trivial_augment": 31, "rand_augment": 31, "aug_mix": 10}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on images of 28 pixels."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TestTrivialAugmentConformance(OperatorConformance):

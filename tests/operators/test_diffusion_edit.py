@@ -4,7 +4,6 @@ import json
 import string
 import warnings
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,14 +22,7 @@ from pipeline.validation import parse
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
 from tests.operators.test_diffusion_generate import supply_in
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on networks of four channels."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """DiffusionGenerate: a real network made tiny."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,14 +17,7 @@ from pipeline.operators.diffusion_generate import DiffusionGenerate, DiffusionGe
 from pipeline.validation import parse
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads cost more than they bring on networks of four channels."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def supply_in(folder: Path, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Supply:

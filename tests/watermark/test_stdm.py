@@ -1,5 +1,4 @@
 import hashlib
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -15,13 +14,7 @@ SIZES = [(16, 16), (28, 28), (32, 32), (64, 64), (100, 60), (256, 256), (333, 51
 KEY, OTHER = b"a key for the tests", b"another key for the tests"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Small products are slower on more threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def words(count: int) -> list[int]:
