@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jobs.train import generators, harness
 from jobs.train.config import Closed, read_config
-from jobs.train.labelled import LabelledData, load_split, take
+from jobs.train.labelled import load_split, take
 from pipeline.errors import RecipeError
 from pipeline.models import diffusion
 from pipeline.models.samplers import sample
@@ -58,47 +58,32 @@ def train(config_path: str | Path) -> Path:
     except ValueError as error:
         raise RecipeError(f"config {config_path}: network: {error}") from error
     load_split(config.data)  # what is wrong with the images is said here, in one line, and not by a worker
-    settings = config.model_dump(include={"seed", "data", "network", "training"})
-    budget = generators.budget_of(config.training, config.threads)
-    harness.fit(build, settings, budget, Path(config.out), "diffusion", config.workers)
-    return Path(config.out) / "diffusion" / MODEL_FILE
+    return generators.fit(build, config, "diffusion", MODEL_FILE)
 
 
-class FlowTask:
-    """Flow matching on labelled images, as a `harness.Task`."""
+class FlowTask(generators.GeneratorTask):
+    """Flow matching on labelled images."""
+
+    model_file = MODEL_FILE
 
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
-        self.seed, self.rank, self.device, self.done = config["seed"], config["rank"], device, 0
+        super().__init__(config, device)
         self.phase = FlowPhase(**config["training"])
-        data = LabelledData(**config["data"])
-        split = load_split(data)
-        self.images, self.classes = split.train, split.classes
-        torch.manual_seed(self.seed)
-        shape = UNetShape(
-            size_px=data.size_px, channels=data.channels, classes=len(split.classes), **_tuples(config["network"])
-        )
+        size = _tuples(config["network"])
+        shape = UNetShape(size_px=self.data.size_px, channels=self.data.channels, classes=len(self.classes), **size)
         self.net = UNet(shape).to(device, memory_format=torch.channels_last)
         self.average = deepcopy(self.net).requires_grad_(False).eval()
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), self.phase.learning_rate, weight_decay=self.phase.weight_decay, fused=True
         )
-
-    def state(self) -> dict[str, Any]:
-        parts = {"net": self.net, "average": self.average, "optimiser": self.optimiser}
-        return {name: part.state_dict() for name, part in parts.items()} | {"done": self.done}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.net.load_state_dict(state["net"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.done = state["done"]
+        self.parts = {"net": self.net, "average": self.average, "optimiser": self.optimiser}
 
     def step(self, step: int, progress: float) -> dict[str, float]:
-        rng = np.random.default_rng([self.seed, self.rank, step])
-        images, labels = take(self.images, rng.integers(0, len(self.images.pixels), self.phase.batch), self.device)
-        noise = self._drawn(rng.standard_normal(images.shape, np.float32))
-        times = diffusion.logit_normal_times(self._drawn(rng.standard_normal(len(images), np.float32)))
-        dropped = self._drawn(rng.random(len(images), np.float32))
+        rng = self.generator_of(step)
+        images, labels = take(self.images, self.rows(rng, self.phase.batch), self.device)
+        noise = self.drawn(rng.standard_normal(images.shape, np.float32))
+        times = diffusion.logit_normal_times(self.drawn(rng.standard_normal(len(images), np.float32)))
+        dropped = self.drawn(rng.random(len(images), np.float32))
         labels = diffusion.without_some_labels(labels, dropped, self.phase.unlabelled_share)
         generators.set_rate(self.optimiser, self.phase, step, progress)
         self.optimiser.zero_grad(set_to_none=True)
@@ -112,26 +97,13 @@ class FlowTask:
         self.done = step + 1
         return {"loss": loss.item(), "gradient": size.item()}
 
-    def _drawn(self, numbers: np.ndarray) -> Tensor:
-        return torch.from_numpy(numbers).to(self.device)
-
-    @torch.no_grad()
-    def grid(self) -> Tensor | None:
-        """One class a row, by the averaged weights, always from the same noise."""
+    def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         shape = self.net.shape
-        labels = generators.grid_labels(shape.classes).to(self.device)
-        rng = np.random.default_rng(self.seed)
         noise = rng.standard_normal((len(labels), shape.channels, shape.size_px, shape.size_px), np.float32)
-        return generators.sheet(sample(self.average, self._drawn(noise), labels, GRID_STEPS))
+        return sample(self.average, self.drawn(noise), labels, GRID_STEPS)
 
-    def export(self, folder: Path) -> None:
-        about = f"palimpsest train diffusion, seed {self.seed}, {self.done} steps of {self.phase.batch}"
-        generators.keep(
-            folder,
-            MODEL_FILE,
-            self.done,
-            lambda path: diffusion.save_flow(path, self.average, self.classes, about),
-        )
+    def save(self, path: Path, about: str) -> None:
+        diffusion.save_flow(path, self.average, self.classes, about)
 
 
 def _tuples(network: dict[str, Any]) -> dict[str, Any]:

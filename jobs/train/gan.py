@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jobs.train import generators, harness
 from jobs.train.config import Closed, read_config
-from jobs.train.labelled import LabelledData, load_split, take
+from jobs.train.labelled import load_split, take
 from pipeline.errors import InputError, RecipeError
 from pipeline.models import wgan
 
@@ -53,45 +53,33 @@ def train(config_path: str | Path) -> Path:
         raise RecipeError(f"config {config_path}: data.size_px: {error}") from error
     if (load_split(config.data).train.labels < 0).any():
         raise InputError(f"images {config.data.uri!r}: some have no label; a class-conditional GAN needs all of them")
-    settings = config.model_dump(include={"seed", "data", "network", "training"})
-    budget = generators.budget_of(config.training, config.threads)
-    harness.fit(build, settings, budget, Path(config.out), "gan", config.workers)
-    return Path(config.out) / "gan" / MODEL_FILE
+    return generators.fit(build, config, "gan", MODEL_FILE)
 
 
-class AdversarialTask:
-    """Generator against critic on labelled images, as a `harness.Task`."""
+class AdversarialTask(generators.GeneratorTask):
+    """Generator against critic on labelled images."""
+
+    model_file = MODEL_FILE
 
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
-        self.seed, self.rank, self.device, self.done = config["seed"], config["rank"], device, 0
+        super().__init__(config, device)
         self.phase = AdversarialPhase(**config["training"])
-        data, network = LabelledData(**config["data"]), NetworkSize(**config["network"])
-        split = load_split(data)
-        self.images, self.classes = split.train, split.classes
-        torch.manual_seed(self.seed)
-        shape = wgan.GeneratorShape(data.size_px, data.channels, len(split.classes), network.latent, network.widths)
+        network, rate = NetworkSize(**config["network"]), self.phase.learning_rate
+        shape = wgan.GeneratorShape(
+            self.data.size_px, self.data.channels, len(self.classes), network.latent, network.widths
+        )
         self.generator = wgan.Generator(shape).to(device, memory_format=torch.channels_last)
         self.critic = wgan.Critic(shape, network.critic_width).to(device, memory_format=torch.channels_last)
         self.average = deepcopy(self.generator).requires_grad_(False).eval()
         self.optimisers = {
-            "generator_optimiser": torch.optim.Adam(
-                self.generator.parameters(), self.phase.learning_rate, BETAS, fused=True
-            ),
-            "critic_optimiser": torch.optim.Adam(self.critic.parameters(), self.phase.learning_rate, BETAS, fused=True),
+            "generator_optimiser": torch.optim.Adam(self.generator.parameters(), rate, BETAS, fused=True),
+            "critic_optimiser": torch.optim.Adam(self.critic.parameters(), rate, BETAS, fused=True),
         }
-
-    def state(self) -> dict[str, Any]:
-        parts = {"generator": self.generator, "critic": self.critic, "average": self.average} | self.optimisers
-        return {name: part.state_dict() for name, part in parts.items()} | {"done": self.done}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        parts = {"generator": self.generator, "critic": self.critic, "average": self.average} | self.optimisers
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        self.done = state["done"]
+        networks = {"generator": self.generator, "critic": self.critic, "average": self.average}
+        self.parts = networks | self.optimisers
 
     def step(self, step: int, progress: float) -> dict[str, float]:
-        rng = np.random.default_rng([self.seed, self.rank, step])
+        rng = self.generator_of(step)
         for optimiser in self.optimisers.values():
             generators.set_rate(optimiser, self.phase, step, progress)
         losses: dict[str, float] = {}
@@ -103,10 +91,10 @@ class AdversarialTask:
         return losses
 
     def _critic_step(self, rng: np.random.Generator) -> dict[str, float]:
-        real, labels = take(self.images, rng.integers(0, len(self.images.pixels), self.phase.batch), self.device)
+        real, labels = take(self.images, self.rows(rng, self.phase.batch), self.device)
         latents = self._latents(rng, len(real))
         part = max(1, round(self.phase.penalty_share * len(real)))
-        share = torch.from_numpy(rng.random(part, np.float32)).to(self.device)
+        share = self.drawn(rng.random(part, np.float32))
         optimiser = self.optimisers["critic_optimiser"]
         optimiser.zero_grad(set_to_none=True)
         with torch.no_grad(), harness.autocast(self.device):
@@ -121,8 +109,7 @@ class AdversarialTask:
         return {"distance": (real_scores.mean() - fake_scores.mean()).item(), "penalty": penalty.item()}
 
     def _generator_step(self, rng: np.random.Generator) -> dict[str, float]:
-        rows = rng.integers(0, len(self.images.pixels), self.phase.batch)
-        labels = self.images.labels[torch.from_numpy(rows)].to(self.device)
+        labels = self.images.labels[torch.from_numpy(self.rows(rng, self.phase.batch))].to(self.device)
         optimiser = self.optimisers["generator_optimiser"]
         optimiser.zero_grad(set_to_none=True)
         with harness.autocast(self.device):
@@ -133,21 +120,14 @@ class AdversarialTask:
         return {"generator": loss.item()}
 
     def _latents(self, rng: np.random.Generator, count: int) -> Tensor:
-        numbers = rng.standard_normal((count, self.generator.shape.latent), np.float32)
-        return torch.from_numpy(numbers).to(self.device)
+        return self.drawn(rng.standard_normal((count, self.generator.shape.latent), np.float32))
 
-    @torch.no_grad()
-    def grid(self) -> Tensor | None:
-        """One class a row, by the averaged weights, always from the same latents."""
-        labels = generators.grid_labels(len(self.classes)).to(self.device)
-        latents = self._latents(np.random.default_rng(self.seed), len(labels))
-        return generators.sheet(self.average(latents, labels))
+    def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
+        made: Tensor = self.average(self._latents(rng, len(labels)), labels)
+        return made
 
-    def export(self, folder: Path) -> None:
-        about = f"palimpsest train gan, seed {self.seed}, {self.done} steps of {self.phase.batch}"
-        generators.keep(
-            folder, MODEL_FILE, self.done, lambda path: wgan.save_generator(path, self.average, self.classes, about)
-        )
+    def save(self, path: Path, about: str) -> None:
+        wgan.save_generator(path, self.average, self.classes, about)
 
 
 def build(config: dict[str, Any], device: torch.device) -> AdversarialTask:

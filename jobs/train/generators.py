@@ -1,16 +1,18 @@
 """What the trainers of generators share: their part of the configuration, learning rates, grids, kept checkpoints."""
 
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from jobs.train import harness
 from jobs.train.config import Closed
-from jobs.train.harness import Budget
-from jobs.train.labelled import LabelledData
+from jobs.train.labelled import LabelledData, load_split
 from jobs.train.sources import Phase
 
 HISTORY = "history"
@@ -35,16 +37,77 @@ class GeneratorConfig(Closed):
     data: LabelledData
 
 
-def budget_of(phase: Phase, threads: int) -> Budget:
-    """The harness's budget of a phase."""
-    return Budget(
+def fit(build: harness.Build, config: Any, kind: str, model_file: str) -> Path:
+    """Train the task that `build` makes of a `GeneratorConfig`, or go on with it; the path of the model."""
+    phase = config.training
+    budget = harness.Budget(
         steps=phase.steps,
         seconds=phase.seconds,
         checkpoint_seconds=phase.checkpoint_seconds,
         progress_steps=phase.progress_steps,
         grid_steps=phase.grid_steps,
-        threads=threads,
+        threads=config.threads,
     )
+    settings = config.model_dump(include={"seed", "data", "network", "training"})
+    harness.fit(build, settings, budget, Path(config.out), kind, config.workers)
+    return Path(config.out) / kind / model_file
+
+
+class GeneratorTask(ABC):
+    """A `harness.Task` on labelled images: what is drawn, what a checkpoint holds, the sheet, the model file.
+
+    A trainer puts into `parts` whatever has a state dict, by name, and counts its steps in `done`.
+    """
+
+    model_file: ClassVar[str]
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        self.seed, self.rank, self.device, self.done = config["seed"], config["rank"], device, 0
+        self.data = LabelledData(**config["data"])
+        split = load_split(self.data)
+        self.images, self.classes = split.train, split.classes
+        self.parts: dict[str, Any] = {}
+        torch.manual_seed(self.seed)
+
+    def state(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self.parts.items()} | {"done": self.done}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.done = state["done"]
+
+    def generator_of(self, step: int) -> np.random.Generator:
+        """What a step draws from: a function of seed, rank and step alone."""
+        return np.random.default_rng([self.seed, self.rank, step])
+
+    def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Image numbers [count] of a batch."""
+        return rng.integers(0, len(self.images.pixels), count)
+
+    def drawn(self, numbers: np.ndarray) -> Tensor:
+        """Drawn numbers, on the device."""
+        return torch.from_numpy(numbers).to(self.device)
+
+    @torch.no_grad()
+    def grid(self) -> Tensor | None:
+        """One class a row, by the averaged weights, always from the same noise."""
+        labels = grid_labels(len(self.classes)).to(self.device)
+        return sheet(self.samples(np.random.default_rng(self.seed), labels))
+
+    @abstractmethod
+    def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
+        """Images [N, C, S, S] in [-1, 1] of labels [N], by the averaged weights."""
+
+    @abstractmethod
+    def save(self, path: Path, about: str) -> None:
+        """Write the model to a file, whole or not at all."""
+
+    def export(self, folder: Path) -> None:
+        """Write the newest model, and once more under `history/`, to choose from."""
+        about = f"{Path(self.model_file).stem}, seed {self.seed}, {self.done} steps, by palimpsest train"
+        self.save(folder / self.model_file, about)
+        self.save(folder / HISTORY / f"step-{self.done:08d}.safetensors", about)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, phase: GeneratorPhase, step: int, progress: float) -> None:
@@ -68,9 +131,3 @@ def sheet(images: Tensor) -> Tensor:
     """Images [rows * 8, C, S, S] in [-1, 1] as a grid [rows, 8, 3, S, S] in [0, 1]."""
     shown = images.clamp(-1, 1).add(1).div(2).expand(-1, 3, -1, -1)
     return shown.reshape(-1, GRID_COLUMNS, *shown.shape[1:]).cpu()
-
-
-def keep(folder: Path, name: str, step: int, save: Callable[[Path], None]) -> None:
-    """Write the newest model to `folder/name`, and once more under `history/`, to choose from."""
-    save(folder / name)
-    save(folder / HISTORY / f"step-{step:08d}.safetensors")

@@ -1,10 +1,8 @@
 """`train adain` on a local Ray: killed in the middle, it goes on as if nothing had happened."""
 
 import json
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +19,8 @@ from jobs.train.images import ImageSet, draw_textures, load_images, random_crops
 from jobs.train.inversion import solve_decoder
 from pipeline.errors import InputError, JobError, RecipeError
 from pipeline.models import adain
-from tests.cluster.processes import descendants, kill_all
+from tests.jobs.trainings import ROOT, kill, lines_told, start, wait_for_step
 
-ROOT = Path(__file__).parents[2]
 DECODER_STEPS = 12
 
 
@@ -54,50 +51,29 @@ def config(folder: Path, out: str) -> Path:
     return path
 
 
-def start(path: Path) -> "subprocess.Popen[bytes]":
-    # A session of its own, so that one signal reaches Ray's processes as well. Only a test switches Ray's token off.
-    environment = os.environ | {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-m", "jobs.train", "adain", str(path)]
-    with open(path.with_suffix(".log"), "ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
-
-
-def losses(folder: Path) -> list[dict[str, float]]:
-    path = folder / "decoder" / harness.METRICS_FILE
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
 def by_step(lines: list[dict[str, float]]) -> dict[int, tuple[float, ...]]:
     return {int(line["step"]): (line["content"], line["style"], line["pixel"]) for line in lines}
 
 
-def wait_for_step(process: "subprocess.Popen[bytes]", folder: Path, step: int) -> None:
-    deadline = time.monotonic() + 120
-    while not any(line["step"] >= step for line in losses(folder)):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_path: Path) -> None:
-    undisturbed = start(config(tmp_path, "undisturbed"))
+    undisturbed = start("adain", config(tmp_path, "undisturbed"))
     disturbed_path = config(tmp_path, "disturbed")
     assert undisturbed.wait(180) == 0, (tmp_path / "undisturbed.log").read_text()
 
-    killed = start(disturbed_path)
-    wait_for_step(killed, tmp_path / "disturbed", 4)
-    kill_all([*descendants(killed.pid), killed.pid])  # Ray's workers have sessions of their own
-    killed.wait()
-    before = losses(tmp_path / "disturbed")
-    resumed = start(disturbed_path)
+    killed = start("adain", disturbed_path)
+    folder = tmp_path / "disturbed" / "decoder"
+    wait_for_step(killed, folder, 4)
+    kill(killed)
+    before = lines_told(folder)
+    resumed = start("adain", disturbed_path)
     assert resumed.wait(180) == 0, (tmp_path / "disturbed.log").read_text()
 
-    after = losses(tmp_path / "disturbed")[len(before) :]
+    after = lines_told(folder)[len(before) :]
     first = int(after[0]["step"])
     assert 1 < first <= int(before[-1]["step"]) + 1
     assert first < DECODER_STEPS
-    wanted = by_step(losses(tmp_path / "undisturbed"))
+    wanted = by_step(lines_told(tmp_path / "undisturbed" / "decoder"))
     assert by_step(after) == {step: wanted[step] for step in range(first, DECODER_STEPS + 1)}
 
     grid = tmp_path / "undisturbed" / "decoder" / "grids" / f"step-{DECODER_STEPS:08d}.png"

@@ -16,8 +16,8 @@ from jobs.train.labelled import LabelledData, load_split
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.diffusion import load_flow
 from pipeline.models.wgan import load_generator
+from tests.jobs.trainings import ROOT, kill, lines_told, start, wait_for_step
 
-ROOT = Path(__file__).parents[2]
 STEPS = 40
 NAMES = ["dark", "bright", "striped"]
 NETWORKS = {
@@ -67,6 +67,31 @@ def task(module: ModuleType, folder: Path, kind: str) -> Any:
 
 
 # ---- on a local Ray, killed ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "module"), KINDS)
+def test_a_run_killed_in_the_middle_makes_the_model_of_an_undisturbed_one(
+    tmp_path: Path, kind: str, module: ModuleType
+) -> None:
+    undisturbed = task(module, tmp_path, kind)
+    for step in range(STEPS):
+        undisturbed.step(step, step / STEPS)
+    undisturbed.export(tmp_path / "undisturbed")
+
+    path, folder = written(tmp_path, kind, "killed"), tmp_path / "killed" / kind
+    killed = start(kind, path)
+    wait_for_step(killed, folder, 5)
+    kill(killed)
+    before = [line["step"] for line in lines_told(folder)]
+    assert before[-1] < STEPS
+    resumed = start(kind, path)
+    assert resumed.wait(180) == 0, path.with_suffix(".log").read_text()
+
+    after = [line["step"] for line in lines_told(folder)][len(before) :]
+    assert 1 < after[0] <= before[-1] + 1 and after[-1] == STEPS
+    model = folder / module.MODEL_FILE
+    assert model.read_bytes() == (tmp_path / "undisturbed" / module.MODEL_FILE).read_bytes()
 
 
 # ---- the tasks themselves --------------------------------------------------------------------------------------------
