@@ -9,12 +9,13 @@ from pipeline import __version__
 from pipeline.errors import ConflictError
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
+from pipeline.lineage.openlineage import openlineage_lines
 from pipeline.models.references import FileRef, read_reference
 from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.seeding import canonical_json
 from pipeline.shards.commit import COMMITS, FOLDERS, check_digest, markers_digest, read_markers, write_index
 from pipeline.shards.store import Store
-from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
+from schemas.manifest import Counts, Failure, Manifest, Marker, ModelRecord, ShardRecord
 
 MANIFEST = "manifest.json"
 PACKAGES = ("ray", "torch", "torchvision", "diffusers", "pyarrow", "pandas", "pillow", "numpy")
@@ -59,11 +60,14 @@ def publish(plan: Plan, store: Store) -> Manifest:
     for unit in plan.units:
         if unit.name in markers:
             store.remove(f"_failed/{unit.name}.json")
-    failed = [path.removeprefix("_failed/").removesuffix(".json") for path in store.list("_failed")]
+    failures = [Failure.model_validate_json(store.read(path)) for path in store.list("_failed")]
+    failed = [failure.unit for failure in failures]
     manifest = build_manifest(plan, markers, complete=len(markers) == len(plan.units), failed=failed)
     write_index(store, markers)
     store.write("README.md", dataset_card(manifest).encode())
     store.write("croissant.json", canonical_json(croissant(manifest, markers)).encode())
+    lines = openlineage_lines(manifest, markers, failures, plan.output)
+    store.write("openlineage.jsonl", "".join(f"{line}\n" for line in lines).encode())
     for path in store.list("_tmp"):
         store.remove(path)
     store.write(MANIFEST, _json(manifest))

@@ -1,5 +1,6 @@
 """What a data set says of itself is understood by the tools it is written for."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.lineage.openlineage import openlineage_lines
 from pipeline.report import write_report
 from pipeline.shards.store import open_store
 from pipeline.verify import read_manifest
+from schemas.manifest import Failure
 from tests.data_sets import CLASSES, FLIP, plan_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 
@@ -44,6 +47,29 @@ def test_croissant_is_valid_and_reads_every_row(out: Path) -> None:
         "print(len(rows), rows[0]['images/image'].size)"
     )
     assert fresh(code, out).strip() == "36 (32, 24)"
+
+
+def test_openlineage_has_one_event_a_unit_and_one_of_the_run(out: Path) -> None:
+    manifest = read_manifest(open_store(str(out)))
+    events = [json.loads(line) for line in (out / "openlineage.jsonl").read_text().splitlines()]
+    *units, run = events
+    assert len(units) == manifest.units and {event["eventType"] for event in events} == {"COMPLETE"}
+    assert len({event["run"]["runId"] for event in events}) == len(events)
+    assert all(event["run"]["facets"]["parent"]["run"]["runId"] == run["run"]["runId"] for event in units)
+    assert sorted(shard["name"] for shard in run["inputs"]) == sorted(shard.uri for shard in manifest.shards)
+    files = [file for event in units for file in event["outputs"]]
+    assert sum(file["outputFacets"]["outputStatistics"]["rowCount"] for file in files) == manifest.counts.accepted
+    assert {(file["namespace"], Path(file["name"]).exists()) for file in files} == {("file", True)}
+    assert run["outputs"][0]["outputFacets"]["outputStatistics"]["fileCount"] == len(files)
+
+
+def test_openlineage_tells_of_units_that_failed(out: Path) -> None:
+    manifest = read_manifest(open_store(str(out))).model_copy(update={"complete": False, "failed": ["lost"]})
+    failure = Failure(unit="lost", digest="d" * 64, attempts=3, error="the disk is gone")
+    unit, run = map(json.loads, openlineage_lines(manifest, {}, [failure], "s3://bucket/made"))
+    assert (unit["eventType"], run["eventType"]) == ("FAIL", "FAIL")
+    assert unit["run"]["facets"]["errorMessage"]["message"] == "the disk is gone"
+    assert (run["outputs"][0]["namespace"], run["outputs"][0]["name"]) == ("s3://bucket", "made")
 
 
 def test_the_report_needs_no_other_file_and_shows_every_class(out: Path) -> None:
