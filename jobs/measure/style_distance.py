@@ -1,6 +1,6 @@
-"""How far AdaIN moves images towards a style, what it costs in time, and what a classifier still sees.
+"""How far AdaIN moves images towards a style, and what it costs in time.
 
-`python -m jobs.measure.style_distance --photographs GLOB --small IDX [--small-train IDX] [--model F] [--styles DIR]`
+`python -m jobs.measure.style_distance --photographs GLOB --small IDX [--model F] [--styles DIR]`
 prints one JSON object. Distances are between channel means and deviations of features, in three feature spaces; the
 fall is 1 - distance(stylised, style) / distance(content, style), so 0 = no style, 1 = its exact statistics.
 """
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.train.images import ImageSet, load_images
+from jobs.train.images import load_images
 from pipeline.models import adain
 
 ASSETS = Path(__file__).parents[2] / "pipeline" / "assets"
@@ -122,42 +122,6 @@ def milliseconds(networks: tuple[nn.Sequential, nn.Sequential], rounds: int = 9)
     return taken
 
 
-def kept_accuracy(
-    networks: tuple[nn.Sequential, nn.Sequential], train: ImageSet, test: ImageSet, styles: Tensor, steps: int = 600
-) -> dict[str, float]:
-    """Accuracy of a small CNN, trained on real grey images, on test images and on their alpha-0.5 versions."""
-    torch.manual_seed(0)
-    rng = np.random.default_rng(0)
-    layers: list[nn.Module] = []
-    for inward, outward in ((1, 32), (32, 64), (64, 128)):
-        layers += [nn.Conv2d(inward, outward, 3, padding=1), nn.BatchNorm2d(outward), nn.ReLU(), nn.MaxPool2d(2)]
-    model = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, train.classes))
-    optimiser = torch.optim.AdamW(model.parameters(), 3e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, steps)
-    for _ in range(steps):
-        rows = rng.integers(0, len(train.pixels), 128)
-        loss = F.cross_entropy(model(train.take(rows)[:, :1]), train.labels[torch.from_numpy(rows)])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    model.eval()
-    with torch.inference_mode():
-        content = test.take(np.arange(len(test.pixels)))
-        mean, deviation = adain.style_statistics(networks[0], styles)
-        turn = torch.arange(len(content)) % len(styles)
-        alpha = torch.full((len(content),), 0.5)
-        parts = [slice(start, start + 100) for start in range(0, len(content), 100)]
-        styled = torch.cat(
-            [adain.stylise(*networks, content[p], mean[turn[p]], deviation[turn[p]], alpha[p]) for p in parts]
-        )
-        right = {"real": content[:, :1], "alpha_0.5": styled.mean(dim=1, keepdim=True)}
-        accuracy = {name: (model(x).argmax(1) == test.labels).float().mean().item() for name, x in right.items()}
-    return {name: round(value, 4) for name, value in accuracy.items()} | {
-        "kept": round(accuracy["alpha_0.5"] / accuracy["real"], 4)
-    }
-
-
 @torch.inference_mode()
 def reconstruction_psnr_db(networks: tuple[nn.Sequential, nn.Sequential], content: Tensor) -> float:
     """PSNR of the images at alpha 0 against the content, over all images together."""
@@ -186,9 +150,6 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
             "psnr_db_alpha_0": reconstruction_psnr_db(networks, content),
         }
     figures["ms_per_image"] = milliseconds(networks)
-    if options.small_train:
-        test = ImageSet(small.pixels[:2000], small.labels[:2000])
-        figures["small_cnn_accuracy"] = kept_accuracy(networks, load_images(options.small_train, 28), test, styles)
     return figures
 
 
@@ -196,7 +157,6 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m jobs.measure.style_distance", description=__doc__)
     parser.add_argument("--photographs", required=True, help="Parquet glob or folder of photographs not trained on")
     parser.add_argument("--small", required=True, help="IDX file (or glob, folder) of 28 px images not trained on")
-    parser.add_argument("--small-train", help="training images of the same set: also measures a classifier")
     parser.add_argument("--model", default=str(ASSETS / "models" / "adain.safetensors"))
     parser.add_argument("--styles", default=str(ASSETS / "styles"))
     parser.add_argument("--images", type=int, default=48, help="images of each kind (default 48)")

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cluster.processes import descendants, kill_all, unit_actors
-from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 
 SEED = int(os.environ.get("PALIMPSEST_KILL_SEED", time.time_ns() % 1_000_000))
 UNITS = 60
@@ -23,12 +24,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 class Run:
     """`python -m jobs run RECIPE` as a process of its own, with a Ray of its own below it."""
 
-    def __init__(self, recipe: Path) -> None:
+    def __init__(self, recipe: Path, *options: str) -> None:
         self.out = recipe.parent / "out"
         self.log = recipe.parent / f"run-{time.monotonic_ns()}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "jobs", "run", str(recipe)],
+                [sys.executable, "-m", "jobs", "run", str(recipe), *options],
                 cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
@@ -65,25 +66,31 @@ class Run:
         return self.process.wait(DEADLINE_S)
 
 
-@pytest.fixture
-def recipe(tmp_path: Path) -> Iterator[Path]:
+started: list[Run] = []
+
+
+def start(recipe: Path, *options: str) -> Run:
+    started.append(Run(recipe, *options))
+    return started[-1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """No run outlives its test."""
     print(f"PALIMPSEST_KILL_SEED={SEED}")  # shown where the test fails
-    write_input(tmp_path / "data", shards=2, rows=UNITS)
-    path = write_recipe(tmp_path, output={"rows_per_unit": 2}, resources={"flipped": {"actors": 2}})
-    run_here(plan_of(path, output__uri="undisturbed"))
-    yield path
+    yield
     for run in started:
         if run.process.poll() is None:
             run.kill()
     started.clear()
 
 
-started: list[Run] = []
-
-
-def start(recipe: Path) -> Run:
-    started.append(Run(recipe))
-    return started[-1]
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    write_input(tmp_path / "data", shards=2, rows=UNITS)
+    path = write_recipe(tmp_path, output={"rows_per_unit": 2}, resources={"flipped": {"actors": 2}})
+    run_here(plan_of(path, output__uri="undisturbed"))
+    return path
 
 
 def check(recipe: Path) -> None:
@@ -117,6 +124,32 @@ def test_killed_runs_go_on_where_they_ended(recipe: Path) -> None:
     assert run.finish() == 0, run.log.read_text()
     assert "Traceback" not in run.log.read_text()
     assert {path: path.stat().st_mtime_ns for path in committed} == committed  # what was done was left alone
+    check(recipe)
+
+
+@pytest.mark.slow
+def test_every_family_with_marks_survives_two_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_KEY", "a key for this test alone")
+    demo = yaml.safe_load((ROOT / "jobs/recipes/demo.yaml").read_text())
+    demo["output"] |= {"uri": "out", "rows_per_unit": 4}
+    for branch in demo["branches"]:
+        if "per_class" in branch:
+            branch["per_class"] = 2
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(demo))
+    undisturbed = Run(recipe, "--limit", "24", "--executor", "inline", "--output", str(tmp_path / "undisturbed"))
+    assert undisturbed.finish() == 0, undisturbed.log.read_text()
+    whole = len(list((tmp_path / "undisturbed" / "_commits").glob("*.json")))
+
+    draw = random.Random(SEED)
+    for most in (whole // 2, whole - 1):
+        run = start(recipe, "--limit", "24")
+        done = len(run.units("_commits"))
+        run.wait_for_markers(draw.randint(done + 1, max(done + 1, most)))
+        run.kill()
+    run = start(recipe, "--limit", "24")
+    assert run.finish() == 0, run.log.read_text()
+    assert {row["branch"] for row in rows_of(run.out)} == {"original", *(one["name"] for one in demo["branches"])}
     check(recipe)
 
 
