@@ -1,6 +1,7 @@
 """`verify`, `trace`, `replay`, `report`: looking at a data set that is there."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,8 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
         _show_origin(traced.row)
     else:
         print("no mark found" if traced.payload is None else f"mark {traced.payload} of this key, of another data set")
+    if traced.other_key is not None:
+        print(f"note    the data set was marked with key {traced.other_key}, and this is another", file=sys.stderr)
     return 0 if traced.row is not None else NO_MARK
 
 

@@ -23,27 +23,30 @@ MADE = ("data", "rejected")
 class Traced:
     """What a mark led to. `row` is None where there is no mark, or none of this data set; `score` is its evidence.
 
-    `score` is -log10 of the probability that an image without this mark reads as well.
+    `score` is -log10 of the probability that an image without this mark reads as well. `other_key` is the id of the key
+    that the data set was marked with, where it is not the one given.
     """
 
     payload: str | None
     score: float
     row: dict[str, Any] | None
+    other_key: str | None = None
 
 
 def trace_image(image: Pixels, store: Store, key: bytes) -> Traced:
-    """Read the mark of an image [H, W, C] uint8 and find its row.
+    """Read the mark of an image [H, W, C] uint8 and find its row. Under another key there is no mark to be read.
 
     Raises:
-        InputError: the data set was marked with another key, or not at all.
+        InputError: the data set was not marked.
     """
     settings = read_manifest(store).watermark
     if settings is None:
         raise InputError(f"{store.uri}: this data set was made with `watermark: none`; its images cannot be traced")
-    if settings["key_id"] != key_id(key):
-        raise InputError(f"{store.uri}: marked with key {settings['key_id']}, and this is key {key_id(key)}")
     reader = Stdm(key, settings["psnr_db"])
     reading = reader.read_any(image)
+    if settings["key_id"] != key_id(key):
+        word = None if reading.payload is None else to_text(reading.payload)
+        return Traced(word, reading.score, None, settings["key_id"])
     if reading.payload is not None:
         word = to_text(reading.payload)
         return Traced(word, reading.score, _row_of(store, word))
