@@ -1,14 +1,24 @@
 """Turn plain data into a closed model, or into one line that a person can act on."""
 
 import difflib
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.errors import RecipeError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+def _ordered_shares(value: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= value[0] <= value[1] <= 1:  # also refuses NaN
+        raise PydanticCustomError("share_range", "needs two shares within [0, 1], the smaller one first")
+    return value
+
+
+ShareRange = Annotated[tuple[float, float], AfterValidator(_ordered_shares)]
+"""Two shares within [0, 1], the smaller one first: what an operator draws evenly from."""
 
 
 def nearest(name: str, known: list[str]) -> str:

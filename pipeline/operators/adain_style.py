@@ -1,6 +1,5 @@
 """Give an image the colours and textures of another one, and keep its content (AdaIN, Huang & Belongie 2017)."""
 
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +13,14 @@ from pipeline.contracts import (
     Needs,
     Operator,
     Parameters,
-    Partner,
     Pixels,
-    ReferenceImage,
     Supply,
 )
-from pipeline.errors import JobError, RowError
+from pipeline.errors import JobError
+from pipeline.models.reference_bank import ReferenceBank
 from pipeline.noise import Noise
 from pipeline.seeding import generators
+from pipeline.validation import ShareRange
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,19 +28,24 @@ if TYPE_CHECKING:
 BUILTIN_MODEL = "builtin:adain"
 CPU_PIXELS_A_CALL = 65_536
 """Pixels of one call on a CPU: 4 images of 128 px. Larger calls fall out of the caches and take a quarter longer."""
-MAX_STYLE_PIXELS = 100_000_000
-MAX_STYLE_ASPECT = 16  # of the long side to the short one: resizing keeps it, so it bounds memory
 MOST_ENLARGED = 4
 """Times a small image is enlarged at most: the networks' filters are made for details of several pixels."""
-KEY_DIGITS = 16  # of a style's sha256, as it stands in the lineage
 
 
 class AdaINStyleParams(Parameters):
     """Which styles, how much of them, and by which networks."""
 
     styles: str = Field("builtin:styles", description="style images: folder, glob, Parquet shard or builtin:styles")
-    alpha_range: tuple[float, float] = Field(
+    alpha_range: ShareRange = Field(
         (0.3, 0.9), description="share of the style, drawn evenly for each image: 0 = content alone, 1 = full style"
+    )
+    styles_per_image: int = Field(
+        1, ge=1, le=8, description="styles mixed in one image, their weights drawn evenly among all that sum to 1"
+    )
+    preserve_color: bool = Field(
+        False,
+        description="give each style the colours of the image first (CORAL): texture changes, colour hardly; slower, "
+        "as styles can no longer be encoded once for all",
     )
     style_size_px: int = Field(256, ge=16, le=4096, description="short side that style images are resized to")
     least_side_px: int = Field(
@@ -55,13 +59,6 @@ class AdaINStyleParams(Parameters):
     decoder: str | None = Field(
         None, validate_default=True, description="decoder alone, as decoder.pth; together with encoder"
     )
-
-    @field_validator("alpha_range")
-    @classmethod
-    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not 0 <= value[0] <= value[1] <= 1:
-            raise PydanticCustomError("alpha_range", "needs two shares within [0, 1], the smaller one first")
-        return value
 
     @field_validator("decoder")
     @classmethod
@@ -78,8 +75,10 @@ class AdaINStyle(Operator):
     """Restyle images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
 
     Draws `style` (first 16 hex digits of the style's sha256), `style_name` and `alpha`; the style is also a partner.
-    An image that comes out not finite is rejected as `non_finite`, black. `load` raises JobError where there is no
-    style or one that is no image, ModelError where the weights are others.
+    With several styles an image these are lists, and `weights` goes with them: the decoder gets the weighted sum of the
+    styled features (paper, section 7.3). `preserve_color` matches each style's colours to the image (section 7.3, by
+    CORAL: `pipeline/models/colour.py`). An image that comes out not finite is rejected as `non_finite`, black. `load`
+    raises JobError where there is no style or one that is no image, ModelError where the weights are others.
     """
 
     name = "adain_style"
@@ -94,8 +93,7 @@ class AdaINStyle(Operator):
 
     def __init__(self, params: AdaINStyleParams) -> None:
         super().__init__(params)
-        self._styles: list[_Style] = []
-        self._index: dict[str, int] = {}
+        self._bank: ReferenceBank | None = None
 
     def needs(self) -> Needs:
         """The style images, and one model file or two."""
@@ -109,38 +107,39 @@ class AdaINStyle(Operator):
         import torch
 
         from pipeline.models.adain import load_decoder, load_encoder, style_statistics
+        from pipeline.models.colour import moments
+        from pipeline.shards.codecs import decode
 
-        references = supply.images["styles"]
-        if not references:
-            raise JobError(f"adain_style.styles = {self.params.styles!r}: there is no image in it; give one or more")
+        bank = ReferenceBank("adain_style.styles", self.params.styles, supply.images["styles"])
         whole = supply.models.get("model")
         self._device = device
         self._encoder = load_encoder(whole or supply.models["encoder"]).to(device)
         self._decoder = load_decoder(whole or supply.models["decoder"]).to(device)
-        means, deviations = [], []
+        originals = [bank.picture(place, decode) for place in range(len(bank))]
+        pictures = [self._resized(pixels) for pixels in originals]
         with torch.inference_mode():
-            for reference in references:
-                mean, deviation = style_statistics(self._encoder, self._read_style(reference).to(device))
-                means.append(mean)
-                deviations.append(deviation)
-        self._mean, self._deviation = torch.cat(means), torch.cat(deviations)  # [styles, C, 1, 1] each
-        self._styles = [_Style(reference) for reference in references]
-        self._index = {style.key: index for index, style in enumerate(self._styles)}
+            found = [style_statistics(self._encoder, picture.to(device)) for picture in pictures]
+        self._mean, self._deviation = (torch.cat(values) for values in zip(*found, strict=True))  # [styles, C, 1, 1]
+        if self.params.preserve_color:
+            colours = [moments(np.broadcast_to(pixels, (*pixels.shape[:2], 3))) for pixels in originals]
+            self._coloured_styles = list(zip(pictures, colours, strict=True))
+        self._bank = bank
 
     def draw(self, batch: ImageBatch) -> Draws:
         """A style, and its share, of every sample."""
-        if not self._styles:
-            raise RuntimeError("adain_style: load comes before draw; the styles are not known yet")
-        styles, alphas = [], []
+        bank, count = self._styles(), self.params.styles_per_image
+        columns: dict[str, list[Any]] = {"style": [], "style_name": [], "alpha": []}
+        partners = []
         for generator in generators(batch.seeds):
-            styles.append(self._styles[int(generator.integers(len(self._styles)))])
-            alphas.append(float(generator.uniform(*self.params.alpha_range)))
-        columns: dict[str, list[Any]] = {
-            "style": [style.key for style in styles],
-            "style_name": [style.name for style in styles],
-            "alpha": alphas,
-        }
-        return Draws(columns, partners=[[style.partner] for style in styles])
+            places = [bank.drawn(generator) for _ in range(count)]
+            columns["alpha"].append(float(generator.uniform(*self.params.alpha_range)))
+            keys, names = [bank.keys[place] for place in places], [bank.names[place] for place in places]
+            columns["style"].append(keys if count > 1 else keys[0])
+            columns["style_name"].append(names if count > 1 else names[0])
+            if count > 1:
+                columns.setdefault("weights", []).append(generator.dirichlet(np.ones(count)).tolist())
+            partners.append([bank.partners[place] for place in dict.fromkeys(places)])
+        return Draws(columns, partners)
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
         """Restyle the batch: in one call of the networks on a GPU, in parts that fit the caches on a CPU."""
@@ -148,14 +147,18 @@ class AdaINStyle(Operator):
 
         if batch.images is None:
             raise JobError("adain_style: there are no images to restyle; put it after an operator that makes some")
+        bank = self._styles()
+        keys = [[style] if isinstance(style, str) else style for style in draws.columns["style"]]
+        shares = draws.columns.get("weights", [[1.0]] * len(batch))
         with torch.inference_mode():
-            chosen = torch.tensor([self._place(key) for key in draws.columns["style"]], device=self._device)
+            chosen = torch.tensor([[bank.place(key) for key in some] for some in keys], device=self._device)
+            weights = torch.tensor(shares, dtype=torch.float32, device=self._device)
             alpha = torch.tensor(draws.columns["alpha"], dtype=torch.float32, device=self._device)
             content = _as_rgb(batch.images)
             _, _, height, width = content.shape
             part = len(batch) if self._device != "cpu" else max(1, CPU_PIXELS_A_CALL // (height * width))
             places = [slice(first, first + part) for first in range(0, len(batch), part)]
-            made = torch.cat([self._restyled(content[p], chosen[p], alpha[p]) for p in places])  # [N, 3, H, W]
+            made = torch.cat([self._restyled(content[p], chosen[p], weights[p], alpha[p]) for p in places])
             finite = made.isfinite().all(dim=(1, 2, 3)).tolist()
             images = made.nan_to_num(0.0).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
         rejected = {index: "non_finite" for index, fine in enumerate(finite) if not fine}
@@ -164,8 +167,8 @@ class AdaINStyle(Operator):
             pixels[index] = 0
         return Applied(pixels, rejected=rejected)
 
-    def _restyled(self, content: "Tensor", chosen: "Tensor", alpha: "Tensor") -> "Tensor":
-        """Return [n, 3, H, W] float32 in [0, 1] of `content` [n, 3, H, W] uint8, styles [n] and shares [n]."""
+    def _restyled(self, content: "Tensor", chosen: "Tensor", weights: "Tensor", alpha: "Tensor") -> "Tensor":
+        """Return [n, 3, H, W] float32 in [0, 1] of `content` [n, 3, H, W] uint8, styles, weights [n, k], alpha [n]."""
         import torch
         from torch.nn.functional import interpolate
 
@@ -176,42 +179,49 @@ class AdaINStyle(Operator):
         factor = min(MOST_ENLARGED, -(-self.params.least_side_px // min(size)))
         if factor > 1:
             scaled = interpolate(scaled, scale_factor=factor, mode="bicubic").clamp_(0, 1)
-        made = stylise(self._encoder, self._decoder, scaled, self._mean[chosen], self._deviation[chosen], alpha)
+        if self.params.preserve_color:
+            mean, deviation = self._recoloured(content, chosen)
+        else:
+            mean, deviation = self._mean[chosen], self._deviation[chosen]
+        if chosen.shape[1] > 1:
+            mean, deviation = ((weights[:, :, None, None, None] * values).sum(dim=1) for values in (mean, deviation))
+        else:
+            mean, deviation = mean[:, 0], deviation[:, 0]
+        made = stylise(self._encoder, self._decoder, scaled, mean, deviation, alpha)
         return interpolate(made, size, mode="area") if factor > 1 else made
 
-    def _place(self, key: str) -> int:
-        if key not in self._index:
-            raise JobError(f"adain_style.styles = {self.params.styles!r}: style {key} of the lineage is not in it")
-        return self._index[key]
+    def _recoloured(self, content: "Tensor", chosen: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return means and deviations [n, k, C, 1, 1] of styles that took on the colours of their image first."""
+        import torch
 
-    def _read_style(self, reference: ReferenceImage) -> "Tensor":
+        from pipeline.models.adain import style_statistics
+        from pipeline.models.colour import coral_map, moments
+
+        found = []
+        for pixels, places in zip(content.permute(0, 2, 3, 1).numpy(), chosen.tolist(), strict=True):
+            for picture, colours in (self._coloured_styles[place] for place in places):
+                matrix, shift = (torch.from_numpy(v).float() for v in coral_map(colours, moments(pixels)))
+                style = torch.einsum("ij,njhw->nihw", matrix, picture) + shift.view(1, 3, 1, 1) / 255
+                found.append(style_statistics(self._encoder, style.to(self._device)))
+        shape = (*chosen.shape, -1, 1, 1)
+        mean, deviation = (torch.cat(values).view(shape) for values in zip(*found, strict=True))
+        return mean, deviation
+
+    def _styles(self) -> ReferenceBank:
+        if self._bank is None:
+            raise RuntimeError("adain_style: load comes before draw; the styles are not known yet")
+        return self._bank
+
+    def _resized(self, pixels: Pixels) -> "Tensor":
         """Return a style image [1, 3, h, w] float32 in [0, 1], its short side `style_size_px`."""
         import torch
         from torch.nn.functional import interpolate
 
-        from pipeline.shards.codecs import decode
-
-        where = f"adain_style.styles: {reference.uri}"
-        try:
-            pixels = decode(reference.data, MAX_STYLE_PIXELS)
-        except RowError as error:
-            raise JobError(f"{where}: not usable as a style ({error}); remove or replace it") from error
         height, width = pixels.shape[:2]
-        if max(height, width) > MAX_STYLE_ASPECT * min(height, width):
-            raise JobError(f"{where}: {width} x {height} px is too narrow for a style; crop it or remove it")
         scale = self.params.style_size_px / min(height, width)
         size = (round(height * scale), round(width * scale))
         image = _as_rgb(pixels[None]).to(torch.float32).div_(255)
         return interpolate(image, size, mode="bilinear", antialias=True).clamp_(0, 1)
-
-
-class _Style:
-    """What the lineage says about a style image."""
-
-    def __init__(self, reference: ReferenceImage) -> None:
-        self.key = reference.sha256[:KEY_DIGITS]
-        self.name = PurePosixPath(reference.uri).name
-        self.partner = Partner(role="style", source_uri=reference.uri, sha256=reference.sha256)
 
 
 def _as_rgb(images: Pixels) -> "Tensor":

@@ -1,6 +1,5 @@
 """AdaINStyle: real networks made tiny, real image files as styles."""
 
-import hashlib
 import io
 from collections import Counter
 from pathlib import Path
@@ -14,25 +13,13 @@ from PIL import Image
 from pipeline.contracts import Draws, ImageBatch, Needs, Pixels, ReferenceImage, Supply
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.models import adain
+from pipeline.models.references import ASSETS
 from pipeline.operators.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.validation import parse
 from tests.operators.conformance import OperatorConformance, act, assert_near, make_batch
+from tests.reference_images import no_image, reference, style
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def encoded(pixels: Pixels, kind: str = "PNG") -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, kind)
-    return buffer.getvalue()
-
-
-def style(index: int, size: tuple[int, int] = (40, 24), channels: int = 3) -> ReferenceImage:
-    """A picture of smooth blobs, another one for every index."""
-    coarse = np.random.default_rng(index).integers(0, 256, (4, 4, channels), dtype=np.uint8)
-    image = Image.fromarray(coarse[..., 0] if channels == 1 else coarse).resize(size)
-    data = encoded(np.asarray(image).reshape(size[1], size[0], channels))
-    return ReferenceImage(f"/pictures/style-{index}.png", hashlib.sha256(data).hexdigest(), data)
 
 
 def networks(folder: Path, width: int = 4) -> tuple[torch.nn.Sequential, torch.nn.Sequential]:
@@ -88,6 +75,61 @@ class TestAdaINStyleOfTwoFilesConformance(OperatorConformance):
 
 
 # ---- what is made ----------------------------------------------------------------------------------------------------
+
+
+class TestAdaINStyleOfMixedRecolouredStylesConformance(OperatorConformance):
+    operator = AdaINStyle
+    params: ClassVar = {"style_size_px": 32, "styles_per_image": 2, "preserve_color": True}
+    tolerance = 3
+
+    def supply(self, folder: Path) -> Supply:
+        return supply_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
+
+
+def test_several_styles_are_the_weighted_sum_of_their_features(tmp_path: Path) -> None:
+    styles = [style(1), style(2), style(3)]
+    operator = loaded(tmp_path, *styles, styles_per_image=3, least_side_px=1, alpha_range=(1, 1))
+    batch = make_batch([0, 1], (32, 32), 3)
+    draws = operator.draw(batch)
+    assert all(abs(sum(weights) - 1) < 1e-9 for weights in draws.columns["weights"])
+    made = act(operator, batch, draws).images
+    encoder, decoder = (
+        adain.load_encoder(tmp_path / "adain.safetensors"),
+        adain.load_decoder(tmp_path / "adain.safetensors"),
+    )
+    with torch.inference_mode():
+        for row in range(2):
+            content = torch.from_numpy(batch.images[row : row + 1]).permute(0, 3, 1, 2).float() / 255
+            features = encoder(content)
+            mixed = 0
+            for key, weight in zip(draws.columns["style"][row], draws.columns["weights"][row], strict=True):
+                place = [one.sha256[:16] for one in styles].index(key)
+                mixed = mixed + weight * adain.adain(features, operator._mean[[place]], operator._deviation[[place]])
+            wanted = (decoder(mixed).clamp(0, 1) * 255).round().permute(0, 2, 3, 1).numpy()[0]
+            assert_near(made[row], wanted.astype(np.uint8), 1)
+
+
+def test_mixing_a_style_with_itself_is_that_style(tmp_path: Path) -> None:
+    batch = make_batch([0, 1, 2], (32, 32), 3)
+    one, many = (loaded(tmp_path, style(1), styles_per_image=n, alpha_range=(0.7, 0.7)) for n in (1, 4))
+    assert_near(act(many, batch).images, act(one, batch).images, 1)
+    assert [len(partners) for partners in many.draw(batch).partners or []] == [1, 1, 1]
+
+
+def test_a_style_in_the_colours_of_the_image_moves_its_colours_less(tmp_path: Path) -> None:
+    shipped = {"model": ASSETS / "models" / "adain.safetensors"}
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[::2, :, 0] = 255
+    supply = Supply(shipped, {"styles": [reference(red, "red.png")]})
+    green = make_batch([0, 1, 2, 3], (64, 64), 3)
+    green.images[..., [0, 2]] //= 4
+    moved = {}
+    for kept in (False, True):
+        operator = AdaINStyle(AdaINStyleParams(style_size_px=64, preserve_color=kept, alpha_range=(1, 1)))
+        operator.load("cpu", supply)
+        made = act(operator, green).images
+        moved[kept] = np.abs(made.mean(axis=(1, 2)) - green.images.mean(axis=(1, 2))).max()
+    assert 3 * moved[True] < moved[False]
 
 
 def test_each_image_is_the_published_arithmetic_on_its_own_draws(tmp_path: Path) -> None:
@@ -194,9 +236,8 @@ def test_needs_are_one_file_or_two() -> None:
 
 
 def test_a_style_that_is_no_image_is_named(tmp_path: Path) -> None:
-    text = ReferenceImage("/pictures/notes.txt", hashlib.sha256(b"hello").hexdigest(), b"hello")
     with pytest.raises(JobError, match=r"adain_style.styles: /pictures/notes.txt: not usable as a style"):
-        loaded(tmp_path, style(1), text)
+        loaded(tmp_path, style(1), no_image())
 
 
 def test_a_style_that_is_a_sliver_is_named(tmp_path: Path) -> None:
