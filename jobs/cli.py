@@ -174,7 +174,7 @@ def _train(commands: "Commands") -> None:
         return train(options.kind, options.config)
 
     command = _add(commands, "train", "train a model that an operator uses, with Ray Train", call)
-    command.add_argument("kind", metavar="KIND", help="adain, diffusion or gan")
+    command.add_argument("kind", metavar="KIND", help="adain, diffusion, fast_style or gan")
     command.add_argument("config", metavar="CONFIG", help="a YAML file")
 
 

@@ -7,6 +7,7 @@ from pipeline.errors import JobError
 KINDS = {
     "adain": "jobs.train.adain",
     "diffusion": "jobs.train.diffusion",
+    "fast_style": "jobs.train.fast_style",
     "gan": "jobs.train.gan",
 }  # kind -> module with train(config_path) -> path of the model
 

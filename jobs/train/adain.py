@@ -19,13 +19,12 @@ from jobs.train.config import Closed, read_config
 from jobs.train.encoder import normalise_activations, pass_through_encoder
 from jobs.train.images import random_crops, recoloured
 from jobs.train.inversion import solve_decoder
-from jobs.train.sources import DecoderPhase, Source, load_sources
+from jobs.train.sources import DecoderPhase, Source, content_crops, load_sources, shown
 from pipeline.models import adain
 
 MODEL_FILE = "adain.safetensors"
 START_FILE = "start.safetensors"
 START_BATCHES = 24
-WARM_UP_STEPS = 100
 GRID_PX = 128
 
 
@@ -52,11 +51,7 @@ def train(config_path: str | Path) -> Path:
     plain = config.model_dump()
     settings = {name: plain[name] for name in ("seed", "width", "levels", "sources")}
     settings |= {"phase": plain["decoder"], "start_path": str((folder / START_FILE).absolute())}
-    phase = config.decoder
-    budget = harness.Budget(
-        phase.steps, phase.seconds, phase.checkpoint_seconds, phase.progress_steps, phase.grid_steps, config.threads
-    )
-    harness.fit(build, settings, budget, folder, "decoder", config.workers)
+    harness.fit(build, settings, config.decoder.budget(config.threads), folder, "decoder", config.workers)
     return folder / "decoder" / MODEL_FILE
 
 
@@ -98,9 +93,7 @@ class DecoderTask:
         rng = np.random.default_rng([self.seed, self.rank, step])
         content = self._content(rng)
         style = self._style(rng, -(-len(content) // 2))
-        rate = self.phase.learning_rate * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * progress)))
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / WARM_UP_STEPS)
+        harness.set_rate(self.optimiser, self.phase.learning_rate, step, progress)
         self.optimiser.zero_grad(set_to_none=True)
         with harness.autocast(self.device):
             losses = self._losses(content, style)
@@ -136,13 +129,7 @@ class DecoderTask:
         }
 
     def _content(self, rng: np.random.Generator) -> Tensor:
-        shares = np.array([source.content_share for source in self.sources])
-        source = self.sources[rng.choice(len(shares), p=shares / shares.sum())]
-        held = self.sets[source.name]
-        crop_px = int(rng.choice(source.content_crops_px))
-        count = min(max(self.phase.batch_px // crop_px**2, 2), self.phase.max_batch)
-        rows = rng.integers(0, len(held.pixels), count)
-        crops = random_crops(held.take(rows), crop_px, rng, source.content_scale_range)
+        crops = content_crops(self.sources, self.sets, rng, self.phase.batch_px, self.phase.max_batch)
         return adain.pad_to_stride(crops)[0].to(self.device, memory_format=torch.channels_last)
 
     def _style(self, rng: np.random.Generator, count: int) -> Tensor:
@@ -177,12 +164,7 @@ class DecoderTask:
 
     def _shown(self, share: str, count: int, rng: np.random.Generator) -> Tensor:
         used = [source for source in self.sources if getattr(source, share)]
-        picked = []
-        for index in range(count):
-            held = self.sets[used[index % len(used)].name]
-            image = held.take(rng.integers(0, len(held.pixels), 1))
-            picked.append(F.interpolate(image, size=(GRID_PX, GRID_PX), mode="bilinear", antialias=True))
-        return torch.cat(picked).clamp(0, 1).to(self.device)
+        return shown(used, self.sets, rng, count, GRID_PX).to(self.device)
 
     def export(self, folder: Path) -> None:
         adain.save_networks(folder / MODEL_FILE, self.encoder, self.average)

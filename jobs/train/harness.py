@@ -6,6 +6,7 @@ at random is to be a function of (seed, rank, step), so that a resumed run makes
 
 import contextlib
 import json
+import math
 import os
 import random
 import sys
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
+WARM_UP_STEPS = 100
 
 
 class Task(Protocol):
@@ -269,6 +271,13 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
         if parameter.grad is not None:
             torch.distributed.all_reduce(parameter.grad)
             parameter.grad /= torch.distributed.get_world_size()
+
+
+def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float, step: int, progress: float) -> None:
+    """Learning rate of this step: a rise over the first 100, times half a cosine down to 2 % at the end."""
+    rate = learning_rate * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+    for group in optimiser.param_groups:
+        group["lr"] = rate * min(1.0, (step + 1) / WARM_UP_STEPS)
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -1,11 +1,17 @@
 """Where training images come from: the part of a trainer's configuration that names them, and their loading."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import numpy as np
+import torch
+import torch.nn.functional as F
 from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor
 
+from jobs.train import harness
 from jobs.train.config import Closed
-from jobs.train.images import ImageSet, draw_textures, load_images
+from jobs.train.images import ImageSet, Rng, draw_textures, load_images, random_crops
 
 TEXTURES = "textures"  # as a uri: drawn by rule, `limit` of them
 Scale = Annotated[float, Field(gt=0, le=2)]
@@ -35,6 +41,12 @@ class Phase(Closed):
     progress_steps: PositiveInt = 20
     grid_steps: PositiveInt = 200
 
+    def budget(self, threads: int) -> harness.Budget:
+        """What the harness is to keep to."""
+        return harness.Budget(
+            self.steps, self.seconds, self.checkpoint_seconds, self.progress_steps, self.grid_steps, threads
+        )
+
 
 class DecoderPhase(Phase):
     """How the decoder is trained: content + style_weight * style, pixel_weight * pixels where the style is its own."""
@@ -59,3 +71,29 @@ def load_sources(sources: list[Source], seed: int) -> dict[str, ImageSet]:
         else:
             held[source.name] = load_images(source.uri, source.size_px, source.limit)
     return held
+
+
+def content_crops(
+    sources: Sequence[Source], sets: Mapping[str, ImageSet], rng: Rng, batch_px: int, max_batch: int
+) -> Tensor:
+    """A batch of content [n, 3, S, S] in [0, 1]: one source, drawn by its share, and one of its crop sizes S.
+
+    n: as many as have `batch_px` pixels together, from 2 to `max_batch`.
+    """
+    shares = np.array([source.content_share for source in sources])
+    source = sources[rng.choice(len(shares), p=shares / shares.sum())]
+    held = sets[source.name]
+    crop_px = int(rng.choice(source.content_crops_px))
+    count = min(max(batch_px // crop_px**2, 2), max_batch)
+    rows = rng.integers(0, len(held.pixels), count)
+    return random_crops(held.take(rows), crop_px, rng, source.content_scale_range)
+
+
+def shown(sources: Sequence[Source], sets: Mapping[str, ImageSet], rng: Rng, count: int, size_px: int) -> Tensor:
+    """`count` whole images [count, 3, size_px, size_px] in [0, 1] for a sample sheet, from the sources in turn."""
+    picked = []
+    for index in range(count):
+        held = sets[sources[index % len(sources)].name]
+        image = held.take(rng.integers(0, len(held.pixels), 1))
+        picked.append(F.interpolate(image, size=(size_px, size_px), mode="bilinear", antialias=True))
+    return torch.cat(picked).clamp(0, 1)

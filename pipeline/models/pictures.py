@@ -1,5 +1,7 @@
 """Between pixels and what image networks take and give: ranges, channels, sizes, and outputs that are no pictures."""
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -48,3 +50,31 @@ def with_size(images: Tensor, size_px: int) -> Tensor:
     if images.shape[-2:] == (size_px, size_px):
         return images
     return F.interpolate(images, (size_px, size_px), mode="bilinear", antialias=True)
+
+
+def unit_rgb(pixels: npt.NDArray[np.uint8]) -> Tensor:
+    """[N, H, W, 1 or 3] uint8 -> [N, 3, H, W] float32 in [0, 1], a copy; grey is spread over RGB."""
+    rgb = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
+    return torch.from_numpy(np.array(rgb, order="C")).permute(0, 3, 1, 2).to(torch.float32).div_(255)
+
+
+def with_short_side(images: Tensor, size_px: int) -> Tensor:
+    """[N, C, H, W] in [0, 1] with its short side at `size_px`, proportions kept: bilinear, low-passed on the way down.
+
+    Both sides are rounded to whole pixels, 1 at least.
+    """
+    height, width = images.shape[-2:]
+    scale = size_px / min(height, width)
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
+
+
+def enlarged(images: Tensor, least_px: int, most: int) -> Tensor:
+    """[N, C, H, W] in [0, 1], 1 to `most` times as large, so that the short side has `least_px` if that suffices."""
+    factor = min(most, -(-least_px // min(images.shape[-2:])))
+    return F.interpolate(images, scale_factor=factor, mode="bicubic").clamp(0, 1) if factor > 1 else images
+
+
+def brought_back(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """[N, C, H, W] after `enlarged`, at its first size (h, w) again: the mean of each pixel's block."""
+    return images if images.shape[-2:] == size else F.interpolate(images, size, mode="area")

@@ -1,0 +1,223 @@
+"""Trains the networks of `fast_style`, one for each style image, with perceptual losses (Johnson et al. 2016).
+
+Losses: section 3.2 of the paper: features of the content (equation 2), Gram matrices of the style (equation 4) at
+four depths of a fixed network, and total variation.
+"""
+
+import re
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PositiveInt, field_validator
+from torch import Tensor, nn
+
+from jobs.train import harness, perceptual
+from jobs.train.config import Closed, read_config
+from jobs.train.sources import Phase, Source, content_crops, load_sources, shown
+from pipeline.contracts import ReferenceImage
+from pipeline.errors import InputError
+from pipeline.models import johnson
+from pipeline.models.pictures import unit_rgb, with_short_side
+from pipeline.models.reference_bank import ReferenceBank
+from pipeline.models.references import FileRef, read_reference, resolve_images
+from pipeline.shards.codecs import decode
+
+MODEL_FILE = "fast_style.safetensors"
+START_BATCHES = 8
+START_CONTRAST = 60.0  # times torch's own weights of the last layer, which would start almost black
+GRID_PX = 128
+GRID_COLUMNS = 7
+
+
+class NetworkSize(Closed):
+    """Channels at full, half and quarter resolution, and residual blocks."""
+
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = johnson.WIDTHS
+    blocks: int = Field(johnson.BLOCKS, ge=0)
+
+
+class Perception(Closed):
+    """What the images are compared by: a VGG file, or else a drawn encoder of this width; and the losses' weights."""
+
+    vgg: str | None = None
+    width: int = Field(32, ge=6)
+    content_weight: float = Field(1.0, ge=0)
+    style_weight: float = Field(10.0, ge=0)
+    variation_weight: float = Field(1.0, ge=0)
+
+
+class FastStylePhase(Phase):
+    """How each network is trained."""
+
+    batch_px: PositiveInt = 65536
+    max_batch: PositiveInt = 32
+    average_decay: float = Field(0.999, ge=0, lt=1)
+
+
+class FastStyleConfig(Closed):
+    """The YAML of `train fast_style`. Paths are relative to where the command is called."""
+
+    seed: int = 7
+    out: str
+    styles: str
+    style_size_px: int = Field(256, ge=perceptual.LEAST_SIDE, le=4096)
+    workers: PositiveInt = 1
+    threads: PositiveInt = 2
+    sources: list[Source] = Field(min_length=1)
+    network: NetworkSize = NetworkSize()
+    loss: Perception = Perception()
+    training: FastStylePhase
+
+    @field_validator("sources")
+    @classmethod
+    def _usable(cls, value: list[Source]) -> list[Source]:
+        if not any(source.content_share for source in value):
+            raise ValueError("no source has a content_share above 0")
+        if any(min(source.content_crops_px, default=0) < perceptual.LEAST_SIDE for source in value):
+            raise ValueError(f"content_crops_px needs sizes of {perceptual.LEAST_SIDE} px or more")
+        return value
+
+
+def train(config_path: str | Path) -> Path:
+    """Train one network a style, or go on; the path of the model, or with several styles their folder.
+
+    Raises RecipeError for a wrong configuration, InputError for missing images, JobError for a style that is no
+    picture, ModelError for a loss network that is no VGG.
+    """
+    config = read_config(config_path, FastStyleConfig)
+    references = resolve_images(config.styles, str(Path.cwd()))
+    names = [_folder_name(reference) for reference in references]
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise InputError(f"styles {config.styles!r}: {len(twins)} names stand for several images, as {twins[0]!r}")
+    for reference in references:
+        read_style(reference, config.style_size_px)
+    if config.loss.vgg is not None:
+        perceptual.vgg_levels(config.loss.vgg, torch.device("cpu"))
+    load_sources([source.model_copy(update={"limit": 1}) for source in config.sources], config.seed)
+    settings = config.model_dump(include={"seed", "sources", "style_size_px", "network", "loss", "training"})
+    if config.loss.vgg is not None:  # workers stand elsewhere
+        settings["loss"]["vgg"] = str(Path(config.loss.vgg).absolute())
+    for name, reference in zip(names, references, strict=True):
+        budget = config.training.budget(config.threads)
+        harness.fit(build, settings | {"style": asdict(reference)}, budget, Path(config.out), name, config.workers)
+    return Path(config.out) / names[0] / MODEL_FILE if len(names) == 1 else Path(config.out)
+
+
+def read_style(reference: FileRef, size_px: int) -> Tensor:
+    """A style image [1, 3, h, w] in [0, 1], its short side `size_px`. Raises JobError where it is no usable picture."""
+    image = ReferenceImage(reference.uri, reference.sha256, read_reference(reference))
+    bank = ReferenceBank("train fast_style: styles", reference.reference, [image])
+    return with_short_side(unit_rgb(bank.picture(0, decode)[None]), size_px)
+
+
+def _folder_name(reference: FileRef) -> str:
+    return re.sub(r"[^\w.-]+", "-", Path(reference.uri).stem)
+
+
+class FastStyleTask:
+    """The training of one network on one style, as a `harness.Task`."""
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        self.seed, self.rank, self.device, self.done = config["seed"], config["rank"], device, 0
+        self.phase, self.loss = FastStylePhase(**config["training"]), Perception(**config["loss"])
+        self.sources = [source for source in (Source(**one) for one in config["sources"]) if source.content_share]
+        self.sets = load_sources(self.sources, self.seed)
+        self.style_name = Path(config["style"]["uri"]).name
+        self.style = read_style(FileRef(**config["style"]), config["style_size_px"]).to(device)
+        self.levels = self._levels()
+        with torch.no_grad():
+            self.grams = [johnson.normalised_gram(level) for level in self.levels(self.style)]
+        size = NetworkSize(**config["network"])
+        self.network = start_network(size.widths, size.blocks, self.seed).to(device, memory_format=torch.channels_last)
+        self.average = deepcopy(self.network).requires_grad_(False).eval()
+        self.optimiser = torch.optim.Adam(self.network.parameters(), self.phase.learning_rate)
+
+    def _levels(self) -> perceptual.Levels:
+        if self.loss.vgg is not None:
+            return perceptual.vgg_levels(self.loss.vgg, self.device)
+        rng = np.random.default_rng(self.seed)
+        batches = [self._content(rng).cpu() for _ in range(START_BATCHES)]
+        return perceptual.encoder_levels(self.loss.width, self.seed, batches, self.device)
+
+    def state(self) -> dict[str, Any]:
+        parts = {"network": self.network, "average": self.average, "optimiser": self.optimiser}
+        return {name: part.state_dict() for name, part in parts.items()} | {"done": self.done}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.done = state["done"]
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        content = self._content(np.random.default_rng([self.seed, self.rank, step]))
+        harness.set_rate(self.optimiser, self.phase.learning_rate, step, progress)
+        self.optimiser.zero_grad(set_to_none=True)
+        losses = self._losses(content)
+        total = (
+            self.loss.content_weight * losses["content"]
+            + self.loss.style_weight * losses["style"]
+            + self.loss.variation_weight * losses["variation"]
+        )
+        total.backward()
+        harness.average_gradients(self.network.parameters())
+        nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimiser.step()
+        harness.blend(self.average, self.network, min(self.phase.average_decay, (step + 1) / (step + 10)))
+        self.done = step + 1
+        return {name: loss.item() for name, loss in losses.items()}
+
+    def _losses(self, content: Tensor) -> dict[str, Tensor]:
+        height, width = content.shape[-2:]
+        with harness.autocast(self.device):
+            images = self.network(content * johnson.LEVELS)[:, :, :height, :width] / johnson.LEVELS
+            made = self.levels(images)
+            with torch.no_grad():
+                wanted = self.levels(content)[perceptual.CONTENT_LEVEL]
+        # In full precision: Gram matrices are long sums.
+        levels = [level.float() for level in made]
+        style = [johnson.style_loss(level, target) for level, target in zip(levels, self.grams, strict=True)]
+        return {
+            "content": johnson.feature_loss(levels[perceptual.CONTENT_LEVEL], wanted.float()),
+            "style": torch.stack(style).sum(),
+            "variation": johnson.total_variation(images.float()),
+        }
+
+    def _content(self, rng: np.random.Generator) -> Tensor:
+        crops = content_crops(self.sources, self.sets, rng, self.phase.batch_px, self.phase.max_batch)
+        return crops.to(self.device).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def grid(self) -> Tensor | None:
+        """The style in front; contents in the first row, and below what the averaged weights make of them."""
+        contents = shown(self.sources, self.sets, np.random.default_rng(self.seed), GRID_COLUMNS, GRID_PX)
+        contents = contents.to(self.device)
+        style = F.interpolate(self.style, size=(GRID_PX, GRID_PX), mode="bilinear", antialias=True).clamp(0, 1)
+        made = johnson.stylise(self.average, contents, torch.ones(GRID_COLUMNS, device=self.device))
+        return torch.stack([torch.cat([style, contents]), torch.cat([style, made])]).cpu()
+
+    def export(self, folder: Path) -> None:
+        about = f"palimpsest train fast_style, {self.style_name}, seed {self.seed}, {self.done} steps"
+        johnson.save_network(folder / MODEL_FILE, self.average, about)
+
+
+def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> johnson.StyleNetwork:
+    """A network drawn from the seed alone, whose first images are grey with some contrast."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = johnson.StyleNetwork(widths, blocks)
+    with torch.no_grad():
+        network.deconv3.conv2d.weight.mul_(START_CONTRAST)
+        nn.init.constant_(network.deconv3.conv2d.bias, johnson.LEVELS / 2)  # type: ignore[arg-type]
+    return network
+
+
+def build(config: dict[str, Any], device: torch.device) -> FastStyleTask:
+    """FastStyleTask from plain values: seed, rank, sources, style, style_size_px, network, loss, training."""
+    return FastStyleTask(config, device)
