@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RecipeError
+from pipeline.plan import make_plan
 from pipeline.recipes import load_recipe
 from tests.data_sets import FLIP, write_recipe
 
@@ -88,3 +89,12 @@ def test_a_wrong_override_is_said(tmp_path: Path, override: str) -> None:
 def test_a_missing_recipe_is_said(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such file"):
         load_recipe(str(tmp_path / "none.yaml"))
+
+
+def test_the_demo_uses_every_family_with_embedded_models() -> None:
+    recipe, base = load_recipe(str(Path(__file__).parents[1] / "jobs/recipes/demo.yaml"))
+    plan = make_plan(recipe, base, key_id="0" * 16)
+    used = {step.operator for branch in plan.branches for step in branch.steps}
+    assert used == {"classical", "adain_style", "diffusion_edit", "diffusion_generate", "gan_synth"}
+    models = {model.reference for branch in plan.branches for step in branch.steps for model in step.models.values()}
+    assert models == {"builtin:adain", "builtin:fashion-diffusion", "builtin:fashion-wgan"}
