@@ -124,7 +124,7 @@ class Operator(ABC):
     generative: ClassVar[bool] = False  # needs no source image
     uses_torch: ClassVar[bool] = True
     digital_source_type: ClassVar[str] = "algorithmicallyEnhanced"  # IPTC term of what comes out
-    once_per_call: ClassVar[tuple[str, ...]] = ()  # drawn columns that one call takes one value of
+    once_per_call: tuple[str, ...] = ()  # drawn columns that one call takes one value of; `load` may know better
     cpu_s_per_megapixel: ClassVar[float] = 0.05  # for the estimate of `plan`, one thread
     gpu_s_per_megapixel: ClassVar[float] = 0.005
 

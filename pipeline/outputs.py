@@ -146,8 +146,9 @@ def _row(
     }
     if unit.shard is not None:
         source = window.rows[sample.source]
+        mixed = isinstance(source.label, int) and sample.label != source.label
         row |= {
-            "label": source.label,
+            "label": sample.label if mixed else source.label,
             "source_id": source.id,
             "source_uri": source.uri,
             "source_row": source.row,

@@ -9,10 +9,18 @@ from pipeline.validation import nearest
 OPERATORS = {
     "adain_style": "pipeline.operators.adain_style:AdaINStyle",
     "classical": "pipeline.operators.classical:Classical",
+    "color_transfer": "pipeline.operators.color_transfer:ColorTransfer",
+    "diffusion_control": "pipeline.operators.diffusion_control:DiffusionControl",
     "diffusion_edit": "pipeline.operators.diffusion_edit:DiffusionEdit",
     "diffusion_generate": "pipeline.operators.diffusion_generate:DiffusionGenerate",
+    "diffusion_inpaint": "pipeline.operators.diffusion_inpaint:DiffusionInpaint",
+    "diffusion_mix": "pipeline.operators.diffusion_mix:DiffusionMix",
+    "fast_style": "pipeline.operators.fast_style:FastStyle",
     "flip": "pipeline.operators.flip:Flip",
     "gan_synth": "pipeline.operators.gan_synth:GanSynth",
+    "neural_style": "pipeline.operators.neural_style:NeuralStyle",
+    "texture_quilt": "pipeline.operators.texture_quilt:TextureQuilt",
+    "texture_synthesis": "pipeline.operators.texture_synthesis:TextureSynthesis",
 }
 
 

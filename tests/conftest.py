@@ -1,7 +1,7 @@
 """One local Ray for the whole session, with logical CPUs and GPUs that this machine need not have."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -43,3 +43,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny diffusion model by its kind (`tests/tiny_models.py`), made when a test first asks for it."""
+    found: dict[str, Path] = {}
+
+    def folder(kind: str) -> Path:
+        from tests.tiny_models import save
+
+        if kind not in found:
+            found[kind] = save(kind, tmp_path_factory.mktemp("tiny"))
+        return found[kind]
+
+    return folder

@@ -33,7 +33,7 @@ LAYERS = [
         "pipeline.quality",
         "pipeline.assets",
     },
-    {"pipeline.operators"},
+    {"pipeline.operators", "pipeline.diffusion"},
     {"pipeline.registry"},
     {"pipeline.recipes", "pipeline.selection", "pipeline.plan", "pipeline.estimate"},
     {
@@ -62,7 +62,14 @@ LAYERS = [
 ROOMS = ("models", "shards", "watermark", "lineage", "quality")
 CONFINED = {
     "ray": ("pipeline/cluster/", "jobs/"),
-    "pydantic": ("schemas/", "pipeline/contracts.py", "pipeline/validation.py", "pipeline/operators/", "jobs/"),
+    "pydantic": (
+        "schemas/",
+        "pipeline/contracts.py",
+        "pipeline/validation.py",
+        "pipeline/diffusion.py",
+        "pipeline/operators/",
+        "jobs/",
+    ),
     "torchvision": ("pipeline/operators/", "pipeline/models/", "jobs/"),
     "diffusers": ("pipeline/operators/", "pipeline/models/", "jobs/"),
     "tqdm": ("pipeline/progress.py", "jobs/"),

@@ -17,10 +17,10 @@ def class_indexes(
         labels: class indexes of the data set, -1 where a row has none.
         names: the data set's class names; classes are matched by name where both sides have names (case, spaces and
             punctuation aside), else by index: two data sets rarely number their classes alike.
-        known: the model's class names, empty where it has none.
+        known: the model's class names, empty where it has none; one may list several, between commas (ImageNet's).
         count: how many classes the model has.
     """
-    places = {_plain(name): index for index, name in enumerate(known)}
+    places = {_plain(part): index for index, name in enumerate(known) for part in (*name.split(","), name)}
     by_name = bool(names) and bool(known)
     indexes, errors = [], {}
     for row, label in enumerate(int(label) for label in labels):

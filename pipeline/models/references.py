@@ -1,4 +1,4 @@
-"""From a reference in a recipe to a file with a sha256: `builtin:NAME`, a local path, or a URI. Imports no torch."""
+"""From a reference in a recipe to a file with a sha256: `builtin:NAME`, a path, a hub id, a URI. Imports no torch."""
 
 import functools
 import hashlib
@@ -11,7 +11,8 @@ from pathlib import Path
 import fsspec
 
 from pipeline.errors import InputError, ModelError
-from pipeline.models.folders import folder_sha256, is_pipeline_folder
+from pipeline.models import hub
+from pipeline.models.folders import folder_sha256, is_model_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -28,7 +29,10 @@ class FileRef:
 
 
 def resolve_model(reference: str, base: str) -> FileRef:
-    """Return the model file, or diffusers pipeline folder, that `reference` names.
+    """Return the model file, or diffusers folder, that `reference` names.
+
+    What is neither embedded nor a path that exists, and reads as one, is a hub id: `organisation/name@revision`. Its
+    files are fetched here and now; the commit goes into the `uri`, so that every node works with the planned one.
 
     Args:
         base: folder that a relative path is relative to.
@@ -46,8 +50,11 @@ def resolve_model(reference: str, base: str) -> FileRef:
     if "://" in reference:
         return FileRef(reference, reference, sha256_of(reference))
     path = Path(base, reference)
-    if is_pipeline_folder(path):
+    if path.is_dir():
         return FileRef(reference, str(path.resolve()), folder_sha256(path))
+    if not path.exists() and path.suffix not in MODEL_SUFFIXES and hub.is_hub_id(reference):
+        snapshot = hub.fetch(reference)
+        return FileRef(reference, snapshot.uri, folder_sha256(snapshot.folder))
     if not path.is_file():
         raise ModelError(f"model {reference!r}: there is no such file")
     if path.suffix not in MODEL_SUFFIXES:
@@ -82,13 +89,15 @@ def read_reference(ref: FileRef) -> bytes:
 
 
 def local_file(ref: FileRef) -> Path:
-    """Return a local file, or pipeline folder, with the planned bytes; a remote file is fetched once a node.
+    """Return a local file, or diffusers folder, with the planned bytes; what is remote is fetched once a node.
 
     Raises:
         ModelError: the file is not there on this node, or its sha256 is not the planned one.
     """
-    path = Path(_path_of(ref.uri)) if "://" not in ref.uri else _fetch(ref)
-    if is_pipeline_folder(path):
+    if ref.uri.startswith(hub.SCHEME):
+        return _local_snapshot(ref)
+    path = _fetch(ref) if "://" in ref.uri else Path(_path_of(ref.uri))
+    if is_model_folder(path):
         found = folder_sha256(path)
     elif path.is_file():
         found = sha256_of(str(path))
@@ -99,6 +108,17 @@ def local_file(ref: FileRef) -> Path:
     if found != ref.sha256:
         raise ModelError(f"model {ref.reference!r}: the file changed since the run was planned")
     return path
+
+
+def _local_snapshot(ref: FileRef) -> Path:
+    commit = ref.uri.removeprefix(hub.SCHEME)
+    here = hub.cached(commit)
+    if here is not None and folder_sha256(here.folder) == ref.sha256:
+        return here.folder
+    folder = hub.fetch(commit).folder  # nothing here yet, or only a part
+    if folder_sha256(folder) != ref.sha256:
+        raise ModelError(f"model {ref.reference!r}: its files in the hub's cache are not the planned ones")
+    return folder
 
 
 def _path_of(uri: str) -> str:

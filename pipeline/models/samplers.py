@@ -53,23 +53,41 @@ def edit(
     run: int,
     guidance: Tensor | float = 1.0,
     method: str = "euler",
+    masks: Tensor | None = None,
 ) -> Tensor:
     """Images [N, C, S, S] redrawn from a noisy version of themselves: the last `run` of `steps` (SDEdit).
 
-    Meng et al. 2022, "SDEdit", arXiv:2108.01073, algorithm 1, on the straight path: start at t = run / steps.
+    Meng et al. 2022, "SDEdit", arXiv:2108.01073, algorithm 1, on the straight path: start at t = run / steps. With
+    masks, algorithm 2: after every step, what may not change is put back on its own path.
+
+    Args:
+        masks: [N, 1, S, S], 1 where images may change, else 0.
     """
     times = torch.full((len(images),), run / steps, device=images.device)
-    return _follow(net, on_path(images, noise, times), labels, steps, run, guidance, method)
+    start = on_path(images, noise, times)
+    if masks is None:
+        return _follow(net, start, labels, steps, run, guidance, method)
+    for left in range(run, 0, -1):
+        moved = _follow(net, start, labels, steps, left, guidance, method, until=left - 1)
+        start = masks * moved + (1 - masks) * on_path(images, noise, times.new_full(times.shape, (left - 1) / steps))
+    return start
 
 
 def _follow(
-    net: Velocity, state: Tensor, labels: Tensor, steps: int, run: int, guidance: Tensor | float, method: str
+    net: Velocity,
+    state: Tensor,
+    labels: Tensor,
+    steps: int,
+    run: int,
+    guidance: Tensor | float,
+    method: str,
+    until: int = 0,
 ) -> Tensor:
     if method not in METHODS:
         raise ValueError(f"method {method!r} is not known; known: {', '.join(METHODS)}")
     count = len(state)
     strength = torch.as_tensor(guidance, dtype=torch.float32, device=state.device).expand(count)
-    for left in range(run, 0, -1):
+    for left in range(run, until, -1):
         now = torch.full((count,), left / steps, device=state.device)
         slope = guided(net, state, now, labels, strength)
         moved = state - slope / steps

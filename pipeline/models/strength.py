@@ -1,6 +1,14 @@
-"""How many steps an edit runs. Arithmetic alone: a plan checks it without torch."""
+"""How many steps an edit runs, and how that is drawn. Arithmetic alone: a plan checks it without torch."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
 
 _ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996
+GUIDANCE_STEP = 0.5  # a pipeline takes one guidance a call: drawn among few values, rows share calls
 
 
 def steps_run(steps: int, strength: float) -> int:
@@ -14,3 +22,48 @@ def steps_run(steps: int, strength: float) -> int:
             f"strength {strength:g} of {steps} steps runs no step; the smallest usable strength is {1 / steps:.6g}"
         )
     return run
+
+
+def shares_of(steps: int, run: int) -> tuple[float, ...]:
+    """Strengths of which one at least makes a pipeline run `run` of `steps`, the plain quotient first.
+
+    Some count int(steps * strength), others steps - int(steps - steps * strength), and rounding leaves some quotients
+    (15 of 22) one short or one over: a half more serves the first, a half less the second.
+    """
+    return (1.0,) if run == steps else (run / steps, (run + 0.5) / steps, (run - 0.5) / steps)
+
+
+def draw_run(
+    generator: np.random.Generator,
+    steps: int,
+    strength_range: tuple[float, float],
+    strengths: Sequence[tuple[float, float]] | None = None,
+) -> int:
+    """Draw how many of `steps` are run: each whole number within the range as often, or by weight from a list.
+
+    Args:
+        strengths: pairs of a strength and its weight; they count in place of the range.
+    """
+    if strengths:
+        return steps_run(steps, pick(generator, strengths))
+    low, high = (steps_run(steps, strength) for strength in strength_range)
+    return int(generator.integers(low, high + 1))
+
+
+def draw_guidance(generator: np.random.Generator, guidance_range: tuple[float, float], stepped: bool) -> float:
+    """Draw a guidance evenly from a range; `stepped`: among its ends and every half between. One value is no draw."""
+    low, high = guidance_range
+    if low == high:
+        return low
+    if not stepped:
+        return float(generator.uniform(low, high))
+    levels = [*np.arange(low, high, GUIDANCE_STEP).tolist(), high]
+    return float(levels[int(generator.integers(len(levels)))])
+
+
+def pick(generator: np.random.Generator, weighted: Sequence[tuple[T, float]]) -> T:
+    """Draw one of several values by weight. A single one is no draw."""
+    if len(weighted) == 1:
+        return weighted[0][0]
+    ends = np.cumsum([weight for _, weight in weighted])
+    return weighted[int(np.searchsorted(ends, generator.random() * ends[-1], side="right"))][0]

@@ -46,7 +46,7 @@ class Layout:
 
     `schema` is the input schema without dropped columns, metadata kept. `classes` are the class names by index, where
     the input says them. `boxes` are columns that hold boxes, masks, keypoints or polygons, which an operator that moves
-    pixels would leave behind. `light` are the columns without binary data: what `where` and operators may see.
+    pixels would leave behind. `light` are the columns without binary data, and masks: what `where` and operators see.
     """
 
     image: str
@@ -84,7 +84,7 @@ def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]
         classes=None if label is None else _shared_classes(distinct, label),
         schema=first,
         boxes=tuple(field.name for field in first if field.name != image and _holds_boxes(field, features)),
-        light=tuple(field.name for field in first if not _holds_binary(field.type)),
+        light=tuple(f.name for f in first if not _holds_binary(f.type) or (f.name != image and _is_mask(f))),
     )
 
 
@@ -255,6 +255,10 @@ def _holds_boxes(field: pa.Field, features: Mapping[str, Any]) -> bool:
     name = field.name.lower()
     image = _is_feature(features.get(field.name), "Image") or _is_image_struct(field.type) or _is_binary(field.type)
     return name in BOX_NAMES or ("mask" in name and image)
+
+
+def _is_mask(field: pa.Field) -> bool:
+    return "mask" in field.name.lower() and (_is_image_struct(field.type) or _is_binary(field.type))
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

@@ -1,9 +1,8 @@
-"""DiffusionEdit: a real pixel network made tiny, and a real Stable Diffusion pipeline made tiny, saved to a folder."""
+"""DiffusionEdit: real networks and pipelines made tiny, saved to folders as a user has them."""
 
-import json
-import string
-import warnings
+import hashlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.contracts import Draws, ImageBatch, Supply
-from pipeline.errors import JobError, ModelError, RecipeError
+from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.models import samplers
 from pipeline.models.diffusion import load_flow
 from pipeline.models.folders import folder_sha256
@@ -21,65 +20,15 @@ from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.validation import parse
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
 from tests.operators.test_diffusion_generate import supply_in
+from tests.tiny_models import OWN_WARNING, save
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 
 
-@pytest.fixture(scope="module")
-def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def pipeline_folder(tiny: Callable[[str], Path]) -> Path:
     """Stable Diffusion with a few channels everywhere: 16 px images, prompts of letters."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    _tiny_pipeline(folder).save_pretrained(folder / "safe")
-    return folder / "safe"
-
-
-def _tiny_pipeline(folder: Path) -> Any:
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    letters = string.ascii_lowercase
-    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(words)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    text = CLIPTextConfig(
-        vocab_size=len(words),
-        hidden_size=8,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=16,
-        bos_token_id=len(words) - 2,
-        eos_token_id=len(words) - 1,
-        pad_token_id=len(words) - 1,
-    )
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        norm_num_groups=2,
-    )
-    vae = AutoencoderKL(
-        block_out_channels=(4, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=2,
-        sample_size=16,
-    )
-    return StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=CLIPTextModel(text),
-        tokenizer=CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=16),
-        unet=unet,
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    return tiny("stable")
 
 
 def loaded(path: Path, **params: Any) -> DiffusionEdit:
@@ -150,7 +99,7 @@ def test_more_strength_is_farther_from_the_source(tmp_path: Path) -> None:
     assert batch.images is not None
     away = []
     for strength in (0.1, 0.5, 1.0):
-        columns = {"class_index": [0] * 8, "strength": [strength] * 8, "prompt": [None] * 8}
+        columns = {"class_index": [0] * 8, "strength": [strength] * 8, "guidance": [1.0] * 8}
         images = act(operator, batch, Draws(columns)).images
         away.append(np.abs(images.astype(int) - batch.images).mean())
     assert away[0] < away[1] < away[2]
@@ -189,7 +138,7 @@ def test_classes_go_by_name_and_none_asks_for_none(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_is_rejected(tmp_path: Path) -> None:
     operator = loaded(pixel_model(tmp_path))
-    operator._editor._net.label.weight[1] = torch.nan
+    operator._painter.net.label.weight[1] = torch.nan
     applied = act(operator, make_batch([0, 1, 2], (8, 8)))
     assert applied.rejected == {1: "non_finite"} and not applied.images[1].any() and applied.images[0].any()
 
@@ -208,14 +157,14 @@ def test_a_pipeline_gets_one_call_a_strength_and_one_generator_a_sample(pipeline
     draws = operator.draw(batch)
     assert draws.columns["prompt"][:3] == ["a photograph of a shirt", "a photograph of a shoe", "a photograph of a bag"]
     calls = []
-    whole = type(operator._editor._pipeline).__call__
+    whole = type(operator._painter.pipeline.pipeline).__call__
 
-    class Counted(type(operator._editor._pipeline)):  # type: ignore[misc]  # the class is the folder's
+    class Counted(type(operator._painter.pipeline.pipeline)):  # type: ignore[misc]  # the class is the folder's
         def __call__(self, *given: Any, **named: Any) -> Any:
-            calls.append(len(named["prompt"]))
+            calls.append(len(named["prompt_embeds"]))
             return whole(self, *given, **named)
 
-    operator._editor._pipeline.__class__ = Counted
+    operator._painter.pipeline.pipeline.__class__ = Counted
     images = act(operator, batch, draws).images
     assert images.shape == (6, 16, 16, 3) and images.std() > 1
     assert sorted(calls) == sorted(Counter(draws.columns["strength"]).values())
@@ -224,7 +173,13 @@ def test_a_pipeline_gets_one_call_a_strength_and_one_generator_a_sample(pipeline
 def test_the_prompt_the_seed_and_the_strength_change_the_image(pipeline_folder: Path) -> None:
     operator = loaded(pipeline_folder, guidance=3.0)
     batch = make_batch([0], (16, 16), 3)
-    columns = {"class_index": [-1], "strength": [0.75], "prompt": ["a shirt"]}
+    columns = {
+        "class_index": [-1],
+        "strength": [0.75],
+        "guidance": [3.0],
+        "prompt": ["a shirt"],
+        "negative_prompt": [""],
+    }
     plain = act(operator, batch, Draws(columns)).images
     np.testing.assert_array_equal(act(operator, batch, Draws(columns)).images, plain)
     assert (act(operator, batch, Draws(columns | {"strength": [0.25]})).images != plain).any()
@@ -250,16 +205,14 @@ def test_folders_without_a_pipeline_or_without_safetensors_are_refused(tmp_path:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match=r"there is no model_index\.json in it"):
         loaded(tmp_path / "empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _tiny_pipeline(tmp_path).save_pretrained(tmp_path / "pickled", safe_serialization=False)
-    for path in (tmp_path / "pickled").rglob("*.safetensors"):
+    pickled = save("stable", tmp_path, safe_serialization=False)
+    for path in pickled.rglob("*.safetensors"):
         path.rename(path.with_suffix(".bin"))
     with pytest.raises(ModelError, match="not usable") as caught:
-        loaded(tmp_path / "pickled")
+        loaded(pickled)
     assert "\n" not in str(caught.value)
     with pytest.raises(ModelError, match=r"no \.safetensors file in it"):
-        folder_sha256(tmp_path / "pickled")
+        folder_sha256(pickled)
 
 
 def test_a_folder_is_known_by_what_is_in_it(pipeline_folder: Path, tmp_path: Path) -> None:
@@ -269,6 +222,138 @@ def test_a_folder_is_known_by_what_is_in_it(pipeline_folder: Path, tmp_path: Pat
     assert folder_sha256(tmp_path / "copy") == folder_sha256(pipeline_folder)
     (tmp_path / "copy" / "scheduler" / "scheduler_config.json").write_text("{}")
     assert folder_sha256(tmp_path / "copy") != folder_sha256(pipeline_folder)
+
+
+# ---- every kind of model ---------------------------------------------------------------------------------------------
+
+KINDS = ("stable", "large", "third", "consistency", "dit", "pixel")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_image_alone_is_the_one_in_a_batch_and_seeds_and_strength_decide(
+    kind: str, tiny: Callable[[str], Path]
+) -> None:
+    operator = loaded(tiny(kind), guidance_range=(1.0, 3.0))
+    batch = make_batch(list(range(8)), (16, 16), 3)
+    draws = operator.draw(batch)
+    assert len(set(draws.columns["strength"])) > 1 and len(set(draws.columns["guidance"])) > 1
+    applied = act(operator, batch, draws)
+    assert not applied.errors and not applied.rejected
+    for index in (0, 3, 6):
+        assert_near(act(operator, make_batch([index], (16, 16), 3)).images[0], applied.images[index], 1)
+    one = make_batch([0], (16, 16), 3)
+    row = {name: values[:1] for name, values in draws.columns.items()}
+    weak, strong = (act(operator, one, Draws(row | {"strength": [share]})).images for share in (0.25, 1.0))
+    assert (weak != strong).any()
+    other = ImageBatch(one.images, [7], one.labels, CLASSES)
+    assert (act(operator, other, Draws(row | {"strength": [1.0]})).images != strong).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_steps_that_are_run_are_the_strengths_share(kind: str, tiny: Callable[[str], Path]) -> None:
+    operator = loaded(tiny(kind), steps=10, strength_range=(0.1, 1.0))
+    painter = operator._painter
+    owner = painter.pipeline.pipeline if painter.takes_text else painter.model
+    network = getattr(owner, "unet", None) or owner.transformer
+    calls: list[int] = []
+    handle = network.register_forward_pre_hook(lambda *_: calls.append(1))
+    for run in (1, 3, 7, 10):
+        calls.clear()
+        columns = {"class_index": [0], "strength": [run / 10], "guidance": [1.0]}
+        text = {"prompt": ["a shoe"], "negative_prompt": [""]} if painter.takes_text else {}
+        act(operator, make_batch([0], (16, 16), 3), Draws(columns | text))
+        assert len(calls) == run
+    handle.remove()
+
+
+@pytest.mark.parametrize("kind", ["stable", "large", "dit", "pixel"])
+def test_schedulers_go_by_name_and_each_is_another(kind: str, tiny: Callable[[str], Path]) -> None:
+    batch = make_batch([0, 1], (16, 16), 3)
+    names = ("ddim", "ddpm", "dpm++2m", "euler", "lcm", "unipc")
+    made = {}
+    for name in names:
+        operator = loaded(tiny(kind), scheduler=name, steps=6, strength_range=(1, 1))
+        made[name] = act(operator, batch).images
+        assert_near(act(operator, make_batch([1], (16, 16), 3)).images[0], made[name][1], 2)
+        assert not act(operator, batch).rejected
+    assert len({images.tobytes() for images in made.values()}) >= len(names) - 1  # some solvers agree at a few steps
+
+
+def test_a_flow_matching_model_keeps_its_own_scheduler(tiny: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match=r"scheduler 'ddim' does not fit a flow-matching model; leave `scheduler` out"):
+        loaded(tiny("third"), scheduler="ddim")
+    with pytest.raises(RecipeError, match=r"scheduler = 'dimm': Input should be 'ddim', 'ddpm'"):
+        parse(DiffusionEditParams, {"scheduler": "dimm"}, "diffusion_edit")
+
+
+def test_a_consistency_model_runs_no_more_steps_than_it_was_distilled_for(tiny: Callable[[str], Path]) -> None:
+    with pytest.raises(ModelError, match="LCMScheduler takes at most 50 steps; steps is 60"):
+        loaded(tiny("consistency"), steps=60)
+    with pytest.raises(ModelError, match="takes no negative prompt; leave it out"):
+        loaded(tiny("consistency"), negative_prompt="blur")
+
+
+def test_what_a_safety_checker_flags_is_rejected_as_unsafe(tiny: Callable[[str], Path]) -> None:
+    applied = act(loaded(tiny("guarded")), make_batch([0, 1, 2], (16, 16), 3))
+    assert applied.rejected == dict.fromkeys(range(3), "unsafe") and not applied.errors
+
+
+def test_models_in_folders_and_in_files_take_different_settings(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+    for params in ({"scheduler": "ddim"}, {"size_px": 16}):
+        with pytest.raises(ModelError, match="is for models in a folder; leave it out"):
+            loaded(pixel_model(tmp_path), **params)
+    with pytest.raises(ModelError, match="method 'heun' is for models in one file"):
+        loaded(tiny("stable"), method="heun")
+    with pytest.raises(ModelError, match="a class-conditional model has one size"):
+        loaded(tiny("pixel"), size_px=16)
+
+
+# ---- prompts ---------------------------------------------------------------------------------------------------------
+
+
+def told(captions: list[Any]) -> ImageBatch:
+    batch = make_batch(list(range(len(captions))), (16, 16), 3)
+    return ImageBatch(batch.images, batch.seeds, batch.labels, CLASSES, {"caption": captions})
+
+
+def test_templates_are_drawn_by_weight_and_filled_from_columns(tiny: Callable[[str], Path]) -> None:
+    prompt = [["a {label}", 1], ["{column:caption} of a {label}", 3]]
+    operator = loaded(tiny("stable"), prompt=prompt, negative_prompt="blur {caption}", guidance=3.0)
+    draws = operator.draw(told(["red"] * 400))
+    counts = Counter("red" in text for text in draws.columns["prompt"])
+    assert 255 < counts[True] < 345  # 300 expected, five standard deviations
+    assert set(draws.columns["prompt"][:3]) <= {f"{lead}a {name}" for lead in ("", "red of ") for name in CLASSES}
+    assert draws.columns["negative_prompt"] == ["blur red"] * 400
+    assert draws.columns["prompt_sha256"][0] == hashlib.sha256(draws.columns["prompt"][0].encode()).hexdigest()
+
+
+def test_a_null_in_a_prompt_column_is_an_error_of_its_row_alone(tiny: Callable[[str], Path]) -> None:
+    operator = loaded(tiny("stable"), prompt="{caption}")
+    batch = told(["red", None, "blue"])
+    applied = act(operator, batch)
+    assert {row: error.code for row, error in applied.errors.items()} == {1: "no_prompt"}
+    assert operator.draw(batch).columns["prompt"] == ["red", None, "blue"]
+
+
+def test_a_prompt_column_that_is_not_there_is_one_clear_line(tiny: Callable[[str], Path]) -> None:
+    operator = loaded(tiny("stable"), prompt="{captoin} of a {label}")
+    with pytest.raises(InputError, match=r"no column 'captoin' to fill {captoin} with \(columns: caption\)"):
+        operator.draw(told(["red"]))
+    with pytest.raises(RecipeError, match="has a brace that stands alone"):
+        parse(DiffusionEditParams, {"prompt": "a {label"}, "diffusion_edit")
+
+
+def test_a_text_is_encoded_once_and_prompts_and_negatives_count(tiny: Callable[[str], Path]) -> None:
+    for kind in ("stable", "large", "third"):
+        operator = loaded(tiny(kind), prompt="{caption}", guidance=4.0, strength_range=(1, 1))
+        batch = told(["red", "blue"] * 4)
+        act(operator, batch)
+        assert operator._painter.pipeline._texts.encoded == 2
+        one = make_batch([0], (16, 16), 3)
+        row = {"class_index": [-1], "strength": [1.0], "guidance": [4.0], "prompt": ["red"], "negative_prompt": [""]}
+        plain = act(operator, one, Draws(row)).images
+        for other in ({"prompt": ["blue"]}, {"negative_prompt": ["soft"]}, {"guidance": [1.5]}):
+            assert (act(operator, one, Draws(row | other)).images != plain).any(), (kind, other)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
@@ -295,3 +380,13 @@ def test_whole_strength_is_generation(tmp_path: Path) -> None:
         made = samplers.sample(net, Noise(batch.seeds).normal(1, 8, 8), torch.tensor([0, 1]), 4)
     wanted = ((made.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy().transpose(0, 2, 3, 1)
     assert_near(act(operator, batch).images, wanted, 1)
+
+
+def test_strengths_may_be_a_list_with_probabilities(tmp_path: Path) -> None:
+    for strengths in ([[0.3, 1], [0.6, 3]], {0.3: 0.25, 0.6: 0.75}):
+        operator = loaded(pixel_model(tmp_path), steps=10, strengths=strengths)
+        counts = Counter(operator.draw(make_batch(list(range(1000)), (8, 8))).columns["strength"])
+        assert set(counts) == {0.3, 0.6} and 680 < counts[0.6] < 820  # 750 expected, five standard deviations
+    for strengths, message in (([[0.05, 1]], "runs no step"), ([[0.5, 0]], "weights above 0"), ([[2, 1]], "within")):
+        with pytest.raises(RecipeError, match=message):
+            parse(DiffusionEditParams, {"strengths": strengths}, "diffusion_edit")

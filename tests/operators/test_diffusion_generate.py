@@ -1,5 +1,6 @@
 """DiffusionGenerate: a real network made tiny."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.contracts import Draws, ImageBatch, Supply
-from pipeline.errors import ModelError, RecipeError
+from pipeline.errors import InputError, ModelError, RecipeError
 from pipeline.models import samplers
 from pipeline.models.diffusion import load_flow, save_flow
 from pipeline.models.unet import UNet, UNetShape
@@ -16,8 +17,9 @@ from pipeline.noise import Noise
 from pipeline.operators.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
 from pipeline.validation import parse
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
+from tests.tiny_models import OWN_WARNING, save_pixel_unet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 
 
 def supply_in(folder: Path, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Supply:
@@ -86,13 +88,13 @@ def test_classes_go_by_name_no_label_is_no_class_and_a_stranger_is_an_error(tmp_
 def test_what_is_not_finite_or_black_is_rejected(tmp_path: Path) -> None:
     operator = loaded(tmp_path)
     batch = make_batch([0, 1, 2], None)
-    weights = operator._net.label.weight
+    weights = operator._painter.net.label.weight
     weights[1] = torch.nan
     applied = act(operator, batch)
     assert applied.rejected == {1: "non_finite"} and not applied.images[1].any() and applied.images[0].any()
     weights[1] = 0
-    operator._net.leave.weight.zero_()
-    operator._net.leave.bias.fill_(100.0)  # a velocity that leads far below black
+    operator._painter.net.leave.weight.zero_()
+    operator._painter.net.leave.bias.fill_(100.0)  # a velocity that leads far below black
     assert act(operator, batch).rejected == dict.fromkeys(range(3), "black")
 
 
@@ -116,3 +118,91 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     operator = DiffusionGenerate(DiffusionGenerateParams())
     with pytest.raises(ModelError, match="holds wgan-generator/1; needed: flow-unet/1"):
         operator.load("cpu", Supply(models={"model": tmp_path / "gan.safetensors"}))
+
+
+# ---- models in folders -----------------------------------------------------------------------------------------------
+
+
+def opened(path: Path, **params: Any) -> DiffusionGenerate:
+    operator = DiffusionGenerate(DiffusionGenerateParams(**{"steps": 4} | params))
+    operator.load("cpu", Supply(models={"model": path}))
+    return operator
+
+
+class TestPixelUNetConformance(OperatorConformance):
+    operator = DiffusionGenerate
+    params: ClassVar = {"model": "pixel", "steps": 3, "guidance_range": [1.0, 3.0]}
+    tolerance = 1
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tiny: Callable[[str], Path]) -> None:
+        self.folder = tiny("pixel")
+
+    def supply(self, folder: Path) -> Supply:
+        return Supply(models={"model": self.folder})
+
+
+@pytest.mark.parametrize("kind", ["stable", "large", "third", "consistency", "dit", "pixel"])
+def test_an_image_alone_is_the_one_in_a_batch_and_the_draws_decide(kind: str, tiny: Callable[[str], Path]) -> None:
+    operator = opened(tiny(kind), guidance_range=(1.0, 3.0), prompt="a {label}")
+    batch = make_batch(list(range(8)), None)
+    draws = operator.draw(batch)
+    applied = act(operator, batch, draws)
+    assert applied.images.std() > 1 and not applied.errors and not applied.rejected
+    for index in (0, 5):
+        assert_near(act(operator, make_batch([index], None)).images[0], applied.images[index], 1)
+    one = make_batch([0], None)
+    row = {name: values[:1] for name, values in draws.columns.items()} | {"guidance": [3.0]}
+    plain = act(operator, one, Draws(row)).images
+    text = operator._painter.takes_text
+    changes = {"guidance": [1.5], **({"prompt": ["a bag"]} if text else {"class_index": [1]})}
+    for name, value in changes.items():
+        assert (act(operator, one, Draws(row | {name: value})).images != plain).any(), name
+    assert (act(operator, ImageBatch(None, [5], one.labels, CLASSES), Draws(row)).images != plain).any()
+    assert operator.once_per_call == (("guidance",) if text else ())
+
+
+def test_a_dit_is_its_own_pipelines_image(tiny: Callable[[str], Path]) -> None:
+    from diffusers import DiTPipeline
+
+    batch = make_batch(list(range(3)), None)
+    images = act(opened(tiny("dit"), steps=5), batch).images
+    pipeline = DiTPipeline.from_pretrained(tiny("dit"), low_cpu_mem_usage=False)
+    pipeline.set_progress_bar_config(disable=True)
+    seeds = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
+    (made,) = pipeline([0, 1, 2], 1.0, generator=seeds, num_inference_steps=5, output_type="pt", return_dict=False)
+    assert_near(images, (made * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy(), 1)
+
+
+def test_classes_of_folders_go_by_any_of_their_names(tiny: Callable[[str], Path]) -> None:
+    batch = ImageBatch(None, [1, 2, 3], np.array([0, 1, 2]), ("Blouse", "bag", "coat"))
+    for kind, wanted in (("dit", [0, 2, -1]), ("pixel", [-1, 2, -1])):
+        operator = opened(tiny(kind))
+        draws = operator.draw(batch)
+        assert draws.columns["class_index"] == wanted
+        assert set(act(operator, batch, draws).errors) == {row for row, index in enumerate(wanted) if index < 0}
+
+
+def test_a_unet_without_names_goes_by_index_and_knows_no_class_of_none(tmp_path: Path) -> None:
+    save_pixel_unet(tmp_path, 3, named=False)
+    operator = opened(tmp_path)
+    batch = ImageBatch(None, [1, 2, 3], np.array([2, -1, 3]), ())
+    assert operator.draw(batch).columns["class_index"] == [2, -1, -1]
+    errors = act(operator, batch).errors
+    assert sorted(errors) == [1, 2] and "no label" in str(errors[1])
+    with pytest.raises(ModelError, match="has no class of none, which guidance needs"):
+        opened(tmp_path, guidance=2.0)
+
+
+def test_a_unet_without_classes_makes_images_of_any_only_if_asked(tmp_path: Path) -> None:
+    save_pixel_unet(tmp_path, None, named=False)
+    with pytest.raises(ModelError, match="it knows no classes; write `condition: none`"):
+        opened(tmp_path)
+    operator = opened(tmp_path, condition="none")
+    assert act(operator, make_batch([0, 1], None)).images.shape == (2, 8, 8, 1)
+
+
+def test_a_branch_without_sources_has_no_columns_for_a_prompt(tiny: Callable[[str], Path]) -> None:
+    operator = opened(tiny("stable"), prompt="{caption}")
+    with pytest.raises(InputError, match="this branch has no source rows"):
+        operator.draw(make_batch([0], None))

@@ -151,7 +151,7 @@ def test_boxes_and_light_columns(layout_of):
     }  # fmt: skip
     layout = layout_of(types, {"image": IMAGE, "eye_mask": IMAGE})
     assert layout.boxes == ("objects", "Keypoints", "eye_mask")
-    assert layout.light == ("objects", "Keypoints", "mask_id", "label", "notes")
+    assert layout.light == ("objects", "Keypoints", "eye_mask", "mask_id", "label", "notes")
     assert layout_of({"file": TEXT, "label": TEXT}).light == ("file", "label")
 
 

@@ -1,0 +1,87 @@
+"""Prompts as a pipeline's networks read them: encoded once for each distinct text, alone, and kept.
+
+A text encoded alone does not depend on its batch, and what ten thousand images share is encoded once. Where a class
+cannot take embeddings, it gets the prompts.
+"""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+KEPT_BYTES = 512 << 20
+"""Of texts kept at most: 2,000 of Stable Diffusion 1.5, 60 of a pipeline with a T5 encoder."""
+
+_PLAIN = ("prompt_embeds", "negative_prompt_embeds")
+_POOLED = (*_PLAIN, "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+_UNPAIRED = ("prompt_embeds", "pooled_prompt_embeds")
+_RAGGED = ("prompt_attention_mask", "prompt_embeds_mask")  # where embeddings are as long as their batch's longest
+
+
+class TextEmbeddings:
+    """The arguments that tell a pipeline N prompts. `encoded` counts the texts that went through the encoders."""
+
+    def __init__(self, pipeline: Any, device: str) -> None:
+        self._pipeline, self._device = pipeline, device
+        self._takes = set(inspect.signature(type(pipeline).__call__).parameters)
+        encode = getattr(type(pipeline), "encode_prompt", None)
+        self._encoder_takes = set(inspect.signature(encode).parameters) if encode is not None else set()
+        self._names = self._returned()
+        self._kept: OrderedDict[tuple[str, str, bool], dict[str, Tensor]] = OrderedDict()
+        self.encoded = 0
+
+    def of(self, prompts: Sequence[str], negatives: Sequence[str], guided: bool) -> dict[str, Any]:
+        """Arguments of the pipeline's call for N prompts and negative prompts (all empty: the pipeline's own default).
+
+        guided: whether negative ones are looked at.
+        """
+        if not self._names:
+            plain: dict[str, Any] = {"prompt": list(prompts)}
+            if any(negatives) or (guided and "true_cfg_scale" in self._takes):
+                plain["negative_prompt"] = list(negatives)
+            return plain
+        rows = [self._one(prompt, negative, guided) for prompt, negative in zip(prompts, negatives, strict=True)]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0] if name in self._takes}
+
+    def _returned(self) -> tuple[str, ...]:
+        """The names of what `encode_prompt` returns, in its order; none where they cannot be told or cannot be kept."""
+        if not self._encoder_takes or "prompt_embeds" not in self._takes or self._encoder_takes & set(_RAGGED):
+            return ()
+        if "negative_prompt_embeds" not in self._encoder_takes:
+            return _UNPAIRED if "pooled_prompt_embeds" in self._encoder_takes else ()
+        return _POOLED if "pooled_prompt_embeds" in self._encoder_takes else _PLAIN
+
+    def _one(self, prompt: str, negative: str, guided: bool) -> dict[str, Tensor]:
+        key = (prompt, negative if guided else "", guided)
+        if key not in self._kept:
+            self._kept[key] = found = self._encode(*key)
+            if len(self._kept) * sum(tensor.nbytes for tensor in found.values()) > KEPT_BYTES:
+                self._kept.popitem(last=False)
+            return found
+        self._kept.move_to_end(key)
+        return self._kept[key]
+
+    def _encode(self, prompt: str, negative: str, guided: bool) -> dict[str, Tensor]:
+        found = self._call(prompt, negative, guided)
+        if self._names == _UNPAIRED and guided:
+            found |= {f"negative_{name}": value for name, value in self._call(negative, "", False).items()}
+        return found
+
+    def _call(self, prompt: str, negative: str, guided: bool) -> dict[str, Tensor]:
+        self.encoded += 1
+        given: dict[str, Any] = {
+            "prompt": [prompt],
+            "prompt_2": None,
+            "prompt_3": None,
+            "device": self._device,
+            "num_images_per_prompt": 1,
+            "do_classifier_free_guidance": guided,
+            "negative_prompt": [negative] if negative else None,
+        }
+        made = self._pipeline.encode_prompt(
+            **{key: value for key, value in given.items() if key in self._encoder_takes}
+        )
+        return {name: value for name, value in zip(self._names, made, strict=False) if value is not None}
