@@ -184,9 +184,10 @@ def _bench(commands: "Commands") -> None:
 
         return bench(options.name, options.input, options.json)
 
-    command = _add(commands, "bench", "this product, a plain Ray Data script and a bare loop side by side", call)
-    command.add_argument("name", metavar="NAME", choices=("light", "adain"), help="light or adain")
-    command.add_argument("--input", metavar="URI", help="shards to use instead of images made for the bench")
+    command = _add(commands, "bench", "this product and its peers side by side, in one run", call)
+    names = ("light", "adain", "diffusion")
+    command.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
+    command.add_argument("--input", metavar="URI", help="shards to use instead of the bench's own images")
     _json(command)
 
 

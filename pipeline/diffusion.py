@@ -59,8 +59,9 @@ class DiffusionParameters(Parameters):
     condition: Literal["class", "none"] = Field(
         "class", description="class: made as what its label says; none: whatever the model makes of it"
     )
-    method: Literal["euler", "heun"] = Field(
-        "euler", description="models in one file only; heun: two network calls a step, second order"
+    method: Literal["euler", "heun", "adams"] = Field(
+        "euler",
+        description="models in one file only; heun: two network calls a step, second order; adams: one, second order",
     )
     prompt: Weighted = Field(
         (("a photograph of a {label}", 1.0),),

@@ -12,15 +12,20 @@ def bench(name: str, input_uri: str | None, as_json: bool, rounds: int = ROUNDS)
     """Run one bench and print its figures: medians over `rounds` taken in turn.
 
     Args:
-        name: `light` or `adain`.
+        name: `light`, `adain` or `diffusion`.
         input_uri: shards to take the rows from, resized and centre-cropped by all contestants alike where they have
-            another size; images made from a seed if None.
+            another size; images made from a seed if None. For `diffusion` real images to test on.
 
     Raises:
         JobError: the input cannot be used, or a contestant failed.
     """
-    found = measure(name, input_uri, rounds)
-    print(json.dumps(found) if as_json else as_text(found))
+    if name == "diffusion":
+        from jobs.bench import diffusion
+
+        found, text = diffusion.measure(input_uri, rounds), diffusion.as_text
+    else:
+        found, text = measure(name, input_uri, rounds), as_text
+    print(json.dumps(found) if as_json else text(found))
     return 0
 
 

@@ -47,7 +47,7 @@ def compete(task: Task, rounds: int, names: Sequence[str] = tuple(CONTESTANTS)) 
         JobError: one of them failed, or they did not make the same number of images.
     """
     runs: dict[str, list[Run]] = {name: [] for name in names}
-    with _cores(task.workers):
+    with held_cores(task.workers):
         for round_ in range(1, rounds + 1):
             for name in names:
                 load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
@@ -102,7 +102,7 @@ def output_of(command: list[str], name: str) -> tuple[str, Peak]:
 
 
 @contextlib.contextmanager
-def _cores(count: int) -> Iterator[None]:
+def held_cores(count: int) -> Iterator[None]:
     """Hold this process, and so all contestants, to `count` cores, where the system knows how."""
     if not hasattr(os, "sched_setaffinity"):
         yield

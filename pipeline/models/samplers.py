@@ -10,7 +10,7 @@ from torch import Tensor
 from pipeline.models.diffusion import Velocity, on_path
 from pipeline.models.unet import NULL_LABEL
 
-METHODS = ("euler", "heun")
+METHODS = ("euler", "heun", "adams")
 
 
 def guided(net: Velocity, images: Tensor, times: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
@@ -37,9 +37,10 @@ def sample(
 
     Args:
         labels: [N] int64, -1 = no class.
-        steps: equal steps in time; `euler` calls the network once a step, `heun` twice (once in the last).
+        steps: equal steps in time; `euler` and `adams` call the network once a step, `heun` twice (once in the last).
         guidance: one value, or one a sample [N].
-        method: `euler`, or `heun` (second order; Karras et al. 2022, algorithm 1, last step Euler's).
+        method: `euler`; `heun` (second order; Karras et al. 2022, algorithm 1, last step Euler's); or `adams` (second
+            order from the slope before: Adams & Bashforth's two-step rule, first step Euler's).
     """
     return _follow(net, noise, labels, steps, steps, guidance, method)
 
@@ -58,7 +59,7 @@ def edit(
     """Images [N, C, S, S] redrawn from a noisy version of themselves: the last `run` of `steps` (SDEdit).
 
     Meng et al. 2022, "SDEdit", arXiv:2108.01073, algorithm 1, on the straight path: start at t = run / steps. With
-    masks, algorithm 2: after every step, what may not change is put back on its own path.
+    masks, algorithm 2: after every step, what may not change is put back on its own path, and `adams` is Euler's.
 
     Args:
         masks: [N, 1, S, S], 1 where images may change, else 0.
@@ -87,13 +88,16 @@ def _follow(
         raise ValueError(f"method {method!r} is not known; known: {', '.join(METHODS)}")
     count = len(state)
     strength = torch.as_tensor(guidance, dtype=torch.float32, device=state.device).expand(count)
+    before: Tensor | None = None
     for left in range(run, until, -1):
         now = torch.full((count,), left / steps, device=state.device)
         slope = guided(net, state, now, labels, strength)
-        moved = state - slope / steps
         if method == "heun" and left > 1:
             after = torch.full((count,), (left - 1) / steps, device=state.device)
-            slope = (slope + guided(net, moved, after, labels, strength)) / 2
-            moved = state - slope / steps
-        state = moved
+            moved = (slope + guided(net, state - slope / steps, after, labels, strength)) / 2
+        elif method == "adams" and before is not None:
+            moved = 1.5 * slope - 0.5 * before
+        else:
+            moved = slope
+        before, state = slope, state - moved / steps
     return state

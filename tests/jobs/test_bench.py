@@ -11,15 +11,21 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from PIL import Image
 
 from jobs import bench
-from jobs.bench import bare_loop, contest, inputs, product
+from jobs.bench import bare_loop, contest, diffusion, inputs, painting_loop, product
 from jobs.bench.contest import Run, run_once
 from jobs.bench.photographs import photograph
 from jobs.bench.plain_images import PlainOperator, decode, encode
 from jobs.bench.process_tree import MemoryWatch, memory, tree
 from jobs.bench.task import CASES, Case, Models, Task
 from pipeline.errors import InputError, JobError
+from pipeline.models.diffusion import load_flow
+from pipeline.models.pictures import to_pixels
+from pipeline.models.references import ASSETS
+from pipeline.models.samplers import sample
 
 ROWS = 24
 
@@ -166,3 +172,28 @@ def test_memory_of_a_process_tree() -> None:
         child.kill()
         child.communicate()
     assert memory(child.pid) == {}
+
+
+def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
+    found = diffusion.measure(
+        None, rounds=1, images=30, curve=(4, 2), executor="inline", loop_images=2, classifier_steps=20
+    )
+    assert [point["steps"] for point in found["curve"]] == [4, 2]
+    assert all(0 < point["accuracy"] < 1 and point["images_per_s"] > 0 for point in found["curve"])
+    assert found["ratio"]["bare_loop"] > 1
+    chosen = found["chosen"]
+    assert chosen["accuracy"] >= found["curve"][0]["accuracy"] - diffusion.COST_ALLOWED
+    text = diffusion.as_text(found)
+    assert "x the loop" in text and text.count("adams") == 2
+
+
+def test_the_loop_and_the_product_paint_by_the_same_arithmetic(tmp_path: Path, capsys) -> None:
+    painting_loop.main(diffusion.Painting(2, 3, str(tmp_path / "loop")).to_json())
+    assert json.loads(capsys.readouterr().out)["rows"] == 2
+    torch.manual_seed(0)
+    noise = torch.cat([torch.randn(1, 1, 28, 28) for _ in range(2)])
+    net, _ = load_flow(ASSETS / "models" / "fashion-diffusion.safetensors")
+    wanted = to_pixels(sample(net, noise, torch.tensor([0, 1]), 3))
+    for index in range(2):
+        made = np.asarray(Image.open(tmp_path / "loop" / f"{index}.png")).astype(int)
+        assert np.abs(made - wanted[index, :, :, 0].numpy().astype(int)).max() <= 1

@@ -1,0 +1,144 @@
+"""`bench diffusion`: the embedded model by this product and by the loop a user writes, and what few steps cost.
+
+First the curve: the product makes as many images at each number of steps, a small CNN learns from them alone and is
+tested on real ones. Then the contest, in turn: the loop (one image a call, float32, 50 steps), the product at as many
+steps, and the product at the fewest steps whose accuracy is at most a point below that of 50.
+"""
+
+import datetime
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from jobs.bench.contest import held_cores, output_of
+from jobs.bench.machine import commit, machine, versions
+from pipeline.models.references import ASSETS
+
+LOOP_STEPS = 50
+LOOP_IMAGES = 32
+CURVE = (50, 16, 12, 8, 6, 4)
+IMAGES = 3_000
+SEEDS = 2  # classifiers a point of the curve
+CLASSIFIER_STEPS = 1_000
+COST_ALLOWED = 0.01  # of accuracy
+REAL = str(ASSETS / "fashion-mnist" / "*.parquet")
+METHOD = "adams"
+
+
+@dataclass(frozen=True)
+class Painting:
+    """One contestant's work: `images` images of the embedded model, evenly of its classes, into `output`."""
+
+    images: int
+    steps: int
+    output: str = ""
+    method: str = "euler"
+    executor: str = "ray"
+    workers: int = 2
+    seed: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def measure(
+    input_uri: str | None,
+    rounds: int,
+    images: int = IMAGES,
+    curve: Sequence[int] = CURVE,
+    executor: str = "ray",
+    loop_images: int = LOOP_IMAGES,
+    classifier_steps: int = CLASSIFIER_STEPS,
+) -> dict[str, Any]:
+    """Return the figures of the bench.
+
+    Args:
+        input_uri: real labelled images of 28 px to test on; the embedded shards if None.
+        images: of each run of the product.
+        curve: numbers of steps, the loop's own among them.
+    """
+    with held_cores(2):
+        points = [point(input_uri or REAL, images, steps, executor, classifier_steps) for steps in curve]
+        whole = max(points, key=lambda found: found["steps"])
+        few = min((p for p in points if p["accuracy"] >= whole["accuracy"] - COST_ALLOWED), key=lambda p: p["steps"])
+        tasks = {
+            "bare_loop": Painting(loop_images, LOOP_STEPS),
+            "equal_steps": Painting(images // 3, LOOP_STEPS, executor=executor),
+            "palimpsest": Painting(images, few["steps"], method=few["method"], executor=executor),
+        }
+        speeds: dict[str, list[float]] = {name: [] for name in tasks}
+        for round_ in range(1, rounds + 1):
+            for name, task in tasks.items():
+                speeds[name].append(speed_of(task, name == "bare_loop"))
+                print(f"round {round_} of {rounds}: {name:<12}{speeds[name][-1]:8.1f} images/s", file=sys.stderr)
+    found = {name: round(median(values), 2) for name, values in speeds.items()}
+    return {
+        "bench": "diffusion",
+        "images_per_s": {"palimpsest": found["palimpsest"], "bare_loop": found["bare_loop"]},
+        "ratio": {"bare_loop": round(found["palimpsest"] / found["bare_loop"], 2)},
+        "equal_steps": {
+            "steps": LOOP_STEPS,
+            "images_per_s": found["equal_steps"],
+            "ratio": round(found["equal_steps"] / found["bare_loop"], 2),
+        },
+        "chosen": few,
+        "curve": points,
+        "each_round": {name: [round(value, 2) for value in values] for name, values in speeds.items()},
+        "machine": machine(),
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "rounds": rounds,
+        "settings": {"images": images, "loop_images": loop_images, "tested_on": input_uri or "the embedded shards"},
+        "versions": versions(),
+    }
+
+
+def point(real: str, images: int, steps: int, executor: str, classifier_steps: int) -> dict[str, Any]:
+    """One point of the curve: speed of a whole run, and accuracy of classifiers that saw its images alone."""
+    from jobs.bench.painted import accuracy_on
+
+    method = "euler" if steps == LOOP_STEPS else METHOD
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+        task = Painting(images, steps, str(Path(folder, "out")), method, executor)
+        speed = run(task, "jobs.bench.painted")
+        each = [accuracy_on(task.output, real, seed, classifier_steps) for seed in range(SEEDS)]
+    found = {"steps": steps, "method": method, "images_per_s": round(speed, 2), "accuracy": round(mean(each), 4)}
+    print(f"curve: {found}", file=sys.stderr)
+    return found
+
+
+def speed_of(task: Painting, loop: bool) -> float:
+    """Images a second of one run; what it made is removed."""
+    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+        placed = Painting(**{**asdict(task), "output": str(Path(folder, "out"))})
+        return run(placed, "jobs.bench.painting_loop" if loop else "jobs.bench.painted")
+
+
+def run(task: Painting, module: str) -> float:
+    """Images a second of one contestant in a process of its own."""
+    line, _ = output_of([sys.executable, "-m", module, task.to_json()], module)
+    result = json.loads(line)
+    return float(result["rows"] / result["seconds"])
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Return the figures as two small tables."""
+    lines = [f"{found['rounds']} rounds, {found['machine']}, commit {found['commit'][:12]}", ""]
+    lines.append(f"{'steps':>6}{'method':>8}{'images/s':>10}{'accuracy':>10}")
+    lines += [
+        f"{p['steps']:>6}{p['method']:>8}{p['images_per_s']:>10.1f}{p['accuracy']:>10.4f}" for p in found["curve"]
+    ]
+    loop, equal, chosen = found["images_per_s"]["bare_loop"], found["equal_steps"], found["chosen"]
+    lines += [
+        "",
+        f"loop, one image a call, float32, {LOOP_STEPS} steps:  {loop:.2f} images/s",
+        f"palimpsest, {equal['steps']} steps:  {equal['images_per_s']:.1f} images/s, {equal['ratio']:.1f} x the loop",
+        f"palimpsest, {chosen['steps']} steps:  {found['images_per_s']['palimpsest']:.1f} images/s, "
+        f"{found['ratio']['bare_loop']:.1f} x the loop",
+    ]
+    return "\n".join(lines)
