@@ -174,7 +174,7 @@ def _train(commands: "Commands") -> None:
         return train(options.kind, options.config)
 
     command = _add(commands, "train", "train a model that an operator uses, with Ray Train", call)
-    command.add_argument("kind", metavar="KIND", help="adain, diffusion, fast_style or gan")
+    command.add_argument("kind", metavar="KIND", help="adain, concept, diffusion, distill_diffusion, fast_style or gan")
     command.add_argument("config", metavar="CONFIG", help="a YAML file")
 
 
@@ -197,5 +197,5 @@ def _operators(commands: "Commands") -> None:
 
         return show_operators(options.name)
 
-    command = _add(commands, "operators", "list operators, or one operator's parameters", call)
+    command = _add(commands, "operators", "list operators and gates, or one's parameters", call)
     command.add_argument("name", metavar="NAME", nargs="?")

@@ -100,6 +100,10 @@ def _show_origin(row: dict[str, Any]) -> None:
     for step in row["steps"]:
         model = f" with {step['model_id']}" if step["model_id"] else ""
         print(f"step    {step['operator']} v{step['version']}{model} {step['params']} seed {step['seed']}")
+    if row["quality"]:
+        scores = ", ".join(f"{score['gate']} {score['score']:.4g}" for score in row["quality"])
+        ended = f"refused by {row['rejected_reason']}" if row.get("rejected_reason") else "kept"
+        print(f"judged  {scores}: {ended}, attempt {row['attempt'] + 1}")
     for partner in row["partners"]:
         print(f"partner {partner['role']} {partner['source_uri']}")
 

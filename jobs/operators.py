@@ -1,24 +1,33 @@
-"""`operators`: what there is, and each one's parameters with type, range, default and source."""
+"""`operators`: the operators and gates there are, and each one's parameters with type, range, default and source."""
 
 import inspect
 from typing import Any
 
-from pipeline.contracts import Operator
-from pipeline.registry import OPERATORS, operator_class
+from pipeline.contracts import Gate, Operator, Part
+from pipeline.errors import RecipeError
+from pipeline.registry import GATES, OPERATORS, gate_class, operator_class
+from pipeline.validation import nearest
 
 
 def show_operators(name: str | None) -> int:
     """`palimpsest operators [NAME]`."""
     if name is None:
-        width = max(map(len, OPERATORS))
+        width = max(map(len, (*OPERATORS, *GATES)))
         for each in sorted(OPERATORS):
             print(f"{each:<{width}}  {_first_line(operator_class(each))}")
+        print("\ngates (quality.gates)")
+        for each in sorted(GATES):
+            print(f"{each:<{width}}  {_first_line(gate_class(each))}")
         return 0
-    found = operator_class(name)
+    found = _named(name)
     print(f"{found.name} (version {found.version})\n{inspect.getdoc(found)}\n\nsource: {found.source}")
-    print(
-        f"marks its output as {found.digital_source_type}; GPU share an actor, unless the recipe says: {found.gpus:g}"
-    )
+    if issubclass(found, Operator):
+        share = f"GPU share an actor, unless the recipe says: {found.gpus:g}"
+        print(f"marks its output as {found.digital_source_type}; {share}")
+    elif found.needs_source:
+        print("a gate; judges branches with source rows only")
+    else:
+        print("a gate")
     print("\nparameters")
     schema = found.Params.model_json_schema()
     for field, details in schema.get("properties", {}).items():
@@ -28,8 +37,16 @@ def show_operators(name: str | None) -> int:
     return 0
 
 
-def _first_line(operator: type[Operator]) -> str:
-    return (inspect.getdoc(operator) or "").splitlines()[0]
+def _named(name: str) -> type[Operator] | type[Gate]:
+    if name in GATES:
+        return gate_class(name)
+    if name in OPERATORS:
+        return operator_class(name)
+    raise RecipeError(f"no operator and no gate is called {name!r}{nearest(name, [*OPERATORS, *GATES])}")
+
+
+def _first_line(part: type[Part]) -> str:
+    return (inspect.getdoc(part) or "").splitlines()[0]
 
 
 def _type(details: dict[str, Any]) -> str:

@@ -19,16 +19,21 @@ OPERATOR_FAILED = "operator_failed"
 
 @dataclass
 class Sample:
-    """One image in the making."""
+    """One attempt at one image."""
 
     sample_id: str
     source: int  # index of its row in the window
     copy: int
     label: int = -1  # class index
     pixels: Pixels | None = None
+    attempt: int = 0
+    final: bool = True  # False: a gate refused it, and it was made again
+    shape: tuple[int, ...] | None = None  # of its source, [H, W, C]; None for synthesis
+    origin: Pixels | None = None  # the source's pixels, kept for gates and for further attempts
     soft_label: list[float] | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
     partners: list[Partner] = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)  # as they go into the column `quality`
     rejected: str | None = None
     error: RowError | None = None
 
@@ -62,29 +67,33 @@ def run_chain(
     micro_batch: int,
     device: str,
     report: ChainReport,
+    again: bool = False,
 ) -> None:
     """Take every sample through every step, in place.
+
+    Args:
+        again: these few were made before: an operator that now fails on all of them is not broken.
 
     Raises:
         UnitError: an operator failed on every sample, so it is not the rows that are at fault.
     """
     for step in steps:
         alive = [sample for sample in samples if sample.alive]
-        for bucket in _buckets(alive, lambda s: None if s.pixels is None else s.pixels.shape):
+        for bucket in buckets(alive, lambda s: None if s.pixels is None else s.pixels.shape):
             batch = _batch(step, bucket, columns(bucket), classes)
             started = time.perf_counter()
             draws = step.operator.draw(batch)
             calls = [_once(step.operator, draws, index) for index in range(len(bucket))]
-            for group in _buckets(list(range(len(bucket))), calls.__getitem__):
+            for group in buckets(list(range(len(bucket))), calls.__getitem__):
                 for first in range(0, len(group), micro_batch):
                     _apply(step, bucket, batch, draws, group[first : first + micro_batch], device, report)
             report.busy_s += time.perf_counter() - started
         errors = [sample.error for sample in alive if sample.error and sample.error.code == OPERATOR_FAILED]
-        if len(errors) == len(alive) > 1:
+        if len(errors) == len(alive) > 1 and not again:
             raise UnitError(f"every image failed: {errors[0].message}")
 
 
-def _buckets(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+def buckets(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
     """Group by key, in order of first appearance; order inside a group is kept."""
     found: dict[object, list[T]] = {}
     for item in items:
@@ -148,7 +157,7 @@ def _apply(
             middle = len(rows) // 2
             for half in (rows[:middle], rows[middle:]):
                 _apply(step, bucket, batch, draws, half, device, report)
-        elif _out_of_memory(error):
+        elif out_of_memory(error):
             raise UnitError(f"{step.plan.operator}: out of memory with a single image: {error}") from error
         else:
             sample = bucket[rows[0]]
@@ -158,7 +167,8 @@ def _apply(
         _record(step, bucket[row], place, part, drawn, applied)
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
     return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
 
 

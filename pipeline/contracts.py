@@ -1,15 +1,15 @@
 """The nouns everything else is built from. Read this page first.
 
-    source row ──decode──▶ ImageBatch ──Operator.draw──▶ Draws ──Operator.apply──▶ Applied ──encode──▶ output row
+    source row ──decode──▶ ImageBatch ──Operator.draw──▶ Draws ──Operator.apply──▶ Applied
+               ──Gate.score──▶ kept, or refused and made again ──encode──▶ output row
 
 An operator is a class with parameters. It decides (`draw`) before it acts (`apply`): what it decided goes into the
-lineage, so the same image can be made again. It never asks for randomness of its own.
+lineage, so the same image can be made again. It never asks for randomness of its own. A gate judges what came out.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,53 +17,20 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import RowError
+from pipeline.materials import Needs, Partner, ReferenceImage, Supply
 
 if TYPE_CHECKING:
     from pipeline.noise import Noise
+
+__all__ = ["Needs", "Partner", "ReferenceImage", "Supply"]  # and what is defined here
 
 Pixels = npt.NDArray[np.uint8]
 
 
 class Parameters(BaseModel):
-    """Base of every operator's parameters: closed, frozen; units in names (`_px`), intervals end in `_range`."""
+    """Base of all parameters: closed, frozen; units in names (`_px`), intervals end in `_range`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-@dataclass(frozen=True)
-class Partner:
-    """A further image that an output was made with, and its role: `style`, `mix`, `mask`, `pair`."""
-
-    role: str
-    source_uri: str
-    sha256: str
-    source_row: int | None = None
-    source_id: str | None = None
-
-
-@dataclass(frozen=True)
-class ReferenceImage:
-    """One image of a reference set (a style, for instance), as encoded bytes."""
-
-    uri: str
-    sha256: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What an operator must be given to load: model references and sets of reference images, by field name."""
-
-    models: Mapping[str, str] = field(default_factory=dict)
-    images: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Supply:
-    """What the plan found for an operator's `Needs`: local model files and reference images, by field name."""
-
-    models: Mapping[str, Path] = field(default_factory=dict)
-    images: Mapping[str, Sequence[ReferenceImage]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -111,32 +78,37 @@ class Applied:
     errors: Mapping[int, RowError] = field(default_factory=dict)
 
 
-class Operator(ABC):
-    """One augmentation. `__init__` is cheap, picklable and imports no torch; `load` runs once per actor."""
+class Part(ABC):
+    """What operators and gates have in common. `__init__` is cheap, picklable, imports no torch; `load` runs once."""
 
     name: ClassVar[str]
-    version: ClassVar[int]  # goes up whenever output bytes may change
+    version: ClassVar[int]  # goes up whenever output bytes, or a score, may change
     source: ClassVar[str]  # the paper or library the arithmetic comes from
     Params: ClassVar[type[Parameters]]
-    gpus: ClassVar[float] = 0.0  # share of a GPU one actor holds, unless the recipe says otherwise
-    micro_batch: ClassVar[int] = 32  # images a call, unless the recipe says otherwise
-    geometric: ClassVar[bool] = False  # moves pixels, so boxes and masks would no longer fit
-    generative: ClassVar[bool] = False  # needs no source image
+    micro_batch: ClassVar[int] = 32  # images a call; of an operator, unless the recipe says otherwise
     uses_torch: ClassVar[bool] = True
-    digital_source_type: ClassVar[str] = "algorithmicallyEnhanced"  # IPTC term of what comes out
-    once_per_call: tuple[str, ...] = ()  # drawn columns that one call takes one value of; `load` may know better
-    cpu_s_per_megapixel: ClassVar[float] = 0.05  # for the estimate of `plan`, one thread
-    gpu_s_per_megapixel: ClassVar[float] = 0.005
 
     def __init__(self, params: Any) -> None:
         self.params = params
 
     def needs(self) -> Needs:
-        """Return the models and reference images this operator reads."""
+        """Return the models and reference images that `load` must be given."""
         return Needs()
 
-    def load(self, device: str, supply: Supply) -> None:  # noqa: B027 - most operators hold no model
-        """Bring models to `device` (`cpu`, `cuda`). Called once per actor, before the first `draw`."""
+    def load(self, device: str, supply: Supply) -> None:  # noqa: B027 - most hold no model
+        """Bring models to `device` (`cpu`, `cuda`). Called once per actor, before anything else."""
+
+
+class Operator(Part):
+    """One augmentation."""
+
+    gpus: ClassVar[float] = 0.0  # share of a GPU one actor holds, unless the recipe says otherwise
+    geometric: ClassVar[bool] = False  # moves pixels, so boxes and masks would no longer fit
+    generative: ClassVar[bool] = False  # needs no source image
+    digital_source_type: ClassVar[str] = "algorithmicallyEnhanced"  # IPTC term of what comes out
+    once_per_call: tuple[str, ...] = ()  # drawn columns that one call takes one value of; `load` may know better
+    cpu_s_per_megapixel: ClassVar[float] = 0.05  # for the estimate of `plan`, one thread
+    gpu_s_per_megapixel: ClassVar[float] = 0.005
 
     @abstractmethod
     def draw(self, batch: ImageBatch) -> Draws:
@@ -145,3 +117,34 @@ class Operator(ABC):
     @abstractmethod
     def apply(self, batch: ImageBatch, draws: Draws, noise: "Noise") -> Applied:
         """Act. Everything random comes from `draws` or from `noise`; nothing may depend on the place in the batch."""
+
+
+@dataclass(frozen=True)
+class MadeBatch:
+    """N finished images of one size. `images` [N, H, W, C] uint8 and their `sources` [N, h, w, c], None for synthesis.
+
+    What they are meant to be: `labels` [N] int64 (-1: none) of `classes`, and drawn `prompts` [N] (None: none).
+    """
+
+    images: Pixels
+    sources: Pixels | None
+    labels: npt.NDArray[np.int64]
+    classes: Sequence[str]
+    prompts: Sequence[str | None]
+
+
+class Gate(Part):
+    """One judgement of finished images, before they are marked and encoded. Its score is written beside each image."""
+
+    needs_source: ClassVar[bool] = False  # cannot judge an image without a source row
+    least_classes: int = 0  # class names the input must have; the parameters may raise it
+    s_per_image: ClassVar[tuple[float, float]] = (0.001, 0.001)  # on a CPU thread, on a GPU; for the estimate of `plan`
+
+    @property
+    @abstractmethod
+    def bounds(self) -> tuple[float, float]:
+        """The least and the most score of an image that is kept: any other score, NaN too, is refused."""
+
+    @abstractmethod
+    def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:
+        """Return [N] scores, a pure function of each image alone."""

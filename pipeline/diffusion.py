@@ -78,6 +78,9 @@ class DiffusionParameters(Parameters):
         None, description="folders and hub ids only: a .safetensors file (or hub id) of an adapter"
     )
     lora_scale: float = Field(1.0, ge=-4, le=4, description="how much of the adapter is added; 1 = as it was trained")
+    tokens: str | None = Field(
+        None, description="pipelines only: a .safetensors file of words that `train concept` taught; prompts name them"
+    )
 
     @field_validator("prompt", "negative_prompt", mode="before")
     @classmethod
@@ -104,11 +107,11 @@ class DiffusionParameters(Parameters):
             raise PydanticCustomError("guidance_range", "needs two numbers within [0, 20], the smaller one first")
         return value
 
-    @field_validator("lora")
+    @field_validator("lora", "tokens")
     @classmethod
     def _safe(cls, value: str | None) -> str | None:
         if value is not None and value.endswith((".bin", ".pt", ".pth", ".ckpt")):
-            raise PydanticCustomError("lora", "is a pickle, which is not safe to load; convert it to .safetensors")
+            raise PydanticCustomError("pickle", "is a pickle, which is not safe to load; convert it to .safetensors")
         return value
 
     @model_validator(mode="after")
@@ -179,8 +182,8 @@ class DiffusionOperator(Operator):
     params: DiffusionParameters
 
     def needs(self) -> Needs:
-        """The model, a file or a folder; and the adapter."""
-        models = {"model": self.params.model, "lora": self.params.lora}
+        """The model, a file or a folder; the adapter, and the learned words."""
+        models = {"model": self.params.model, "lora": self.params.lora, "tokens": self.params.tokens}
         return Needs(models={name: reference for name, reference in models.items() if reference is not None})
 
     def load(self, device: str, supply: Supply) -> None:

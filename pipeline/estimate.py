@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pipeline.plan import BranchPlan, Plan
+from pipeline.registry import gate_class
 from pipeline.shards.reader import read_windows
 
 CODEC_S_PER_MEGAPIXEL = {"png": 0.35, "jpeg": 0.045, "webp": 0.35}
@@ -42,6 +43,7 @@ def _branch(plan: Plan, branch: BranchPlan, megapixels: float, source_bytes: int
         on_gpu = branch.gpus > 0
         speeds = [o.gpu_s_per_megapixel if on_gpu else o.cpu_s_per_megapixel for o in branch.operators]
         per_image += megapixels * (sum(speeds) + CODEC_S_PER_MEGAPIXEL[plan.recipe.output.encoding])
+        per_image += sum(gate_class(planned.gate).s_per_image[on_gpu] for planned in branch.gates)
         size = int(megapixels * 1e6 * BYTES_PER_PIXEL[plan.recipe.output.encoding])
     units = sum(unit.branch == branch.name for unit in plan.units)
     seconds = round(images * per_image, 1)

@@ -6,6 +6,7 @@ from functools import cached_property
 from pipeline.chain import LoadedStep
 from pipeline.contracts import ReferenceImage, Supply
 from pipeline.errors import JobError
+from pipeline.gates import GatePlan
 from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
 from pipeline.marking import Marking
@@ -15,6 +16,7 @@ from pipeline.registry import operator_class
 from pipeline.selection import Selection
 from pipeline.shards.layout import Layout
 from pipeline.shards.store import Store, open_store
+from pipeline.verdicts import LoadedGate
 from schemas.recipe import Recipe
 
 WINDOW_IMAGES = 64
@@ -59,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class LoadedBranch:
-    """A branch with its operators on a device."""
+    """A branch with its operators and gates on a device."""
 
     job: Job
     plan: BranchPlan
@@ -67,16 +69,19 @@ class LoadedBranch:
     selection: Selection
     marking: Marking | None
     device: str
+    gates: tuple[LoadedGate, ...] = ()
 
     @classmethod
     def load(cls, job: Job, plan: BranchPlan, device: str, key: bytes | None = None) -> "LoadedBranch":
-        """Load every operator of the branch.
+        """Load every operator and gate of the branch.
 
         Raises:
             JobError: a model, a reference image or the watermark key is not usable.
         """
         marking = job.marking(key, device) if plan.steps else None
-        if marking is not None or any(operator.uses_torch for operator in plan.operators):
+        made = [gate.make() for gate in plan.gates]
+        on_torch = [operator.uses_torch for operator in plan.operators] + [gate.uses_torch for gate in made]
+        if marking is not None or any(on_torch):
             import torch
 
             torch.set_num_threads(job.recipe.numerics.threads)  # threads change sums in the last bit
@@ -87,7 +92,10 @@ class LoadedBranch:
             operator = found(found.Params.model_validate(step.params))
             operator.load(device, _supply(store, step))
             steps.append(LoadedStep(index, step, operator))
-        return cls(job, plan, tuple(steps), Selection(plan.where), marking, device)
+        for gate, planned in zip(made, plan.gates, strict=True):
+            gate.load(device, _supply(store, planned))
+        gates = tuple(LoadedGate(planned, gate) for gate, planned in zip(made, plan.gates, strict=True))
+        return cls(job, plan, tuple(steps), Selection(plan.where), marking, device, gates)
 
     @property
     def window_rows(self) -> int:
@@ -96,11 +104,11 @@ class LoadedBranch:
         return max(1, images // max(1, self.plan.copies))
 
 
-def _supply(store: Store, step: StepPlan) -> Supply:
+def _supply(store: Store, part: StepPlan | GatePlan) -> Supply:
     return Supply(
-        models={name: local_file(model) for name, model in step.models.items()},
+        models={name: local_file(model) for name, model in part.models.items()},
         images={
             name: [ReferenceImage(ref.uri, ref.sha256, store.read(f"_artifacts/{ref.sha256}")) for ref in refs]
-            for name, refs in step.images.items()
+            for name, refs in part.images.items()
         },
     )

@@ -18,9 +18,6 @@ from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
 from pipeline.window import Window
 
-Shape = tuple[int, ...] | None
-"""Of a sample's source, [H, W, C]; None for synthesis."""
-
 
 @dataclass(frozen=True)
 class Print:
@@ -31,9 +28,7 @@ class Print:
     rejected: str | None
 
 
-def tables_of(
-    branch: LoadedBranch, unit: Unit, window: Window, shapes: Sequence[Shape], overlap: Overlap
-) -> dict[str, pa.Table]:
+def tables_of(branch: LoadedBranch, unit: Unit, window: Window, overlap: Overlap) -> dict[str, pa.Table]:
     """Return the window's rows as a table for each of the folders that gets any.
 
     Raises:
@@ -48,9 +43,8 @@ def tables_of(
             f"image {min(window.errors)} of a window could not be made: {window.errors[min(window.errors)]}"
         )
     # A row is quarantined whole: one lost copy would leave the others without their account.
-    kept = [index for index, sample in enumerate(window.samples) if sample.source not in window.errors]
-    samples = [window.samples[index] for index in kept]
-    prints = _prints(branch, unit, window, samples, [shapes[index] for index in kept], overlap)
+    samples = [sample for sample in window.samples if sample.source not in window.errors]
+    prints = _prints(branch, unit, window, samples, overlap)
     hashes = _Hashes(window)
     rows = [_row(branch, unit, window, sample, made, hashes) for sample, made in zip(samples, prints, strict=True)]
     found = {
@@ -68,17 +62,12 @@ def tables_of(
 
 
 def _prints(
-    branch: LoadedBranch,
-    unit: Unit,
-    window: Window,
-    samples: Sequence[Sample],
-    shapes: Sequence[Shape],
-    overlap: Overlap,
+    branch: LoadedBranch, unit: Unit, window: Window, samples: Sequence[Sample], overlap: Overlap
 ) -> list[Print]:
     if unit.branch == ORIGINAL:
         return [Print(window.rows[sample.source].data or b"", [], None) for sample in samples]
     job, output = branch.job, branch.job.recipe.output
-    pixels = list(overlap.map(lambda pair: _sized(job, *pair), list(zip(samples, shapes, strict=True))))
+    pixels = list(overlap.map(lambda sample: sized(job, sample), samples))
     names = [sample.sample_id for sample in samples]
     levels: list[float | None] = []
     if branch.marking is not None:
@@ -94,10 +83,10 @@ def _prints(
     ]
 
 
-def _sized(job: Job, sample: Sample, shape: Shape) -> Pixels:
+def sized(job: Job, sample: Sample) -> Pixels:
     """Return a sample at its source's size and in its source's channels, unless the recipe says otherwise."""
     assert sample.pixels is not None
-    pixels, output = sample.pixels, job.recipe.output
+    pixels, shape, output = sample.pixels, sample.shape, job.recipe.output
     height, width = (output.size, output.size) if isinstance(output.size, int) else (shape or pixels.shape)[:2]
     if pixels.shape[:2] != (height, width):
         pixels = resize(pixels, height, width)
@@ -135,13 +124,13 @@ def _row(
         "partners": [vars(partner) for partner in sample.partners],
         "branch": unit.branch,
         "copy_index": sample.copy,
-        "attempt": 0,
+        "attempt": sample.attempt,
         "steps": sample.steps,
         "digital_source_type": branch.plan.digital_source_type,
         "unit_digest": unit.digest,
         "image_sha256": hashlib.sha256(made.data).hexdigest(),
         "watermarks": made.watermarks,
-        "quality": [],
+        "quality": sample.scores,
         "rejected_reason": made.rejected,
     }
     if unit.shard is not None:

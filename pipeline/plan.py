@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError
+from pipeline.gates import GatePlan, plan_gates
 from pipeline.models.references import FileRef, resolve_images, resolve_model
 from pipeline.recipes import absolute
 from pipeline.registry import operator_class
@@ -55,10 +56,19 @@ class BranchPlan:
     gpus: float = 0.0
     cpus: float = 1.0
     actors: int | None = None  # None: as many as the machine has room for
+    gates: tuple[GatePlan, ...] = ()
+    attempts: int = 1  # at an image, until no gate refuses it
 
     @property
     def operators(self) -> list[type[Operator]]:
         return [operator_class(step.operator) for step in self.steps]
+
+    def identity(self) -> list[Any]:
+        """Return what this branch computes of a row, or of an index."""
+        made = [self.name, [step.identity() for step in self.steps], self.micro_batch, self.copies]
+        if not self.gates:
+            return made
+        return [*made, {"gates": [gate.identity() for gate in self.gates], "attempts": self.attempts}]
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     layout = read_layout(shards, recipe.input.columns, recipe.input.drop)
     branches = [_branch(recipe, index, branch, base, layout) for index, branch in enumerate(recipe.branches)]
     _check_names(recipe)
+    branches = _gated(branches, recipe, base, layout)
     if recipe.output.keep_originals:
         branches.insert(0, _originals(recipe))
     _check_where(branches, shards, layout)
@@ -143,8 +154,6 @@ def _check_names(recipe: Recipe) -> None:
     for name in recipe.resources:
         if name not in [*known, ORIGINAL]:
             raise RecipeError(f"recipe.resources.{name}: no branch or operator of this recipe{nearest(name, known)}")
-    if recipe.quality.gates:
-        raise RecipeError("recipe.quality.gates: no gate is built into this version; leave it empty")
 
 
 def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layout) -> BranchPlan:
@@ -173,6 +182,11 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
         digital_source_type=max(types, key=SOURCE_TYPES.index),
         **_resources(recipe, branch.name, operators),
     )
+
+
+def _gated(branches: list[BranchPlan], recipe: Recipe, base: str, layout: Layout) -> list[BranchPlan]:
+    gates, attempts = plan_gates(recipe, base, layout), recipe.quality.max_attempts
+    return [replace(each, gates=gates[each.name], attempts=attempts) if gates[each.name] else each for each in branches]
 
 
 def _step(step: dict[str, Any], where: str, base: str) -> StepPlan:
@@ -249,7 +263,7 @@ def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list
 def _units(
     recipe: Recipe, branch: BranchPlan, shards: tuple[Shard, ...], layout: Layout, common: list[Any], limit: int | None
 ) -> Iterator[Unit]:
-    identity = [*common, branch.name, [step.identity() for step in branch.steps], branch.micro_batch, branch.copies]
+    identity = [*common, *branch.identity()]
     if branch.copies == 0:
         yield from _synthetic_units(recipe, branch, layout, identity, limit)
         return

@@ -131,6 +131,8 @@ def summary(manifest: Manifest, progress: Progress, output: str) -> str:
     lines += [_counts(name, counts, width) for name, counts in rows]
     if len(rows) > 1:
         lines.append(_counts("in all", manifest.counts, width))
+    if manifest.counts.remade:
+        lines.append(f"{manifest.counts.remade} more were refused by gates and made again; they are in rejected/, too")
     if progress.images:
         lines.append(
             f"{progress.images} images in {duration(progress.seconds)}: {progress.images_per_s:.1f} images/s, "

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.errors import ConflictError
+from pipeline.gates import GatePlan
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
 from pipeline.lineage.openlineage import openlineage_lines
@@ -86,7 +87,7 @@ def check_files(store: Store, markers: Mapping[str, Marker]) -> None:
 def build_manifest(plan: Plan, markers: Mapping[str, Marker], complete: bool, failed: Sequence[str] = ()) -> Manifest:
     """Return the manifest of what is there now."""
     branches = {branch.name: [m for m in markers.values() if m.branch == branch.name] for branch in plan.branches}
-    models = {(model.reference, model.sha256) for step in _steps(plan) for model in step.models.values()}
+    models = {(model.reference, model.sha256) for part in _parts(plan) for model in part.models.values()}
     return Manifest(
         palimpsest=__version__,
         complete=complete,
@@ -119,6 +120,7 @@ def count(markers: Iterable[Marker]) -> Counts:
         accepted=sum(m.accepted for m in found),
         rejected=sum(m.rejected for m in found),
         quarantined=sum(m.quarantined for m in found),
+        remade=sum(m.remade for m in found),
     )
 
 
@@ -130,17 +132,15 @@ def chain_record(branch: BranchPlan) -> dict[str, Any]:
 
 def branch_from(record: Mapping[str, Any]) -> BranchPlan:
     """Return the branch that `chain_record` wrote down, on the CPU."""
-    steps = tuple(
-        StepPlan(
-            operator=step["operator"],
-            version=step["version"],
-            params=step["params"],
-            models={name: FileRef(**model) for name, model in step["models"].items()},
-            images={name: tuple(FileRef(**image) for image in images) for name, images in step["images"].items()},
-        )
-        for step in record["steps"]
-    )
-    return BranchPlan(**{**record, "steps": steps})
+    steps = tuple(StepPlan(**_with_files(step)) for step in record["steps"])
+    gates = tuple(GatePlan(**_with_files(gate)) for gate in record.get("gates", ()))
+    return BranchPlan(**{**record, "steps": steps, "gates": gates})
+
+
+def _with_files(record: Mapping[str, Any]) -> dict[str, Any]:
+    models = {name: FileRef(**model) for name, model in record["models"].items()}
+    images = {name: tuple(FileRef(**image) for image in images) for name, images in record["images"].items()}
+    return {**record, "models": models, "images": images}
 
 
 def _watermark(plan: Plan) -> dict[str, Any] | None:
@@ -148,12 +148,15 @@ def _watermark(plan: Plan) -> dict[str, Any] | None:
     return None if settings == "none" else {**settings.model_dump(mode="json"), "key_id": plan.key_id}
 
 
-def _steps(plan: Plan) -> list[StepPlan]:
-    return [step for branch in plan.branches for step in branch.steps]
+def _parts(plan: Plan) -> list[StepPlan | GatePlan]:
+    found: list[StepPlan | GatePlan] = []
+    for branch in plan.branches:
+        found += [*branch.steps, *branch.gates]
+    return found
 
 
 def _references(plan: Plan) -> list[FileRef]:
-    found = {image.sha256: image for step in _steps(plan) for images in step.images.values() for image in images}
+    found = {image.sha256: image for part in _parts(plan) for images in part.images.values() for image in images}
     return list(found.values())
 
 

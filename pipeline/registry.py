@@ -1,8 +1,8 @@
-"""Every operator by name, as a lazy path: listing them imports none."""
+"""Every operator and every gate by name, as a lazy path: listing them imports none."""
 
 import importlib
 
-from pipeline.contracts import Operator
+from pipeline.contracts import Gate, Operator
 from pipeline.errors import RecipeError
 from pipeline.validation import nearest
 
@@ -23,6 +23,13 @@ OPERATORS = {
     "texture_synthesis": "pipeline.operators.texture_synthesis:TextureSynthesis",
 }
 
+GATES = {
+    "blank": "pipeline.quality.blank:Blank",
+    "clip": "pipeline.quality.clip:Clip",
+    "sharpness": "pipeline.quality.sharpness:Sharpness",
+    "similarity": "pipeline.quality.similarity:Similarity",
+}
+
 
 def operator_class(name: str) -> type[Operator]:
     """Return the class of operator `name`.
@@ -34,4 +41,17 @@ def operator_class(name: str) -> type[Operator]:
         raise RecipeError(f"no operator is called {name!r}{nearest(name, list(OPERATORS))}")
     module, attribute = OPERATORS[name].split(":")
     found: type[Operator] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def gate_class(name: str) -> type[Gate]:
+    """Return the class of gate `name`.
+
+    Raises:
+        RecipeError: there is none; the message names the nearest.
+    """
+    if name not in GATES:
+        raise RecipeError(f"no gate is called {name!r}{nearest(name, list(GATES))}")
+    module, attribute = GATES[name].split(":")
+    found: type[Gate] = getattr(importlib.import_module(module), attribute)
     return found

@@ -20,11 +20,13 @@ from pipeline.shards.layout import read_layout
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.store import Store
 from pipeline.verify import read_manifest
-from pipeline.window import windows
+from pipeline.window import Window, new_sample, windows
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 
-PROVENANCE = ("sample_id", "source_sha256", "steps", "partners", "label", "watermarks")
+PROVENANCE = (
+    "sample_id", "attempt", "source_sha256", "steps", "partners", "label", "watermarks", "quality", "rejected_reason",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Replayed:
 def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replayed:
     """Make the image with this `sample_id` again.
 
-    The whole micro-batch it was in is made again: a network's last bit may depend on the batch.
+    The whole window it was in is made again, the attempts before it as well: a network's last bit may depend on the
+    batch, and what a gate refused decides which images the next attempt's batches hold.
 
     Raises:
         InputError: no such sample, or its source is gone or changed.
@@ -63,14 +66,25 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
     with Overlap(1, "cpu") as overlap:
         for window in windows(branch, unit, overlap):
-            if all(each.sample_id != sample for each in window.samples):
+            if not _holds(branch, unit, window, stored):
                 continue
             for table in make_window(branch, unit, window, ChainReport(), overlap).values():
                 for row in table.to_pylist():
                     if row.get("sample_id") == sample:
-                        differs = [name for name in PROVENANCE if row[name] != stored[name]]
+                        differs = [name for name in PROVENANCE if repr(row.get(name)) != repr(stored.get(name))]
                         return Replayed(stored, row, _distance(stored, row), differs)
+            raise InputError(
+                f"sample {sample}: attempt {stored['attempt']} at this image is not made here: its source row can no "
+                "longer be used, or a gate decides otherwise on this device"
+            )
     raise InputError(f"sample {sample}: its source row can no longer be used")
+
+
+def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, Any]) -> bool:
+    """Whether a window is the one of a stored row, which may be a later attempt."""
+    places = ((each.source, each.copy) for each in window.samples)
+    again = (new_sample(branch.job, unit, window, *place, None, stored["attempt"]) for place in places)
+    return any(each.sample_id == stored["sample_id"] for each in again)
 
 
 def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any]]:

@@ -1,6 +1,8 @@
-"""What the report shows: some images of every branch and class, beside the source they came from."""
+"""What the report shows: what gates refused, and some images of every branch and class beside their source."""
 
 import io
+import math
+import statistics
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.errors import PalimpsestError
-from pipeline.lineage.page import Card, Sheet, Tile, page
+from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
 from pipeline.plan import ORIGINAL
 from pipeline.shards.codecs import decode, encode, resize
 from pipeline.shards.commit import read_markers
@@ -56,7 +58,8 @@ def write_report(store: Store, manifest: Manifest) -> None:
         "rejected": _reasons(store, markers, "rejected", "rejected_reason"),
         "quarantined": _reasons(store, markers, "quarantine", "error_code"),
     }
-    text = page(manifest, [sheet for sheet in sheets if sheet.cards], troubles)
+    gates = [line for chain in manifest.chains for line in _gate_lines(store, markers, chain)]
+    text = page(manifest, [sheet for sheet in sheets if sheet.cards], troubles, gates)
     store.write(REPORT, text.encode())
 
 
@@ -84,12 +87,48 @@ def _sheet(
 
 
 def _accepted(store: Store, markers: dict[str, Marker], branch: str) -> Iterator[dict[str, Any]]:
-    files = [m.files["data"].path for _, m in sorted(markers.items()) if m.branch == branch and "data" in m.files]
+    files = _files(markers, branch, "data")
     step = max(1, len(files) // FILES_READ)
     for path in files[::step][:FILES_READ]:
-        file = pq.ParquetFile(io.BytesIO(store.read(path)))
-        for group in range(file.num_row_groups):
-            yield from file.read_row_group(group, columns=COLUMNS).to_pylist()
+        yield from _rows(store, path, COLUMNS)
+
+
+def _files(markers: dict[str, Marker], branch: str, folder: str) -> list[str]:
+    return [m.files[folder].path for _, m in sorted(markers.items()) if m.branch == branch and folder in m.files]
+
+
+def _rows(store: Store, path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    file = pq.ParquetFile(io.BytesIO(store.read(path)))
+    for group in range(file.num_row_groups):
+        yield from file.read_row_group(group, columns=columns).to_pylist()
+
+
+def _gate_lines(store: Store, markers: dict[str, Marker], chain: dict[str, Any]) -> list[GateLine]:
+    """Return a line for each of a branch's gates; what was kept is sampled as the pictures are."""
+    gates = [gate["gate"] for gate in chain.get("gates", ())]
+    if not gates:
+        return []
+    refused: dict[str, list[float]] = {gate: [] for gate in gates}
+    kept: dict[str, list[float]] = {gate: [] for gate in gates}
+    for path in _files(markers, chain["name"], "rejected"):
+        for row in _rows(store, path, ["quality", "rejected_reason"]):
+            if row["rejected_reason"] in refused:
+                scores = {score["gate"]: score["score"] for score in row["quality"]}
+                refused[row["rejected_reason"]].append(scores[row["rejected_reason"]])
+    files = _files(markers, chain["name"], "data")
+    for path in files[:: max(1, len(files) // FILES_READ)][:FILES_READ]:
+        for row in _rows(store, path, ["quality"]):
+            for score in row["quality"]:
+                kept[score["gate"]].append(score["score"])
+    return [
+        GateLine(chain["name"], gate, len(refused[gate]), _spread(refused[gate]), _spread(kept[gate])) for gate in gates
+    ]
+
+
+def _spread(scores: list[float]) -> tuple[float, float, float] | None:
+    """Return the least, the median and the most score; None where there is none."""
+    numbers = sorted(score for score in scores if not math.isnan(score))
+    return (numbers[0], statistics.median(numbers), numbers[-1]) if numbers else None
 
 
 def _tile(store: Store, row: dict[str, Any]) -> Tile:

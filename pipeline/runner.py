@@ -1,15 +1,14 @@
-"""`run_unit`: the product. Read, decode, draw and apply, mark, encode, accept or reject, write, commit.
+"""`run_unit`: the product. Read, decode, draw and apply, judge, mark, encode, accept or reject, write, commit.
 
 A unit is a pure function of its inputs. Nothing here knows who calls it, how many others run, or what ran before.
 """
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import pyarrow as pa
 
-from pipeline.chain import ChainReport, Sample, run_chain
+from pipeline.attempts import make_samples
+from pipeline.chain import ChainReport
 from pipeline.errors import UnitError
 from pipeline.job import LoadedBranch
 from pipeline.outputs import tables_of
@@ -32,13 +31,16 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
     """
     started = time.perf_counter()
     report = ChainReport()
-    counts = {"selected": 0, **dict.fromkeys(COUNTED.values(), 0)}
+    counts = {"selected": 0, "remade": 0, **dict.fromkeys(COUNTED.values(), 0)}
     with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
         for window in overlap.ahead(windows(branch, unit, overlap)):
             counts["selected"] += window.selected
             for folder, table in make_window(branch, unit, window, report, overlap).items():
                 files.add(folder, table)
                 counts[COUNTED[folder]] += table.num_rows
+            remade = sum(not each.final and each.source not in window.errors for each in window.samples)
+            counts["remade"] += remade
+            counts["rejected"] -= remade
         marker = Marker(
             unit=unit.name,
             digest=unit.digest,
@@ -62,19 +64,12 @@ def make_window(
     branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, overlap: Overlap
 ) -> dict[str, pa.Table]:
     """Make every image of a window; return a table for each of the folders that gets rows."""
-    job = branch.job
-    shapes = [None if sample.pixels is None else sample.pixels.shape for sample in window.samples]
-
-    def columns(samples: Sequence[Sample]) -> dict[str, list[Any]]:
-        names = job.layout.light if job.layout and window.rows else ()
-        return {name: [window.rows[sample.source].light[name] for sample in samples] for name in names}
-
-    run_chain(branch.steps, window.samples, columns, job.classes, branch.plan.micro_batch, branch.device, report)
-    return tables_of(branch, unit, window, shapes, overlap)
+    make_samples(branch, unit, window, report, overlap)
+    return tables_of(branch, unit, window, overlap)
 
 
 def check_sum(marker: Marker) -> None:
-    """Raise UnitError unless every image asked for is accepted, rejected, or quarantined with its row."""
+    """Raise UnitError unless every image asked for is accepted, finally rejected, or quarantined with its row."""
     asked = marker.selected * marker.copies
     ended = marker.accepted + marker.rejected + marker.quarantined * marker.copies
     if ended != asked:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipeline.account import Account
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.keys import key_id
 from pipeline.plan import ORIGINAL
-from pipeline.publish import MANIFEST, count
-from pipeline.seeding import sample_id, step_seed, synthetic_id
+from pipeline.publish import MANIFEST, branch_from, count
+from pipeline.seeding import step_seed
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import FOLDERS, markers_digest, read_markers
 from pipeline.shards.layout import read_layout
@@ -38,8 +39,10 @@ COLUMNS = (
     "unit_digest",
     "image_sha256",
     "watermarks",
+    "quality",
     *LINKS,
 )
+REASONS = {"rejected": ("rejected_reason",)}
 SHOWN = 20
 """Findings that are spelled out; the rest are counted."""
 
@@ -169,24 +172,36 @@ def _check_unit(
     marks: "Marks | None",
     found: Verification,
 ) -> None:
+    account = Account(marker, branch_from(_chain(manifest, marker)), manifest.recipe["seed"])
     ended = marker.accepted + marker.rejected + marker.quarantined * marker.copies
     found.expect(
         ended == marker.selected * marker.copies,
         f"unit {marker.unit}: {marker.selected * marker.copies} images asked for, {ended} accounted for",
     )
-    rows = {"data": marker.accepted, "rejected": marker.rejected, "quarantine": marker.quarantined}
+    whole = True
+    rows = {"data": marker.accepted, "rejected": marker.rejected + marker.remade, "quarantine": marker.quarantined}
     for folder, expected in rows.items():
         file = marker.files.get(folder)
         found.expect(
             (file.rows if file else 0) == expected, f"unit {marker.unit}: {folder}/ should hold {expected} rows"
         )
         data = _read_file(store, file, found) if file else None
+        whole = whole and (file is None) == (data is None)
         if data is not None and folder != "quarantine":
-            for group in _row_groups(data):
+            for group in _row_groups(data, (*COLUMNS, *REASONS.get(folder, ()))):
                 for row in group:
-                    _check_row(manifest, marker, row, seen, links, found)
+                    _check_row(manifest, marker, row, seen, links, account, found)
                 if marks is not None and marker.branch != ORIGINAL:
                     marks.check(group, folder, found)
+    if whole:
+        found.findings.extend(account.findings())
+
+
+def _chain(manifest: Manifest, marker: Marker) -> dict[str, Any]:
+    for chain in manifest.chains:
+        if chain["name"] == marker.branch:
+            return chain
+    raise InputError(f"unit {marker.unit}: the manifest has no branch {marker.branch!r}; it belongs to another run")
 
 
 def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | None:
@@ -202,10 +217,10 @@ def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | N
     return None
 
 
-def _row_groups(data: bytes) -> Iterator[list[dict[str, Any]]]:
+def _row_groups(data: bytes, columns: tuple[str, ...]) -> Iterator[list[dict[str, Any]]]:
     file = pq.ParquetFile(io.BytesIO(data))
     for group in range(file.num_row_groups):
-        yield file.read_row_group(group, columns=list(COLUMNS)).to_pylist()
+        yield file.read_row_group(group, columns=list(columns)).to_pylist()
 
 
 def _check_row(
@@ -214,6 +229,7 @@ def _check_row(
     row: Mapping[str, Any],
     seen: set[str],
     links: dict[str, dict[int, str]],
+    account: Account,
     found: Verification,
 ) -> None:
     found.images += 1
@@ -223,9 +239,10 @@ def _check_row(
     found.expect(row["unit_digest"] == marker.digest, f"sample {name}: unit_digest is not its unit's")
     image = hashlib.sha256(row["image"]["bytes"] or b"").hexdigest()
     found.expect(image == row["image_sha256"], f"sample {name}: the image is not the one its sha256 names")
-    found.expect(
-        name == _expected_id(manifest, marker, row), f"sample {name}: does not follow from its seed and source"
-    )
+    place = account.place(row)
+    found.expect(place is not None, f"sample {name}: does not follow from its seed and source")
+    if place is not None:
+        found.findings.extend(account.add(row, place))
     for index, step in enumerate(row["steps"]):
         found.expect(step["seed"] == step_seed(name, index), f"sample {name}: step {index} has another seed")
         found.expect(_is_json(step["params"]), f"sample {name}: step {index} params are not JSON")
@@ -239,15 +256,6 @@ def _check_row(
         found.expect(before == row["source_sha256"], f"sample {name}: source_sha256 differs from another copy's")
         if row["branch"] == ORIGINAL:
             found.expect(image == row["source_sha256"], f"sample {name}: the original is not its source, byte for byte")
-
-
-def _expected_id(manifest: Manifest, marker: Marker, row: Mapping[str, Any]) -> str:
-    seed = manifest.recipe["seed"]
-    if marker.shard is not None:
-        return sample_id(seed, marker.shard, row["source_row"], marker.branch, row["copy_index"], row["attempt"])
-    candidates = range(marker.first, marker.first + marker.rows)
-    names = (synthetic_id(seed, marker.branch, marker.label, index, row["attempt"]) for index in candidates)
-    return next((name for name in names if name == row["sample_id"]), "")
 
 
 def _is_json(text: str) -> bool:

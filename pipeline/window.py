@@ -19,13 +19,34 @@ from pipeline.shards.reader import SourceRow, read_windows
 
 @dataclass
 class Window:
-    """Rows in memory at one time. `errors` is by index in `rows`; `selected` counts what `where` let through."""
+    """Rows in memory at one time. `errors` is by index in `rows`; `selected` counts what `where` let through.
+
+    `first` is the index of the first image, where there are no rows.
+    """
 
     table: pa.Table | None
     rows: list[SourceRow]
     samples: list[Sample]
     errors: dict[int, RowError]
     selected: int
+    first: int = 0
+
+
+def new_sample(
+    job: Job, unit: Unit, window: Window, source: int, copy: int, pixels: Pixels | None, attempt: int = 0
+) -> Sample:
+    """Return an image to be made: its id, the seed of all its draws, follows from its place and its attempt.
+
+    Args:
+        source: index of its row in the window; without rows, of the image.
+        pixels: of its source.
+    """
+    if unit.shard is None:
+        name = synthetic_id(job.recipe.seed, unit.branch, unit.label, window.first + source, attempt)
+        return Sample(name, source, copy, _class_index(unit.label), None, attempt)
+    row = window.rows[source]
+    name = sample_id(job.recipe.seed, unit.shard.path, row.row, unit.branch, copy, attempt)
+    return Sample(name, source, copy, _class_index(row.label), pixels, attempt)
 
 
 def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Window]:
@@ -38,23 +59,22 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
     for table, rows in read_windows(unit.shard, job.layout, unit.first, unit.rows, branch.window_rows):
         chosen = branch.selection.of(rows)
         decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
-        samples, errors = [], {}
+        window = Window(table, rows, [], {}, len(chosen))
         for index, pixels in zip(chosen, decoded, strict=True):
             if isinstance(pixels, RowError):
-                errors[index] = pixels
+                window.errors[index] = pixels
                 continue
             for copy in range(branch.plan.copies):
-                name = sample_id(job.recipe.seed, unit.shard.path, rows[index].row, unit.branch, copy)
-                samples.append(Sample(name, index, copy, _class_index(rows[index].label), pixels))
-        yield Window(table, rows, samples, errors, len(chosen))
+                window.samples.append(new_sample(job, unit, window, index, copy, pixels))
+        yield window
 
 
 def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
-    label = _class_index(unit.label)
     for first in range(unit.first, unit.first + unit.rows, branch.window_rows):
         count = min(branch.window_rows, unit.first + unit.rows - first)
-        names = [synthetic_id(branch.job.recipe.seed, unit.branch, unit.label, first + i) for i in range(count)]
-        yield Window(None, [], [Sample(name, i, 0, label) for i, name in enumerate(names)], {}, count)
+        window = Window(None, [], [], {}, count, first)
+        window.samples.extend(new_sample(branch.job, unit, window, index, 0, None) for index in range(count))
+        yield window
 
 
 def _class_index(label: Any) -> int:

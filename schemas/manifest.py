@@ -33,8 +33,9 @@ class Marker(Record):
     selected: int  # source rows that `where` let through, or images asked for
     copies: int  # images a selected row; 1 without sources
     accepted: int
-    rejected: int
+    rejected: int  # for good: of an image that was made again, only the last attempt
     quarantined: int  # source rows
+    remade: int = 0  # attempts a gate refused and another followed; their images are in rejected/, too
     files: dict[str, FileRecord]  # by folder: data, rejected, quarantine
     exact: bool = True  # False: memory back-off changed a micro-batch
     seconds: float = 0.0
@@ -76,6 +77,7 @@ class Counts(Record):
     accepted: int = 0
     rejected: int = 0
     quarantined: int = 0
+    remade: int = 0
 
 
 class Manifest(Record):

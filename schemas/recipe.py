@@ -56,8 +56,8 @@ class Branch(Closed):
 class Quality(Closed):
     """Gates that decide which images are kept."""
 
-    gates: tuple[dict[str, Any], ...] = ()
-    max_attempts: int = Field(1, ge=1, le=100)
+    gates: tuple[dict[str, Any], ...] = Field((), description="one gate an entry; each scores every made image")
+    max_attempts: int = Field(1, ge=1, le=100, description="how often an image is made until no gate refuses it")
 
 
 class Watermark(Closed):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.registry import OPERATORS
+from pipeline.registry import GATES, OPERATORS
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_LINES = 400
@@ -24,6 +24,7 @@ LAYERS = [
         "pipeline.validation",
         "pipeline.contracts",
         "pipeline.keys",
+        "pipeline.materials",
     },
     {
         "pipeline.models",
@@ -35,18 +36,21 @@ LAYERS = [
     },
     {"pipeline.operators", "pipeline.diffusion"},
     {"pipeline.registry"},
-    {"pipeline.recipes", "pipeline.selection", "pipeline.plan", "pipeline.estimate"},
+    {"pipeline.recipes", "pipeline.selection", "pipeline.gates", "pipeline.plan", "pipeline.estimate"},
     {
         "pipeline.chain",
         "pipeline.overlap",
         "pipeline.marking",
+        "pipeline.verdicts",
         "pipeline.job",
         "pipeline.window",
+        "pipeline.attempts",
         "pipeline.outputs",
         "pipeline.runner",
     },
     {
         "pipeline.executor",
+        "pipeline.account",
         "pipeline.publish",
         "pipeline.verify",
         "pipeline.replay",
@@ -68,6 +72,7 @@ CONFINED = {
         "pipeline/validation.py",
         "pipeline/diffusion.py",
         "pipeline/operators/",
+        "pipeline/quality/",
         "jobs/",
     ),
     "torchvision": ("pipeline/operators/", "pipeline/models/", "jobs/"),
@@ -160,6 +165,12 @@ def test_every_operator_is_one_file_one_line_one_test() -> None:
     for name, path in OPERATORS.items():
         assert path.startswith(f"pipeline.operators.{name}:")
         assert (ROOT / f"tests/operators/test_{name}.py").is_file()
+
+
+def test_every_gate_is_one_file_one_line_one_test() -> None:
+    for name, path in GATES.items():
+        assert path.startswith(f"pipeline.quality.{name}:")
+        assert (ROOT / f"tests/quality/test_{name}.py").is_file()
 
 
 @pytest.mark.parametrize("path", sorted([*modules().values(), *(ROOT / "tests").rglob("*.py")]), ids=lambda p: p.name)

@@ -273,6 +273,30 @@ def _control(folder: Path) -> Any:
     return net
 
 
+def save_clip(folder: Path, seed: int = 0) -> None:
+    """A CLIPModel of 16 px with its tokenizer, as published ones are saved. Its weights are large: answers differ."""
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    torch.manual_seed(seed)
+    text = text_encoder(size=16).config.to_dict()
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+        "projection_dim": 16,
+    }
+    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.4)
+    model.save_pretrained(folder)
+    tokenizer(folder).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+
+
 PIPELINES: dict[str, Callable[[Path], Any]] = {
     "consistency": _consistency,
     "control": _control,
@@ -293,6 +317,9 @@ def save(kind: str, folder: Path, **how: Any) -> Path:
     own.mkdir()
     if kind == "pixel":
         save_pixel_unet(own)
+        return own
+    if kind == "clip":
+        save_clip(own)
         return own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -74,6 +74,28 @@ def run_once(task: Task, name: str) -> Run:
         task = replace(task, output=str(Path(folder, "out")))
         line, peak = output_of([sys.executable, "-m", CONTESTANTS[name], task.to_json()], name)
     return Run(**json.loads(line), memory_mib=peak.as_json())
+
+
+def median_speeds(tasks: Mapping[str, tuple[str, Any]], rounds: int) -> dict[str, float]:
+    """Images a second of each contestant, medians of `rounds` taken in turn; each result is said on stderr.
+
+    tasks: by name, the module of the contestant and its task, a dataclass with `output` and `to_json`.
+    """
+    found: dict[str, list[float]] = {name: [] for name in tasks}
+    for round_ in range(1, rounds + 1):
+        for name, (module, task) in tasks.items():
+            with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+                placed = replace(task, output=str(Path(folder, "out")))
+                found[name].append(speed_of(module, placed))
+            print(f"round {round_} of {rounds}: {name:<12}{found[name][-1]:8.2f} images/s", file=sys.stderr)
+    return {name: float(f"{median(values):.4g}") for name, values in found.items()}
+
+
+def speed_of(module: str, task: Any) -> float:
+    """Images a second of one contestant in a process of its own."""
+    line, _ = output_of([sys.executable, "-m", module, task.to_json()], module)
+    result = json.loads(line)
+    return float(result["rows"] / result["seconds"])
 
 
 def output_of(command: list[str], name: str) -> tuple[str, Peak]:

@@ -6,17 +6,19 @@ steps, and the product at the fewest steps whose accuracy is at most a point bel
 """
 
 import datetime
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any
 
-from jobs.bench.contest import held_cores, output_of
+import torch
+
+from jobs.bench import stable_diffusion
+from jobs.bench.contest import held_cores, median_speeds, speed_of
 from jobs.bench.machine import commit, machine, versions
+from jobs.bench.painting import CLASSIFIER_STEPS, Painting
 from pipeline.models.references import ASSETS
 
 LOOP_STEPS = 50
@@ -24,26 +26,9 @@ LOOP_IMAGES = 32
 CURVE = (50, 16, 12, 8, 6, 4)
 IMAGES = 3_000
 SEEDS = 2  # classifiers a point of the curve
-CLASSIFIER_STEPS = 1_000
 COST_ALLOWED = 0.01  # of accuracy
 REAL = str(ASSETS / "fashion-mnist" / "*.parquet")
 METHOD = "adams"
-
-
-@dataclass(frozen=True)
-class Painting:
-    """One contestant's work: `images` images of the embedded model, evenly of its classes, into `output`."""
-
-    images: int
-    steps: int
-    output: str = ""
-    method: str = "euler"
-    executor: str = "ray"
-    workers: int = 2
-    seed: int = 0
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
 
 
 def measure(
@@ -54,6 +39,7 @@ def measure(
     executor: str = "ray",
     loop_images: int = LOOP_IMAGES,
     classifier_steps: int = CLASSIFIER_STEPS,
+    stable_size: "stable_diffusion.Size | None" = None,
 ) -> dict[str, Any]:
     """Return the figures of the bench.
 
@@ -67,16 +53,17 @@ def measure(
         whole = max(points, key=lambda found: found["steps"])
         few = min((p for p in points if p["accuracy"] >= whole["accuracy"] - COST_ALLOWED), key=lambda p: p["steps"])
         tasks = {
-            "bare_loop": Painting(loop_images, LOOP_STEPS),
-            "equal_steps": Painting(images // 3, LOOP_STEPS, executor=executor),
-            "palimpsest": Painting(images, few["steps"], method=few["method"], executor=executor),
+            "bare_loop": ("jobs.bench.painting_loop", Painting(loop_images, LOOP_STEPS)),
+            "equal_steps": ("jobs.bench.painted", Painting(images // 3, LOOP_STEPS, executor=executor)),
+            "palimpsest": (
+                "jobs.bench.painted",
+                Painting(images, few["steps"], method=few["method"], executor=executor),
+            ),
         }
-        speeds: dict[str, list[float]] = {name: [] for name in tasks}
-        for round_ in range(1, rounds + 1):
-            for name, task in tasks.items():
-                speeds[name].append(speed_of(task, name == "bare_loop"))
-                print(f"round {round_} of {rounds}: {name:<12}{speeds[name][-1]:8.1f} images/s", file=sys.stderr)
-    found = {name: round(median(values), 2) for name, values in speeds.items()}
+        found = median_speeds(tasks, rounds)
+        gpu = torch.cuda.is_available()
+        with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
+            stable = stable_diffusion.measure(Path(folder), gpu, rounds, executor, stable_size)
     return {
         "bench": "diffusion",
         "images_per_s": {"palimpsest": found["palimpsest"], "bare_loop": found["bare_loop"]},
@@ -88,7 +75,7 @@ def measure(
         },
         "chosen": few,
         "curve": points,
-        "each_round": {name: [round(value, 2) for value in values] for name, values in speeds.items()},
+        "stable_diffusion": stable,
         "machine": machine(),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -105,25 +92,11 @@ def point(real: str, images: int, steps: int, executor: str, classifier_steps: i
     method = "euler" if steps == LOOP_STEPS else METHOD
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         task = Painting(images, steps, str(Path(folder, "out")), method, executor)
-        speed = run(task, "jobs.bench.painted")
+        speed = speed_of("jobs.bench.painted", task)
         each = [accuracy_on(task.output, real, seed, classifier_steps) for seed in range(SEEDS)]
     found = {"steps": steps, "method": method, "images_per_s": round(speed, 2), "accuracy": round(mean(each), 4)}
     print(f"curve: {found}", file=sys.stderr)
     return found
-
-
-def speed_of(task: Painting, loop: bool) -> float:
-    """Images a second of one run; what it made is removed."""
-    with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
-        placed = Painting(**{**asdict(task), "output": str(Path(folder, "out"))})
-        return run(placed, "jobs.bench.painting_loop" if loop else "jobs.bench.painted")
-
-
-def run(task: Painting, module: str) -> float:
-    """Images a second of one contestant in a process of its own."""
-    line, _ = output_of([sys.executable, "-m", module, task.to_json()], module)
-    result = json.loads(line)
-    return float(result["rows"] / result["seconds"])
 
 
 def as_text(found: dict[str, Any]) -> str:
@@ -134,11 +107,16 @@ def as_text(found: dict[str, Any]) -> str:
         f"{p['steps']:>6}{p['method']:>8}{p['images_per_s']:>10.1f}{p['accuracy']:>10.4f}" for p in found["curve"]
     ]
     loop, equal, chosen = found["images_per_s"]["bare_loop"], found["equal_steps"], found["chosen"]
+    stable = found["stable_diffusion"]
     lines += [
         "",
         f"loop, one image a call, float32, {LOOP_STEPS} steps:  {loop:.2f} images/s",
         f"palimpsest, {equal['steps']} steps:  {equal['images_per_s']:.1f} images/s, {equal['ratio']:.1f} x the loop",
         f"palimpsest, {chosen['steps']} steps:  {found['images_per_s']['palimpsest']:.1f} images/s, "
         f"{found['ratio']['bare_loop']:.1f} x the loop",
+        "",
+        f"{stable['what']}: loop {stable['images_per_s']['bare_loop']:.2f} images/s, "
+        f"palimpsest {stable['images_per_s']['palimpsest']:.2f}, {stable['ratio']['bare_loop']:.1f} x",
+        *([stable["note"]] if stable["note"] else []),
     ]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.diffusion import CLASSIFIER_STEPS, Painting
+from jobs.bench.painting import CLASSIFIER_STEPS, Painting
 
 CLASSES = 10
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from jobs.bench.diffusion import Painting
+from jobs.bench.painting import Painting
 from pipeline.models.diffusion import load_flow
 from pipeline.models.references import ASSETS
 

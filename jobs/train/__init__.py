@@ -6,7 +6,9 @@ from pipeline.errors import JobError
 
 KINDS = {
     "adain": "jobs.train.adain",
+    "concept": "jobs.train.concept",
     "diffusion": "jobs.train.diffusion",
+    "distill_diffusion": "jobs.train.distill_diffusion",
     "fast_style": "jobs.train.fast_style",
     "gan": "jobs.train.gan",
 }  # kind -> module with train(config_path) -> path of the model

@@ -19,11 +19,16 @@ HISTORY = "history"
 GRID_COLUMNS, GRID_ROWS = 8, 10
 
 
-class GeneratorPhase(Phase):
-    """Budget, batch and averaging of a generator's training."""
+class BatchPhase(Phase):
+    """Budget, batch and the rise of the learning rate."""
 
     batch: PositiveInt = 64
     warm_up_steps: int = Field(100, ge=0)
+
+
+class GeneratorPhase(BatchPhase):
+    """And the averaging of a generator's weights."""
+
     average_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, which are what is exported")
 
 
@@ -48,7 +53,7 @@ def fit(build: harness.Build, config: Any, kind: str, model_file: str) -> Path:
         grid_steps=phase.grid_steps,
         threads=config.threads,
     )
-    settings = config.model_dump(include={"seed", "data", "network", "training"})
+    settings = config.model_dump(exclude={"out", "workers", "threads"})
     harness.fit(build, settings, budget, Path(config.out), kind, config.workers)
     return Path(config.out) / kind / model_file
 
@@ -110,7 +115,7 @@ class GeneratorTask(ABC):
         self.save(folder / HISTORY / f"step-{self.done:08d}.safetensors", about)
 
 
-def set_rate(optimiser: torch.optim.Optimizer, phase: GeneratorPhase, step: int, progress: float) -> None:
+def set_rate(optimiser: torch.optim.Optimizer, phase: BatchPhase, step: int, progress: float) -> None:
     """Learning rate of this step: a rise over `warm_up_steps`, times half a cosine down to 1 % at the end."""
     rate = phase.learning_rate * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
     for group in optimiser.param_groups:

@@ -131,11 +131,16 @@ def _decoded(cell: object, schema: pa.Schema) -> Image.Image:
     return Image.open(io.BytesIO(data))
 
 
-def _from_folder(folder: Path, size_px: int, limit: int | None) -> ImageSet:
+def image_files(folder: Path, limit: int | None = None) -> tuple[list[Path], list[Path]]:
+    """The first `limit` image files below a folder, sorted, and the folders they lie in, which are their classes."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)[:limit]
+    return paths, sorted({path.parent for path in paths})
+
+
+def _from_folder(folder: Path, size_px: int, limit: int | None) -> ImageSet:
+    paths, classes = image_files(folder, limit)
     if not paths:
         raise InputError(f"images {folder}: no image file in it (known: {', '.join(SUFFIXES)})")
-    classes = sorted({path.parent for path in paths})
     pictures = []
     for path in paths:
         with Image.open(path) as image:

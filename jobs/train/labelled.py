@@ -3,6 +3,7 @@
 import glob
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from jobs.train.config import Closed
-from jobs.train.images import ImageSet, load_images
+from jobs.train.images import ImageSet, image_files, load_images
 from pipeline.errors import InputError
 from pipeline.models.pictures import from_pixels, with_channels
 
@@ -28,7 +29,7 @@ class LabelledData(Closed):
     channels: Literal[1, 3] = 1
     held_out: int = Field(5000, ge=0, description="images drawn once and never trained on, to choose checkpoints with")
     limit: PositiveInt | None = None
-    classes: tuple[str, ...] = Field((), description="names in the order of labels; a Parquet schema's where empty")
+    classes: tuple[str, ...] = Field((), description="names in the order of labels; the source's own where empty")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def load_split(data: LabelledData) -> Split:
         raise InputError(f"images {data.uri!r} have {pixels.shape[-1]} px; say size_px: {pixels.shape[-1]}")
     if len(pixels) <= data.held_out:
         raise InputError(f"images {data.uri!r}: {len(pixels)} of them, and held_out: {data.held_out} leaves none")
-    classes = data.classes or _names_in(data.uri) or tuple(str(index) for index in range(images.classes))
+    classes = data.classes or _names_in(data) or tuple(str(index) for index in range(images.classes))
     if images.classes > len(classes):
         raise InputError(f"images {data.uri!r}: labels up to {images.classes - 1}, but {len(classes)} class names")
     order = torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(pixels)))
@@ -71,8 +72,11 @@ def _with_channels(pixels: Tensor, channels: int) -> Tensor:
     return torch.cat([with_channels(part.float(), channels).round().to(torch.uint8) for part in pixels.split(4096)])
 
 
-def _names_in(uri: str) -> tuple[str, ...]:
-    """Class names in the `huggingface` metadata of the first Parquet file, or none."""
+def _names_in(data: LabelledData) -> tuple[str, ...]:
+    """Class names: a folder's sub-folders, or the `huggingface` metadata of the first Parquet file; or none."""
+    uri = data.uri
+    if Path(uri).is_dir():
+        return tuple(path.name for path in image_files(Path(uri), data.limit)[1])
     paths = sorted(glob.glob(uri)) if uri.endswith(".parquet") else []  # noqa: PTH207 - Path.glob: no absolute pattern
     if not paths:
         return ()

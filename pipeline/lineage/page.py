@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML page: counts first, then a contact sheet a branch."""
+"""The report as one self-contained HTML page: counts and scores first, then a contact sheet a branch."""
 
 import base64
 import html
@@ -67,7 +67,23 @@ class Sheet:
     cards: Sequence[Card]
 
 
-def page(manifest: Manifest, sheets: Sequence[Sheet], troubles: Mapping[str, Mapping[str, int]]) -> str:
+@dataclass(frozen=True)
+class GateLine:
+    """One gate of one branch: images it refused, and lowest, median and highest score of those and of kept ones."""
+
+    branch: str
+    gate: str
+    refused: int
+    refused_scores: tuple[float, float, float] | None
+    kept_scores: tuple[float, float, float] | None
+
+
+def page(
+    manifest: Manifest,
+    sheets: Sequence[Sheet],
+    troubles: Mapping[str, Mapping[str, int]],
+    gates: Sequence[GateLine] = (),
+) -> str:
     """Return the whole page.
 
     Args:
@@ -81,6 +97,7 @@ def page(manifest: Manifest, sheets: Sequence[Sheet], troubles: Mapping[str, Map
         f"seed {manifest.recipe['seed']}, plan <code>{manifest.plan_digest[:12]}</code>, "
         f"version {html.escape(manifest.palimpsest)}</p>",
         _counts(manifest),
+        *([_gates(manifest, gates)] if gates else []),
         *(_reasons(title, reasons) for title, reasons in troubles.items() if reasons),
         *(_sheet(sheet) for sheet in sheets),
     ]
@@ -111,6 +128,27 @@ def _chain(manifest: Manifest, branch: str) -> str:
         if chain["name"] == branch:
             return " → ".join(step["operator"] for step in chain["steps"]) or "the source rows, byte for byte"
     return ""
+
+
+def _gates(manifest: Manifest, gates: Sequence[GateLine]) -> str:
+    head = "".join(
+        f"<th>{name}</th>"
+        for name in ("branch", "gate", "refused", "scores refused (least, median, most)", "scores kept, of a sample")
+    )
+    rows = "".join(
+        f"<tr><td>{html.escape(line.branch)}</td><td>{html.escape(line.gate)}</td><td>{line.refused:,}</td>"
+        f"<td>{_scores(line.refused_scores)}</td><td>{_scores(line.kept_scores)}</td></tr>"
+        for line in gates
+    )
+    remade = manifest.counts.remade
+    made = (
+        f'<p class="soft">{remade:,} refused images were made again; they are in rejected/, too</p>' if remade else ""
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{made}"
+
+
+def _scores(scores: tuple[float, float, float] | None) -> str:
+    return "" if scores is None else " · ".join(f"{score:.3g}" for score in scores)
 
 
 def _reasons(title: str, reasons: Mapping[str, int]) -> str:

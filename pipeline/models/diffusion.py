@@ -15,10 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.errors import ModelError
 from pipeline.models import modelfile
 from pipeline.models.unet import NULL_LABEL, UNet, UNetShape
 
 ARCHITECTURE = "flow-unet/1"
+STEPS = "steps"  # in the metadata
 
 Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Noisy images [N, C, S, S], times [N], labels [N] -> velocity, of the images' shape."""
@@ -45,14 +47,30 @@ def flow_loss(net: Velocity, images: Tensor, labels: Tensor, noise: Tensor, time
     return F.mse_loss(net(on_path(images, noise, times), times, labels), noise - images)
 
 
-def save_flow(path: str | Path, net: UNet, classes: tuple[str, ...] = (), about: str = "") -> None:
-    """Write weights (float16), shape and class names to one safetensors file, whole or not at all."""
-    modelfile.save_model(path, ARCHITECTURE, asdict(net.shape), classes, net.state_dict(), about)
+def save_flow(
+    path: str | Path, net: UNet, classes: tuple[str, ...] = (), about: str = "", steps: int | None = None
+) -> None:
+    """Write weights (float16), shape and class names to one safetensors file, whole or not at all.
+
+    steps: how many Euler steps from noise to image a distilled network was made for; None: any number.
+    """
+    more = {} if steps is None else {STEPS: str(steps)}
+    modelfile.save_model(path, ARCHITECTURE, asdict(net.shape), classes, net.state_dict(), about, more=more)
 
 
 def load_flow(path: str | Path) -> tuple[UNet, tuple[str, ...]]:
     """A frozen network in eval mode, and its class names. Raises ModelError for a file of anything else."""
     return modelfile.load_model(path, ARCHITECTURE, _built)
+
+
+def steps_of(path: str | Path) -> int | None:
+    """How many Euler steps the network in a file was distilled for; None: any number. Raises ModelError."""
+    said = modelfile.read_metadata(path).get(STEPS)
+    if said is None:
+        return None
+    if not said.isdecimal() or int(said) < 1:
+        raise ModelError(f"model {path}: its metadata says {STEPS}: {said!r}; needed: a whole number from 1")
+    return int(said)
 
 
 def _built(numbers: dict[str, Any]) -> UNet:

@@ -1,7 +1,8 @@
 """The identity of a model that is a folder: one sha256 over the names and contents of the files a model reads.
 
-Three kinds of folder hold a model: a pipeline (`model_index.json`), one network (`config.json` of a diffusers class),
-and a network with its scheduler (`unet/config.json`, `scheduler/scheduler_config.json`).
+Four kinds of folder hold a model: a pipeline (`model_index.json`), one network (`config.json` of a diffusers class or
+of a transformers model, such as CLIP), and a network with its scheduler (`unet/config.json`,
+`scheduler/scheduler_config.json`).
 """
 
 import hashlib
@@ -19,11 +20,11 @@ _VARIANT = re.compile(r"\.(fp16|bf16|fp32|non_ema)[.-]")  # weights a second tim
 
 
 def is_model_folder(path: str | Path) -> bool:
-    """Whether a diffusers model lies there."""
+    """Whether a diffusers or transformers model lies there."""
     folder = Path(path)
     if (folder / INDEX_FILE).is_file() or (folder / "unet" / CONFIG_FILE).is_file():
         return True
-    return "_class_name" in read_json(folder / CONFIG_FILE)
+    return not {"_class_name", "model_type"}.isdisjoint(read_json(folder / CONFIG_FILE))
 
 
 def read_json(path: Path) -> dict[str, object]:

@@ -4,14 +4,12 @@ The file alone says what it is: nothing about it has to be known, guessed from s
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
@@ -28,6 +26,7 @@ def save_model(
     state: Mapping[str, Tensor],
     about: str = "",
     dtype: torch.dtype = torch.float16,
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model, whole or not at all (temporary file, then rename).
 
@@ -36,25 +35,16 @@ def save_model(
         classes: names of the classes in the order of their indexes; empty where they have none.
         about: one line for people: where it came from.
         dtype: what floating-point tensors are stored as.
+        more: further entries of the metadata, which building the network does not need.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stored = {}
-    for name, value in state.items():
-        value = value.detach().cpu()
-        stored[name] = (value.to(dtype) if value.is_floating_point() else value).contiguous().clone()
     metadata = {
         "architecture": architecture,
         "numbers": json.dumps(numbers, sort_keys=True),
         "classes": json.dumps(list(classes)),
         "about": about,
+        **(more or {}),
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(save(stored, metadata))
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    weights.save_state(path, state, dtype, metadata)
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from pipeline.errors import ModelError
 from pipeline.models import samplers
 from pipeline.models.class_models import ClassModel, Start, is_class_model
 from pipeline.models.diffusion import load_flow
+from pipeline.models.learned_tokens import add_tokens, read_tokens
 from pipeline.models.lora import merge_lora
 from pipeline.models.pictures import with_channels, with_size
 from pipeline.models.pipelines import Task, TextPipeline, load_pipeline
@@ -164,6 +165,8 @@ class PipelinePainter:
     def __init__(self, models: Mapping[str, Path], device: str, settings: Settings) -> None:
         folder = models["model"]
         pipeline = load_pipeline(folder, settings.task, models.get("controlnet"))
+        if "tokens" in models:
+            add_tokens(pipeline, read_tokens(models["tokens"]), models["tokens"])
         if "lora" in models:
             merge_lora(pipeline, models["lora"], settings.lora_scale)
         self.pipeline = TextPipeline(
@@ -190,11 +193,13 @@ class PipelinePainter:
 
 
 def load_painter(models: Mapping[str, Path], device: str, settings: Settings) -> Painter:
-    """The painter of what lies at `models["model"]`, with `lora` and `controlnet` beside it.
+    """The painter of what lies at `models["model"]`, with `lora`, `tokens` and `controlnet` beside it.
 
     Raises ModelError where it cannot be loaded, or what is asked for does not fit its kind.
     """
     path = models["model"]
+    if "tokens" in models and (not path.is_dir() or is_class_model(path)):
+        raise ModelError(f"model {path}: it takes no prompts, so no learned tokens; leave `tokens` out")
     if not path.is_dir():
         _only_for_folders(path, settings, "lora" in models)
         return FlowPainter(path, device, settings)

@@ -1,6 +1,7 @@
 """Weight files: their sha256, and state dicts read from and written to disk without pickle."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,10 +49,17 @@ def load_state(path: str | Path) -> State:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def save_state(path: str | Path, state: Mapping[str, Tensor], dtype: torch.dtype | None = None) -> None:
+def save_state(
+    path: str | Path,
+    state: Mapping[str, Tensor],
+    dtype: torch.dtype | None = None,
+    metadata: dict[str, str] | None = None,
+) -> None:
     """Write a state dict as safetensors, whole or not at all (temporary file, then rename).
 
-    dtype: what floating-point tensors are stored as; None keeps each as it is.
+    Args:
+        dtype: what floating-point tensors are stored as; None keeps each as it is.
+        metadata: what the file is to say of itself.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +71,7 @@ def save_state(path: str | Path, state: Mapping[str, Tensor], dtype: torch.dtype
         stored[name] = value.contiguous().clone()
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
-        file.write(save(stored))
+        file.write(in_order(save(stored, metadata)))
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -72,3 +80,15 @@ def save_state(path: str | Path, state: Mapping[str, Tensor], dtype: torch.dtype
 def under_prefix(state: Mapping[str, Tensor], prefix: str) -> State:
     """The entries whose name starts with `prefix`, with the prefix cut off."""
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def in_order(file: bytes) -> bytes:
+    """Return a safetensors file with its header's entries sorted: the library writes metadata in a random order.
+
+    Offsets in the header count from its end, so it may change its length; it is padded to a multiple of 8 bytes.
+    """
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]

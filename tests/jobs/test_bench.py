@@ -15,8 +15,9 @@ import torch
 from PIL import Image
 
 from jobs import bench
-from jobs.bench import bare_loop, contest, diffusion, inputs, painting_loop, product
+from jobs.bench import bare_loop, contest, diffusion, inputs, painting_loop, product, stable_diffusion
 from jobs.bench.contest import Run, run_once
+from jobs.bench.painting import Painting
 from jobs.bench.photographs import photograph
 from jobs.bench.plain_images import PlainOperator, decode, encode
 from jobs.bench.process_tree import MemoryWatch, memory, tree
@@ -175,9 +176,19 @@ def test_memory_of_a_process_tree() -> None:
 
 
 def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
+    least = replace(stable_diffusion.TINY, loop_images=1, images=2)
     found = diffusion.measure(
-        None, rounds=1, images=30, curve=(4, 2), executor="inline", loop_images=2, classifier_steps=20
+        None,
+        rounds=1,
+        images=30,
+        curve=(4, 2),
+        executor="inline",
+        loop_images=2,
+        classifier_steps=20,
+        stable_size=least,
     )
+    assert found["stable_diffusion"]["images_per_s"]["palimpsest"] > 0
+    assert found["stable_diffusion"]["note"] == stable_diffusion.NOT_REAL
     assert [point["steps"] for point in found["curve"]] == [4, 2]
     assert all(0 < point["accuracy"] < 1 and point["images_per_s"] > 0 for point in found["curve"])
     assert found["ratio"]["bare_loop"] > 1
@@ -188,7 +199,7 @@ def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
 
 
 def test_the_loop_and_the_product_paint_by_the_same_arithmetic(tmp_path: Path, capsys) -> None:
-    painting_loop.main(diffusion.Painting(2, 3, str(tmp_path / "loop")).to_json())
+    painting_loop.main(Painting(2, 3, str(tmp_path / "loop")).to_json())
     assert json.loads(capsys.readouterr().out)["rows"] == 2
     torch.manual_seed(0)
     noise = torch.cat([torch.randn(1, 1, 28, 28) for _ in range(2)])

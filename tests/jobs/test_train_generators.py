@@ -1,6 +1,5 @@
 """`train diffusion` and `train gan`, tiny: a restored task goes on to the last bit."""
 
-import gzip
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,7 @@ from jobs.train.labelled import LabelledData, load_split
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.diffusion import load_flow
 from pipeline.models.wgan import load_generator
-from tests.jobs.trainings import ROOT, kill, lines_told, start, wait_for_step
+from tests.jobs.trainings import ROOT, images, kill, lines_told, start, wait_for_step
 
 STEPS = 40
 NAMES = ["dark", "bright", "striped"]
@@ -28,20 +27,6 @@ KINDS = [("diffusion", diffusion), ("gan", gan)]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def images(folder: Path, count: int = 60, size_px: int = 8) -> Path:
-    """An IDX pair of three classes: dark, bright, and half of each."""
-    rng, labels = np.random.default_rng(0), np.arange(count, dtype=np.uint8) % 3
-    pixels = rng.integers(0, 60, (count, size_px, size_px), dtype=np.uint8)
-    pixels[labels == 1] += 190
-    pixels[labels == 2, ::2] += 190
-    header = np.array([2051, count, size_px, size_px], ">i4").tobytes()
-    path = folder / "tiny-images-idx3-ubyte.gz"
-    path.write_bytes(gzip.compress(header + pixels.tobytes()))
-    written = gzip.compress(np.array([2049, count], ">i4").tobytes() + labels.tobytes())
-    (folder / "tiny-labels-idx1-ubyte.gz").write_bytes(written)
-    return path
 
 
 def content(folder: Path, kind: str, out: str, **training: Any) -> dict[str, Any]:

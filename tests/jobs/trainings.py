@@ -1,5 +1,6 @@
-"""A training as a user starts it, in a process of its own, watched from outside through the lines it tells."""
+"""A training as a user starts it, in a process of its own, watched from outside through its lines; and its images."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -7,10 +8,26 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from jobs.train import harness
 from tests.cluster.processes import descendants, kill_all
 
 ROOT = Path(__file__).parents[2]
+
+
+def images(folder: Path, count: int = 60, size_px: int = 8) -> Path:
+    """An IDX pair of three classes: dark, bright, and half of each."""
+    rng, labels = np.random.default_rng(0), np.arange(count, dtype=np.uint8) % 3
+    pixels = rng.integers(0, 60, (count, size_px, size_px), dtype=np.uint8)
+    pixels[labels == 1] += 190
+    pixels[labels == 2, ::2] += 190
+    header = np.array([2051, count, size_px, size_px], ">i4").tobytes()
+    path = folder / "tiny-images-idx3-ubyte.gz"
+    path.write_bytes(gzip.compress(header + pixels.tobytes()))
+    written = gzip.compress(np.array([2049, count], ">i4").tobytes() + labels.tobytes())
+    (folder / "tiny-labels-idx1-ubyte.gz").write_bytes(written)
+    return path
 
 
 def start(kind: str, config: Path) -> "subprocess.Popen[bytes]":

@@ -1,0 +1,22 @@
+"""What the contestants of `bench diffusion` are asked to do, as it travels to their processes."""
+
+import json
+from dataclasses import asdict, dataclass
+
+CLASSIFIER_STEPS = 1_000  # of the classifier that judges what was painted
+
+
+@dataclass(frozen=True)
+class Painting:
+    """One contestant's work: `images` images of the embedded model, evenly of its classes, into `output`."""
+
+    images: int
+    steps: int
+    output: str = ""
+    method: str = "euler"
+    executor: str = "ray"
+    workers: int = 2
+    seed: int = 0
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))

@@ -1,0 +1,238 @@
+"""Teaches a text-to-image pipeline what classes look like, from a handful of images of each: by a word, or by a LoRA.
+
+A word a class (Gal et al. 2022, "An Image is Worth One Word", arXiv:2208.01618, equation 2), as Trabucco et al. 2023,
+"Effective Data Augmentation With Diffusion Models", arXiv:2302.07944, use it before they edit images; or low-rank
+factors for all classes (Hu et al. 2021, arXiv:2106.09685). The result is the operators' `tokens` or `lora`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from jobs.train import generators, harness
+from jobs.train.config import Closed, read_config
+from jobs.train.images import ImageSet
+from jobs.train.labelled import LabelledData, load_split, take
+from jobs.train.references import anywhere, local
+from jobs.train.text_model import TextModel
+from pipeline.errors import InputError, RecipeError
+from pipeline.models import learned_tokens, noise_prediction
+from pipeline.models.lora_factors import LoraFactors, save_lora
+from pipeline.models.pipelines import check_size
+from pipeline.models.prompts import Wording, check_template, columns_of
+
+MODEL_FILE = "concept.safetensors"
+CLIP_NORM = 1.0
+SHOWN = 8  # classes on a sample sheet
+WORD = "<{label}>"
+PROMPTS = {"token": f"a photograph of a {WORD}", "lora": "a photograph of a {label}"}
+
+
+class FewImages(LabelledData):
+    """Which images, by default for a pipeline of Stable Diffusion 1.5's size."""
+
+    size_px: PositiveInt = 512
+    channels: Literal[1, 3] = 3
+    held_out: int = Field(0, ge=0)
+
+
+class LoraSize(Closed):
+    """Of the factors, where the method is `lora`."""
+
+    rank: PositiveInt = 4
+    alpha: PositiveFloat | None = Field(None, description="the factors count alpha / rank; the rank if omitted")
+
+
+class ConceptPhase(generators.BatchPhase):
+    """How long, and in which batches."""
+
+    batch: PositiveInt = 4
+    weight_decay: float = Field(0.0, ge=0)
+
+
+class ConceptConfig(generators.GeneratorConfig):
+    """The YAML of `train concept`."""
+
+    model: str = Field(description="a folder with a diffusers pipeline, or a hub id")
+    data: FewImages
+    method: Literal["token", "lora"] = "token"
+    prompt: str | None = Field(None, description="what images are called; the recipe's `prompt` is to be the same one")
+    start_from: str = Field("{label}", description="token: the text whose words' mean each new word starts as")
+    lora: LoraSize = LoraSize()
+    per_class: PositiveInt | None = Field(16, description="images of each class at most")
+    flip: bool = Field(True, description="show half of the images mirrored")
+    sheet_steps: PositiveInt = 25
+    training: ConceptPhase
+
+
+def train(config_path: str | Path) -> Path:
+    """Learn, or go on where the last call stopped; the path of the file of words, or of the LoRA.
+
+    Raises RecipeError for a wrong configuration, InputError for missing or unlabelled images, ModelError for a model
+    that cannot be taught.
+    """
+    config = read_config(config_path, ConceptConfig)
+    try:
+        config = config.model_copy(update={"prompt": _checked(config)})
+    except ValueError as error:
+        raise RecipeError(f"config {config_path}: {error}") from error
+    data = config.data.model_copy(update={"uri": anywhere(config.data.uri)})
+    config = config.model_copy(update={"data": data, "model": anywhere(config.model)})
+    split = load_split(data)
+    few = chosen(split.train, config.per_class)
+    if (few.labels < 0).any():
+        raise InputError(f"images {data.uri!r}: some have no label; each has to show one class")
+    folder = local(config.model)
+    model = TextModel(folder, torch.device("cpu"))
+    check_size(model.pipeline, data.size_px, folder)
+    learner(model, config.model_dump(), [split.classes[label] for label in few.labels.unique()])
+    return generators.fit(build, config, "concept", MODEL_FILE)
+
+
+def _checked(config: ConceptConfig) -> str:
+    """The prompt. Raises ValueError where it, or the text to start from, cannot be filled."""
+    prompt = config.prompt or PROMPTS[config.method]
+    for name, template in (("prompt", prompt), ("start_from", config.start_from)):
+        check_template(template)
+        if columns_of([(template, 1.0)]):
+            raise ValueError(f"{name}: {template!r} names a column; there is {{label}} alone")
+    if config.method == "token" and WORD not in prompt:
+        raise ValueError(f"prompt: {prompt!r} has no {WORD}, which is the word that is learnt")
+    return prompt
+
+
+def chosen(images: ImageSet, per_class: int | None) -> ImageSet:
+    """The first `per_class` images of each label; all of them where it is None."""
+    rows = [(images.labels == label).nonzero()[:per_class, 0] for label in images.labels.unique()]
+    kept = torch.cat(rows).sort().values
+    return ImageSet(images.pixels[kept], images.labels[kept])
+
+
+def filled(template: str, name: str) -> str:
+    """A template with a class name, as the operators fill it."""
+    texts, _ = Wording(((template, 1.0),)).draw([np.random.default_rng()], [name], {})
+    return str(texts[0])
+
+
+class WordLearner:
+    """One word for each class; only their vectors learn."""
+
+    def __init__(self, model: TextModel, settings: dict[str, Any], names: Sequence[str]) -> None:
+        self.words = [filled(WORD, name) for name in names]
+        if len(set(self.words)) < len(self.words):
+            raise InputError(f"classes {', '.join(names)}: two of them have one name, and would be one word")
+        starts = [learned_tokens.mean_vector(model.pipeline, filled(settings["start_from"], name)) for name in names]
+        vectors = dict(zip(self.words, starts, strict=True))
+        table = learned_tokens.add_tokens(model.pipeline, vectors, settings["model"])
+        self.module = nn.ParameterList([table.vectors])  # the table holds the frozen words as well
+
+    def save(self, path: Path, about: str) -> None:
+        learned_tokens.save_tokens(path, dict(zip(self.words, self.module[0].detach(), strict=True)), about)
+
+
+class LoraLearner:
+    """Low-rank factors of the U-Net's attention, for all classes together."""
+
+    def __init__(self, model: TextModel, settings: dict[str, Any], device: torch.device) -> None:
+        size, drawn = LoraSize(**settings["lora"]), torch.Generator().manual_seed(settings["seed"])
+        self.module = LoraFactors(model.pipeline.unet, size.rank, size.alpha or float(size.rank), drawn).to(device)
+
+    def save(self, path: Path, about: str) -> None:
+        save_lora(path, self.module, about=about)
+
+
+def learner(
+    model: TextModel, settings: dict[str, Any], names: Sequence[str], device: str | torch.device = "cpu"
+) -> WordLearner | LoraLearner:
+    """What learns, put to work in the model. Raises ModelError where the model does not take it."""
+    if settings["method"] == "token":
+        return WordLearner(model, settings, names)
+    return LoraLearner(model, settings, torch.device(device))
+
+
+class ConceptTask(generators.GeneratorTask):
+    """Noise prediction on a handful of images, encoded once; all but what the learner holds stays as it is."""
+
+    model_file = MODEL_FILE
+
+    def __init__(self, config: dict[str, Any], device: torch.device) -> None:
+        super().__init__(config, device)
+        self.phase = ConceptPhase(**config["training"])
+        self.images = chosen(self.images, config["per_class"])
+        self.model = TextModel(local(config["model"]), device)
+        present = self.images.labels.unique().tolist()
+        names = [self.classes[label] for label in present]
+        self.learner = learner(self.model, config, names, device)
+        self.prompts = {label: filled(config["prompt"], self.classes[label]) for label in present}
+        self.name, self.sheet_steps, self.flip = Path(config["model"]).name, config["sheet_steps"], config["flip"]
+        pixels, _ = take(self.images, np.arange(len(self.images.pixels)), torch.device("cpu"))
+        pixels = pixels.expand(-1, 3, -1, -1)
+        self.means, self.deviations = self.model.encoded(torch.cat([pixels, pixels.flip(-1)]))
+        self.learned = nn.ModuleList([self.learner.module])
+        self.optimiser = torch.optim.AdamW(
+            self.learned.parameters(), self.phase.learning_rate, weight_decay=self.phase.weight_decay
+        )
+        self.parts = {"learned": self.learned, "optimiser": self.optimiser}
+
+    def step(self, step: int, progress: float) -> dict[str, float]:
+        generators.set_rate(self.optimiser, self.phase, step, progress)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = self.loss(step)
+        loss.backward()
+        harness.average_gradients(self.learned.parameters())
+        size = nn.utils.clip_grad_norm_(self.learned.parameters(), CLIP_NORM)
+        self.optimiser.step()
+        self.done = step + 1
+        return {"loss": loss.item(), "gradient": size.item()}
+
+    def loss(self, step: int) -> Tensor:
+        """Of the batch that a step draws."""
+        rng = self.generator_of(step)
+        latents, labels = self._latents(rng)
+        noise = self.drawn(rng.standard_normal(latents.shape, np.float32))
+        times = self.drawn(rng.integers(0, len(self.model.shares), len(latents)))
+        shares = self.model.shares[times]
+        right = noise_prediction.wanted(self.model.kind, latents, noise, shares)
+        with harness.autocast(self.device):
+            said = self.model.answer(noise_prediction.noised(latents, noise, shares), times, self._told(labels))
+        return noise_prediction.prediction_loss(said, right)
+
+    def _latents(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Latents [N, c, s, s] of a batch, drawn from what the encoder gives for each image; and its labels [N]."""
+        rows = self.rows(rng, self.phase.batch)
+        mirrored = rng.random(len(rows)) < (0.5 if self.flip else 0.0)
+        places = torch.from_numpy(rows + mirrored * len(self.images.pixels)).to(self.device)
+        drawn = self.drawn(rng.standard_normal((len(rows), *self.means.shape[1:]), np.float32))
+        return self.means[places] + self.deviations[places] * drawn, self.images.labels[torch.from_numpy(rows)]
+
+    def _told(self, labels: Tensor) -> Tensor:
+        """Embeddings [N, words, width] of the prompts of labels [N], each prompt encoded once."""
+        present, places = labels.unique(return_inverse=True)
+        return self.model.told([self.prompts[label] for label in present.tolist()])[places.to(self.device)]
+
+    @torch.no_grad()
+    def grid(self) -> Tensor:
+        """One class a column, at most eight: one of its images, and below what the model now makes."""
+        labels = torch.tensor([*self.prompts][:SHOWN])
+        firsts = [int((self.images.labels == label).nonzero()[0, 0]) for label in labels]
+        shown, _ = take(self.images, np.array(firsts), torch.device("cpu"))
+        made = self.samples(np.random.default_rng(self.seed), labels).cpu()
+        return torch.stack([shown.expand(-1, 3, -1, -1), made]).add(1).div(2).clamp(0, 1)
+
+    def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
+        seeds = rng.integers(0, 2**31, len(labels)).tolist()
+        prompts = [self.prompts[label] for label in labels.tolist()]
+        return self.model.images(prompts, seeds, self.sheet_steps, self.data.size_px)
+
+    def save(self, path: Path, about: str) -> None:
+        self.learner.save(path, f"{about}; for {self.name}")
+
+
+def build(config: dict[str, Any], device: torch.device) -> ConceptTask:
+    """ConceptTask from plain values: those of `ConceptConfig`, with the prompt, and the worker's rank."""
+    return ConceptTask(config, device)

@@ -1,0 +1,1 @@
+"""How good images are: gates that keep or refuse what was made."""
