@@ -1,7 +1,10 @@
 """`verify`, `trace`, `replay`, `report`: looking at a data set that is there."""
 
+import base64
 import json
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +81,8 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
     traced = trace_image(image, _open(dataset), key)
     if as_json:
         row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
-        print(
-            json.dumps({"payload": traced.payload, "score": round(traced.score, 2), "row": row}, indent=1, default=str)
-        )
+        record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row}
+        print(json.dumps(_plain(record), indent=1, allow_nan=False))
     elif traced.row is not None:
         print(f"mark    {traced.payload}, chance of a wrong reading 10^-{traced.score:.0f}")
         _show_origin(traced.row)
@@ -89,6 +91,19 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
     if traced.other_key is not None:
         print(f"note    the data set was marked with key {traced.other_key}, and this is another", file=sys.stderr)
     return 0 if traced.row is not None else NO_MARK
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: null for a number that is not finite, base64 for bytes, text for what is left."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
 def _show_origin(row: dict[str, Any]) -> None:

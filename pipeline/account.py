@@ -34,6 +34,7 @@ class Account:
         self._gates = {planned.gate: planned.make() for planned in branch.gates}
         self._ends: dict[Place, dict[int, Outcome]] = {}
         self._indexes: dict[int, dict[str, int]] = {}
+        self._quarantined: set[int] = set()
 
     def place(self, row: Mapping[str, Any]) -> Place | None:
         """Return the image that a row is an attempt at; None where its sample id does not follow from it."""
@@ -62,6 +63,12 @@ class Account:
         if judged and refusing != (None if reason == UNMARKABLE else reason):
             yield f"sample {row['sample_id']}: by its scores {_ended(refusing)}, and it is {_ended(reason)}"
 
+    def quarantine(self, row: int) -> Iterator[str]:
+        """Note a source row of `quarantine/`; yield where it is there twice."""
+        if row in self._quarantined:
+            yield f"unit {self._marker.unit}: row {row} is quarantined more than once"
+        self._quarantined.add(row)
+
     def findings(self) -> Iterator[str]:
         """Yield what is wrong with the unit's attempts, once all its rows are noted."""
         marker = self._marker
@@ -77,6 +84,8 @@ class Account:
             for attempt, end in ends.items():
                 if end is not last and end.reason not in self._gates:
                     yield f"sample {end.sample}: {_ended(end.reason)}, and attempt {attempt + 1} is there as well"
+        for row in sorted(self._quarantined & ({row for row, _ in self._ends} if marker.shard is not None else set())):
+            yield f"unit {marker.unit}: row {row} is quarantined, and images of it are there as well"
         if (accepted, rejected) != (marker.accepted, marker.rejected):
             yield (
                 f"unit {marker.unit}: {marker.accepted} images accepted and {marker.rejected} rejected for good by its "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from pipeline.errors import UnitError
 from pipeline.plan import BranchPlan, Plan
 from pipeline.registry import gate_class
 from pipeline.shards.reader import read_windows
@@ -55,12 +56,15 @@ def _first_image(plan: Plan) -> tuple[float, int]:
     for shard in plan.shards:
         if not shard.rows or plan.layout is None:
             continue
-        for _, rows in read_windows(shard, plan.layout, 0, min(8, shard.rows), 8):
-            for row in rows:
-                try:
-                    with Image.open(io.BytesIO(row.data or b"")) as image:
-                        return image.width * image.height / 1e6, len(row.data or b"")
-                except Exception:  # noqa: S112 - a broken row is the run's concern
-                    continue
+        try:
+            _, rows = next(read_windows(shard, plan.layout, 0, min(8, shard.rows), 8))
+        except UnitError:  # a broken shard is the run's concern, as a broken row is
+            continue
+        for row in rows:
+            try:
+                with Image.open(io.BytesIO(row.data or b"")) as image:
+                    return image.width * image.height / 1e6, len(row.data or b"")
+            except Exception:  # noqa: S112
+                continue
         break
     return DEFAULT_MEGAPIXELS, 50_000

@@ -71,7 +71,7 @@ def _gate(entry: Mapping[str, Any], where: str) -> Gate:
         found = gate_class(name)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
-    return found(parse(found.Params, params or {}, f"{where}.{name}"))
+    return found(parse(found.Params, {} if params is None else params, f"{where}.{name}"))
 
 
 def _resolved(gate: Gate, base: str) -> GatePlan:

@@ -95,7 +95,7 @@ class LoadedBranch:
         for gate, planned in zip(made, plan.gates, strict=True):
             gate.load(device, _supply(store, planned))
         gates = tuple(LoadedGate(planned, gate) for gate, planned in zip(made, plan.gates, strict=True))
-        return cls(job, plan, tuple(steps), Selection(plan.where), marking, device, gates)
+        return cls(job, plan, tuple(steps), Selection(plan.where, job.layout), marking, device, gates)
 
     @property
     def window_rows(self) -> int:

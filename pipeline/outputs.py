@@ -16,7 +16,7 @@ from pipeline.marking import UNMARKABLE
 from pipeline.overlap import Overlap
 from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
-from pipeline.window import Window
+from pipeline.window import Window, class_index
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _row(
     row: dict[str, Any] = {
         "source": sample.source,
         "image": {"bytes": made.data, "path": name},
-        "label": unit.label,
+        "label": _label(branch.job, unit.label, sample.label),
         "soft_label": sample.soft_label,
         "sample_id": sample.sample_id,
         "partners": [vars(partner) for partner in sample.partners],
@@ -135,15 +135,26 @@ def _row(
     }
     if unit.shard is not None:
         source = window.rows[sample.source]
-        mixed = isinstance(source.label, int) and sample.label != source.label
         row |= {
-            "label": sample.label if mixed else source.label,
+            "label": _label(branch.job, source.label, sample.label),
             "source_id": source.id,
             "source_uri": source.uri,
             "source_row": source.row,
             "source_sha256": hashes[sample.source],
         }
     return row
+
+
+def _label(job: Job, given: Any, index: int) -> Any:
+    """Return the label to store: the given one, unless an operator made it another class; in the input's type."""
+    if index == class_index(given):
+        return given
+    if index < 0:
+        return None
+    kind = job.rows.label_type
+    if pa.types.is_integer(kind):
+        return index
+    return job.classes[index] if pa.types.is_string(kind) and index < len(job.classes) else None
 
 
 def _quarantined(unit: Unit, window: Window) -> list[dict[str, Any]]:

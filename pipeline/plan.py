@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.contracts import Operator
-from pipeline.errors import InputError, RecipeError
+from pipeline.errors import InputError, RecipeError, UnitError
 from pipeline.gates import GatePlan, plan_gates
 from pipeline.models.references import FileRef, resolve_images, resolve_model
 from pipeline.recipes import absolute
@@ -15,12 +15,15 @@ from pipeline.seeding import digest
 from pipeline.selection import Selection
 from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.locate import Shard, find_shards
-from pipeline.shards.reader import read_windows
+from pipeline.shards.reader import SourceRow, read_windows
 from pipeline.validation import nearest, parse
 from schemas.recipe import Branch, Recipe, Resources
 
 ORIGINAL = "original"
 """The branch that `keep_originals` adds."""
+
+TRIED_ROWS = 8
+"""Source rows that a `where` is tried on before anything runs."""
 
 SOURCE_TYPES = ("algorithmicallyEnhanced", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
 """IPTC terms, weakest first; a chain is what its strongest step is."""
@@ -163,6 +166,8 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
     steps = tuple(_step(step, f"{where}.operators[{place}]", base) for place, step in enumerate(branch.operators))
     operators = [operator_class(step.operator) for step in steps]
     synthetic = branch.per_class is not None or branch.count is not None
+    if synthetic and branch.where is not None:
+        raise RecipeError(f"{where}.where: it chooses source rows, and a branch of per_class or count has none")
     for place, operator in enumerate(operators):
         if operator.generative != (synthetic and place == 0):
             need = "per_class or count, as the first operator" if operator.generative else "copies of source rows"
@@ -197,7 +202,7 @@ def _step(step: dict[str, Any], where: str, base: str) -> StepPlan:
         found = operator_class(name)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
-    operator = found(parse(found.Params, params or {}, f"{where}.{name}"))
+    operator = found(parse(found.Params, {} if params is None else params, f"{where}.{name}"))
     needs = operator.needs()
     return StepPlan(
         operator=name,
@@ -235,15 +240,26 @@ def _originals(recipe: Recipe) -> BranchPlan:
 
 
 def _check_where(branches: list[BranchPlan], shards: tuple[Shard, ...], layout: Layout) -> None:
-    chosen = [branch for branch in branches if branch.where is not None]
-    shard = next((shard for shard in shards if shard.rows), None)
-    if chosen and shard is not None:
-        _, rows = next(read_windows(shard, layout, 0, 1, 1))
-        for branch in chosen:
-            try:
-                Selection(branch.where).check(layout.light, rows[0])
-            except RecipeError as error:
-                raise RecipeError(f"branch {branch.name!r}: {error}") from None
+    chosen = {branch.name: Selection(branch.where, layout) for branch in branches if branch.where is not None}
+    rows = _first_rows(shards, layout) if chosen else []
+    for name, selection in chosen.items():
+        try:
+            selection.check()
+            if rows:
+                selection.try_on(rows)
+        except RecipeError as error:
+            raise RecipeError(f"branch {name!r}: {error}") from None
+
+
+def _first_rows(shards: tuple[Shard, ...], layout: Layout) -> list[SourceRow]:
+    """Return some rows of the first shard that can be read; a broken one is the run's concern."""
+    for shard in shards:
+        try:
+            for _, rows in read_windows(shard, layout, 0, min(shard.rows, TRIED_ROWS), TRIED_ROWS):
+                return rows
+        except UnitError:
+            continue
+    return []
 
 
 def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:

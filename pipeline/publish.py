@@ -3,10 +3,11 @@
 import dataclasses
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.errors import ConflictError
+from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.gates import GatePlan
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
@@ -14,27 +15,123 @@ from pipeline.lineage.openlineage import openlineage_lines
 from pipeline.models.references import FileRef, read_reference
 from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.seeding import canonical_json
-from pipeline.shards.commit import COMMITS, FOLDERS, check_digest, markers_digest, read_markers, write_index
+from pipeline.shards.commit import (
+    COMMITS,
+    FOLDERS,
+    check_digest,
+    marker_path,
+    markers_digest,
+    read_markers,
+    write_index,
+)
 from pipeline.shards.store import Store
+from pipeline.validation import parse
 from schemas.manifest import Counts, Failure, Manifest, Marker, ModelRecord, ShardRecord
+from schemas.recipe import Recipe, Watermark
 
 MANIFEST = "manifest.json"
+LEFT_BY_A_KILL = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
 PACKAGES = ("ray", "torch", "torchvision", "diffusers", "pyarrow", "pandas", "pillow", "numpy")
+
+
+def read_manifest(store: Store) -> Manifest:
+    """Return a data set's manifest.
+
+    Raises:
+        InputError: there is none, it is not one, or the place cannot be read.
+    """
+    where = f"{store.uri}/{MANIFEST}"
+    try:
+        data = store.read(MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{store.uri}: no {MANIFEST} here; is this a Palimpsest data set?") from None
+    except Exception as error:  # every object store brings its own errors
+        raise InputError(f"{where}: cannot be read: {type(error).__name__}: {error}") from None
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValueError as error:
+        raise InputError(f"{where}: not a manifest: {str(error).splitlines()[0]}") from None
+    try:
+        _check_sections(manifest)
+    except (RecipeError, ValueError) as error:
+        raise InputError(f"{where}: {error}") from None
+    return manifest
+
+
+def _check_sections(manifest: Manifest) -> None:
+    """Raise where the sections that are plain data are not what everybody takes them for."""
+    parse(Recipe, manifest.recipe, "recipe")
+    if manifest.watermark is not None:
+        settings = {name: value for name, value in manifest.watermark.items() if name != "key_id"}
+        if not isinstance(manifest.watermark.get("key_id"), str) or not {"scheme", "psnr_db"} <= set(settings):
+            raise RecipeError("watermark: needs scheme, psnr_db and key_id, or null")
+        parse(Watermark, settings, "watermark")
+    if any(not isinstance(chain.get("name"), str) for chain in manifest.chains):
+        raise RecipeError("chains: one has no name")
 
 
 def prepare(plan: Plan, store: Store) -> dict[str, Marker]:
     """Make the output ready and return the markers of units that are done.
 
     Raises:
-        ConflictError: the output holds a unit that this plan does not make, or makes differently.
+        RecipeError: the output is nowhere, or where the input is.
+        InputError: nothing can be written there.
+        ConflictError: the output holds a unit that this plan does not make, or makes differently, or other files.
     """
+    check_place(plan)
+    store.probe()
     done = check_markers(plan, read_markers(store))
+    check_owner(plan, store, done)
+    store.write(MANIFEST, _json(build_manifest(plan, done, complete=False)))  # first: what follows is then ours
     for ref in _references(plan):
         path = f"_artifacts/{ref.sha256}"
         if not store.exists(path):
             store.create(path, read_reference(ref))
-    store.write(MANIFEST, _json(build_manifest(plan, done, complete=False)))
     return done
+
+
+def check_place(plan: Plan) -> None:
+    """Raise RecipeError where there is no output, or input shards lie in it."""
+    if not plan.recipe.output.uri.strip():
+        raise RecipeError("recipe.output.uri is empty; name a new folder (output.uri, or --output)")
+    folder = _normal(plan.output).rstrip("/") + "/"
+    for shard in plan.shards:
+        if _normal(shard.uri).startswith(folder):
+            raise RecipeError(
+                f"recipe.output.uri = {plan.recipe.output.uri!r}: the input shard {shard.uri} lies in it; "
+                "name another folder"
+            )
+
+
+def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
+    """Raise ConflictError where the output holds files that neither this plan nor an earlier one of ours made.
+
+    What a kill leaves is ours: files of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
+    """
+    planned = {f"{folder}/{unit.name}.parquet" for folder in FOLDERS for unit in plan.units}
+    planned |= {file.path for marker in done.values() for file in marker.files.values()}
+    _no_strangers([path for folder in FOLDERS for path in store.list(folder) if path not in planned])
+    if done or _is_ours(store):
+        return
+    for path in store.list(""):
+        if path not in planned and not path.startswith((*LEFT_BY_A_KILL, ".")):
+            raise ConflictError(
+                f"{store.uri} holds {path} and is not a Palimpsest data set (no {MANIFEST} that can be read); "
+                "choose another output, or empty it"
+            )
+
+
+def _is_ours(store: Store) -> bool:
+    try:
+        Manifest.model_validate_json(store.read(MANIFEST))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _normal(uri: str) -> str:
+    path = uri.removeprefix("file://")
+    return uri if "://" in path else str(Path(path).resolve())
 
 
 def check_markers(plan: Plan, markers: dict[str, Marker]) -> dict[str, Marker]:
@@ -57,6 +154,7 @@ def publish(plan: Plan, store: Store) -> Manifest:
         ConflictError: a file lies in `data/`, `rejected/` or `quarantine/` that no marker names.
     """
     markers = check_markers(plan, read_markers(store))
+    _remove_orphans(plan, store, markers)
     check_files(store, markers)
     for unit in plan.units:
         if unit.name in markers:
@@ -78,10 +176,22 @@ def publish(plan: Plan, store: Store) -> Manifest:
 def check_files(store: Store, markers: Mapping[str, Marker]) -> None:
     """Raise ConflictError where a file is in a data folder that no marker names."""
     named = {file.path for marker in markers.values() for file in marker.files.values()}
-    strangers = [path for folder in FOLDERS for path in store.list(folder) if path not in named]
+    _no_strangers([path for folder in FOLDERS for path in store.list(folder) if path not in named])
+
+
+def _no_strangers(strangers: Sequence[str]) -> None:
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise ConflictError(f"{strangers[0]}{more}: no marker names this file; move it away and run again")
+
+
+def _remove_orphans(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> None:
+    """Remove what an attempt published that died before its marker, where no later attempt succeeded."""
+    open_units = {unit.name for unit in plan.units} - set(markers)
+    orphans = {f"{folder}/{name}.parquet": name for folder in FOLDERS for name in open_units}
+    for path in (path for folder in FOLDERS if orphans for path in store.list(folder)):
+        if path in orphans and not store.exists(marker_path(orphans[path])):
+            store.remove(path)
 
 
 def build_manifest(plan: Plan, markers: Mapping[str, Marker], complete: bool, failed: Sequence[str] = ()) -> Manifest:

@@ -29,7 +29,7 @@ def load_recipe(
     """
     try:
         with fsspec.open(path, "r", encoding="utf-8") as file:
-            data = yaml.safe_load(file)
+            data = _parsed(file.read())
     except FileNotFoundError:
         raise RecipeError(f"recipe {path}: there is no such file") from None
     except (OSError, ValueError, ImportError) as error:
@@ -56,6 +56,24 @@ def absolute(uri: str, base: str) -> str:
     return locate.absolute(uri, base)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without objects, in which a key is there once."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Merge `<<` into a mapping; a key of its own may say a merged one again, but not itself."""
+        if not getattr(node, "looked_through", False):  # an anchored one is flattened wherever it is merged
+            node.looked_through = True  # type: ignore[attr-defined]
+            keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            for place, key in enumerate(keys):
+                if any((key.tag, key.value) == (before.tag, before.value) for before in keys[:place]):
+                    raise yaml.MarkedYAMLError(None, None, f"{key.value!r} is there twice", key.start_mark)
+        super().flatten_mapping(node)
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
+
+
 def _override(data: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
     if not equals or not path:
@@ -65,7 +83,10 @@ def _override(data: dict[str, Any], text: str) -> None:
     for key in keys[:-1]:
         at = _step_into(at, key, text)
     last = keys[-1]
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = _parsed(value)
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"--set {text!r}: not YAML: {' '.join(str(error).split())}") from None
     if isinstance(at, list):
         at[_index(at, last, text)] = parsed
     elif isinstance(at, dict):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.errors import PalimpsestError
+from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
 from pipeline.plan import ORIGINAL
 from pipeline.shards.codecs import decode, encode, resize
@@ -166,6 +166,7 @@ class SourceImages:
     def __init__(self, manifest: Manifest) -> None:
         self._recipe = Recipe.model_validate(manifest.recipe)
         self._base = manifest.recipe_base
+        self._digests = {shard.uri: shard.digest for shard in manifest.shards}
 
     def tile(self, row: dict[str, Any]) -> Tile:
         shard_name = row["source_uri"].rsplit("/", 1)[-1]
@@ -173,6 +174,8 @@ class SourceImages:
         detail = f"{shard_name} row {row['source_row']}" + (f", id {row['source_id']}" if row["source_id"] else "")
         try:
             (shard,) = find_shards(row["source_uri"], self._base)
+            if shard.digest != self._digests.get(row["source_uri"]) or row["source_row"] >= shard.rows:
+                raise InputError("the shard has changed since the run")
             layout = read_layout((shard,), self._recipe.input.columns, self._recipe.input.drop)
             _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1))
             return Tile(thumbnail(rows[0].data or b""), caption, detail, None, source=True)

@@ -4,6 +4,7 @@ A unit is a pure function of its inputs. Nothing here knows who calls it, how ma
 """
 
 import time
+from collections import Counter
 
 import pyarrow as pa
 
@@ -32,15 +33,19 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
     started = time.perf_counter()
     report = ChainReport()
     counts = {"selected": 0, "remade": 0, **dict.fromkeys(COUNTED.values(), 0)}
+    reasons: Counter[str] = Counter()
     with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
         for window in overlap.ahead(windows(branch, unit, overlap)):
             counts["selected"] += window.selected
             for folder, table in make_window(branch, unit, window, report, overlap).items():
                 files.add(folder, table)
                 counts[COUNTED[folder]] += table.num_rows
-            remade = sum(not each.final and each.source not in window.errors for each in window.samples)
-            counts["remade"] += remade
-            counts["rejected"] -= remade
+                if folder == "rejected":
+                    reasons.update(table.column("rejected_reason").to_pylist())
+            remade = [each for each in window.samples if not each.final and each.source not in window.errors]
+            counts["remade"] += len(remade)
+            counts["rejected"] -= len(remade)
+            reasons.subtract(str(each.rejected) for each in remade)
         marker = Marker(
             unit=unit.name,
             digest=unit.digest,
@@ -51,6 +56,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
             label=unit.label,
             copies=max(1, branch.plan.copies),
             **counts,
+            reasons={reason: times for reason, times in sorted(reasons.items()) if times},
             files={},
             exact=report.exact,
             seconds=round(time.perf_counter() - started, 3),

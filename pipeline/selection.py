@@ -1,16 +1,43 @@
-"""`where`: which source rows a branch takes, as a pandas expression over the light columns."""
+"""`where`: which source rows a branch takes, as a pandas expression over the light columns.
 
+Rows are evaluated many at a time, and how many depends on the run. So only what says of each row alone whether it is
+taken is let through (`_ELEMENTWISE`), and every column has the type of its schema, nulls or not: a null meets no
+comparison, and `isna()` asks for it.
+"""
+
+import ast
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from pipeline.errors import RecipeError
+from pipeline.errors import RecipeError, UnitError
+from pipeline.shards.layout import Layout
 from pipeline.shards.reader import SourceRow
+from pipeline.validation import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_ELEMENTWISE = (
+    ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div,
+    ast.FloorDiv, ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr, ast.Compare, ast.cmpop, ast.Name, ast.Load, ast.Constant,
+    ast.Call, ast.Attribute, ast.keyword, ast.List, ast.Tuple,
+)  # fmt: skip
+_FUNCTIONS = {"abs", "floor", "ceil", "sqrt"}
+_METHODS = {"isin", "isna", "notna", "isnull", "notnull", "between", "abs", "fillna"}
+_OF_TEXT = {
+    "startswith", "endswith", "contains", "match", "fullmatch", "lower", "upper", "casefold", "strip", "lstrip",
+    "rstrip", "removeprefix", "removesuffix", "replace", "slice", "len", "count", "find", "isdigit", "isalpha",
+    "isalnum", "isnumeric", "isdecimal", "isspace", "islower", "isupper", "istitle",
+}  # fmt: skip
+_OF_TIME = {
+    "year", "quarter", "month", "day", "hour", "minute", "second", "microsecond", "dayofweek", "weekday", "dayofyear",
+}  # fmt: skip
+_QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`([^`]*)`")
 
 
 class Selection:
@@ -18,39 +45,178 @@ class Selection:
 
     Args:
         where: an expression such as `label in (2, 4) and split == "train"`; None takes every row.
+        layout: of the rows; without it there are none.
     """
 
-    def __init__(self, where: str | None) -> None:
+    def __init__(self, where: str | None, layout: Layout | None) -> None:
         self._where = where
+        self._layout = layout
+        self._expression = " ".join((where or "").split("\n")).strip()
 
     def of(self, rows: Sequence[SourceRow]) -> list[int]:
-        """Return the indexes of the chosen rows, ascending."""
-        if self._where is None or not rows:
-            return list(range(len(rows)))
-        frame = _frame(rows)
-        return [int(index) for index in np.flatnonzero(self._taken(frame))]
-
-    def check(self, columns: Sequence[str], sample: SourceRow) -> None:
-        """Try the expression on one row.
+        """Return the indexes of the chosen rows, ascending.
 
         Raises:
-            RecipeError: it does not parse, names a column that is not there, or is not a condition.
+            UnitError: the expression fails on these rows, and did not on the first ones.
+        """
+        if self._where is None or not rows:
+            return list(range(len(rows)))
+        try:
+            return [int(index) for index in np.flatnonzero(self._taken(rows))]
+        except Exception as error:
+            where = f"{rows[0].uri} rows {rows[0].row} to {rows[-1].row}"
+            raise UnitError(f"{where}: where = {self._where!r}: {_one_line(error)}") from error
+
+    def check(self) -> None:
+        """Read the expression.
+
+        Raises:
+            RecipeError: it does not parse, names a column that is not there, or takes several rows together.
+        """
+        if not self._expression:
+            raise self._error("it is empty; leave it out to take every row")
+        columns = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
+        text = _QUOTED.sub(self._unquoted(), self._expression)
+        try:
+            tree = ast.parse(text, mode="eval")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise self._error(f"cannot be read: {_one_line(getattr(error, 'msg', error))}{self._known()}") from None
+        called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+        spaces = (node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        spaces = (node for node in spaces if isinstance(node, ast.Attribute) and node.attr in ("str", "dt"))
+        inner = called | {id(node) for node in spaces}
+        for node in ast.walk(tree):
+            self._check_node(node, inner, columns)
+
+    def try_on(self, rows: Sequence[SourceRow]) -> None:
+        """Evaluate the expression on some rows, together and each alone.
+
+        Raises:
+            RecipeError: it fails, is not a condition, or says something else of a row among others.
         """
         try:
-            taken = self._taken(_frame([sample]))
+            together, alone = self._taken(rows), [self._taken([row])[0] for row in rows]
+        except RecipeError:
+            raise
         except Exception as error:
-            known = ", ".join(["label", "row", *columns])
-            raise RecipeError(f"where = {self._where!r}: {error} (columns: {known})") from None
-        if taken.dtype != np.bool_:
-            raise RecipeError(f"where = {self._where!r}: not a condition; write a comparison, such as `label == 2`")
+            raise self._error(f"{_one_line(error)}{self._known()}") from None
+        if together.tolist() != alone:
+            raise self._error("it says something else of a row alone than among others; write a condition of one row")
 
-    def _taken(self, frame: "pd.DataFrame") -> npt.NDArray[np.generic]:
-        """Return one value a row; an expression without columns is the same for every row."""
-        return np.broadcast_to(np.asarray(frame.eval(self._where or "True", engine="python")), len(frame))
+    def _check_node(self, node: ast.AST, inner: set[int], columns: dict[str, str]) -> None:
+        if not isinstance(node, _ELEMENTWISE) or isinstance(node, ast.Is | ast.IsNot):
+            raise self._error(f"{type(node).__name__} is not for conditions of one row")
+        if isinstance(node, ast.Name) and id(node) not in inner:
+            name, known = columns.get(node.id, node.id), self._columns()
+            if name not in known:
+                near = nearest(name, known)
+                raise self._error(f"there is no column {name!r}{near}{self._known() if 'known' not in near else ''}")
+        if isinstance(node, ast.Compare):
+            for left, operator, right in zip([node.left, *node.comparators], node.ops, node.comparators, strict=False):
+                listed = isinstance(operator, ast.In | ast.NotIn)
+                if isinstance(left, ast.List | ast.Tuple) or _is_list(right) != listed:
+                    raise self._error("a list stands behind `in` or `not in` alone, and there must be one: (2, 4)")
+        if isinstance(node, ast.BoolOp | ast.BinOp | ast.UnaryOp):
+            parts = [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.List | ast.Tuple)]
+            if parts:
+                raise self._error("a list stands behind `in` or `not in` alone")
+        if isinstance(node, ast.Call):
+            self._check_call(node)
+        if isinstance(node, ast.Attribute) and id(node) not in inner:
+            of_time = isinstance(node.value, ast.Attribute) and node.value.attr == "dt" and node.attr in _OF_TIME
+            if not of_time:
+                raise self._error(f"`.{node.attr}` is not for conditions of one row")
+
+    def _check_call(self, node: ast.Call) -> None:
+        made = node.func
+        if isinstance(made, ast.Name):
+            if made.id not in _FUNCTIONS or node.keywords or any(_is_list(part) for part in node.args):
+                raise self._error(f"`{made.id}(...)` is not for conditions of one row")
+            return
+        of_text = isinstance(made, ast.Attribute) and isinstance(made.value, ast.Attribute) and made.value.attr == "str"
+        known = _OF_TEXT if of_text else _METHODS
+        if not isinstance(made, ast.Attribute) or made.attr not in known:
+            name = getattr(made, "attr", "call")
+            raise self._error(
+                f"`.{name}()` is not for conditions of one row: rows are taken one by one, whatever the others are"
+            )
+        values = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if (node.keywords and not of_text) or not all(_is_constant(value) or _is_list(value) for value in values):
+            raise self._error(f"`.{made.attr}()` takes constants, such as `.isin([1, 2])`")
+
+    def _taken(self, rows: Sequence[SourceRow]) -> npt.NDArray[np.bool_]:
+        """Return whether each row is taken; an expression without columns is the same for every row."""
+        found = np.broadcast_to(np.asarray(self._frame(rows).eval(self._expression, engine="python")), len(rows))
+        if found.dtype == np.bool_:
+            return found
+        values = found.tolist()  # with nulls, where a column holds some
+        if found.dtype != np.object_ or not all(isinstance(value, bool) or _is_null(value) for value in values):
+            raise self._error("not a condition; write a comparison, such as `label == 2`")
+        return np.array([value is True for value in values], np.bool_)
+
+    def _frame(self, rows: Sequence[SourceRow]) -> "pd.DataFrame":
+        import pandas as pd  # half a second that only a run with `where` needs
+
+        assert self._layout is not None
+        schema, label = self._layout.schema, self._layout.label
+        columns = {name: _series([row.light[name] for row in rows], schema.field(name).type) for name in rows[0].light}
+        columns["label"] = _series([row.label for row in rows], schema.field(label).type if label else pa.int64())
+        columns["row"] = _series([row.row for row in rows], pa.int64())
+        return pd.DataFrame(columns)
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(["label", "row", *(self._layout.light if self._layout else ())]))
+
+    def _known(self) -> str:
+        return f" (columns: {', '.join(self._columns())})"
+
+    def _quoted(self) -> list[str]:
+        return [found[1] for found in _QUOTED.finditer(self._expression) if found[1] is not None]
+
+    def _unquoted(self) -> Any:
+        places = iter(range(len(self._quoted())))
+        return lambda found: found[0] if found[1] is None else f"_quoted_{next(places)}"
+
+    def _error(self, text: str) -> RecipeError:
+        return RecipeError(f"where = {self._where!r}: {text}")
 
 
-def _frame(rows: Sequence[SourceRow]) -> "pd.DataFrame":
-    import pandas as pd  # half a second that only a run with `where` needs
+def _is_constant(node: ast.AST) -> bool:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+    return isinstance(node, ast.Constant)
 
-    values: list[dict[str, Any]] = [{**row.light, "label": row.label, "row": row.row} for row in rows]
-    return pd.DataFrame(values)
+
+def _is_list(node: ast.AST) -> bool:
+    return isinstance(node, ast.List | ast.Tuple) and all(_is_constant(element) for element in node.elts)
+
+
+def _is_null(value: Any) -> bool:
+    import pandas as pd
+
+    return value is None or value is pd.NA or value != value
+
+
+def _series(values: list[Any], kind: pa.DataType) -> "pd.Series[Any]":
+    """Return a column whose type follows from the schema, never from which values happen to be there."""
+    import pandas as pd
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    dtype: str | None = None
+    if pa.types.is_integer(kind):
+        dtype = "UInt64" if pa.types.is_uint64(kind) else "Int64"
+    elif pa.types.is_floating(kind):
+        dtype = "Float64"
+    elif pa.types.is_boolean(kind):
+        dtype = "boolean"
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        dtype = "string"
+    elif pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        timed: pd.Series[Any] = pa.array(values, kind).to_pandas()
+        return timed
+    return pd.Series(values, dtype=dtype or "object")
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -39,7 +39,9 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise RecipeError(_line(model, error.errors()[0], where)) from None
+        # An unknown key comes first: the field it was meant for is then missing as well.
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise RecipeError(_line(model, first, where)) from None
 
 
 def _line(model: type[BaseModel], error: ErrorDetails, where: str) -> str:

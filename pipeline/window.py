@@ -43,10 +43,10 @@ def new_sample(
     """
     if unit.shard is None:
         name = synthetic_id(job.recipe.seed, unit.branch, unit.label, window.first + source, attempt)
-        return Sample(name, source, copy, _class_index(unit.label), None, attempt)
+        return Sample(name, source, copy, class_index(unit.label), None, attempt)
     row = window.rows[source]
     name = sample_id(job.recipe.seed, unit.shard.path, row.row, unit.branch, copy, attempt)
-    return Sample(name, source, copy, _class_index(row.label), pixels, attempt)
+    return Sample(name, source, copy, class_index(row.label), pixels, attempt)
 
 
 def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Window]:
@@ -77,7 +77,8 @@ def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
         yield window
 
 
-def _class_index(label: Any) -> int:
+def class_index(label: Any) -> int:
+    """Return a stored label as a class index; -1 where it is none."""
     return int(label) if isinstance(label, int) else -1
 
 

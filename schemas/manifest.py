@@ -36,6 +36,7 @@ class Marker(Record):
     rejected: int  # for good: of an image that was made again, only the last attempt
     quarantined: int  # source rows
     remade: int = 0  # attempts a gate refused and another followed; their images are in rejected/, too
+    reasons: dict[str, int] = {}  # why images were rejected for good; empty in the markers of earlier versions
     files: dict[str, FileRecord]  # by folder: data, rejected, quarantine
     exact: bool = True  # False: memory back-off changed a micro-batch
     seconds: float = 0.0

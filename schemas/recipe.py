@@ -1,14 +1,25 @@
 """The recipe: what a person asks for. Closed and frozen; stored resolved in the manifest."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+MOST_SIZE_PX = 16_384
 
 
 class Closed(BaseModel):
     """Base of every section: an unknown key is an error, a value never changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _size(value: Any) -> Any:
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if value != "source" and not (whole and 1 <= value <= MOST_SIZE_PX):
+        text = f"needs `source`, or a whole number of pixels from 1 to {MOST_SIZE_PX}"
+        raise PydanticCustomError("size", text)
+    return value
 
 
 class Columns(Closed):
@@ -36,7 +47,7 @@ class Output(Closed):
     quality: int = Field(90, ge=1, le=100, description="of jpeg and webp")
     rows_per_unit: int = Field(256, ge=1, le=65_536, description="source rows, or new images, a unit")
     keep_originals: bool = Field(False, description="carry the source rows along, byte for byte, as branch `original`")
-    size: Literal["source"] | int = Field(
+    size: Annotated[Literal["source"] | int, BeforeValidator(_size)] = Field(
         "source", description="`source`, or N: N x N pixels, resized and centre-cropped"
     )
     channels: Literal["source", "rgb", "grey"] = "source"
@@ -49,7 +60,9 @@ class Branch(Closed):
     copies: int | None = Field(None, ge=1, le=10_000, description="images of every source row")
     per_class: int | None = Field(None, ge=1, description="new images of every class")
     count: int | None = Field(None, ge=1, description="new images without a class")
-    where: str | None = Field(None, description="which source rows: an expression over the light columns")
+    where: str | None = Field(
+        None, description="which source rows: a condition of each row alone, over the light columns"
+    )
     operators: tuple[dict[str, Any], ...] = Field(min_length=1)
 
 

@@ -51,6 +51,9 @@ LAYERS = [
     {
         "pipeline.executor",
         "pipeline.account",
+        "pipeline.origin",
+        "pipeline.statement",
+        "pipeline.testimony",
         "pipeline.publish",
         "pipeline.verify",
         "pipeline.replay",

@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from pipeline.errors import JobError
+from pipeline.errors import JobError, RecipeError
+from pipeline.estimate import estimate
+from pipeline.job import Job, LoadedBranch
+from pipeline.shards.reader import read_windows
 from tests.data_sets import FLIP, plan_of, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 
@@ -120,6 +124,16 @@ def branch(**changes: Any) -> dict[str, Any]:
         ([branch(where="lable == 1")], {}, ["where", "lable", "label"]),
         ([branch(where="label +")], {}, ["where"]),
         ([branch(where="label + 1")], {}, ["not a condition"]),
+        ([branch(where="")], {}, ["where", "empty"]),
+        ([branch(where="lable == 1")], {}, ["'lable' (did you mean 'label'?)"]),
+        ([branch(where="zzz == 1")], {}, ["(known: id, label, row)"]),
+        ([branch(copies=None, per_class=3, where="label == 1")], {}, ["branches[0].where", "per_class or count"]),
+        ([branch(copies=None, count=3, where="label == 1")], {}, ["branches[0].where", "per_class or count"]),
+        ([branch(operators=[{"flip": 0}])], {}, ["operators[0].flip = 0"]),
+        ([branch(operators=[{"flip": []}])], {}, ["operators[0].flip = []"]),
+        ([branch(operators=[{"flip": False}])], {}, ["operators[0].flip = False"]),
+        ([branch(operators=[{"flip": ""}])], {}, ["operators[0].flip = ''"]),
+        ([FLIP], {"quality": {"gates": [{"blank": 0}]}}, ["gates[0].blank = 0"]),
         ([FLIP], {"resources": {"flp": {"gpus": 1}}}, ["resources.flp", "'flip'"]),
         ([FLIP], {"quality": {"gates": [{"sharp": {}}]}}, ["quality.gates"]),
         ([FLIP], {"input": {"uri": "nothing/*.parquet"}}, ["nothing"]),
@@ -136,6 +150,102 @@ def test_what_cannot_work_is_said_before_anything_runs(
         plan_of(recipe)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "row >= row.mean()",
+        "label == label.max()",
+        "row.rank() > 3",
+        "label.duplicated()",
+        "row.diff() > 0",
+        "row.shift(1) == 2",
+        "label.fillna(method='ffill') == 1",
+        "id.str.cat() == 'a'",
+        "label in row",
+        "label in (row, 1)",
+        "label > [1, 2]",
+        "label == [1, 2]",
+        "label + [1, 2] > 2",
+        "label.isin(row)",
+        "row == row.values[0]",
+        "row == row.iloc[0]",
+        "row == row[0]",
+        "index == 2",
+        "max(label) == 2",
+        "sum(row) > 2",
+        "@pd.isna(label)",
+        "label.map(lambda x: x == 1)",
+        "[row for row in label]",
+        "label == row.size",
+        "id.str == 'a'",
+        "label = 1",
+        "label is 1",
+    ],
+)
+def test_a_where_that_looks_at_other_rows_is_refused(folder: Path, where: str) -> None:
+    with pytest.raises(RecipeError, match="branch 'flipped': where = ") as caught:
+        plan_of(write_recipe(folder, [branch(where=where)]))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).count(" label,") <= 1
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("label in (0, 2) and not row > 2", [0, 2]),
+        ("1 <= row < 3\n", [1, 2]),
+        ("(row == 1) | (row == 3)", [1, 3]),
+        ("row % 2 == 0 and score > 0", [2]),
+        ("score.isna()", [1, 3]),
+        ("not score.isna()", [0, 2]),
+        ("score != 7", [0, 2]),
+        ("not flag", [2]),
+        ("id.str.startswith('0-') and row.between(1, 2)", [1, 2]),
+        ("`its name`.str.lower().str.contains('A', case=False)", [0, 2]),
+        ("`its name` == 'a`b`c'", []),
+        ("label not in [-1, 0, 1]", [2]),
+        ("label.isin([2]) or abs(score) > 0.5", [0, 2]),
+        ("score.fillna(9) == 9", [1, 3]),
+        ("taken.dt.year > 1970", [3]),
+        ("True", [0, 1, 2, 3]),
+    ],
+)
+@pytest.mark.parametrize("copies", [1, 64])
+def test_a_where_takes_the_same_rows_however_many_are_looked_at(
+    tmp_path: Path, where: str, rows: list[int], copies: int
+) -> None:
+    extra = {
+        "score": pa.array([-1.0, None, 1.0, None]),
+        "flag": pa.array([True, None, False, None]),
+        "its name": pa.array(["a", None, "A", None]),
+        "taken": pa.array([0, None, 1, 10**9], pa.timestamp("s")),
+    }
+    ids = [f"0-{row}" for row in range(4)]
+    write_shard(tmp_path / "data/a.parquet", photos(4), labels=[0, 1, 2, 0], ids=ids, extra=extra)
+    plan = plan_of(write_recipe(tmp_path, [branch(where=where, copies=copies)]))
+    window = LoadedBranch.load(Job.of(plan), plan.branches[0], "cpu")
+    assert plan.layout is not None
+    taken = []
+    for _, found in read_windows(plan.shards[0], plan.layout, 0, 4, window.window_rows):
+        taken += [found[index].row for index in window.selection.of(found)]
+    assert taken == rows
+
+
+def test_one_broken_shard_beside_good_ones_stops_no_plan(folder: Path) -> None:
+    shard = folder / "data/train-00000.parquet"
+    data = bytearray(shard.read_bytes())
+    data[200:3000] = bytes(2800)  # the footer is whole, the pages are not
+    shard.write_bytes(data)
+    plan = plan_of(write_recipe(folder, [branch(where="label == 1")]))
+    assert plan.units
+    (found,) = estimate(plan)
+    assert found.bytes < found.images * 50_000  # from an image that could be read
+    with pytest.raises(RecipeError, match="mean"):
+        plan_of(write_recipe(folder, [branch(where="row > row.mean()")]))
+    shutil.copy(shard, folder / "data/train-00001.parquet")
+    assert plan_of(write_recipe(folder, [branch(where="label == 1")])).units
 
 
 def test_boxes_under_a_geometric_operator_are_refused_and_can_be_dropped(tmp_path: Path) -> None:

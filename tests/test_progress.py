@@ -8,7 +8,7 @@ import pytest
 from pipeline.plan import Plan
 from pipeline.progress import LINE_EVERY_S, Progress, duration, summary
 from schemas.manifest import Failure, Marker
-from tests.data_sets import plan_of, run_here, write_input, write_recipe
+from tests.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
 
 
 class Clock:
@@ -98,3 +98,34 @@ def test_the_summary_says_what_is_there_and_what_failed(plan: Plan) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_the_summary_says_why_much_was_rejected(tmp_path: Path) -> None:
+    write_input(tmp_path / "data", shards=1, rows=20)
+    plan = plan_of(write_recipe(tmp_path, [FLIP, {**FLIP, "name": "fine"}]))
+    manifest, outcomes = run_here(plan)
+    assert all(isinstance(each, Marker) and each.reasons == {} for each in outcomes)
+    why = {"unmarkable": 11, "black": 3}
+    first = next(each for each in outcomes if isinstance(each, Marker) and each.branch == "flipped")
+    bad = first.model_copy(update={"rejected": 14, "accepted": 6, "reasons": why})
+    counts = manifest.branches["flipped"].model_copy(update={"rejected": 14, "accepted": 26})
+    little = manifest.branches["fine"].model_copy(update={"rejected": 2, "accepted": 38})
+    told = manifest.model_copy(update={"branches": {"flipped": counts, "fine": little}})
+    for progress in (Progress(plan, [bad], stream=io.StringIO()), Progress(plan, stream=io.StringIO())):
+        if not progress.earlier:
+            progress.add(bad)
+        lines = summary(told, progress, "out").splitlines()
+        place = lines.index("flipped: 14 of 40 images were rejected: unmarkable 11, black 3")
+        assert lines[place + 1].startswith("  unmarkable: use png")
+        assert "psnr_db" in lines[place + 1]
+        assert not any(line.startswith("fine:") for line in lines)
+
+
+def test_a_marker_knows_why_its_images_were_rejected(tmp_path: Path) -> None:
+    write_input(tmp_path / "data", shards=1, rows=8)
+    gates = {"gates": [{"sharpness": {"least_ratio": 1e9}}], "max_attempts": 3}
+    _, outcomes = run_here(plan_of(write_recipe(tmp_path, quality=gates)))
+    (marker,) = outcomes
+    assert isinstance(marker, Marker)
+    assert (marker.rejected, marker.remade) == (16, 32)
+    assert marker.reasons == {"sharpness": 16}

@@ -98,3 +98,44 @@ def test_the_demo_uses_every_family_with_embedded_models() -> None:
     assert used == {"classical", "adain_style", "diffusion_edit", "diffusion_generate", "gan_synth"}
     models = {model.reference for branch in plan.branches for step in branch.steps for model in step.models.values()}
     assert models == {"builtin:adain", "builtin:fashion-diffusion", "builtin:fashion-wgan"}
+
+
+def test_an_unknown_key_is_named_also_where_it_replaces_a_required_one(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text().replace("seed: 7", "sead: 7"))
+    with pytest.raises(RecipeError, match=r"recipe\.sead: unknown key \(did you mean 'seed'\?\)"):
+        load_recipe(str(path))
+
+
+@pytest.mark.parametrize("size", ["0", "-4", "16385", "1.5", "'32'", "true", "sauce", "null", "[8, 8]"])
+def test_a_size_is_source_or_a_whole_number_of_pixels(tmp_path: Path, size: str) -> None:
+    with pytest.raises(RecipeError, match=r"recipe\.output\.size = .*`source`, or .* from 1 to 16384"):
+        load_recipe(str(write_recipe(tmp_path)), [f"output.size={size}"])
+
+
+def test_sizes_in_bounds_are_taken(tmp_path: Path) -> None:
+    for size in ("source", 1, 16384):
+        recipe, _ = load_recipe(str(write_recipe(tmp_path)), [f"output.size={size}"])
+        assert recipe.output.size == size
+
+
+@pytest.mark.parametrize("override", ["a.b=[", "seed=!!python/object:os.x", "seed=2024-99-99", "seed={a: 1, a: 2}"])
+def test_an_override_that_is_not_yaml_is_one_line(tmp_path: Path, override: str) -> None:
+    with pytest.raises(RecipeError, match="--set") as caught:
+        load_recipe(str(write_recipe(tmp_path)), [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text() + "seed: 8\n")
+    with pytest.raises(RecipeError, match=r"'seed' is there twice.*line \d+") as caught:
+        load_recipe(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_merged_key_may_be_said_again(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path)
+    path.write_text(path.read_text().replace("output:\n", "output:\n  <<: {uri: elsewhere, encoding: webp}\n"))
+    recipe, _ = load_recipe(str(path))
+    assert (recipe.output.uri, recipe.output.encoding) == ("out", "webp")

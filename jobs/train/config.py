@@ -25,6 +25,8 @@ def read_config(path: str | Path, model: type[Config]) -> Config:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"config {path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"config {path}: cannot be read: it is not UTF-8 text") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"config {path}: not YAML: {' '.join(str(error).split())}") from error
     try:

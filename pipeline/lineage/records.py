@@ -1,7 +1,7 @@
 """Output rows: the input's columns, the image, and the lineage that leads back to where it came from."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +28,8 @@ class RowSchema:
         """Return (input column, output column): every input column but the image; a clashing name is prefixed."""
         if self.source is None:
             return []
-        taken: list[tuple[str, str]] = []
-        for name in self.source.names:
-            if name == self.image or name == self.label == "label":
-                continue
-            taken.append((name, f"input_{name}" if name in RESERVED else name))
-        return taken
+        names = [name for name in self.source.names if name != self.image and not name == self.label == "label"]
+        return _renamed([(name, name) for name in names], RESERVED)
 
     @property
     def label_type(self) -> pa.DataType:
@@ -62,12 +58,30 @@ class RowSchema:
         return {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)}
 
 
+def _renamed(columns: Sequence[tuple[str, str]], reserved: Iterable[str]) -> list[tuple[str, str]]:
+    """Prefix every (input, output) column whose output name is reserved with `input_`, as often as it takes."""
+    taken = set(reserved)
+    free = {output for _, output in columns} - taken  # these keep their names
+    renamed = []
+    for name, output in columns:
+        target = output
+        while target in taken or (target != output and target in free):
+            target = f"input_{target}"
+        taken.add(target)
+        renamed.append((name, target))
+    return renamed
+
+
 def input_features(schema: pa.Schema | None) -> dict[str, Any]:
-    """Return the Hugging Face features that a schema's metadata declares, by column; empty where there are none."""
-    if schema is None or not schema.metadata or b"huggingface" not in schema.metadata:
+    """Return the Hugging Face features that a schema's metadata declares, by column; empty where it says none."""
+    text = None if schema is None else (schema.metadata or {}).get(b"huggingface")
+    if text is None:
         return {}
-    info = json.loads(schema.metadata[b"huggingface"]).get("info") or {}
-    return dict(info.get("features") or {})
+    try:
+        features = json.loads(text)["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return features if isinstance(features, dict) else {}
 
 
 def output_table(
@@ -96,10 +110,8 @@ def output_table(
 
 def quarantine_table(schema: RowSchema, window: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return quarantined source rows as a table: their own columns, their bytes, and the error."""
-    names = {field.name for field in QUARANTINE}
-    kept = [(name, f"input_{output}" if output in names else output) for name, output in schema.kept]
-    if schema.label == "label":
-        kept.append(("label", "label"))
+    own_label = [("label", "label")] if schema.label == "label" else []
+    kept = _renamed([*schema.kept, *own_label], [field.name for field in QUARANTINE])
     taken = window.take(pa.array([row["source"] for row in rows], pa.int64()))
     own = {output: taken.column(name).combine_chunks() for name, output in kept}
     own_fields = [window.schema.field(name).with_name(output).with_nullable(True) for name, output in kept]

@@ -1,5 +1,9 @@
 """Make new images of a class in one pass of a WGAN-GP generator (Gulrajani et al. 2017)."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
@@ -20,14 +24,15 @@ class GanSynthParams(Parameters):
 class GanSynth(Operator):
     """New images [N, S, S, C] uint8 of the generator's own size and channels (builtin:fashion-wgan: 28 px, grey).
 
-    Each image is of its sample's label; where there is none (-1) a class is drawn evenly. Draws `class_index` (the
-    model's; -1 where it has no such class) and `truncation`; the latent is the sample's own noise, scaled. A label the
-    model does not know is the RowError `unknown_class`; an image that is not finite or all black is rejected as
-    `non_finite` or `black`. `load` raises ModelError for a file of anything else.
+    Each image is of its sample's label; where there is none (-1) a class is drawn evenly, and the image gets its label
+    (-1 where the data set has no such class). Draws `class_index` (the model's; -1 where it has no such class) and
+    `truncation`; the latent is the sample's own noise, scaled. A label the model does not know is the RowError
+    `unknown_class`; an image that is not finite or all black is rejected as `non_finite` or `black`. `load` raises
+    ModelError for a file of anything else.
     """
 
     name = "gan_synth"
-    version = 1
+    version = 2  # 1 left drawn classes without their label
     source = "Gulrajani et al. 2017, Improved Training of Wasserstein GANs"
     Params = GanSynthParams
     micro_batch = 64
@@ -72,9 +77,24 @@ class GanSynth(Operator):
             made = self._net(truncated(latents, scale), labels.clamp(min=0))  # the rows with errors are thrown away
             pixels = pictures.to_pixels(made)
             rejected = pictures.flaws(made, pixels)
-        return Applied(pixels.numpy(), rejected=rejected, errors=self._indexes(batch)[1])
+        classes = self._labels(batch, draws)
+        return Applied(pixels.numpy(), classes, rejected=rejected, errors=self._indexes(batch)[1])
+
+    def _labels(self, batch: ImageBatch, draws: Draws) -> npt.NDArray[np.int64]:
+        """The data set's class of every sample; of a drawn one by name, or by index where one side has no names."""
+        drawn = [int(index) for index in draws.columns["class_index"]]
+        if batch.classes and self._classes:
+            of_model, _ = self._class_indexes(range(len(batch.classes)), batch.classes)
+            places = {index: place for place, index in reversed(list(enumerate(of_model)))}
+            drawn = [places.get(index, -1) if index >= 0 else -1 for index in drawn]
+        elif batch.classes:
+            drawn = [index if index < len(batch.classes) else -1 for index in drawn]
+        return np.where(batch.labels < 0, np.array(drawn, np.int64), batch.labels)
 
     def _indexes(self, batch: ImageBatch) -> tuple[list[int], dict[int, RowError]]:
+        return self._class_indexes(batch.labels.tolist(), batch.classes)
+
+    def _class_indexes(self, labels: Sequence[int], names: Sequence[str]) -> tuple[list[int], dict[int, RowError]]:
         from pipeline.models.labels import class_indexes
 
-        return class_indexes(batch.labels.tolist(), batch.classes, self._classes, self._net.shape.classes)
+        return class_indexes(labels, names, self._classes, self._net.shape.classes)

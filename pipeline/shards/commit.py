@@ -16,7 +16,7 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import ConflictError
+from pipeline.errors import ConflictError, InputError
 from pipeline.shards.store import Store
 from schemas.manifest import FileRecord, Marker
 
@@ -32,16 +32,31 @@ def marker_path(unit: str) -> str:
 
 
 def read_markers(store: Store) -> dict[str, Marker]:
-    """Return every marker in the store, by unit name: those in the index, then the files the index does not know."""
+    """Return every marker in the store, by unit name: those in the index, then the files the index does not know.
+
+    Raises:
+        InputError: one cannot be read.
+    """
     paths = store.list(COMMITS)
     known = store.read(INDEX).splitlines() if INDEX in paths else []
-    markers = {marker.unit: marker for marker in map(Marker.model_validate_json, known)}
+    markers = {marker.unit: marker for marker in (parse_marker(INDEX, line) for line in known)}
     new = [path for path in paths if path.endswith(".json") and path[len(COMMITS) + 1 : -5] not in markers]
     with ThreadPoolExecutor(16) as pool:
-        for data in pool.map(store.read, new):
-            marker = Marker.model_validate_json(data)
+        for path, data in zip(new, pool.map(store.read, new), strict=True):
+            marker = parse_marker(path, data)
+            if marker_path(marker.unit) != path:
+                raise InputError(f"{path}: the marker of another unit, {marker.unit}; give it back its name")
             markers[marker.unit] = marker
     return markers
+
+
+def parse_marker(path: str, data: bytes) -> Marker:
+    """Return the marker that `data` holds; raise InputError, which names its file, where it holds none."""
+    try:
+        return Marker.model_validate_json(data)
+    except ValueError:
+        remedy = "remove it: units without a marker are made again, the same" if path != INDEX else "remove it"
+        raise InputError(f"{path}: this marker cannot be read; {remedy}") from None
 
 
 def write_index(store: Store, markers: Mapping[str, Marker]) -> None:
@@ -128,7 +143,7 @@ class UnitFiles:
                     self._store.remove(f"{folder}/{self._unit}.parquet")
             if self._store.create(path, marker.model_dump_json().encode()):
                 return marker
-        there = Marker.model_validate_json(self._store.read(path))
+        there = parse_marker(path, self._store.read(path))
         check_digest(there, marker.digest)
         return there
 

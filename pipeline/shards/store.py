@@ -1,6 +1,7 @@
 """One seam for every place a data set can live: a local folder, or an object store through fsspec."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -12,6 +13,9 @@ from pathlib import Path
 import fsspec
 
 from pipeline.errors import InputError
+
+_NO_PLACE = (errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
+"""Where no folder can be made, however often it is tried; a full disk may be emptied."""
 
 
 class Store(ABC):
@@ -46,6 +50,21 @@ class Store(ABC):
     def publish(self, staged: Path, path: str) -> None:
         """Move a staged file to its place, durably, in one step."""
 
+    def probe(self) -> None:
+        """Write a file and remove it again.
+
+        Raises:
+            InputError: that cannot be done: no folder, no right, no credentials, no such bucket.
+        """
+        path = f"_tmp/probe-{uuid.uuid4().hex}"
+        try:
+            self.write(path, b"")
+            self.remove(path)
+        except InputError:
+            raise
+        except Exception as error:  # every object store brings its own errors
+            raise _unusable(self.uri, "written", error) from None
+
     def write(self, path: str, data: bytes) -> None:
         """Write a whole file, replacing what is there."""
         with self.stage() as folder:
@@ -78,8 +97,18 @@ class LocalStore(Store):
         self.root = root.absolute()
         self.uri = str(self.root)
 
+    def probe(self) -> None:
+        super().probe()
+        with contextlib.suppress(OSError):  # a folder that turns out to be another's stays as it was
+            (self.root / "_tmp").rmdir()
+
     def read(self, path: str) -> bytes:
-        return (self.root / path).read_bytes()
+        try:
+            return (self.root / path).read_bytes()
+        except PermissionError as error:
+            raise _unusable(str(self.root / path), "read", error) from None
+        except NotADirectoryError as error:  # the root is a file, or lies below one
+            raise FileNotFoundError(*error.args) from None
 
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
@@ -88,7 +117,10 @@ class LocalStore(Store):
         base = self.root / folder
         if not base.is_dir():
             return []
-        return sorted(file.relative_to(self.root).as_posix() for file in base.rglob("*") if file.is_file())
+        try:
+            return sorted(file.relative_to(self.root).as_posix() for file in base.rglob("*") if file.is_file())
+        except PermissionError as error:
+            raise _unusable(str(base), "read", error) from None
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
@@ -110,7 +142,12 @@ class LocalStore(Store):
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
         folder = self.root / "_tmp" / uuid.uuid4().hex
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            if error.errno in _NO_PLACE:
+                raise _unusable(self.uri, "written", error) from None
+            raise
         try:
             yield folder
         finally:
@@ -170,6 +207,11 @@ class ObjectStore(Store):
 
     def publish(self, staged: Path, path: str) -> None:
         self._filesystem.put_file(str(staged), self._full(path))
+
+
+def _unusable(place: str, what: str, error: Exception) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    return InputError(f"{place}: cannot be {what}: {type(error).__name__}: {reason}; choose another place")
 
 
 def _fsync(path: Path) -> None:

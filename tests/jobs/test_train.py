@@ -113,6 +113,13 @@ def test_a_wrong_config_is_one_line(tmp_path: Path, text: str, message: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_a_config_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"out: caf\xe9\n")
+    with pytest.raises(RecipeError, match=r"config\.yaml: cannot be read: it is not UTF-8 text"):
+        read_config(path, AdainConfig)
+
+
 def test_the_committed_config_is_valid() -> None:
     assert read_config(ROOT / "jobs" / "recipes" / "train_adain.yaml", AdainConfig).width == 32
 

@@ -112,3 +112,29 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     save_flow(tmp_path / "flow.safetensors", UNet(UNetShape(size_px=8, widths=(8,), embedding=8)))
     with pytest.raises(ModelError, match="holds flow-unet/1; needed: wgan-generator/1"):
         GanSynth(GanSynthParams()).load("cpu", Supply(models={"model": tmp_path / "flow.safetensors"}))
+
+
+@pytest.mark.parametrize(
+    ("known", "names", "labels"),
+    [
+        (CLASSES, CLASSES, [0, 1, 2]),
+        (tuple(reversed(CLASSES)), CLASSES, [2, 1, 0]),  # by name
+        ((CLASSES[1], "stranger", CLASSES[0]), CLASSES, [1, -1, 0]),
+        (CLASSES, (), [0, 1, 2]),
+        (CLASSES, ("sock", CLASSES[2]), [-1, -1, 1]),
+    ],
+)
+def test_an_image_of_a_drawn_class_gets_its_label(
+    tmp_path: Path, known: tuple[str, ...], names: tuple[str, ...], labels: list[int]
+) -> None:
+    operator = loaded(tmp_path, known)
+    batch = ImageBatch(None, [1, 2, 3], np.full(3, -1), names)
+    found = act(operator, batch, Draws({"class_index": [0, 1, 2], "truncation": [1.0] * 3})).labels
+    assert found is not None and found.dtype == np.int64
+    assert found.tolist() == labels
+
+
+def test_an_image_of_an_asked_class_keeps_its_label(tmp_path: Path) -> None:
+    batch = ImageBatch(None, [1, 2, 3], np.array([2, 0, 1]), CLASSES)
+    found = act(loaded(tmp_path, tuple(reversed(CLASSES))), batch).labels
+    assert found is not None and found.tolist() == [2, 0, 1]

@@ -1,0 +1,222 @@
+"""Whoever forges a data set mends every checksum and sum: what is left is found, and told, never a traceback."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.cli import main
+from pipeline.errors import InputError
+from pipeline.publish import count
+from pipeline.shards.commit import markers_digest, read_markers, sha256_file
+from pipeline.shards.store import open_store
+from pipeline.verify import verify_dataset
+from tests.data_sets import FLIP, write_input, write_recipe
+from tests.shard_files import photos, write_shard
+from tests.test_trace import KEY, MARKED, run_marked
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A marked data set, and sources of which one row cannot be used."""
+    folder = tmp_path_factory.mktemp("made")
+    images: list[Any] = photos(7, 96, 128)
+    write_shard(folder / "data/a.parquet", [*images, b"junk"], labels=[0] * 8, ids=list("abcdefgh"))
+    run_marked(write_recipe(folder, [FLIP], **MARKED, output={"keep_originals": True}))
+    return folder
+
+
+@pytest.fixture
+def out(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made / "out", tmp_path / "out"))
+
+
+def findings(out: Path, key: bytes | None = None) -> list[str]:
+    return verify_dataset(open_store(str(out)), key).findings
+
+
+def forge(
+    out: Path,
+    change: Callable[[pa.Table], pa.Table],
+    folder: str = "data",
+    marker_change: Callable[[dict[str, Any]], None] = lambda marker: None,
+) -> None:
+    """Change a file of the flipped unit; mend the marker and the manifest."""
+    path = next((out / folder).glob("flipped-*.parquet"))
+    pq.write_table(change(pq.read_table(path)), path)
+    mend(out, folder, path, marker_change)
+
+
+def mend(out: Path, folder: str, path: Path, change: Callable[[dict[str, Any]], None] = lambda marker: None) -> None:
+    marker_path = out / f"_commits/{path.stem}.json"
+    marker = json.loads(marker_path.read_text())
+    marker["files"][folder].update(sha256=sha256_file(path), bytes=path.stat().st_size)
+    change(marker)
+    marker_path.write_text(json.dumps(marker))
+    markers = read_markers(open_store(str(out)))
+
+    def update(manifest: dict[str, Any]) -> None:
+        manifest["markers"]["sha256"] = markers_digest(markers)
+        manifest["counts"] = count(markers.values()).model_dump()
+        for name in manifest["branches"]:
+            manifest["branches"][name] = count(m for m in markers.values() if m.branch == name).model_dump()
+
+    edit(out, update)
+
+
+def edit(out: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    path = out / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def column(name: str, change: Callable[[Any], Any]) -> Callable[[pa.Table], pa.Table]:
+    def changed(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index(name)
+        values = [change(value) for value in table.column(place).to_pylist()]
+        return table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
+
+    return changed
+
+
+def each(**values: Any) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+    return lambda items: [{**item, **values} for item in items]
+
+
+def test_what_was_made_and_marked_verifies(out: Path) -> None:
+    found = verify_dataset(open_store(str(out)), KEY)
+    assert found.findings == []
+    assert (found.images, found.watermarks, found.source_links) == (21, 14, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda table: table.slice(1), "holds 13 rows, and its marker says 14"),
+        (lambda table: table.drop_columns(["steps"]), "column steps is missing"),
+        (lambda table: table.drop_columns(["digital_source_type"]), "column digital_source_type is missing"),
+        (lambda table: table.drop_columns(["id"]), "differ from its own: id"),
+        (column("branch", lambda _: "original"), "branch 'original' is not its unit's"),
+        (column("source_uri", lambda _: "/elsewhere/b.parquet"), "not its unit's shard"),
+        (column("steps", each(operator="classical")), "its steps"),
+        (column("steps", each(version=9)), "its steps"),
+        (column("steps", each(model_sha256="0" * 64)), "its steps"),
+        (column("steps", lambda _: []), "its steps"),
+        (column("steps", lambda _: None), "malformed"),
+        (column("watermarks", each(verified=False)), "its mark was not verified"),
+        (column("watermarks", each(key_id="0" * 16)), "another scheme or key"),
+        (column("watermarks", lambda _: []), "0 marks recorded"),
+        (column("watermarks", lambda _: None), "malformed"),
+        (column("label", lambda _: 1), "its label is 0, and images made from it say 1"),
+        (column("source_id", lambda _: "z"), "the lineage says 'z'"),
+        (column("soft_label", lambda _: [0.5, 0.5]), "no operator of its branch mixes"),
+        (column("image", lambda _: {"bytes": b"junk", "path": None}), "cannot be decoded"),
+        (column("image", lambda _: None), "malformed"),
+        (column("image", lambda _: {"bytes": photos(1, 1, 1)[0], "path": None}), "the image is not the one"),
+        (column("sample_id", lambda _: None), "malformed"),
+    ],
+)
+@pytest.mark.parametrize("key", [None, KEY], ids=["no key", "key"])
+def test_a_forged_row_is_found_though_every_checksum_is_mended(
+    out: Path, change: Callable[[pa.Table], pa.Table], word: str, key: bytes | None
+) -> None:
+    forge(out, change)
+    assert any(word in finding for finding in findings(out, key)), findings(out, key)
+
+
+def test_a_row_that_vanished_with_all_its_copies_is_found_though_every_sum_is_mended(out: Path) -> None:
+    def fewer(marker: dict[str, Any]) -> None:
+        marker.update(selected=7, accepted=12)
+        marker["files"]["data"]["rows"] = 12
+
+    forge(out, lambda table: table.slice(2), marker_change=fewer)
+    assert findings(out) == [f"unit {unit_name(out)}: 7 of 8 rows selected, and its branch selects all"]
+
+
+def unit_name(out: Path) -> str:
+    return next((out / "data").glob("flipped-*.parquet")).stem
+
+
+def test_a_quarantine_that_is_emptied_or_doubled_is_found(out: Path) -> None:
+    forge(out, lambda table: table.slice(1), "quarantine")
+    assert any("quarantine/ holds 0 rows" in finding for finding in findings(out))
+    shutil.rmtree(out / "quarantine")
+    assert any("missing" in finding for finding in findings(out))
+
+
+def test_quarantined_bytes_that_are_not_the_source_are_found(out: Path) -> None:
+    forge(out, column("image", lambda _: {"bytes": b"other", "path": None}), "quarantine")
+    assert any("what is quarantined differs" in finding for finding in findings(out)), findings(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda m: m["branches"]["flipped"].update(accepted=15), "branch flipped: the counts"),
+        (lambda m: m["branches"].pop("flipped"), "branch flipped: the counts"),
+        (lambda m: m.update(watermark=None), "the manifest's watermark is none"),
+        (lambda m: m["recipe"].update(watermark="none"), "its recipe asks for none"),
+        (lambda m: (m["recipe"].update(watermark="none"), m.update(watermark=None)), "a mark is recorded"),
+        (lambda m: m["watermark"].update(psnr_db=40.0), "the manifest's watermark is"),
+        (lambda m: m.update(plan_digest="0" * 64), "plan_digest"),
+        (lambda m: m["shards"][0].update(rows=9), "do not cover the 9 rows"),
+        (lambda m: m["shards"].clear(), "does not list it"),
+        (lambda m: m["chains"][1]["steps"][0].update(version=7), "its steps"),
+        (lambda m: m["chains"][1]["steps"][0].update(operator="classical"), "not of the operators"),
+        (lambda m: m["chains"].pop(), "chains are of ['original']"),
+        (lambda m: m["chains"][1].pop("steps"), "cannot be read"),
+        (lambda m: m["chains"][1].update(gates=[{}]), "cannot be read"),
+        (lambda m: m.update(markers={}), "the markers are not those"),
+    ],
+)
+def test_a_forged_manifest_is_found(out: Path, change: Callable[[dict[str, Any]], Any], word: str) -> None:
+    edit(out, change)
+    assert any(word in finding for finding in findings(out)), findings(out)
+
+
+def test_other_classes_in_the_manifest_are_found(tmp_path: Path) -> None:
+    write_input(tmp_path / "data", shards=1, rows=6)
+    out = run_marked(write_recipe(tmp_path))
+    edit(out, lambda manifest: manifest["classes"].reverse())
+    found = findings(out)
+    assert sum("classes are not those" in finding for finding in found) == 2, found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(watermark={}),
+        lambda m: m["watermark"].update(psnr_db="loud"),
+        lambda m: m.update(recipe={}),
+        lambda m: m.update(recipe={"version": 1, "seed": "x"}),
+        lambda m: m.update(chains=[{}]),
+    ],
+)
+def test_a_manifest_that_cannot_be_read_is_one_line(out: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    edit(out, change)
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        findings(out)
+
+
+def test_a_data_file_that_is_not_parquet_is_a_finding(out: Path) -> None:
+    path = next((out / "data").glob("flipped-*.parquet"))
+    path.write_bytes(b"junk")
+    mend(out, "data", path)
+    assert any("not a Parquet file" in finding for finding in findings(out))
+    assert main(["verify", str(out)]) == 1
+
+
+def test_a_broken_marker_is_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (out / "_commits/x.json").write_text("junk")
+    with pytest.raises(InputError, match=r"_commits/x\.json.*remove it"):
+        read_markers(open_store(str(out)))
+    assert any("_commits/x.json" in finding for finding in findings(out))
+    assert main(["report", str(out)]) == 2
+    assert main(["replay", str(out), "--sample-id", "0" * 32]) == 2
+    assert all(line.startswith("palimpsest: _commits/x.json") for line in capsys.readouterr().err.splitlines())

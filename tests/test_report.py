@@ -1,0 +1,65 @@
+"""The report beside input that is no longer what it was, and rows as JSON."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.inspect_dataset import _plain
+from pipeline.report import REPORT, SourceImages, write_report
+from pipeline.shards.store import open_store
+from schemas.manifest import Manifest
+from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
+from tests.shard_files import photos, write_shard
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Path, Manifest]:
+    write_input(tmp_path / "data", shards=1, rows=12)
+    manifest, _ = run_here(plan_of(write_recipe(tmp_path)))
+    return tmp_path, manifest
+
+
+def test_a_source_that_is_there_is_shown(made: tuple[Path, Manifest]) -> None:
+    folder, manifest = made
+    tile = SourceImages(manifest).tile(rows_of(folder / "out")[0])
+    assert tile.source
+    assert tile.image is not None
+
+
+@pytest.mark.parametrize("rows", [12, 1])
+def test_a_source_shard_that_changed_is_said_and_its_pictures_are_not_shown(
+    made: tuple[Path, Manifest], rows: int
+) -> None:
+    folder, manifest = made
+    row = rows_of(folder / "out")[-1]
+    path = folder / "data/train-00000.parquet"
+    write_shard(path, photos(rows, seed=9), labels=[0] * rows, ids=["x"] * rows)
+    tile = SourceImages(manifest).tile(row)
+    assert tile.image is None
+    assert "changed since the run" in tile.detail
+    store = open_store(str(folder / "out"))
+    write_report(store, manifest)
+    assert b"changed since the run" in store.read(REPORT)
+    path.write_bytes(b"no shard")
+    assert SourceImages(manifest).tile(row).image is None
+    path.unlink()
+    assert SourceImages(manifest).tile(row).image is None
+
+
+def test_a_row_is_valid_json_whatever_it_holds() -> None:
+    row: dict[str, Any] = {
+        "bad": [float("nan"), float("inf"), -1.5],
+        "data": {"raw": b"\xff\x00"},
+        "at": Path("x"),
+        "n": None,
+    }
+    plain = json.loads(json.dumps(_plain(row), allow_nan=False))
+    assert plain == {
+        "bad": [None, None, -1.5],
+        "data": {"raw": base64.b64encode(b"\xff\x00").decode()},
+        "at": "x",
+        "n": None,
+    }
