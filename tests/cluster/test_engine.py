@@ -135,18 +135,23 @@ def test_two_actors_with_a_gpu_each_see_different_ones(tmp_path: Path) -> None:
     assert sorted(row["devices"] for row in dataset.take_all()) == ["0", "1"]
 
 
+def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
+    """Return once it happened; fail where it does not."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_closing_stops_the_workers_at_once(probe_plan: Callable[..., Plan]) -> None:
     plan = probe_plan("sleep", actors=2, seconds=5.0)
     stream = execute(probe_job(plan), plan.branches, plan.units)
     next(stream)
-    assert len(unit_actors()) == 2
+    wait_for(lambda: len(unit_actors()) == 2)  # those of the test before may still be ending
     started = time.monotonic()
     stream.close()  # type: ignore[attr-defined]  # a generator
     assert time.monotonic() - started < 3
-    deadline = time.monotonic() + 10
-    while unit_actors() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert unit_actors() == []
+    wait_for(lambda: not unit_actors())
     assert not list((Path(plan.output) / "_tmp").glob("seen-*"))
 
 
