@@ -6,10 +6,11 @@ from typing import Any
 
 from pipeline.contracts import Gate
 from pipeline.errors import RecipeError
-from pipeline.models.references import FileRef, resolve_images, resolve_model
+from pipeline.models.references import FileRef
+from pipeline.parts import content, find_files, read_part
 from pipeline.registry import gate_class
 from pipeline.shards.layout import Layout
-from pipeline.validation import nearest, parse
+from pipeline.validation import nearest
 from schemas.recipe import Branch, Recipe
 
 GATES_KEY = "recipe.quality.gates"
@@ -28,10 +29,8 @@ class GatePlan:
     images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
 
     def identity(self) -> list[Any]:
-        """Return what this gate computes: parameters, and files by content, wherever they lie."""
-        files = {name: model.sha256 for name, model in self.models.items()}
-        sets = {name: [image.sha256 for image in images] for name, images in self.images.items()}
-        return [self.gate, self.version, {**self.params, **files, **sets}]
+        """Return what this gate computes, wherever its files lie."""
+        return [self.gate, self.version, content(self.params, self.models, self.images)]
 
     def make(self) -> Gate:
         """Return the gate, not loaded yet."""
@@ -50,7 +49,7 @@ def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[Gat
     seen: set[str] = set()
     for place, entry in enumerate(recipe.quality.gates):
         where = f"{GATES_KEY}[{place}]"
-        gate = _gate(entry, where)
+        gate = read_part(entry, where, "gate", gate_class)
         if gate.name in seen:
             raise RecipeError(f"{where}: gate {gate.name!r} is there twice, and its scores go by its name; keep one")
         seen.add(gate.name)
@@ -63,26 +62,9 @@ def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[Gat
     return found
 
 
-def _gate(entry: Mapping[str, Any], where: str) -> Gate:
-    if len(entry) != 1:
-        raise RecipeError(f"{where}: write one gate an entry, as `- {{name: {{...}}}}`; found {sorted(entry)}")
-    ((name, params),) = entry.items()
-    try:
-        found = gate_class(name)
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
-    return found(parse(found.Params, {} if params is None else params, f"{where}.{name}"))
-
-
 def _resolved(gate: Gate, base: str) -> GatePlan:
-    needs = gate.needs()
-    return GatePlan(
-        gate=gate.name,
-        version=gate.version,
-        params=gate.params.model_dump(mode="json", exclude=NOT_IDENTITY),
-        models={key: resolve_model(reference, base) for key, reference in needs.models.items()},
-        images={key: resolve_images(reference, base) for key, reference in needs.images.items()},
-    )
+    models, images = find_files(gate, base)
+    return GatePlan(gate.name, gate.version, gate.params.model_dump(mode="json", exclude=NOT_IDENTITY), models, images)
 
 
 def _judged(gate: Gate, recipe: Recipe, where: str) -> list[Branch]:

@@ -8,7 +8,8 @@ from typing import Any
 from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError, UnitError
 from pipeline.gates import GatePlan, plan_gates
-from pipeline.models.references import FileRef, resolve_images, resolve_model
+from pipeline.models.references import FileRef
+from pipeline.parts import content, find_files, read_part
 from pipeline.recipes import absolute
 from pipeline.registry import operator_class
 from pipeline.seeding import digest
@@ -16,7 +17,7 @@ from pipeline.selection import Selection
 from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.reader import SourceRow, read_windows
-from pipeline.validation import nearest, parse
+from pipeline.validation import nearest
 from schemas.recipe import Branch, Recipe, Resources
 
 ORIGINAL = "original"
@@ -40,10 +41,8 @@ class StepPlan:
     images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
 
     def identity(self) -> list[Any]:
-        """Return what this step computes: parameters, and files by content, wherever they lie."""
-        files = {name: model.sha256 for name, model in self.models.items()}
-        sets = {name: [image.sha256 for image in images] for name, images in self.images.items()}
-        return [self.operator, self.version, {**self.params, **files, **sets}]
+        """Return what this step computes, wherever its files lie."""
+        return [self.operator, self.version, content(self.params, self.models, self.images)]
 
 
 @dataclass(frozen=True)
@@ -194,23 +193,11 @@ def _gated(branches: list[BranchPlan], recipe: Recipe, base: str, layout: Layout
     return [replace(each, gates=gates[each.name], attempts=attempts) if gates[each.name] else each for each in branches]
 
 
-def _step(step: dict[str, Any], where: str, base: str) -> StepPlan:
-    if len(step) != 1:
-        raise RecipeError(f"{where}: write one operator an entry, as `- {{name: {{...}}}}`; found {sorted(step)}")
-    ((name, params),) = step.items()
-    try:
-        found = operator_class(name)
-    except RecipeError as error:
-        raise RecipeError(f"{where}: {error}") from None
-    operator = found(parse(found.Params, {} if params is None else params, f"{where}.{name}"))
-    needs = operator.needs()
-    return StepPlan(
-        operator=name,
-        version=found.version,
-        params=operator.params.model_dump(mode="json"),
-        models={key: resolve_model(reference, base) for key, reference in needs.models.items()},
-        images={key: resolve_images(reference, base) for key, reference in needs.images.items()},
-    )
+def _step(entry: dict[str, Any], where: str, base: str) -> StepPlan:
+    operator = read_part(entry, where, "operator", operator_class)
+    models, images = find_files(operator, base)
+    (name,) = entry
+    return StepPlan(name, operator.version, operator.params.model_dump(mode="json"), models, images)
 
 
 def _resources(recipe: Recipe, branch: str, operators: list[type[Operator]]) -> dict[str, Any]:

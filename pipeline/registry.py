@@ -1,6 +1,7 @@
 """Every operator and every gate by name, as a lazy path: listing them imports none."""
 
 import importlib
+from typing import Any
 
 from pipeline.contracts import Gate, Operator
 from pipeline.errors import RecipeError
@@ -37,10 +38,7 @@ def operator_class(name: str) -> type[Operator]:
     Raises:
         RecipeError: there is none; the message names the nearest.
     """
-    if name not in OPERATORS:
-        raise RecipeError(f"no operator is called {name!r}{nearest(name, list(OPERATORS))}")
-    module, attribute = OPERATORS[name].split(":")
-    found: type[Operator] = getattr(importlib.import_module(module), attribute)
+    found: type[Operator] = _class_of(name, OPERATORS, "operator")
     return found
 
 
@@ -50,8 +48,12 @@ def gate_class(name: str) -> type[Gate]:
     Raises:
         RecipeError: there is none; the message names the nearest.
     """
-    if name not in GATES:
-        raise RecipeError(f"no gate is called {name!r}{nearest(name, list(GATES))}")
-    module, attribute = GATES[name].split(":")
-    found: type[Gate] = getattr(importlib.import_module(module), attribute)
+    found: type[Gate] = _class_of(name, GATES, "gate")
     return found
+
+
+def _class_of(name: str, known: dict[str, str], noun: str) -> Any:
+    if name not in known:
+        raise RecipeError(f"no {noun} is called {name!r}{nearest(name, list(known))}")
+    module, attribute = known[name].split(":")
+    return getattr(importlib.import_module(module), attribute)

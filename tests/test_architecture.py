@@ -36,7 +36,14 @@ LAYERS = [
     },
     {"pipeline.operators", "pipeline.diffusion"},
     {"pipeline.registry"},
-    {"pipeline.recipes", "pipeline.selection", "pipeline.gates", "pipeline.plan", "pipeline.estimate"},
+    {
+        "pipeline.recipes",
+        "pipeline.selection",
+        "pipeline.parts",
+        "pipeline.gates",
+        "pipeline.plan",
+        "pipeline.estimate",
+    },
     {
         "pipeline.chain",
         "pipeline.overlap",

@@ -87,7 +87,7 @@ class FlowTask(generators.GeneratorTask):
         labels = diffusion.without_some_labels(labels, dropped, self.phase.unlabelled_share)
         generators.set_rate(self.optimiser, self.phase, step, progress)
         self.optimiser.zero_grad(set_to_none=True)
-        with harness.autocast(self.device):
+        with harness.autocast(self.device), harness.attention(self.device):
             loss = diffusion.flow_loss(self.net, images, labels, noise, times)
         loss.backward()
         harness.average_gradients(self.net.parameters())

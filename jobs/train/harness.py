@@ -25,6 +25,7 @@ import torch
 from PIL import Image
 from ray.train.torch import TorchTrainer, get_device
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
@@ -288,6 +289,11 @@ def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
         features = torch.cpu.get_capabilities()
         able = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
     return torch.autocast(device.type, torch.bfloat16) if able else contextlib.nullcontext()
+
+
+def attention(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Attention in plain matrix products on CPUs: over a few dozen tokens, the fused kernel's backward is slower."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 
 @torch.no_grad()

@@ -208,15 +208,4 @@ def _filled(
 ) -> nn.Sequential:
     if width < 1:
         raise ModelError(f"weights {path}: no AdaIN {part} in it (its layers have other names or shapes)")
-    network = build(width, levels)
-    wanted = network.state_dict()
-    for name in sorted(wanted.keys() | state.keys()):
-        if name not in state:
-            raise ModelError(f"weights {path}: not an AdaIN {part}: {name} is missing")
-        if name not in wanted:
-            raise ModelError(f"weights {path}: not an AdaIN {part}: {name} has no place in it")
-        if state[name].shape != wanted[name].shape:
-            found, needed = tuple(state[name].shape), tuple(wanted[name].shape)
-            raise ModelError(f"weights {path}: not an AdaIN {part}: {name} has shape {found}, not {needed}")
-    network.load_state_dict(state)
-    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    return weights.fill(build(width, levels), state, path, f"an AdaIN {part}")

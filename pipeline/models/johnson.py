@@ -161,18 +161,7 @@ def load_network(path: str | Path) -> StyleNetwork:
     if not all(widths):
         raise ModelError(f"weights {path}: no fast style network in it (its layers have other names or shapes)")
     blocks = len({name.split(".")[0] for name in state if name.startswith("res")})
-    network = StyleNetwork(widths, blocks)
-    wanted = network.state_dict()
-    for name in sorted(wanted.keys() | state.keys()):
-        if name not in state:
-            raise ModelError(f"weights {path}: not a fast style network: {name} is missing")
-        if name not in wanted:
-            raise ModelError(f"weights {path}: not a fast style network: {name} has no place in it")
-        if state[name].shape != wanted[name].shape:
-            found, needed = tuple(state[name].shape), tuple(wanted[name].shape)
-            raise ModelError(f"weights {path}: not a fast style network: {name} has shape {found}, not {needed}")
-    network.load_state_dict(state)
-    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+    return weights.fill(StyleNetwork(widths, blocks), state, path, "a fast style network")
 
 
 def save_network(path: str | Path, network: StyleNetwork, about: str = "") -> None:

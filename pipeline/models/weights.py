@@ -5,15 +5,17 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 
 State = dict[str, Tensor]
+M = TypeVar("M", bound=nn.Module)
 
 
 def sha256_of(path: str | Path) -> str:
@@ -75,6 +77,29 @@ def save_state(
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def fill(network: M, state: State, path: str | Path, what: str) -> M:
+    """Put a file's state into a network and return it frozen, in eval mode, channels last.
+
+    Args:
+        path: of the file, for messages.
+        what: the network, for messages: `an AdaIN encoder`.
+
+    Raises:
+        ModelError: a name is missing or has no place, or a shape is another one; in one line.
+    """
+    wanted = network.state_dict()
+    for name in sorted(wanted.keys() | state.keys()):
+        if name not in state:
+            raise ModelError(f"weights {path}: not {what}: {name} is missing")
+        if name not in wanted:
+            raise ModelError(f"weights {path}: not {what}: {name} has no place in it")
+        if state[name].shape != wanted[name].shape:
+            found, needed = tuple(state[name].shape), tuple(wanted[name].shape)
+            raise ModelError(f"weights {path}: not {what}: {name} has shape {found}, not {needed}")
+    network.load_state_dict(state)
+    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
 
 def under_prefix(state: Mapping[str, Tensor], prefix: str) -> State:

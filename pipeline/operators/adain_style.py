@@ -108,6 +108,7 @@ class AdaINStyle(Operator):
 
         from pipeline.models.adain import load_decoder, load_encoder, style_statistics
         from pipeline.models.colour import moments
+        from pipeline.models.pictures import unit_rgb, with_short_side
         from pipeline.shards.codecs import decode
 
         bank = ReferenceBank("adain_style.styles", self.params.styles, supply.images["styles"])
@@ -116,13 +117,14 @@ class AdaINStyle(Operator):
         self._encoder = load_encoder(whole or supply.models["encoder"]).to(device)
         self._decoder = load_decoder(whole or supply.models["decoder"]).to(device)
         originals = [bank.picture(place, decode) for place in range(len(bank))]
-        pictures = [self._resized(pixels) for pixels in originals]
-        with torch.inference_mode():
-            found = [style_statistics(self._encoder, picture.to(device)) for picture in pictures]
-        self._mean, self._deviation = (torch.cat(values) for values in zip(*found, strict=True))  # [styles, C, 1, 1]
-        if self.params.preserve_color:
+        pictures = [with_short_side(unit_rgb(pixels[None]), self.params.style_size_px) for pixels in originals]
+        if self.params.preserve_color:  # a style's features depend on the image then
             colours = [moments(np.broadcast_to(pixels, (*pixels.shape[:2], 3))) for pixels in originals]
             self._coloured_styles = list(zip(pictures, colours, strict=True))
+        else:
+            with torch.inference_mode():
+                found = [style_statistics(self._encoder, picture.to(device)) for picture in pictures]
+            self._mean, self._deviation = (torch.cat(values) for values in zip(*found, strict=True))
         self._bank = bank
 
     def draw(self, batch: ImageBatch) -> Draws:
@@ -170,15 +172,12 @@ class AdaINStyle(Operator):
     def _restyled(self, content: "Tensor", chosen: "Tensor", weights: "Tensor", alpha: "Tensor") -> "Tensor":
         """Return [n, 3, H, W] float32 in [0, 1] of `content` [n, 3, H, W] uint8, styles, weights [n, k], alpha [n]."""
         import torch
-        from torch.nn.functional import interpolate
 
         from pipeline.models.adain import stylise
+        from pipeline.models.pictures import brought_back, enlarged
 
         scaled = content.to(self._device).to(torch.float32).div_(255)
-        size = scaled.shape[-2:]
-        factor = min(MOST_ENLARGED, -(-self.params.least_side_px // min(size)))
-        if factor > 1:
-            scaled = interpolate(scaled, scale_factor=factor, mode="bicubic").clamp_(0, 1)
+        large = enlarged(scaled, self.params.least_side_px, MOST_ENLARGED)
         if self.params.preserve_color:
             mean, deviation = self._recoloured(content, chosen)
         else:
@@ -187,8 +186,8 @@ class AdaINStyle(Operator):
             mean, deviation = ((weights[:, :, None, None, None] * values).sum(dim=1) for values in (mean, deviation))
         else:
             mean, deviation = mean[:, 0], deviation[:, 0]
-        made = stylise(self._encoder, self._decoder, scaled, mean, deviation, alpha)
-        return interpolate(made, size, mode="area") if factor > 1 else made
+        made = stylise(self._encoder, self._decoder, large, mean, deviation, alpha)
+        return brought_back(made, (scaled.shape[2], scaled.shape[3]))
 
     def _recoloured(self, content: "Tensor", chosen: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return means and deviations [n, k, C, 1, 1] of styles that took on the colours of their image first."""
@@ -211,17 +210,6 @@ class AdaINStyle(Operator):
         if self._bank is None:
             raise RuntimeError("adain_style: load comes before draw; the styles are not known yet")
         return self._bank
-
-    def _resized(self, pixels: Pixels) -> "Tensor":
-        """Return a style image [1, 3, h, w] float32 in [0, 1], its short side `style_size_px`."""
-        import torch
-        from torch.nn.functional import interpolate
-
-        height, width = pixels.shape[:2]
-        scale = self.params.style_size_px / min(height, width)
-        size = (round(height * scale), round(width * scale))
-        image = _as_rgb(pixels[None]).to(torch.float32).div_(255)
-        return interpolate(image, size, mode="bilinear", antialias=True).clamp_(0, 1)
 
 
 def _as_rgb(images: Pixels) -> "Tensor":

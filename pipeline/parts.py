@@ -1,0 +1,52 @@
+"""An operator or a gate as a recipe has it: read from its entry, with the files it needs found and hashed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pipeline.contracts import Part
+from pipeline.errors import RecipeError
+from pipeline.models.references import FileRef, resolve_images, resolve_model
+from pipeline.validation import parse
+
+P = TypeVar("P", bound=Part)
+Models = Mapping[str, FileRef]
+Images = Mapping[str, tuple[FileRef, ...]]
+
+
+def read_part(entry: Mapping[str, Any], where: str, noun: str, find: Callable[[str], type[P]]) -> P:
+    """Return the part that an entry `{name: {parameters}}` asks for, not loaded.
+
+    Args:
+        where: the entry's place in the recipe, for messages.
+        noun: what it is called in messages: `operator`, `gate`.
+        find: the class of a name; raises RecipeError where there is none.
+
+    Raises:
+        RecipeError: the entry has not one name, or the name or a parameter is unknown.
+    """
+    if len(entry) != 1:
+        raise RecipeError(f"{where}: write one {noun} an entry, as `- {{name: {{...}}}}`; found {sorted(entry)}")
+    ((name, params),) = entry.items()
+    try:
+        found = find(name)
+    except RecipeError as error:
+        raise RecipeError(f"{where}: {error}") from None
+    return found(parse(found.Params, {} if params is None else params, f"{where}.{name}"))
+
+
+def find_files(part: Part, base: str) -> tuple[Models, Images]:
+    """Return the models and reference images that a part needs, by field; relative paths start at `base`.
+
+    Raises:
+        ModelError: a model is not there.
+        InputError: a reference set is empty.
+    """
+    needs = part.needs()
+    models = {key: resolve_model(reference, base) for key, reference in needs.models.items()}
+    return models, {key: resolve_images(reference, base) for key, reference in needs.images.items()}
+
+
+def content(params: Mapping[str, Any], models: Models, images: Images) -> dict[str, Any]:
+    """Return what a part computes with: parameters, and files by content, wherever they lie."""
+    files = {name: model.sha256 for name, model in models.items()}
+    return {**params, **files, **{name: [image.sha256 for image in some] for name, some in images.items()}}
