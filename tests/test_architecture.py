@@ -80,7 +80,7 @@ CONFINED = {
         "schemas/",
         "pipeline/contracts.py",
         "pipeline/validation.py",
-        "pipeline/diffusion.py",
+        "pipeline/diffusion/",
         "pipeline/operators/",
         "pipeline/quality/",
         "jobs/",

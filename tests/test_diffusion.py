@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.chain import _once
 from pipeline.contracts import Draws
-from pipeline.diffusion import DiffusionParameters, RedrawParameters
+from pipeline.diffusion.parameters import DiffusionParameters, RedrawParameters
 from pipeline.errors import InputError, ModelError, RecipeError
 from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.replay import replay_sample

@@ -6,7 +6,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Needs
-from pipeline.diffusion import DiffusionOperator, RedrawParameters
+from pipeline.diffusion.operator import DiffusionOperator
+from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 

@@ -3,7 +3,8 @@
 from typing import ClassVar, Literal
 
 from pipeline.contracts import Applied, Draws, ImageBatch
-from pipeline.diffusion import DiffusionOperator, RedrawParameters
+from pipeline.diffusion.operator import DiffusionOperator
+from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 

@@ -5,7 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from pipeline.contracts import Applied, Draws, ImageBatch
-from pipeline.diffusion import DiffusionOperator, DiffusionParameters
+from pipeline.diffusion.operator import DiffusionOperator
+from pipeline.diffusion.parameters import DiffusionParameters
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 

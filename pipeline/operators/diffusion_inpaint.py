@@ -7,7 +7,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.contracts import Applied, Draws, ImageBatch
-from pipeline.diffusion import DiffusionOperator, RedrawParameters
+from pipeline.diffusion.operator import DiffusionOperator
+from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.errors import InputError, JobError, RowError
 from pipeline.models import masks
 from pipeline.noise import Noise

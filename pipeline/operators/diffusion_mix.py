@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.contracts import Applied, Draws, ImageBatch
-from pipeline.diffusion import DiffusionOperator, RedrawParameters
+from pipeline.diffusion.operator import DiffusionOperator
+from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.errors import InputError, RowError
 from pipeline.noise import Noise
 from pipeline.seeding import generators

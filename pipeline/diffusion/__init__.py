@@ -1,0 +1,1 @@
+"""What the diffusion operators have in common."""

@@ -1,0 +1,142 @@
+"""What the diffusion operators share: what they draw, and the one call that acts on it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Pixels, Supply
+from pipeline.diffusion.parameters import DiffusionParameters, RedrawParameters
+from pipeline.errors import JobError, ModelError, RowError
+from pipeline.models import prompts
+from pipeline.models.labels import class_indexes
+from pipeline.models.strength import draw_guidance, draw_run
+from pipeline.noise import Noise
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.models.painters import Painted, Painter
+
+UNSAFE = "unsafe"
+
+
+class DiffusionOperator(Operator):
+    """Base of the diffusion operators: loads a painter, draws what it is told, and turns what it paints to pixels."""
+
+    task: ClassVar[Literal["control", "edit", "generate", "inpaint"]]
+    params: DiffusionParameters
+
+    def needs(self) -> Needs:
+        """The model, a file or a folder; the adapter, and the learned words."""
+        models = {"model": self.params.model, "lora": self.params.lora, "tokens": self.params.tokens}
+        return Needs(models={name: reference for name, reference in models.items() if reference is not None})
+
+    def load(self, device: str, supply: Supply) -> None:
+        """Load the network, or the pipeline."""
+        from pipeline.models.painters import Settings, load_painter
+
+        params = self.params
+        settings = Settings(
+            task=self.task,
+            steps=params.steps,
+            method=params.method,
+            scheduler=params.scheduler,
+            size_px=params.size_px,
+            lora_scale=params.lora_scale,
+            negative=bool(params.negative_prompt),
+            control_scale=getattr(params, "control_scale", 1.0),
+        )
+        self._device = device
+        self._painter: Painter = load_painter(supply.models, device, settings)
+        self._check(supply)
+        once = ("strength",) if isinstance(params, RedrawParameters) else ()
+        self.once_per_call = (*once, "guidance") if self._painter.one_guidance else once
+
+    def _check(self, supply: Supply) -> None:
+        params, painter, model = self.params, self._painter, supply.models["model"]
+        if painter.takes_text:
+            return
+        if params.guidances != (1.0, 1.0) and not painter.without_class:
+            raise ModelError(f"model {model}: it has no class of none, which guidance needs; leave guidance out")
+        if self.task == "generate" and params.condition == "class" and not painter.class_count:
+            raise ModelError(f"model {model}: it knows no classes; write `condition: none` to make images of any")
+
+    # ---- draw ----
+
+    def drawn(
+        self, batch: ImageBatch, labels: Sequence[int], own: Sequence["np.random.Generator"]
+    ) -> dict[str, list[Any]]:
+        """Class or prompt, strength and guidance of every sample, which is to become of class `labels` [N].
+
+        own: the samples' generators; they go on from where they are.
+        """
+        params, painter = self.params, self._painter
+        columns: dict[str, list[Any]] = {"class_index": self.indexes(labels, batch.classes)[0]}
+        if isinstance(params, RedrawParameters):
+            runs = [draw_run(each, params.steps, params.strength_range, params.strengths) for each in own]
+            columns["strength"] = [run / params.steps for run in runs]
+        columns["guidance"] = [draw_guidance(each, params.guidances, painter.one_guidance) for each in own]
+        if painter.takes_text:
+            wording = prompts.Wording(params.prompt, params.negative_prompt)
+            names = [self._name(batch.classes, label) for label in labels]
+            columns["prompt"], columns["negative_prompt"] = wording.draw(own, names, batch.columns)
+            columns["prompt_sha256"] = [prompts.text_sha256(text) for text in columns["prompt"]]
+        return columns
+
+    def indexes(self, labels: Sequence[int], names: Sequence[str]) -> tuple[list[int], dict[int, RowError]]:
+        """The model's class of each label, -1 where it is told none; and a RowError where it has no such class."""
+        painter = self._painter
+        if self.params.condition == "none" or not painter.class_count:
+            labels = [-1] * len(labels)
+        found, errors = class_indexes(labels, names, painter.classes, painter.class_count)
+        if painter.class_count and not painter.without_class:
+            bare = RowError("unknown_class", "the row has no label, and the model makes nothing without a class")
+            errors |= {row: bare for row, index in enumerate(found) if index < 0 and row not in errors}
+        return found, errors
+
+    def _name(self, classes: Sequence[str], label: int) -> str:
+        named = self.params.condition == "class" and 0 <= label < len(classes)
+        return str(classes[label]) if named else ""
+
+    # ---- apply ----
+
+    def painted(self, batch: ImageBatch, draws: Draws, noise: Noise, **images: Any) -> "Painted":
+        """What the model makes of the draws; `images` are what `Instructions` holds beside them."""
+        from pipeline.models.painters import Instructions, paint_in_turn
+
+        count, columns = len(batch), draws.columns
+        shape = self._painter.noise_shape
+        strengths = columns.get("strength", [1.0] * count)
+        told = Instructions(
+            seeds=batch.seeds,
+            indexes=columns["class_index"],
+            runs=[round(strength * self.params.steps) for strength in strengths],
+            guidance=columns["guidance"],
+            prompts=[text or "" for text in columns.get("prompt", [None] * count)],
+            negatives=[text or "" for text in columns.get("negative_prompt", [None] * count)],
+            noise=noise.normal(*shape).to(self._device) if shape else None,
+            **images,
+        )
+        return paint_in_turn(self._painter, told)
+
+    def sources(self, batch: ImageBatch) -> Any:
+        """The batch's images as a tensor [N, C, H, W] in [-1, 1]. Raises JobError where there are none."""
+        import numpy as np
+        import torch
+
+        from pipeline.models.pictures import from_pixels
+
+        if batch.images is None:
+            raise JobError(f"{self.name}: there are no images to edit; put it after an operator that makes some")
+        return from_pixels(torch.from_numpy(np.array(batch.images, order="C")).to(self._device))
+
+    def applied(self, made: "Painted", errors: Mapping[int, RowError], draws: Draws, **labels: Any) -> Applied:
+        """Pixels of what was painted; `non_finite`, `black` and `unsafe` images are rejected, null prompts errors."""
+        from pipeline.models import pictures
+
+        pixels = pictures.to_pixels(made.images)
+        rejected = {**pictures.flaws(made.images, pixels), **dict.fromkeys(made.unsafe, UNSAFE)}
+        if "prompt" in draws.columns:
+            columns = draws.columns
+            errors = {**prompts.missing_prompts(columns["prompt"], columns["negative_prompt"]), **errors}
+        images: Pixels = pixels.numpy()
+        return Applied(images, rejected=rejected, errors=errors, **labels)
