@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
+from pipeline.banks import read_images
 from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.gates import GatePlan
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
 from pipeline.lineage.openlineage import openlineage_lines
-from pipeline.models.references import FileRef, read_reference
+from pipeline.models.references import FileRef
 from pipeline.plan import BranchPlan, Plan, StepPlan
+from pipeline.recipes import absolute
 from pipeline.seeding import canonical_json
 from pipeline.shards.commit import (
     COMMITS,
@@ -24,6 +26,7 @@ from pipeline.shards.commit import (
     read_markers,
     write_index,
 )
+from pipeline.shards.locate import would_find
 from pipeline.shards.store import Store
 from pipeline.validation import parse
 from schemas.manifest import Counts, Failure, Manifest, Marker, ModelRecord, ShardRecord
@@ -83,10 +86,9 @@ def prepare(plan: Plan, store: Store) -> dict[str, Marker]:
     done = check_markers(plan, read_markers(store))
     check_owner(plan, store, done)
     store.write(MANIFEST, _json(build_manifest(plan, done, complete=False)))  # first: what follows is then ours
-    for ref in _references(plan):
-        path = f"_artifacts/{ref.sha256}"
-        if not store.exists(path):
-            store.create(path, read_reference(ref))
+    missing = [ref for ref in _references(plan) if not store.exists(f"_artifacts/{ref.sha256}")]
+    for ref, data in read_images(missing):
+        store.create(f"_artifacts/{ref.sha256}", data)
     return done
 
 
@@ -101,6 +103,12 @@ def check_place(plan: Plan) -> None:
                 f"recipe.output.uri = {plan.recipe.output.uri!r}: the input shard {shard.uri} lies in it; "
                 "name another folder"
             )
+    source = plan.recipe.input.uri
+    if would_find(absolute(source, plan.base), plan.base, f"{folder}{FOLDERS[0]}/unit.parquet"):
+        raise RecipeError(
+            f"recipe.output.uri = {plan.recipe.output.uri!r}: input.uri {source!r} would find what is written there; "
+            "name a folder outside of it"
+        )
 
 
 def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:

@@ -137,7 +137,8 @@ def _tile(store: Store, row: dict[str, Any]) -> Tile:
     inset = None
     if partner is not None and store.exists(f"_artifacts/{partner['sha256']}"):
         inset = thumbnail(store.read(f"_artifacts/{partner['sha256']}"), 48)
-    return Tile(thumbnail(row["image"]["bytes"]), f"copy {row['copy_index']}", f"{row['sample_id']}\n{steps}", inset)
+    caption = row["sample_id"][:8] if row["source_row"] is None else f"copy {row['copy_index']}"
+    return Tile(thumbnail(row["image"]["bytes"]), caption, f"{row['sample_id']}\n{steps}", inset)
 
 
 def thumbnail(data: bytes, most_px: int = TILE_PX) -> tuple[bytes, str]:

@@ -53,6 +53,20 @@ def test_an_output_that_holds_the_input_is_refused(folder: Path, output: str) ->
     assert sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.parametrize("given", ["data", "data/**/*.parquet", "data/*/*/*.parquet"])
+def test_an_output_that_the_input_would_find_is_refused(folder: Path, given: str) -> None:
+    write_input(folder / "data/more/deep", shards=1, rows=12)
+    plan = plan_of(write_recipe(folder, output={"uri": "data/out"}, input={"uri": given}))
+    with pytest.raises(RecipeError, match="would find what is written there"):
+        prepare(plan, open_store(plan.output))
+    assert not (folder / "data/out").exists()
+
+
+def test_an_output_beside_the_shards_that_the_input_does_not_find_is_taken(folder: Path) -> None:
+    plan = plan_of(write_recipe(folder, output={"uri": "data/out"}))
+    assert prepare(plan, open_store(plan.output)) == {}
+
+
 def test_an_empty_output_is_refused(folder: Path) -> None:
     plan = plan_of(write_recipe(folder, output={"uri": ""}))
     with pytest.raises(RecipeError, match="empty"):

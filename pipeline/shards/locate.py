@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Final, cast
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
 from pipeline.errors import InputError
 
@@ -139,6 +140,18 @@ def find_shards(uri: str, base: str) -> tuple[Shard, ...]:
     if not any(shard.rows for shard in shards):
         raise InputError(f"input.uri {where}: {_count(len(shards), 'shard')}, none with a row in it")
     return shards
+
+
+def would_find(uri: str, base: str, name: str) -> bool:
+    """Return whether `find_shards` of this input would take a file `name` (a path or a URI), were it there."""
+    fs, path = filesystem(absolute(uri, base))
+    wanted = filesystem(name)[1]
+    wildcard = _GLOB.search(path)
+    if not wildcard or fs.exists(path):
+        root = path.rstrip("/")
+        below = _below(root, wanted)
+        return wanted.startswith(f"{root}/") and wanted.endswith(".parquet") and not _is_hidden(below)
+    return re.match(glob_translate(path), wanted) is not None
 
 
 def read_schemas(shards: Iterable[Shard]) -> list[pa.Schema]:
