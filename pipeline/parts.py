@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from pipeline.banks import find_images
 from pipeline.contracts import Part
 from pipeline.errors import RecipeError
-from pipeline.models.references import FileRef, resolve_images, resolve_model
+from pipeline.models.references import FileRef, resolve_model
 from pipeline.validation import parse
 
 P = TypeVar("P", bound=Part)
@@ -43,7 +44,7 @@ def find_files(part: Part, base: str) -> tuple[Models, Images]:
     """
     needs = part.needs()
     models = {key: resolve_model(reference, base) for key, reference in needs.models.items()}
-    return models, {key: resolve_images(reference, base) for key, reference in needs.images.items()}
+    return models, {key: find_images(reference, base) for key, reference in needs.images.items()}
 
 
 def content(params: Mapping[str, Any], models: Models, images: Images) -> dict[str, Any]:

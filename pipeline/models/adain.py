@@ -9,6 +9,7 @@ Images are RGB in [0, 1], float [N, 3, H, W]; the encoder's first 1x1 convolutio
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ LEVELS = (3, 4)  # how many of them a network may have
 # Channels as multiples of the base width (0 stands for RGB); "pool" and "up" halve and double the resolution.
 _ENCODER = ((0, 1), (1, 1), "pool", (1, 2), (2, 2), "pool", (2, 4), (4, 4), (4, 4), (4, 4), "pool", (4, 8))
 _DECODER = ((8, 4), "up", (4, 4), (4, 4), (4, 4), (4, 2), "up", (2, 2), (2, 1), "up", (1, 1), (1, 0))
+_DECODER_OF_THREE = 16  # modules
 _LAST_OF_THREE = "15.weight"  # the last convolution of a decoder of 3 levels
 
 
@@ -174,6 +176,18 @@ def load_decoder(path: str | Path) -> nn.Sequential:
     levels = 3 if _LAST_OF_THREE in state and "28.weight" not in state else 4
     last = _LAST_OF_THREE if levels == 3 else "28.weight"
     return _filled(path, "decoder", build_decoder, state, _width(state, last, axis=1), levels)
+
+
+def check_pair(encoder: nn.Sequential, decoder: nn.Sequential, *paths: str | Path) -> None:
+    """Raise ModelError unless the decoder takes what the encoder gives: as many channels, of as many levels."""
+    last, first = cast(nn.Conv2d, encoder[-2]), cast(nn.Conv2d, decoder[1])
+    given, taken = last.out_channels, first.in_channels
+    if given != taken or (len(encoder) == LEVEL_ENDS[2]) != (len(decoder) == _DECODER_OF_THREE):
+        both = " and ".join(dict.fromkeys(str(path) for path in paths))
+        raise ModelError(
+            f"weights {both}: the encoder gives {given} channels and the decoder takes {taken}, or they end at "
+            "different levels; give two that were trained together"
+        )
 
 
 def save_networks(path: str | Path, encoder: nn.Sequential, decoder: nn.Sequential) -> None:

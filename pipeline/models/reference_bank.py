@@ -1,12 +1,15 @@
 """The reference images an operator draws from: read, keyed, and named in the lineage. Imports no torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.contracts import Partner, Pixels, ReferenceImage
 from pipeline.errors import JobError, RowError
+from pipeline.models.references import ROW_MARK
+from pipeline.validation import nearest
 
 MAX_PIXELS = 100_000_000
 MAX_ASPECT = 16  # of the long side to the short one: resizing keeps it, so it bounds memory
@@ -29,15 +32,31 @@ class ReferenceBank:
         self.references = tuple(references)
         self.keys = tuple(reference.sha256[:KEY_DIGITS] for reference in references)
         self.names = tuple(PurePosixPath(reference.uri).name for reference in references)
-        self.partners = tuple(Partner("style", reference.uri, reference.sha256) for reference in references)
+        self.partners = tuple(_partner(reference) for reference in references)
         self._places = {key: place for place, key in enumerate(self.keys)}
 
     def __len__(self) -> int:
         return len(self.references)
 
-    def drawn(self, generator: np.random.Generator) -> int:
-        """Return the place of one reference, all of them equally likely."""
-        return int(generator.integers(len(self)))
+    def drawn(self, generator: np.random.Generator, chances: npt.NDArray[np.float64] | None = None) -> int:
+        """Return the place of one reference: all of them equally likely, or by `chances` [n], which sum to 1."""
+        if chances is None:
+            return int(generator.integers(len(self)))
+        return int(generator.choice(len(self), p=chances))
+
+    def chances(self, weights: Mapping[str, float], field: str) -> npt.NDArray[np.float64]:
+        """Return how likely each reference is, [n], from weights by file name; one that is not named weighs 1.
+
+        Raises JobError, which names `field`, where a name is none of them, or nothing weighs anything.
+        """
+        for name in weights:
+            if name not in self.names:
+                raise JobError(f"{field}: no {self._noun} is called {name!r}{nearest(name, list(self.names))}")
+        found: npt.NDArray[np.float64] = np.array([weights.get(name, 1.0) for name in self.names], dtype=np.float64)
+        if not found.sum() > 0:
+            raise JobError(f"{field}: every {self._noun} weighs 0, so none can be drawn; give one of them more")
+        found /= found.sum()
+        return found
 
     def place(self, key: str) -> int:
         """Return the place of the reference with this key; JobError where there is none."""
@@ -61,3 +80,10 @@ class ReferenceBank:
         if max(height, width) > MAX_ASPECT * min(height, width):
             raise JobError(f"{where}: {width} x {height} px is too narrow for a {self._noun}; crop it or remove it")
         return pixels
+
+
+def _partner(reference: ReferenceImage) -> Partner:
+    uri, mark, row = reference.uri.rpartition(ROW_MARK)
+    if mark and row.isdecimal():
+        return Partner("style", uri, reference.sha256, int(row))
+    return Partner("style", reference.uri, reference.sha256)

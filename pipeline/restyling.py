@@ -1,0 +1,144 @@
+"""What the operators share that move feature statistics (AdaIN): their networks, and how a batch goes through them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.contracts import Applied, ImageBatch, Operator, Parameters, Pixels, Supply
+from pipeline.errors import JobError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.models.spatial import Statistics
+
+    StatisticsOf = Callable[[slice, Tensor], Sequence[Statistics]]
+    """Statistics of each region's style, for the images at a place of the batch and their pixels [n, 3, H, W] uint8."""
+
+BUILTIN_MODEL = "builtin:adain"
+CPU_PIXELS_A_CALL = 65_536
+"""Pixels of one call on a CPU: 4 images of 128 px. Larger calls fall out of the caches and take a quarter longer."""
+MOST_ENLARGED = 4
+"""Times a small image is enlarged at most: the networks' filters are made for details of several pixels."""
+
+
+class NetworkParameters(Parameters):
+    """Which networks, and what they are given."""
+
+    least_side_px: int = Field(
+        56,
+        ge=1,
+        le=512,
+        description="an image with a shorter side is enlarged before the networks, 2 to 4 times, and brought back",
+    )
+    model: str = Field(BUILTIN_MODEL, description="both networks: builtin:adain, or a file made by `train adain`")
+    encoder: str | None = Field(None, description="encoder alone, as vgg_normalised.pth; together with decoder")
+    decoder: str | None = Field(
+        None, validate_default=True, description="decoder alone, as decoder.pth; together with encoder"
+    )
+
+    @field_validator("decoder")
+    @classmethod
+    def _paired(cls, value: str | None, info: ValidationInfo) -> str | None:
+        encoder = info.data.get("encoder")
+        if (encoder is None) != (value is None):
+            raise PydanticCustomError("pair", "encoder and decoder are given together; give both or neither")
+        if value is not None and info.data.get("model") != BUILTIN_MODEL:
+            raise PydanticCustomError("pair", "encoder and decoder replace model; remove model or both of them")
+        return value
+
+
+class RestylingOperator(Operator):
+    """Restyles images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first."""
+
+    params: NetworkParameters
+
+    def networks(self) -> dict[str, str]:
+        """Return the references of one model file or two, for `needs`."""
+        if self.params.encoder is not None and self.params.decoder is not None:
+            return {"encoder": self.params.encoder, "decoder": self.params.decoder}
+        return {"model": self.params.model}
+
+    def load_networks(self, device: str, supply: Supply) -> None:
+        """Load both networks; raises ModelError where the weights are others, or the two do not fit together."""
+        from pipeline.models.adain import check_pair, load_decoder, load_encoder
+
+        encoder, decoder = encoder_file(supply), supply.models.get("model") or supply.models["decoder"]
+        self._device = device
+        self._encoder, self._decoder = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
+        check_pair(self._encoder, self._decoder, encoder, decoder)
+
+    def restyled(
+        self, batch: ImageBatch, alpha: Sequence[float], statistics: "StatisticsOf", regions: Pixels | None = None
+    ) -> Applied:
+        """Restyle the batch: in one call of the networks on a GPU, in parts that fit the caches on a CPU.
+
+        An image that comes out not finite is rejected as `non_finite`, black.
+
+        Args:
+            alpha: share of the style of each image, in [0, 1].
+            regions: [N, R, H, W] uint8, 1 where a region is: as many as `statistics` gives; None: one, everywhere.
+        """
+        import torch
+
+        with torch.inference_mode():
+            strength = torch.tensor(alpha, dtype=torch.float32, device=self._device)
+            content = as_rgb(self.images_of(batch))
+            _, _, height, width = content.shape
+            part = len(batch) if self._device != "cpu" else max(1, CPU_PIXELS_A_CALL // (height * width))
+            made = []
+            for place in (slice(first, first + part) for first in range(0, len(batch), part)):
+                masks = None if regions is None else torch.from_numpy(regions[place]).to(self._device, torch.float32)
+                made.append(self._part(content[place], masks, statistics(place, content[place]), strength[place]))
+            whole = torch.cat(made)
+            finite = whole.isfinite().all(dim=(1, 2, 3)).tolist()
+            images = whole.nan_to_num(0.0).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+        rejected = {index: "non_finite" for index, fine in enumerate(finite) if not fine}
+        pixels: Pixels = images.numpy()
+        for index in rejected:
+            pixels[index] = 0
+        return Applied(pixels, rejected=rejected)
+
+    def images_of(self, batch: ImageBatch) -> Pixels:
+        """Return the batch's pixels; raises JobError where it has none."""
+        if batch.images is None:
+            raise JobError(f"{self.name}: there are no images to restyle; put it after an operator that makes some")
+        return batch.images
+
+    def _part(
+        self, content: "Tensor", masks: "Tensor | None", statistics: "Sequence[Statistics]", alpha: "Tensor"
+    ) -> "Tensor":
+        """Return [n, 3, H, W] float32 in [0, 1] of `content` [n, 3, H, W] uint8."""
+        import torch
+        import torch.nn.functional as F
+
+        from pipeline.models.adain import stylise
+        from pipeline.models.pictures import brought_back, enlarged
+        from pipeline.models.spatial import stylise_regions
+
+        scaled = content.to(self._device).to(torch.float32).div_(255)
+        large = enlarged(scaled, self.params.least_side_px, MOST_ENLARGED)
+        if masks is None:
+            ((mean, deviation),) = statistics
+            made = stylise(self._encoder, self._decoder, large, mean, deviation, alpha)
+        else:
+            same = F.interpolate(masks, large.shape[-2:], mode="nearest")  # a whole factor, as the images have
+            made = stylise_regions(self._encoder, self._decoder, large, same, statistics, alpha)
+        return brought_back(made, (scaled.shape[2], scaled.shape[3]))
+
+
+def encoder_file(supply: Supply) -> Path:
+    """Return the file that the encoder is in."""
+    return supply.models.get("model") or supply.models["encoder"]
+
+
+def as_rgb(images: Pixels) -> "Tensor":
+    """Return a copy of [N, H, W, 1 or 3] as a tensor [N, 3, H, W] uint8, channels last in memory."""
+    import torch
+
+    rgb = np.broadcast_to(images, (*images.shape[:3], 3))
+    return torch.from_numpy(np.array(rgb, order="C")).permute(0, 3, 1, 2)
