@@ -1,0 +1,94 @@
+"""Augmented copies of training images, made once by the product's own operators and kept in a folder."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.contracts import ImageBatch, Operator, ReferenceImage, Supply
+from pipeline.models.pictures import with_channels
+from pipeline.models.references import local_file, read_reference
+from pipeline.noise import Noise
+from pipeline.parts import content, find_files, read_part
+from pipeline.registry import operator_class
+from pipeline.seeding import digest, sample_id, step_seed
+
+Step = Mapping[str, Any]  # {operator: parameters}, as in a recipe
+RUN_SEED = 0
+
+
+class Copies:
+    """Copies of images [N, C, S, S] uint8, any chain of operators, kept by content in `folder`.
+
+    `kept_real` counts, by operator, images that came out unusable and were left as they were before it.
+    """
+
+    def __init__(self, pixels: Tensor, count: int, folder: Path) -> None:
+        self._pixels, self.count, self._folder = pixels, count, folder
+        self._key = hashlib.sha256(pixels.numpy().tobytes()).hexdigest()
+        self._held: dict[str, Tensor] = {}
+        self.kept_real: dict[str, int] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def of(self, chain: Sequence[Step]) -> Tensor:
+        """[K, N, C, S, S] uint8: what a chain makes of each image, `count` times; [1, ...], the images, for none.
+
+        Raises:
+            RecipeError: an operator or a parameter is unknown.
+        """
+        if not chain:
+            return self._pixels[None]
+        operator = read_part(chain[-1], "chain", "operator", operator_class)
+        models, images = find_files(operator, ".")
+        made_of = [content(operator.params.model_dump(mode="json"), models, images), type(operator).version]
+        before = self.of(chain[:-1])
+        key = digest([self._key, self.count, list(chain[:-1]), operator.name, made_of])
+        if key not in self._held:
+            path = self._folder / f"{operator.name}-{key[:16]}.npy"
+            if not path.exists():
+                operator.load("cpu", _supply(operator))
+                self._save(path, self._applied(operator, before, len(chain) - 1))
+            self._held[key] = torch.from_numpy(np.load(path))
+        return self._held[key]
+
+    def _applied(self, operator: Operator, before: Tensor, step: int) -> Tensor:
+        count, channels = len(self._pixels), self._pixels.shape[1]
+        made = []
+        for copy in range(self.count):
+            pixels = before[copy % len(before)].permute(0, 2, 3, 1).contiguous().numpy()
+            parts = []
+            for first in range(0, count, operator.micro_batch):
+                rows = range(first, min(first + operator.micro_batch, count))
+                seeds = [step_seed(sample_id(RUN_SEED, "train", row, "copies", copy), step) for row in rows]
+                batch = ImageBatch(pixels[rows.start : rows.stop], seeds, np.full(len(rows), -1))
+                applied = operator.apply(batch, operator.draw(batch), Noise(seeds))
+                images = torch.from_numpy(applied.images).permute(0, 3, 1, 2).float()
+                fitting = with_channels(images, channels).round().to(torch.uint8)
+                for index in {*applied.rejected, *applied.errors}:
+                    fitting[index] = before[copy % len(before)][first + index]
+                    self.kept_real[operator.name] = self.kept_real.get(operator.name, 0) + 1
+                parts.append(fitting)
+            made.append(torch.cat(parts))
+        return torch.stack(made)
+
+    @staticmethod
+    def _save(path: Path, made: Tensor) -> None:
+        partial = path.with_suffix(".partial")
+        with open(partial, "wb") as file:
+            np.save(file, made.numpy())
+        partial.replace(path)
+
+
+def _supply(operator: Operator) -> Supply:
+    models, images = find_files(operator, ".")
+    return Supply(
+        models={name: local_file(model) for name, model in models.items()},
+        images={
+            name: [ReferenceImage(ref.uri, ref.sha256, read_reference(ref)) for ref in some]
+            for name, some in images.items()
+        },
+    )
