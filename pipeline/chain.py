@@ -1,5 +1,6 @@
 """Samples through a chain of operators: bucketed by what one call takes once, drawn, applied, put back in order."""
 
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from pipeline.seeding import canonical_json, step_seed
 
 T = TypeVar("T")
 OPERATOR_FAILED = "operator_failed"
+_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+"""What RuntimeErrors of PyTorch's CPU allocator and of CUDA's libraries say."""
 
 
 @dataclass
@@ -147,21 +150,24 @@ def _apply(
 ) -> None:
     """Apply to `rows`; where a call fails, halve it: memory runs out less, and one bad row is found and named."""
     part, drawn = (batch, draws) if len(rows) == len(batch) else _take(batch, draws, rows)
+    applied: Applied | None = None
     try:
         applied = step.operator.apply(part, drawn, Noise(part.seeds, device))
     except JobError:
         raise
     except Exception as error:
         report.exact = False
-        if len(rows) > 1:
-            middle = len(rows) // 2
-            for half in (rows[:middle], rows[middle:]):
-                _apply(step, bucket, batch, draws, half, device, report)
-        elif out_of_memory(error):
+        if len(rows) == 1 and out_of_memory(error):
             raise UnitError(f"{step.plan.operator}: out of memory with a single image: {error}") from error
-        else:
+        if len(rows) == 1:
             sample = bucket[rows[0]]
             sample.error = RowError(OPERATOR_FAILED, f"{step.plan.operator}: {type(error).__name__}: {error}")
+            return
+    if applied is None:  # the error is gone here, and with it the failed call's tensors, which its frames held
+        release_memory(device)
+        middle = len(rows) // 2
+        for half in (rows[:middle], rows[middle:]):
+            _apply(step, bucket, batch, draws, half, device, report)
         return
     for place, row in enumerate(rows):
         _record(step, bucket[row], place, part, drawn, applied)
@@ -169,7 +175,18 @@ def _apply(
 
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out, on whatever device."""
-    return isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+    told = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+    return (
+        told or isinstance(error, MemoryError) or bool(isinstance(error, RuntimeError) and _MEMORY.search(str(error)))
+    )
+
+
+def release_memory(device: str) -> None:
+    """Give back what a GPU's allocator holds in pieces; smaller calls need others."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def _record(step: LoadedStep, sample: Sample, place: int, batch: ImageBatch, draws: Draws, applied: Applied) -> None:

@@ -1,6 +1,6 @@
 """What a worker knows of a run, and a branch made ready to work: its operators on a device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pipeline.chain import LoadedStep
@@ -90,7 +90,8 @@ class LoadedBranch:
         for index, step in enumerate(plan.steps):
             found = operator_class(step.operator)
             operator = found(found.Params.model_validate(step.params))
-            operator.load(device, _supply(store, step))
+            own = replace(_supply(store, step), dtype=job.recipe.numerics.dtype, micro_batch=plan.micro_batch)
+            operator.load(device, own)
             steps.append(LoadedStep(index, step, operator))
         for gate, planned in zip(made, plan.gates, strict=True):
             gate.load(device, _supply(store, planned))

@@ -1,8 +1,10 @@
 """What operators and gates are given to load, and what an output was made with beside its source."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,36 @@ class ReferenceImage:
 
 @dataclass(frozen=True)
 class Needs:
-    """What must be there to load: model references and sets of reference images, by field name."""
+    """What must be there to load: model references and sets of reference images, by field name.
+
+    With `fitted`, the images are what `prepare` fits an artifact to (`Fitting`); `load` gets that, and not the images.
+    """
 
     models: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
+    fitted: bool = False
 
 
 @dataclass(frozen=True)
 class Supply:
-    """What the plan found for `Needs`: local model files and reference images, by field name."""
+    """What the plan found for `Needs`: local model files and reference images, by field name.
+
+    And the recipe's `numerics` that a part may heed: `dtype` of its networks, and images of a call at most.
+    """
 
     models: Mapping[str, Path] = field(default_factory=dict)
     images: Mapping[str, Sequence[ReferenceImage]] = field(default_factory=dict)
+    fitted: bytes | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    micro_batch: int | None = None
+
+
+class Fitting(ABC):
+    """An operator whose units need something of a whole reference set, that is made once and not by every worker."""
+
+    @abstractmethod
+    def fit(self, supply: Supply) -> bytes:
+        """Return what to store for all units, made on the CPU from the models and images of `supply`.
+
+        Raises JobError where they are not fit for it.
+        """

@@ -44,6 +44,11 @@ class StepPlan:
         """Return what this step computes, wherever its files lie."""
         return [self.operator, self.version, content(self.params, self.models, self.images)]
 
+    def make(self) -> Operator:
+        """Return the operator, not loaded yet."""
+        found = operator_class(self.operator)
+        return found(found.Params.model_validate(self.params))
+
 
 @dataclass(frozen=True)
 class BranchPlan:
@@ -251,7 +256,7 @@ def _first_rows(shards: tuple[Shard, ...], layout: Layout) -> list[SourceRow]:
 
 def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
     """Return what every unit's bytes depend on beside its own branch and rows."""
-    output = recipe.output
+    output, numerics = recipe.output, recipe.numerics
     quality = None if output.encoding == "png" else output.quality
     return [
         "unit/1",
@@ -259,7 +264,7 @@ def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list
         [layout.image, layout.label, layout.id, list(recipe.input.drop), recipe.input.max_pixels],
         [output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
-        recipe.numerics.threads,
+        numerics.threads if numerics.dtype == "float32" else [numerics.threads, numerics.dtype],
     ]
 
 

@@ -74,6 +74,11 @@ class TextImageModel:
             found: npt.NDArray[np.float32] = (self._images(images) @ embedded.T).float().cpu().numpy()
         return found
 
+    def likeness(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+        """Return the cosine [N] of each image of [N, 3, H, W] in [0, 1] with its own text; gradients pass through."""
+        embedded = torch.stack([self._text(text) for text in texts])
+        return (_unit(self._model.get_image_features(pixel_values=self._prepare(images))) * embedded).sum(dim=1)
+
     def _images(self, pixels: Pixels) -> Tensor:
         """Unit vectors [N, D]; grey counts as equal RGB."""
         rgb = np.array(np.broadcast_to(pixels, (*pixels.shape[:3], 3)), order="C")
@@ -91,7 +96,8 @@ class TextImageModel:
                 return_tensors="pt",
             )
             taken = {name: words[name].to(self._device) for name in ("input_ids", "attention_mask") if name in words}
-            self._kept[text] = _unit(self._model.get_text_features(**taken))[0]
+            with torch.inference_mode(False), torch.no_grad():  # gradients of images may need it later
+                self._kept[text] = _unit(self._model.get_text_features(**taken))[0]
         return self._kept[text]
 
 

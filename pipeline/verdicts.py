@@ -67,20 +67,22 @@ def _shapes(sample: Sample) -> object:
 
 def _score(loaded: LoadedGate, samples: Sequence[Sample], classes: Sequence[str], report: ChainReport) -> None:
     """Score samples of one size; where a call fails, halve it: memory runs out less, and one bad image is named."""
+    scores = None
     try:
         scores = loaded.gate.score(_batch(samples, classes))
     except JobError:
         raise
     except Exception as error:
         report.exact = False
-        if len(samples) > 1:
-            middle = len(samples) // 2
-            for half in (samples[:middle], samples[middle:]):
-                _score(loaded, half, classes, report)
-        elif out_of_memory(error):
+        if len(samples) == 1 and out_of_memory(error):
             raise UnitError(f"{loaded.gate.name}: out of memory with a single image: {error}") from error
-        else:
+        if len(samples) == 1:
             samples[0].error = RowError(GATE_FAILED, f"{loaded.gate.name}: {type(error).__name__}: {error}")
+            return
+    if scores is None:  # as in `chain`: the failed call's tensors are gone with its error
+        middle = len(samples) // 2
+        for half in (samples[:middle], samples[middle:]):
+            _score(loaded, half, classes, report)
         return
     for sample, score in zip(samples, scores, strict=True):
         sample.scores.append({"gate": loaded.gate.name, "score": float(score)})

@@ -95,6 +95,9 @@ class Numerics(Closed):
         None, ge=1, le=4096, description="images a model call; the operator's own if omitted"
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads an actor")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="what the networks of the diffusion operators and of gan_synth compute in"
+    )
 
 
 class Recipe(Closed):

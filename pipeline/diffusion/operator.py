@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.models.painters import Painted, Painter
 
 UNSAFE = "unsafe"
+CLIP_TEXT = "a photo of a {label}"
 
 
 class DiffusionOperator(Operator):
@@ -26,8 +27,9 @@ class DiffusionOperator(Operator):
     params: DiffusionParameters
 
     def needs(self) -> Needs:
-        """The model, a file or a folder; the adapter, and the learned words."""
-        models = {"model": self.params.model, "lora": self.params.lora, "tokens": self.params.tokens}
+        """The model, a file or a folder; the adapter, the learned words and the CLIP model."""
+        params = self.params
+        models = {"model": params.model, "lora": params.lora, "tokens": params.tokens, "clip": params.clip}
         return Needs(models={name: reference for name, reference in models.items() if reference is not None})
 
     def load(self, device: str, supply: Supply) -> None:
@@ -44,6 +46,10 @@ class DiffusionOperator(Operator):
             lora_scale=params.lora_scale,
             negative=bool(params.negative_prompt),
             control_scale=getattr(params, "control_scale", 1.0),
+            dtype=supply.dtype,
+            compiled_rows=(supply.micro_batch or self.micro_batch) if params.compile else None,
+            decode=params.decode,
+            clip_scale=params.clip_scale,
         )
         self._device = device
         self._painter: Painter = load_painter(supply.models, device, settings)
@@ -80,7 +86,25 @@ class DiffusionOperator(Operator):
             names = [self._name(batch.classes, label) for label in labels]
             columns["prompt"], columns["negative_prompt"] = wording.draw(own, names, batch.columns)
             columns["prompt_sha256"] = [prompts.text_sha256(text) for text in columns["prompt"]]
+        if params.clip is not None:
+            columns["clip_text"] = self._pulled_to(batch, labels, own, columns)
         return columns
+
+    def _pulled_to(
+        self,
+        batch: ImageBatch,
+        labels: Sequence[int],
+        own: Sequence["np.random.Generator"],
+        columns: dict[str, list[Any]],
+    ) -> list[str | None]:
+        """What CLIP pulls each image towards; empty, and so nothing, where it is of no class and no prompt."""
+        template = self.params.clip_text
+        if template is None and "prompt" in columns:
+            return list(columns["prompt"])
+        names = [self._name(batch.classes, label) for label in labels]
+        wording = prompts.Wording(((template or CLIP_TEXT, 1.0),))
+        found = wording.draw(own, names, batch.columns)[0]
+        return [text if name or template is not None else "" for text, name in zip(found, names, strict=True)]
 
     def indexes(self, labels: Sequence[int], names: Sequence[str]) -> tuple[list[int], dict[int, RowError]]:
         """The model's class of each label, -1 where it is told none; and a RowError where it has no such class."""
@@ -114,6 +138,7 @@ class DiffusionOperator(Operator):
             prompts=[text or "" for text in columns.get("prompt", [None] * count)],
             negatives=[text or "" for text in columns.get("negative_prompt", [None] * count)],
             noise=noise.normal(*shape).to(self._device) if shape else None,
+            texts=[text or "" for text in columns["clip_text"]] if "clip_text" in columns else None,
             **images,
         )
         return paint_in_turn(self._painter, told)
@@ -135,8 +160,7 @@ class DiffusionOperator(Operator):
 
         pixels = pictures.to_pixels(made.images)
         rejected = {**pictures.flaws(made.images, pixels), **dict.fromkeys(made.unsafe, UNSAFE)}
-        if "prompt" in draws.columns:
-            columns = draws.columns
-            errors = {**prompts.missing_prompts(columns["prompt"], columns["negative_prompt"]), **errors}
+        for name in ("prompt", "negative_prompt", "clip_text"):
+            errors = {**prompts.missing_prompts(draws.columns.get(name, ())), **errors}
         images: Pixels = pixels.numpy()
         return Applied(images, rejected=rejected, errors=errors, **labels)

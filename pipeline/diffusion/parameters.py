@@ -29,6 +29,13 @@ def _positive(value: Sequence[tuple[Any, float]], name: str) -> None:
         raise PydanticCustomError(name, "needs one entry at least, and weights above 0")
 
 
+def _check_template(name: str, template: str) -> None:
+    try:
+        prompts.check_template(template)
+    except ValueError as error:
+        raise PydanticCustomError(name, "{reason}", {"reason": str(error)}) from None
+
+
 class DiffusionParameters(Parameters):
     """Which model, how many steps, how strictly it keeps to what it is told, and what it is told."""
 
@@ -73,6 +80,33 @@ class DiffusionParameters(Parameters):
         None, description="pipelines only: a .safetensors file of words that `train concept` taught; prompts name them"
     )
 
+    clip: str | None = Field(
+        None,
+        description="a folder with a CLIP model of transformers (safetensors), or a hub id: every step moves the image "
+        "to where that model sees more of its text",
+    )
+    clip_scale: float = Field(
+        0.2,
+        ge=0,
+        le=4,
+        description="how far clip may move an image, all steps together: a root mean square over [-1, 1], or over "
+        "latents of deviation 1; 0 = not at all",
+    )
+    clip_text: str | None = Field(
+        None,
+        description="the text that clip pulls towards, a template as in `prompt`; if omitted the prompt itself, or "
+        "'a photo of a {label}' where the model takes none",
+    )
+    decode: Literal["whole", "sliced", "tiled"] = Field(
+        "whole",
+        description="pipelines only: how the autoencoder takes a batch: at once, image by image, or in overlapping "
+        "tiles; the latter need less memory",
+    )
+    compile: bool = Field(
+        False,
+        description="compile the network when it is first called (minutes); calls are padded to a whole micro-batch",
+    )
+
     @field_validator("prompt", "negative_prompt", mode="before")
     @classmethod
     def _templates(cls, value: Any) -> Any:
@@ -85,10 +119,14 @@ class DiffusionParameters(Parameters):
         if value or name == "prompt":
             _positive(value, name)
         for template, _ in value:
-            try:
-                prompts.check_template(template)
-            except ValueError as error:
-                raise PydanticCustomError(name, "{reason}", {"reason": str(error)}) from None
+            _check_template(name, template)
+        return value
+
+    @field_validator("clip_text")
+    @classmethod
+    def _pulls(cls, value: str | None) -> str | None:
+        if value is not None:
+            _check_template("clip_text", value)
         return value
 
     @field_validator("guidance_range")

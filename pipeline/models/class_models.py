@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import ModelError
+from pipeline.models.encoded_once import EncodedOnce
 from pipeline.models.folders import CONFIG_FILE, INDEX_FILE, read_json
 from pipeline.models.pipelines import load_quietly
+from pipeline.models.precision import dtype_of, lowered
 from pipeline.models.schedulers import check_steps, is_flow_matching, named_scheduler
 
 CLASS_PIPELINES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
@@ -43,19 +45,22 @@ class ClassModel:
     Raises ModelError where the folder holds no such model, or the scheduler or the steps do not fit it.
     """
 
-    def __init__(self, folder: str | Path, device: str, steps: int, scheduler: str | None) -> None:
+    def __init__(
+        self, folder: str | Path, device: str, steps: int, scheduler: str | None, dtype: str = "float32"
+    ) -> None:
         index = read_json(Path(folder, INDEX_FILE))
         self._vae: Any = None
         if index.get("_class_name") == "DiTPipeline":
             import diffusers
 
             whole = load_quietly(diffusers.DiTPipeline.from_pretrained, folder)
-            self.transformer = self.network = whole.transformer.to(device)
-            self._vae, own = whole.vae.to(device), whole.scheduler
+            self.transformer = self.network = whole.transformer
+            self._vae, own = lowered(whole.vae, dtype).to(device).requires_grad_(False), whole.scheduler
+            EncodedOnce(self._vae)
             self.null_class: int | None = self.network.config.num_embeds_ada_norm
             self.class_count = int(self.network.config.num_embeds_ada_norm)
         else:
-            self.unet = self.network = _load_unet(folder).to(device)
+            self.unet = self.network = _load_unet(folder)
             own = _load_scheduler(folder)
             self.class_count = int(self.network.config.num_class_embeds or 0)
             self.null_class = None
@@ -67,6 +72,8 @@ class ClassModel:
         self.scheduler = named_scheduler(scheduler, own, folder)
         check_steps(self.scheduler, steps, folder)
         self.network.eval().requires_grad_(False)
+        self.answers: Callable[..., Tensor] = self._answers
+        self._type, self._dtype = dtype, dtype_of(dtype)
         self._steps, self._device = steps, device
         config = self.network.config
         self.channels, self.size_px = int(config.in_channels), int(config.sample_size)
@@ -110,7 +117,11 @@ class ClassModel:
                 free = F.interpolate(start.masks, (side, side), mode="nearest")
                 kept = known if place + 1 == len(times) else self._noised(known, noise, times[place + 1])
                 state = free * state + (1 - free) * kept
-        return self._decoded(state)
+        return self.decoded(state)
+
+    def ready(self) -> None:
+        """Bring the network, with whatever was merged into it, to its type and its device."""
+        lowered(self.network, self._type).to(self._device)
 
     def _predicted(self, state: Tensor, time: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
         """The network's answer, with guidance where it is asked for, in one call."""
@@ -129,12 +140,13 @@ class ClassModel:
 
     def _called(self, state: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
         times = torch.as_tensor(time, device=state.device).expand(len(state))
-        if self._vae is None:
-            answer: Tensor = self.network(state, times, class_labels=labels).sample
-        else:
-            answer = self.network(state, timestep=times, class_labels=labels).sample
+        answer = self.answers(state, times, labels)
         learned = str(self.scheduler.config.get("variance_type", "")).startswith("learned")
         return answer if learned or answer.shape[1] == self.channels else answer[:, : self.channels]
+
+    def _answers(self, state: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
+        answer: Tensor = self.network(state.to(self._dtype), timestep=times, class_labels=labels).sample
+        return answer.float()
 
     def _stepper(self, generators: list[torch.Generator]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         own = {"generator": generators} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
@@ -156,13 +168,14 @@ class ClassModel:
     def _encoded(self, images: Tensor) -> Tensor:
         if self._vae is None:
             return images
-        latents: Tensor = self._vae.encode(images).latent_dist.mode() * self._vae.config.scaling_factor
-        return latents
+        each = [self._vae.encode(image[None]).latent_dist.mode() for image in images.to(self._dtype)]
+        return torch.cat(each).float() * float(self._vae.config.scaling_factor)
 
-    def _decoded(self, state: Tensor) -> Tensor:
+    def decoded(self, state: Tensor) -> Tensor:
+        """Images of clean latents (of pixels: themselves), float32."""
         if self._vae is None:
             return state.float()
-        images: Tensor = self._vae.decode(state / self._vae.config.scaling_factor).sample
+        images: Tensor = self._vae.decode((state / self._vae.config.scaling_factor).to(self._dtype)).sample
         return images.float()
 
 

@@ -15,11 +15,15 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.models import samplers
 from pipeline.models.class_models import ClassModel, Start, is_class_model
-from pipeline.models.diffusion import load_flow
+from pipeline.models.compiled import FixedShapes, check_compiler
+from pipeline.models.diffusion import Velocity, load_flow
 from pipeline.models.learned_tokens import add_tokens, read_tokens
 from pipeline.models.lora import merge_lora
 from pipeline.models.pictures import with_channels, with_size
-from pipeline.models.pipelines import Task, TextPipeline, load_pipeline
+from pipeline.models.pipelines import Decode, Speed, Task, TextPipeline, load_pipeline
+from pipeline.models.precision import lowered
+from pipeline.models.text_pull import TextPull
+from pipeline.text_image import TextImageModel
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,10 @@ class Settings:
     negative: bool = False  # whether negative prompts will be given
     lora_scale: float = 1.0
     control_scale: float = 1.0
+    dtype: str = "float32"  # what networks compute in
+    compiled_rows: int | None = None  # images a call that networks are compiled for; None: not compiled
+    decode: Decode = "whole"
+    clip_scale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Instructions:
     sources: Tensor | None = None
     masks: Tensor | None = None
     edges: Tensor | None = None
+    texts: Sequence[str] | None = None  # what CLIP guidance pulls each towards; an empty one: nowhere
 
     def of(self, rows: Sequence[int]) -> "Instructions":
         """Those of some images."""
@@ -103,10 +112,12 @@ class FlowPainter:
 
     takes_text, one_guidance, without_class = False, False, True
 
-    def __init__(self, path: str | Path, device: str, settings: Settings) -> None:
+    def __init__(self, path: str | Path, device: str, settings: Settings, pull: TextPull | None) -> None:
         net, self.classes = load_flow(path)
-        self.net = net.to(device)
-        self._steps, self._method = settings.steps, settings.method
+        self.net = lowered(net, settings.dtype).to(device)
+        rows = settings.compiled_rows
+        self._velocity: Velocity = self.net if rows is None else FixedShapes(self.net, rows)
+        self._steps, self._method, self._pull = settings.steps, settings.method, pull
 
     @property
     def class_count(self) -> int:
@@ -126,12 +137,14 @@ class FlowPainter:
         device = told.noise.device
         labels = torch.tensor(list(told.indexes), dtype=torch.int64, device=device)
         guidance = torch.tensor(list(told.guidance), dtype=torch.float32, device=device)
+        net, steps, method = self._velocity, self._steps, self._method
+        pull = _towards(self._pull, told)
         if told.sources is None:
-            return Painted(samplers.sample(self.net, told.noise, labels, self._steps, guidance, self._method))
+            return Painted(samplers.sample(net, told.noise, labels, steps, guidance, method, pull))
         start = with_size(with_channels(told.sources, self.net.shape.channels), self.size_px)
         masks = None if told.masks is None else whole_masks(told.masks, self.size_px)
-        run, method = told.runs[0], self._method
-        return Painted(samplers.edit(self.net, start, told.noise, labels, self._steps, run, guidance, method, masks))
+        run = told.runs[0]
+        return Painted(samplers.edit(net, start, told.noise, labels, steps, run, guidance, method, masks, pull))
 
 
 class ClassPainter:
@@ -139,10 +152,18 @@ class ClassPainter:
 
     takes_text, one_guidance, noise_shape = False, False, None
 
-    def __init__(self, path: str | Path, device: str, settings: Settings, lora: Path | None) -> None:
-        self.model = ClassModel(path, device, settings.steps, settings.scheduler)
+    def __init__(
+        self, path: str | Path, device: str, settings: Settings, lora: Path | None, pull: TextPull | None
+    ) -> None:
+        self.model = ClassModel(path, device, settings.steps, settings.scheduler, settings.dtype)
         if lora is not None:
             merge_lora(self.model, lora, settings.lora_scale)
+        self.model.ready()
+        if settings.compiled_rows is not None:
+            self.model.answers = FixedShapes(self.model.answers, settings.compiled_rows)
+        self._pull = pull
+        if pull is not None:
+            pull.onto(self.model.scheduler, self.model.decoded)
         self.classes, self.class_count = self.model.classes, self.model.class_count
         self.without_class = self.model.null_class is not None
         self.size_px = self.model.size_px
@@ -152,6 +173,7 @@ class ClassPainter:
         if told.sources is not None:
             images = with_size(with_channels(told.sources, self.model.image_channels), self.size_px)
             start = Start(images, None if told.masks is None else whole_masks(told.masks, self.size_px))
+        _towards(self._pull, told)
         return Painted(self.model.make(told.indexes, told.seeds, told.guidance, told.runs[0], start))
 
 
@@ -162,16 +184,20 @@ class PipelinePainter:
     classes: tuple[str, ...] = ()
     class_count = 0
 
-    def __init__(self, models: Mapping[str, Path], device: str, settings: Settings) -> None:
+    def __init__(self, models: Mapping[str, Path], device: str, settings: Settings, pull: TextPull | None) -> None:
         folder = models["model"]
         pipeline = load_pipeline(folder, settings.task, models.get("controlnet"))
         if "tokens" in models:
             add_tokens(pipeline, read_tokens(models["tokens"]), models["tokens"])
         if "lora" in models:
             merge_lora(pipeline, models["lora"], settings.lora_scale)
+        how = Speed(settings.dtype, settings.decode, settings.compiled_rows)
         self.pipeline = TextPipeline(
-            pipeline, settings.task, folder, device, settings.steps, settings.scheduler, settings.size_px
+            pipeline, settings.task, folder, device, settings.steps, settings.scheduler, settings.size_px, how
         )
+        self._pull = pull
+        if pull is not None:
+            pull.onto(pipeline.scheduler, self.pipeline.decoder())
         if settings.negative:
             self.pipeline.check_negative()
         self.size_px = self.pipeline.size_px
@@ -186,23 +212,38 @@ class PipelinePainter:
         if told.edges is not None:
             given["control_image"] = told.edges.expand(-1, 3, -1, -1)
             given["controlnet_conditioning_scale"] = self._control_scale
+        _towards(self._pull, told)
         images, flagged = self.pipeline(
             told.prompts, told.negatives, told.seeds, told.runs[0], told.guidance[0], **given
         )
         return Painted(images, [row for row, each in enumerate(flagged) if each])
 
 
+def _towards(pull: TextPull | None, told: Instructions) -> TextPull | None:
+    """Tell what pulls the texts of the images at work; None where none of them has any."""
+    if pull is not None:
+        pull.texts = told.texts or [""] * len(told.seeds)
+    return pull
+
+
 def load_painter(models: Mapping[str, Path], device: str, settings: Settings) -> Painter:
-    """The painter of what lies at `models["model"]`, with `lora`, `tokens` and `controlnet` beside it.
+    """The painter of what lies at `models["model"]`, with `lora`, `tokens`, `controlnet` and `clip` beside it.
 
     Raises ModelError where it cannot be loaded, or what is asked for does not fit its kind.
     """
     path = models["model"]
     if "tokens" in models and (not path.is_dir() or is_class_model(path)):
         raise ModelError(f"model {path}: it takes no prompts, so no learned tokens; leave `tokens` out")
+    if settings.compiled_rows is not None:
+        check_compiler(device)
+    pull = (
+        TextPull(TextImageModel(models["clip"], device), settings.clip_scale)
+        if "clip" in models and settings.clip_scale
+        else None
+    )
     if not path.is_dir():
         _only_for_folders(path, settings, "lora" in models)
-        return FlowPainter(path, device, settings)
+        return FlowPainter(path, device, settings, pull)
     if settings.method != "euler":
         raise ModelError(f"model {path}: method {settings.method!r} is for models in one file; give a scheduler")
     if is_class_model(path):
@@ -212,8 +253,8 @@ def load_painter(models: Mapping[str, Path], device: str, settings: Settings) ->
             )
         if settings.size_px is not None:
             raise ModelError(f"model {path}: a class-conditional model has one size; leave size_px out")
-        return ClassPainter(path, device, settings, models.get("lora"))
-    return PipelinePainter(models, device, settings)
+        return ClassPainter(path, device, settings, models.get("lora"), pull)
+    return PipelinePainter(models, device, settings, pull)
 
 
 def _only_for_folders(path: Path, settings: Settings, lora: bool) -> None:

@@ -6,6 +6,7 @@ Every class that diffusers' `AutoPipelineFor...` knows is loaded; what a class t
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,17 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
+from pipeline.models.compiled import compile_network, padded
+from pipeline.models.encoded_once import EncodedOnce
 from pipeline.models.folders import CONFIG_FILE, INDEX_FILE, read_json
+from pipeline.models.precision import lowered
 from pipeline.models.schedulers import check_steps, named_scheduler
 from pipeline.models.strength import shares_of
 from pipeline.models.text_embeddings import TextEmbeddings
 
 Task = Literal["control", "edit", "generate", "inpaint"]
+Decode = Literal["whole", "sliced", "tiled"]
+CONVOLUTIONAL = ("unet", "vae", "controlnet")
 AUTO_CLASSES: dict[Task, str] = {
     "control": "AutoPipelineForImage2Image",
     "edit": "AutoPipelineForImage2Image",
@@ -102,6 +108,15 @@ def _load_controlnet(folder: str | Path) -> Any:
     return load_quietly(getattr(diffusers, name).from_pretrained, folder)
 
 
+@dataclass(frozen=True)
+class Speed:
+    """How a pipeline computes: in which type, how its autoencoder takes a batch, and what is compiled."""
+
+    dtype: str = "float32"
+    decode: Decode = "whole"
+    compiled_rows: int | None = None  # every call is padded to so many images
+
+
 class TextPipeline:
     """A pipeline on a device, as one call: prompts, seeds and what the task needs -> images.
 
@@ -117,8 +132,9 @@ class TextPipeline:
         steps: int,
         scheduler: str | None = None,
         size_px: int | None = None,
+        speed: Speed = Speed(),
     ) -> None:
-        self.pipeline = pipeline
+        self.pipeline, self._speed = pipeline, speed
         self._name, self._folder = type(pipeline).__name__, folder
         self._takes = inspect.signature(type(pipeline).__call__).parameters
         absent = [name for name in NEEDED[task] if name not in self._takes]
@@ -126,12 +142,55 @@ class TextPipeline:
             raise ModelError(f"model {folder}: {self._name} cannot {task}: it takes no {', '.join(absent)}")
         pipeline.scheduler = named_scheduler(scheduler, pipeline.scheduler, folder)
         check_steps(pipeline.scheduler, steps, folder)
-        pipeline.to(device)
+        self._prepare(device)
         self.steps = steps
         self.size_px = size_px or native_size_px(pipeline)
         check_size(pipeline, self.size_px, folder)
         self._texts = TextEmbeddings(pipeline, device)
         self._distilled = "original_inference_steps" in self._takes  # a consistency model runs every step it is given
+
+    def _prepare(self, device: str) -> None:
+        """Bring all networks to their type and the device, and the autoencoder to its way of working."""
+        pipeline, speed = self.pipeline, self._speed
+        for name, part in pipeline.components.items():
+            if isinstance(part, torch.nn.Module):
+                lowered(part, speed.dtype, channels_last=name in CONVOLUTIONAL).to(device).requires_grad_(False)
+        autoencoder = getattr(pipeline, "vae", None)
+        if speed.decode != "whole":
+            turn_on = getattr(autoencoder, {"sliced": "enable_slicing", "tiled": "enable_tiling"}[speed.decode], None)
+            if turn_on is None:
+                raise ModelError(
+                    f"model {self._folder}: the autoencoder of {self._name} cannot be {speed.decode}; leave decode out"
+                )
+            turn_on()
+        if hasattr(autoencoder, "encode"):
+            self.sources = EncodedOnce(autoencoder)
+        if speed.compiled_rows is not None:
+            compile_network(pipeline)
+
+    def decoder(self) -> Callable[[Tensor], Tensor]:
+        """What makes images [N, 3, S, S] in [-1, 1] of clean latents [N, c, s, s], with gradients.
+
+        Raises ModelError where latents have another form, or half precision would lose the gradient.
+        """
+        autoencoder = getattr(self.pipeline, "vae", None)
+        config = getattr(autoencoder, "config", {})
+        if autoencoder is None or hasattr(self.pipeline, "_unpack_latents") or "scaling_factor" not in config:
+            raise ModelError(
+                f"model {self._folder}: {self._name} has no latents that CLIP could be shown; leave clip out"
+            )
+        if self._speed.dtype == "float16" and config.get("force_upcast"):
+            raise ModelError(
+                f"model {self._folder}: its autoencoder overflows in float16, so CLIP would be shown nothing; "
+                "use numerics.dtype bfloat16, or leave clip out"
+            )
+
+        def decoded(latents: Tensor) -> Tensor:
+            whole = latents / config["scaling_factor"] + (config.get("shift_factor") or 0.0)
+            images: Tensor = autoencoder.decode(whole.to(autoencoder.dtype)).sample
+            return images.float()
+
+        return decoded
 
     def check_negative(self) -> None:
         """Raise ModelError where the class takes no negative prompt."""
@@ -153,7 +212,11 @@ class TextPipeline:
         One generator a sample, made on the CPU from its seed: a sample's noise is its own, in any batch, on any device.
         `images` are tensors [N, C, S, S] in [0, 1] by the pipeline's own argument names; `run` of the steps are run.
         """
-        partly = "strength" in self._takes
+        partly, count = "strength" in self._takes, len(seeds)
+        rows = self._speed.compiled_rows or count
+        if rows > count:
+            prompts, negatives, seeds = ([*each, *[each[-1]] * (rows - count)] for each in (prompts, negatives, seeds))
+            images = {name: padded(each, rows) if isinstance(each, Tensor) else each for name, each in images.items()}
         wanted: dict[str, Any] = {
             "num_inference_steps": run if self._distilled else self.steps,
             "strength": self._strength(run) if partly else None,
@@ -169,9 +232,9 @@ class TextPipeline:
         made = self.pipeline(
             **{name: value for name, value in wanted.items() if name in self._takes and value is not None}
         )
-        pictures: Tensor = made[0]
-        flagged = made[1] if len(made) > 1 and made[1] is not None else [False] * len(prompts)
-        return pictures.float().mul(2).sub(1), [bool(each) for each in flagged]
+        pictures: Tensor = made[0][:count]
+        flagged = made[1] if len(made) > 1 and made[1] is not None else [False] * count
+        return pictures.float().mul(2).sub(1), [bool(each) for each in flagged[:count]]
 
     def _strength(self, run: int) -> float:
         """The strength at which this class runs `run` steps, by its own count."""

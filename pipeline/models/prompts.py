@@ -82,12 +82,12 @@ class Wording:
                 raise InputError(f"prompt: there is no column {name!r} to fill {{{name}}} with (columns: {known})")
 
 
-def missing_prompts(prompts: Sequence[str | None], negatives: Sequence[str | None]) -> dict[int, RowError]:
-    """A RowError `no_prompt` for every sample whose prompt column is null."""
+def missing_prompts(texts: Sequence[str | None]) -> dict[int, RowError]:
+    """A RowError `no_prompt` for every sample of whose text a column is null."""
     return {
         row: RowError(NO_PROMPT, "a column of the prompt is null in this row")
-        for row, texts in enumerate(zip(prompts, negatives, strict=True))
-        if None in texts
+        for row, text in enumerate(texts)
+        if text is None
     }
 
 

@@ -4,6 +4,8 @@ Times run from 1 (noise) to 0 (image) in equal steps, as in `diffusion.py`. Guid
 one without a class: v = v_free + g (v_class - v_free) (Ho & Salimans 2022, equation 6, with g = 1 + w); 1 is none.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,9 @@ from pipeline.models.diffusion import Velocity, on_path
 from pipeline.models.unet import NULL_LABEL
 
 METHODS = ("euler", "heun", "adams")
+
+Pull = Callable[[Tensor], Tensor]
+"""Predicted clean images [N, C, S, S] -> where to and how far each is to be moved, of their shape."""
 
 
 def guided(net: Velocity, images: Tensor, times: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
@@ -32,6 +37,7 @@ def sample(
     steps: int,
     guidance: Tensor | float = 1.0,
     method: str = "euler",
+    pull: Pull | None = None,
 ) -> Tensor:
     """Images [N, C, S, S], about [-1, 1], from standard normal noise of that shape.
 
@@ -41,8 +47,9 @@ def sample(
         guidance: one value, or one a sample [N].
         method: `euler`; `heun` (second order; Karras et al. 2022, algorithm 1, last step Euler's); or `adams` (second
             order from the slope before: Adams & Bashforth's two-step rule, first step Euler's).
+        pull: what moves the clean images that the network predicts; None: nothing.
     """
-    return _follow(net, noise, labels, steps, steps, guidance, method)
+    return _follow(net, noise, labels, steps, steps, guidance, method, pull)
 
 
 def edit(
@@ -55,6 +62,7 @@ def edit(
     guidance: Tensor | float = 1.0,
     method: str = "euler",
     masks: Tensor | None = None,
+    pull: Pull | None = None,
 ) -> Tensor:
     """Images [N, C, S, S] redrawn from a noisy version of themselves: the last `run` of `steps` (SDEdit).
 
@@ -67,11 +75,17 @@ def edit(
     times = torch.full((len(images),), run / steps, device=images.device)
     start = on_path(images, noise, times)
     if masks is None:
-        return _follow(net, start, labels, steps, run, guidance, method)
+        return _follow(net, start, labels, steps, run, guidance, method, pull)
     for left in range(run, 0, -1):
-        moved = _follow(net, start, labels, steps, left, guidance, method, until=left - 1)
+        moved = _follow(net, start, labels, steps, left, guidance, method, pull, until=left - 1)
         start = masks * moved + (1 - masks) * on_path(images, noise, times.new_full(times.shape, (left - 1) / steps))
     return start
+
+
+def _slope(net: Velocity, state: Tensor, times: Tensor, labels: Tensor, guidance: Tensor, pull: Pull | None) -> Tensor:
+    """The velocity with both kinds of guidance: v = epsilon - x_0, so what moves x_0 by t d changes it by -d."""
+    slope = guided(net, state, times, labels, guidance)
+    return slope if pull is None else slope - pull(state - times.view(-1, 1, 1, 1) * slope)
 
 
 def _follow(
@@ -82,6 +96,7 @@ def _follow(
     run: int,
     guidance: Tensor | float,
     method: str,
+    pull: Pull | None,
     until: int = 0,
 ) -> Tensor:
     if method not in METHODS:
@@ -91,10 +106,10 @@ def _follow(
     before: Tensor | None = None
     for left in range(run, until, -1):
         now = torch.full((count,), left / steps, device=state.device)
-        slope = guided(net, state, now, labels, strength)
+        slope = _slope(net, state, now, labels, strength, pull)
         if method == "heun" and left > 1:
             after = torch.full((count,), (left - 1) / steps, device=state.device)
-            moved = (slope + guided(net, state - slope / steps, after, labels, strength)) / 2
+            moved = (slope + _slope(net, state - slope / steps, after, labels, strength, pull)) / 2
         elif method == "adams" and before is not None:
             moved = 1.5 * slope - 0.5 * before
         else:

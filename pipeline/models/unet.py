@@ -84,8 +84,9 @@ class UNet(nn.Module):
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         shape = self.shape
         named = torch.where(labels == NULL_LABEL, shape.classes, labels)
-        code = F.silu(self.time(fourier(times, shape.embedding)) + self.label(named))
-        signal = F.pixel_unshuffle(images, shape.patch_px).contiguous(memory_format=torch.channels_last)
+        dtype = self.enter.weight.dtype  # of a network cast to half precision
+        code = F.silu(self.time(fourier(times, shape.embedding).to(dtype)) + self.label(named))
+        signal = F.pixel_unshuffle(images.to(dtype), shape.patch_px).contiguous(memory_format=torch.channels_last)
         signal = self.enter(signal)
         skips = []
         for index, block in enumerate(self.down):

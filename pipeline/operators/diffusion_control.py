@@ -47,7 +47,7 @@ class DiffusionControl(DiffusionOperator):
     """
 
     name = "diffusion_control"
-    version = 1
+    version = 2  # 1 had other memory layouts, and so other sums
     source = "Zhang et al. 2023, Adding Conditional Control to Text-to-Image Diffusion Models; Canny 1986"
     Params = DiffusionControlParams
     task: ClassVar[Literal["control"]] = "control"

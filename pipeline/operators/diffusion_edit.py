@@ -27,7 +27,7 @@ class DiffusionEdit(DiffusionOperator):
     """
 
     name = "diffusion_edit"
-    version = 2  # 1 recorded no guidance, and encoded a batch's prompts together
+    version = 3  # 1 recorded no guidance; 2 had other memory layouts, and so other sums
     source = "Meng et al. 2022, SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations"
     Params = DiffusionEditParams
     task: ClassVar[Literal["edit"]] = "edit"

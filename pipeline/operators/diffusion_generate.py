@@ -29,7 +29,7 @@ class DiffusionGenerate(DiffusionOperator):
     """
 
     name = "diffusion_generate"
-    version = 1
+    version = 2  # 1 had other memory layouts, and so other sums
     source = "Lipman et al. 2023, Flow Matching for Generative Modeling; Ho & Salimans 2022, Classifier-Free Guidance"
     Params = DiffusionGenerateParams
     task: ClassVar[Literal["generate"]] = "generate"

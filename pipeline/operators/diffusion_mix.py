@@ -59,7 +59,7 @@ class DiffusionMix(DiffusionOperator):
     """
 
     name = "diffusion_mix"
-    version = 1
+    version = 2  # 1 had other memory layouts, and so other sums
     source = (
         "Wang et al. 2024, Enhance Image Classification via Inter-Class Image Mixup with Diffusion Model (Diff-Mix)"
     )

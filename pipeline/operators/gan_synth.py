@@ -52,7 +52,7 @@ class GanSynth(Operator):
 
         net, self._classes = load_generator(supply.models["model"])
         self._net = net.to(device)
-        self._device = device
+        self._device, self._dtype = device, supply.dtype
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The class of every sample; one drawn evenly where it has none."""
@@ -68,13 +68,15 @@ class GanSynth(Operator):
         import torch
 
         from pipeline.models import pictures
+        from pipeline.models.precision import autocast
         from pipeline.models.wgan import truncated
 
         with torch.inference_mode():
             latents = noise.normal(self._net.shape.latent).to(self._device)
             scale = torch.tensor(draws.columns["truncation"], dtype=torch.float32, device=self._device)
             labels = torch.tensor(draws.columns["class_index"], dtype=torch.int64, device=self._device)
-            made = self._net(truncated(latents, scale), labels.clamp(min=0))  # the rows with errors are thrown away
+            with autocast(self._device, self._dtype):
+                made = self._net(truncated(latents, scale), labels.clamp(min=0))  # rows with errors are thrown away
             pixels = pictures.to_pixels(made)
             rejected = pictures.flaws(made, pixels)
         classes = self._labels(batch, draws)

@@ -72,7 +72,7 @@ class Clip(Gate):
 
     def load(self, device: str, supply: Supply) -> None:
         """Load both networks and the tokenizer."""
-        from pipeline.quality.text_image import TextImageModel
+        from pipeline.text_image import TextImageModel
 
         self._model = TextImageModel(supply.models["model"], device)
 

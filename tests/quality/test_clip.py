@@ -15,7 +15,7 @@ from pipeline.contracts import MadeBatch, Supply
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.models.folders import folder_sha256
 from pipeline.quality.clip import Clip
-from pipeline.quality.text_image import Preprocessing, TextImageModel
+from pipeline.text_image import Preprocessing, TextImageModel
 from pipeline.validation import parse
 from pipeline.verdicts import keeps
 from tests.quality.conformance import CLASSES, GateConformance, made_batch

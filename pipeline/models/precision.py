@@ -1,0 +1,44 @@
+"""Networks in half precision: weights cast once where a network allows it, else calls under autocast.
+
+bfloat16 keeps float32's range and 8 bits of a number; float16 keeps 11 bits, and what exceeds 65,504 becomes infinite:
+images that are not finite are rejected where they come out. Sampler states, noise and sums over images stay float32.
+"""
+
+import contextlib
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The type called `float32`, `bfloat16` or `float16`."""
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def lowered(net: M, name: str, channels_last: bool = True) -> M:
+    """A network with its stored numbers in another type, in place, and its convolutions in memory channels last.
+
+    What a class says must stay float32 stays so (T5's last projections overflow in float16); numbers that no file
+    holds, such as tables of angles, stay as they are, too.
+    """
+    dtype = dtype_of(name)
+    kept = set(getattr(net, "_keep_in_fp32_modules_strict", None) or ())
+    if dtype == torch.float16:
+        kept |= set(getattr(net, "_keep_in_fp32_modules", None) or ())
+    for key, tensor in net.state_dict(keep_vars=True).items():
+        if tensor.is_floating_point() and not kept & set(key.split(".")):
+            tensor.data = tensor.data.to(dtype)
+        if channels_last and tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return net
+
+
+def autocast(device: str, name: str) -> Any:
+    """A context in which layers compute in a type, and keep float32 where it matters; float32 changes nothing."""
+    if name == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype_of(name))
