@@ -6,13 +6,13 @@ from functools import cached_property
 from pipeline.chain import LoadedStep
 from pipeline.contracts import ReferenceImage, Supply
 from pipeline.errors import JobError
+from pipeline.fitting import fits, read_fitted
 from pipeline.gates import GatePlan
 from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
 from pipeline.marking import Marking
 from pipeline.models.references import local_file
 from pipeline.plan import BranchPlan, Plan, StepPlan
-from pipeline.registry import operator_class
 from pipeline.selection import Selection
 from pipeline.shards.layout import Layout
 from pipeline.shards.store import Store, open_store
@@ -88,8 +88,7 @@ class LoadedBranch:
         store = job.open_store()
         steps = []
         for index, step in enumerate(plan.steps):
-            found = operator_class(step.operator)
-            operator = found(found.Params.model_validate(step.params))
+            operator = step.make()
             own = replace(_supply(store, step), dtype=job.recipe.numerics.dtype, micro_batch=plan.micro_batch)
             operator.load(device, own)
             steps.append(LoadedStep(index, step, operator))
@@ -106,6 +105,9 @@ class LoadedBranch:
 
 
 def _supply(store: Store, part: StepPlan | GatePlan) -> Supply:
+    if isinstance(part, StepPlan) and fits(part):
+        models = {name: local_file(model) for name, model in part.models.items()}
+        return Supply(models, fitted=read_fitted(part, store))
     return Supply(
         models={name: local_file(model) for name, model in part.models.items()},
         images={

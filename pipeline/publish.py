@@ -9,6 +9,7 @@ from typing import Any
 from pipeline import __version__
 from pipeline.banks import read_images
 from pipeline.errors import ConflictError, InputError, RecipeError
+from pipeline.fitting import fit_missing, fits, fitted_artifacts
 from pipeline.gates import GatePlan
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
@@ -89,6 +90,7 @@ def prepare(plan: Plan, store: Store) -> dict[str, Marker]:
     missing = [ref for ref in _references(plan) if not store.exists(f"_artifacts/{ref.sha256}")]
     for ref, data in read_images(missing):
         store.create(f"_artifacts/{ref.sha256}", data)
+    fit_missing(plan, store)
     return done
 
 
@@ -169,7 +171,8 @@ def publish(plan: Plan, store: Store) -> Manifest:
             store.remove(f"_failed/{unit.name}.json")
     failures = [Failure.model_validate_json(store.read(path)) for path in store.list("_failed")]
     failed = [failure.unit for failure in failures]
-    manifest = build_manifest(plan, markers, complete=len(markers) == len(plan.units), failed=failed)
+    complete, fitted = len(markers) == len(plan.units), fitted_artifacts(plan, store)
+    manifest = build_manifest(plan, markers, complete, failed, fitted)
     write_index(store, markers)
     store.write("README.md", dataset_card(manifest).encode())
     store.write("croissant.json", canonical_json(croissant(manifest, markers)).encode())
@@ -202,8 +205,14 @@ def _remove_orphans(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> 
             store.remove(path)
 
 
-def build_manifest(plan: Plan, markers: Mapping[str, Marker], complete: bool, failed: Sequence[str] = ()) -> Manifest:
-    """Return the manifest of what is there now."""
+def build_manifest(
+    plan: Plan,
+    markers: Mapping[str, Marker],
+    complete: bool,
+    failed: Sequence[str] = (),
+    fitted: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Return the manifest of what is there now; `fitted`: where it came from, by sha256."""
     branches = {branch.name: [m for m in markers.values() if m.branch == branch.name] for branch in plan.branches}
     models = {(model.reference, model.sha256) for part in _parts(plan) for model in part.models.values()}
     return Manifest(
@@ -217,7 +226,7 @@ def build_manifest(plan: Plan, markers: Mapping[str, Marker], complete: bool, fa
         classes=list(plan.classes),
         shards=[ShardRecord(uri=s.uri, path=s.path, rows=s.rows, bytes=s.bytes, digest=s.digest) for s in plan.shards],
         models=[ModelRecord(reference=reference, sha256=sha256) for reference, sha256 in sorted(models)],
-        artifacts={ref.sha256: ref.uri for ref in _references(plan)},
+        artifacts={ref.sha256: ref.uri for ref in _references(plan)} | dict(fitted or {}),
         units=len(plan.units),
         failed=sorted(failed),
         counts=count(markers.values()),
@@ -274,7 +283,9 @@ def _parts(plan: Plan) -> list[StepPlan | GatePlan]:
 
 
 def _references(plan: Plan) -> list[FileRef]:
-    found = {image.sha256: image for part in _parts(plan) for images in part.images.values() for image in images}
+    """Every reference image that units read."""
+    parts = [part for part in _parts(plan) if not (isinstance(part, StepPlan) and fits(part))]
+    found = {image.sha256: image for part in parts for images in part.images.values() for image in images}
     return list(found.values())
 
 

@@ -20,6 +20,7 @@ OPERATORS = {
     "flip": "pipeline.operators.flip:Flip",
     "gan_synth": "pipeline.operators.gan_synth:GanSynth",
     "neural_style": "pipeline.operators.neural_style:NeuralStyle",
+    "style_randomization": "pipeline.operators.style_randomization:StyleRandomization",
     "texture_quilt": "pipeline.operators.texture_quilt:TextureQuilt",
     "texture_synthesis": "pipeline.operators.texture_synthesis:TextureSynthesis",
 }

@@ -50,6 +50,8 @@ CASES = [
     Case("texture_grow", "texture_synthesis", {"mode": "grow"}, 48),
     Case("adain_style_small", "adain_style", {"alpha_range": [0.5, 1.0]}, 28, tolerance=2),
     Case("adain_style", "adain_style", {"alpha_range": [0.5, 1.0]}, 64, tolerance=2),
+    Case("adain_style_regions", "adain_style", {"mask": "drawn", "keep": "none"}, 64, tolerance=2),
+    Case("style_randomization", "style_randomization", {"alpha_range": [0.5, 1.0]}, 64, tolerance=2),
 ]
 
 
