@@ -42,9 +42,14 @@ def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows:
     folder = given_shards(input_uri, rows) if input_uri else synthetic_shards(case, rows)
     models = reference_models(case) if case.operator == "adain" else None
     task = Task(case.operator, str(folder), "", case.size_px, models)
+    found = figures(compete(task, rounds))
+    if name == "adain":
+        from jobs.bench import styling
+
+        found["at_256_px"] = styling.measure(input_uri, rounds)
     return {
         "bench": name,
-        **figures(compete(task, rounds)),
+        **found,
         "machine": machine(),
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -66,4 +71,8 @@ def as_text(found: dict[str, Any]) -> str:
         ratio = f"{found['ratio'][name]:.2f} x it" if name in found["ratio"] else ""
         memory = found["peak_memory_mib"][name]["rss"]
         lines.append(f"{name:<12}{speed:>10.1f}{found['spread'][name]:>9.0%}{ratio:>16}{memory:>10.0f} MiB")
+    if "at_256_px" in found:
+        from jobs.bench.styling import as_lines
+
+        lines += ["", *as_lines(found["at_256_px"])]
     return "\n".join(lines)

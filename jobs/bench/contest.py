@@ -21,7 +21,9 @@ CONTESTANTS = {
     "palimpsest": "jobs.bench.product",
     "bare_loop": "jobs.bench.bare_loop",
     "ray_data": "jobs.bench.ray_data",
+    "one_at_a_time": "jobs.bench.style_loop",
 }
+USUAL = ("palimpsest", "bare_loop", "ray_data")
 LIMIT_S = 3_600  # of one run
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,8 +42,8 @@ class Run:
         return self.rows / self.seconds
 
 
-def compete(task: Task, rounds: int, names: Sequence[str] = tuple(CONTESTANTS)) -> dict[str, list[Run]]:
-    """Run all contestants in turn, `rounds` times; say each result on stderr.
+def compete(task: Task, rounds: int, names: Sequence[str] = USUAL) -> dict[str, list[Run]]:
+    """Run the contestants in turn, `rounds` times; say each result on stderr.
 
     Raises:
         JobError: one of them failed, or they did not make the same number of images.
@@ -54,7 +56,7 @@ def compete(task: Task, rounds: int, names: Sequence[str] = tuple(CONTESTANTS)) 
                 run = run_once(task, name)
                 runs[name].append(run)
                 print(
-                    f"round {round_} of {rounds}: {name:<10} {run.images_per_s:8.1f} images/s "
+                    f"round {round_} of {rounds}: {name:<13} {run.images_per_s:8.1f} images/s "
                     f"({run.rows} in {run.seconds:.1f} s, load before {load:.1f})",
                     file=sys.stderr,
                 )

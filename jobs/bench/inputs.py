@@ -61,7 +61,7 @@ def synthetic_shards(case: Case, rows: int) -> Path:
         images = [encode(photograph(seed, case.size_px)) for seed in range(distinct)]
         _write(folder, [(images[row % distinct], row % len(CLASSES), f"{row:06d}") for row in range(rows)])
 
-    return _kept(["synthetic", VERSION, case.size_px, distinct, rows], fill)
+    return kept(["synthetic", VERSION, case.size_px, distinct, rows], fill)
 
 
 def given_shards(uri: str, rows: int) -> Path:
@@ -81,7 +81,7 @@ def given_shards(uri: str, rows: int) -> Path:
             raise InputError(f"{uri}: no image in it can be decoded")
         _write(folder, [(row.data or b"", _label(row), f"{index:06d}") for index, row in enumerate(found)])
 
-    return _kept(["given", VERSION, [shard.digest for shard in shards], rows], fill)
+    return kept(["given", VERSION, [shard.digest for shard in shards], rows], fill)
 
 
 def _usable(uri: str, base: str) -> Iterator[SourceRow]:
@@ -111,7 +111,7 @@ def reference_models(case: Case) -> Models:
         # 256 px is what the product resizes styles to: all contestants see the same statistics.
         Image.fromarray(photograph(DISTINCT, 256)).save(folder / "style.png")
 
-    folder = _kept(["models", VERSION, case.operator], fill)
+    folder = kept(["models", VERSION, case.operator], fill)
     return Models(*(str(folder / name) for name in ("vgg_normalised.pth", "decoder.pth", "style.png")))
 
 
@@ -130,7 +130,7 @@ def _write(folder: Path, rows: list[tuple[bytes, int, str]]) -> None:
         )  # fmt: skip
 
 
-def _kept(key: list[object], fill: Callable[[Path], None]) -> Path:
+def kept(key: list[object], fill: Callable[[Path], None]) -> Path:
     """Return the folder of `key`, filled now or before; half a folder never has its name."""
     name = f"{key[0]}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
     folder = cache() / name

@@ -31,14 +31,17 @@ def encode(pixels: Pixels) -> bytes:
 
 
 class PlainOperator:
-    """The operator of a task: [N, S, S, 3] uint8 -> the same, one call a batch. Loads its model when it is made."""
+    """The operator of a task: [N, S, S, 3] uint8 -> the same, one call a batch. Loads its model when it is made.
 
-    def __init__(self, task: Task) -> None:
+    anew: a style is encoded again in every call.
+    """
+
+    def __init__(self, task: Task, threads: int = 1, anew: bool = False) -> None:
         self._stylist = None
         if task.models is not None:
             from jobs.bench.reference_network import Stylist
 
-            self._stylist = Stylist(task.models)
+            self._stylist = Stylist(task.models, threads, anew)
 
     def __call__(self, images: Pixels | Sequence[Pixels]) -> Pixels:
         batch = np.asarray(images)

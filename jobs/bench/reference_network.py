@@ -1,4 +1,4 @@
-"""AdaIN as the peers have it: the published layout as plain PyTorch, with the style's statistics computed once.
+"""AdaIN as the peers have it: the published layout as plain PyTorch; the style is encoded once, or for every call.
 
 Imports nothing of the product. Layers are written as one word each: `3:64` a reflection-padded 3x3 convolution and its
 ReLU, `P` a pooling, `U` an up-sampling.
@@ -66,24 +66,28 @@ def mean_std(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Stylist:
-    """Full AdaIN towards one style: [N, H, W, 3] uint8 -> the same."""
+    """Full AdaIN towards one style: [N, H, W, 3] uint8 -> the same. With `anew` each call encodes the style again."""
 
-    def __init__(self, models: Models, threads: int = 1) -> None:
+    def __init__(self, models: Models, threads: int = 1, anew: bool = False) -> None:
         torch.set_num_threads(threads)
         whole, self._decoder = encoder(), decoder()
         whole.load_state_dict(torch.load(models.encoder, weights_only=True))
         self._decoder.load_state_dict(torch.load(models.decoder, weights_only=True))
         self._encoder = whole[:USED].eval()
         self._decoder.eval()
-        style = np.array(Image.open(models.style).convert("RGB"))
+        self._style = np.array(Image.open(models.style).convert("RGB"))[None]
+        self._kept = None if anew else self._statistics(self._style)
+
+    def _statistics(self, images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            self._mean, self._deviation = mean_std(self._encoder(self._tensor(style[None])))
+            return mean_std(self._encoder(self._tensor(images)))
 
     def __call__(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         with torch.inference_mode():
+            style_mean, style_deviation = self._kept or self._statistics(self._style)
             features = self._encoder(self._tensor(images))
             mean, deviation = mean_std(features)
-            made = self._decoder((features - mean) / deviation * self._deviation + self._mean)
+            made = self._decoder((features - mean) / deviation * style_deviation + style_mean)
             grey_levels = made.clamp(0, 1).mul(255).round().byte()
             pixels: npt.NDArray[np.uint8] = grey_levels.permute(0, 2, 3, 1).contiguous().numpy()
             return pixels

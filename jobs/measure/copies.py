@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.contracts import ImageBatch, Operator, ReferenceImage, Supply
+from jobs.supplies import supply_of
+from pipeline.contracts import ImageBatch, Operator
 from pipeline.models.pictures import with_channels
-from pipeline.models.references import local_file, read_reference
 from pipeline.noise import Noise
 from pipeline.parts import content, find_files, read_part
 from pipeline.registry import operator_class
@@ -50,7 +50,7 @@ class Copies:
         if key not in self._held:
             path = self._folder / f"{operator.name}-{key[:16]}.npy"
             if not path.exists():
-                operator.load("cpu", _supply(operator))
+                operator.load("cpu", supply_of(operator))
                 self._save(path, self._applied(operator, before, len(chain) - 1))
             self._held[key] = torch.from_numpy(np.load(path))
         return self._held[key]
@@ -81,14 +81,3 @@ class Copies:
         with open(partial, "wb") as file:
             np.save(file, made.numpy())
         partial.replace(path)
-
-
-def _supply(operator: Operator) -> Supply:
-    models, images = find_files(operator, ".")
-    return Supply(
-        models={name: local_file(model) for name, model in models.items()},
-        images={
-            name: [ReferenceImage(ref.uri, ref.sha256, read_reference(ref)) for ref in some]
-            for name, some in images.items()
-        },
-    )
