@@ -117,6 +117,10 @@ def test_copies_differ_repeat_and_are_kept(tmp_path: Path) -> None:
     assert torch.equal(again.of(styled), made)
     assert len(list(tmp_path.glob("*.npy"))) == 2
     assert torch.equal(copies.of([]), pixels[None])
+    fitted = copies.of(
+        [{"style_randomization": {"styles": "builtin:styles", "rank": 2}}]
+    )  # fitted by `prepare` in runs
+    assert fitted.shape == made.shape and not torch.equal(fitted, made)
     with pytest.raises(RecipeError, match="adain_style"):
         copies.of([{"adain_stile": {}}])
 
