@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.chain import ChainReport, Sample, run_chain
+from pipeline.chain import ChainReport, LoadedStep, RowsOf, Sample, run_chain
+from pipeline.contracts import PartnerRow
 from pipeline.job import LoadedBranch
 from pipeline.outputs import sized
 from pipeline.overlap import Overlap
+from pipeline.partners import drawn_partner
 from pipeline.plan import Unit
 from pipeline.verdicts import judge
 from pipeline.window import Window, new_sample
@@ -51,7 +53,13 @@ def _make(branch: LoadedBranch, window: Window, samples: Sequence[Sample], repor
         names = job.layout.light if job.layout and window.rows else ()
         return {name: [window.rows[sample.source].light[name] for sample in some] for name in names}
 
-    run_chain(branch.steps, samples, columns, job.classes, branch.plan.micro_batch, branch.device, report, again)
+    def partner(sample: Sample, step: LoadedStep) -> PartnerRow | None:
+        assert step.operator.partner is not None
+        own = window.rows[sample.source].row
+        return drawn_partner(sample.sample_id, step.index, own, window.candidates, step.operator.partner)
+
+    rows = RowsOf(columns, partner)
+    run_chain(branch.steps, samples, rows, job.classes, branch.plan.micro_batch, branch.device, report, again)
 
 
 def _judged(branch: LoadedBranch, samples: Sequence[Sample], report: ChainReport, overlap: Overlap) -> list[Sample]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, Pixels
+from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Pixels
 from pipeline.errors import JobError, RowError, UnitError
 from pipeline.noise import Noise
 from pipeline.plan import StepPlan
@@ -62,10 +62,18 @@ class LoadedStep:
     operator: Operator
 
 
+@dataclass(frozen=True)
+class RowsOf:
+    """What the source rows have to say: light columns of some samples, and the further row one is given at a step."""
+
+    columns: Callable[[Sequence[Sample]], dict[str, list[Any]]]
+    partner: Callable[[Sample, LoadedStep], PartnerRow | None]
+
+
 def run_chain(
     steps: Sequence[LoadedStep],
     samples: Sequence[Sample],
-    columns: Callable[[Sequence[Sample]], dict[str, list[Any]]],
+    rows: RowsOf,
     classes: Sequence[str],
     micro_batch: int,
     device: str,
@@ -83,7 +91,7 @@ def run_chain(
     for step in steps:
         alive = [sample for sample in samples if sample.alive]
         for bucket in buckets(alive, lambda s: None if s.pixels is None else s.pixels.shape):
-            batch = _batch(step, bucket, columns(bucket), classes)
+            batch = _batch(step, bucket, rows, classes)
             started = time.perf_counter()
             draws = step.operator.draw(batch)
             calls = [_once(step.operator, draws, index) for index in range(len(bucket))]
@@ -108,16 +116,15 @@ def _once(operator: Operator, draws: Draws, index: int) -> str:
     return canonical_json([draws.columns[name][index] for name in operator.once_per_call])
 
 
-def _batch(
-    step: LoadedStep, bucket: Sequence[Sample], columns: dict[str, list[Any]], classes: Sequence[str]
-) -> ImageBatch:
+def _batch(step: LoadedStep, bucket: Sequence[Sample], rows: RowsOf, classes: Sequence[str]) -> ImageBatch:
     images = None if bucket[0].pixels is None else np.stack([s.pixels for s in bucket if s.pixels is not None])
     return ImageBatch(
         images=images,
         seeds=[step_seed(s.sample_id, step.index) for s in bucket],
         labels=np.array([s.label for s in bucket], dtype=np.int64),
         classes=classes,
-        columns=columns,
+        columns=rows.columns(bucket),
+        partners=None if step.operator.partner is None else [rows.partner(sample, step) for sample in bucket],
     )
 
 
@@ -128,6 +135,7 @@ def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBa
         labels=batch.labels[list(rows)],
         classes=batch.classes,
         columns={name: [values[i] for i in rows] for name, values in batch.columns.items()},
+        partners=None if batch.partners is None else [batch.partners[i] for i in rows],
     )
     partners = None if draws.partners is None else [draws.partners[i] for i in rows]
     return taken, Draws({name: [values[i] for i in rows] for name, values in draws.columns.items()}, partners)

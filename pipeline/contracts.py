@@ -10,19 +10,17 @@ lineage, so the same image can be made again. It never asks for randomness of it
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import RowError
-from pipeline.materials import Needs, Partner, ReferenceImage, Supply
+from pipeline.materials import Needs, Partner, PartnerRow, ReferenceImage, Supply
+from pipeline.noise import Noise
 
-if TYPE_CHECKING:
-    from pipeline.noise import Noise
-
-__all__ = ["Needs", "Partner", "ReferenceImage", "Supply"]  # and what is defined here
+__all__ = ["Needs", "Partner", "PartnerRow", "ReferenceImage", "Supply"]  # and what is defined here
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -38,7 +36,7 @@ class ImageBatch:
     """N samples of one size. `images` is [N, H, W, C] uint8, C = 1 (grey) or 3 (RGB); None for synthesis.
 
     `seeds` [N] are the step seeds, `labels` [N] int64 class indexes (-1: none), `classes` their names,
-    `columns` the light input columns (N values each).
+    `columns` the light input columns (N values each), `partners` [N] further rows where the operator wants them.
     """
 
     images: Pixels | None
@@ -46,6 +44,7 @@ class ImageBatch:
     labels: npt.NDArray[np.int64]
     classes: Sequence[str] = ()
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    partners: Sequence[PartnerRow | None] | None = None  # None at an image: its unit has no other usable row
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -106,6 +105,7 @@ class Operator(Part):
     geometric: ClassVar[bool] = False  # moves pixels, so boxes and masks would no longer fit
     generative: ClassVar[bool] = False  # needs no source image
     digital_source_type: ClassVar[str] = "algorithmicallyEnhanced"  # IPTC term of what comes out
+    partner: ClassVar[str | None] = None  # role of a further row of its unit that each image is given, drawn by seed
     once_per_call: tuple[str, ...] = ()  # drawn columns that one call takes one value of; `load` may know better
     cpu_s_per_megapixel: ClassVar[float] = 0.05  # for the estimate of `plan`, one thread
     gpu_s_per_megapixel: ClassVar[float] = 0.005
@@ -115,7 +115,7 @@ class Operator(Part):
         """Decide, as a pure function of `batch.seeds` and sizes. Must not look at any other sample of the batch."""
 
     @abstractmethod
-    def apply(self, batch: ImageBatch, draws: Draws, noise: "Noise") -> Applied:
+    def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Act. Everything random comes from `draws` or from `noise`; nothing may depend on the place in the batch."""
 
 

@@ -12,6 +12,7 @@ from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
 from pipeline.marking import Marking
 from pipeline.models.references import local_file
+from pipeline.partners import LEAST_ROWS
 from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.selection import Selection
 from pipeline.shards.layout import Layout
@@ -101,7 +102,12 @@ class LoadedBranch:
     def window_rows(self) -> int:
         """Source rows a window: whole micro-batches, and all copies of a row together."""
         images = self.plan.micro_batch * -(-WINDOW_IMAGES // self.plan.micro_batch)
-        return max(1, images // max(1, self.plan.copies))
+        return max(LEAST_ROWS if self.wants_partners else 1, images // max(1, self.plan.copies))
+
+    @property
+    def wants_partners(self) -> bool:
+        """Whether an operator of the branch wants further rows of the unit."""
+        return any(step.operator.partner is not None for step in self.steps)
 
 
 def _supply(store: Store, part: StepPlan | GatePlan) -> Supply:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True)
 class Partner:
@@ -16,6 +19,14 @@ class Partner:
     sha256: str
     source_row: int | None = None
     source_id: str | None = None
+
+
+@dataclass(frozen=True)
+class PartnerRow:
+    """Another row of a unit that one of its images is made with, and its `pixels` [h, w, 1 or 3] uint8 as read."""
+
+    partner: Partner
+    pixels: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,11 @@ class Origins:
             yield f"sample {row['sample_id']}: source_sha256 differs from another copy's"
         if link.id != row["source_id"]:
             yield f"sample {row['sample_id']}: source_id differs from another copy's"
+        for partner in row["partners"]:
+            if partner["source_row"] is not None and partner["source_uri"] == row["source_uri"]:
+                other = self._link(shard, partner["source_row"], partner["sha256"], partner["source_id"])
+                if other.sha256 != partner["sha256"]:
+                    yield f"sample {row['sample_id']}: partner row {partner['source_row']} has another sha256 elsewhere"
         if not mixed and row["label"] not in link.labels:
             link.labels.append(row["label"])
 

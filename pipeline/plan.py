@@ -176,6 +176,11 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
         if operator.generative != (synthetic and place == 0):
             need = "per_class or count, as the first operator" if operator.generative else "copies of source rows"
             raise RecipeError(f"{where}.operators[{place}]: {operator.name} makes images from {need}")
+        if operator.partner is not None and synthetic:
+            raise RecipeError(
+                f"{where}.operators[{place}]: {operator.name} mixes each image with another source row, and a branch "
+                "of per_class or count has none"
+            )
         if operator.geometric and layout.boxes:
             raise RecipeError(
                 f"{where}.operators[{place}]: {operator.name} moves pixels, and {', '.join(layout.boxes)} would no "

@@ -19,6 +19,7 @@ OPERATORS = {
     "fast_style": "pipeline.operators.fast_style:FastStyle",
     "flip": "pipeline.operators.flip:Flip",
     "gan_synth": "pipeline.operators.gan_synth:GanSynth",
+    "mix_style": "pipeline.operators.mix_style:MixStyle",
     "neural_style": "pipeline.operators.neural_style:NeuralStyle",
     "style_randomization": "pipeline.operators.style_randomization:StyleRandomization",
     "texture_quilt": "pipeline.operators.texture_quilt:TextureQuilt",

@@ -103,6 +103,29 @@ class RestylingOperator(Operator):
             pixels[index] = 0
         return Applied(pixels, rejected=rejected)
 
+    def encoded(self, pictures: Sequence[Pixels]) -> "Statistics":
+        """Return mean and deviation [n, C, 1, 1] of pictures of any sizes, each enlarged as an image would be."""
+        import torch
+
+        from pipeline.models.adain import style_statistics
+        from pipeline.models.pictures import enlarged, unit_rgb
+
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for index, picture in enumerate(pictures):
+            by_size.setdefault(picture.shape, []).append(index)
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        with torch.inference_mode():
+            for (height, width, _), places in by_size.items():
+                part = len(places) if self._device != "cpu" else max(1, CPU_PIXELS_A_CALL // (height * width))
+                for some in (places[first : first + part] for first in range(0, len(places), part)):
+                    images = unit_rgb(np.stack([pictures[index] for index in some])).to(self._device)
+                    large = enlarged(images, self.params.least_side_px, MOST_ENLARGED)
+                    means, deviations = style_statistics(self._encoder, large)
+                    found |= zip(some, zip(means, deviations, strict=True), strict=True)
+            in_order = [found[index] for index in range(len(pictures))]
+            mean, deviation = (torch.stack(values) for values in zip(*in_order, strict=True))
+        return mean, deviation
+
     def images_of(self, batch: ImageBatch) -> Pixels:
         """Return the batch's pixels; raises JobError where it has none."""
         if batch.images is None:

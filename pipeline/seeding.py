@@ -36,6 +36,11 @@ def step_seed(sample: str, step: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{sample}/{step}".encode()).digest()[:8], "big") >> 1
 
 
+def partner_seed(sample: str, step: int) -> int:
+    """Return the seed that draws the further row which step `step` of sample `sample` is given."""
+    return step_seed(f"{sample}/partner", step)
+
+
 def generators(seeds: Sequence[int]) -> list[np.random.Generator]:
     """Return one counter-based NumPy generator (Philox) a seed; their streams do not depend on each other."""
     return [np.random.Generator(np.random.Philox(key=int(seed))) for seed in seeds]

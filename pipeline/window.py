@@ -1,7 +1,7 @@
 """Windows: some consecutive rows of a unit, decoded, with the samples to be made of them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 from pipeline.job import Job, LoadedBranch
 from pipeline.overlap import Overlap
+from pipeline.partners import Candidate
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.codecs import decode, fit_square
@@ -21,7 +22,8 @@ from pipeline.shards.reader import SourceRow, read_windows
 class Window:
     """Rows in memory at one time. `errors` is by index in `rows`; `selected` counts what `where` let through.
 
-    `first` is the index of the first image, where there are no rows.
+    `first` is the index of the first image, where there are no rows. `candidates` are the rows that its images may be
+    given as partners, where an operator wants any.
     """
 
     table: pa.Table | None
@@ -30,6 +32,7 @@ class Window:
     errors: dict[int, RowError]
     selected: int
     first: int = 0
+    candidates: list[Candidate] = field(default_factory=list)
 
 
 def new_sample(
@@ -56,6 +59,7 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
         return
     job = branch.job
     assert job.layout is not None
+    before: list[Candidate] = []
     for table, rows in read_windows(unit.shard, job.layout, unit.first, unit.rows, branch.window_rows):
         chosen = branch.selection.of(rows)
         decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
@@ -64,8 +68,13 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
             if isinstance(pixels, RowError):
                 window.errors[index] = pixels
                 continue
+            if branch.wants_partners:
+                window.candidates.append(Candidate(rows[index], pixels))
             for copy in range(branch.plan.copies):
                 window.samples.append(new_sample(job, unit, window, index, copy, pixels))
+        here = list(window.candidates)
+        window.candidates[:0] = before
+        before = here
         yield window
 
 

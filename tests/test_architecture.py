@@ -49,6 +49,7 @@ LAYERS = [
     {
         "pipeline.chain",
         "pipeline.fitting",
+        "pipeline.partners",
         "pipeline.overlap",
         "pipeline.marking",
         "pipeline.verdicts",

@@ -13,13 +13,14 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Supply
+from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Supply
 from pipeline.errors import RecipeError
 from pipeline.noise import Noise
 from pipeline.registry import OPERATORS, operator_class
@@ -70,6 +71,13 @@ def make_batch(
     return ImageBatch(images=images, seeds=[seed_of(index, run) for index in indexes], labels=labels, classes=CLASSES)
 
 
+def partner_of(index: int, role: str, channels: int) -> PartnerRow:
+    """The further row that the `index`-th sample of a made-up run is given; its size depends on the index, too."""
+    size = SIZES[index % len(SIZES)]
+    pixels = np.random.default_rng(1000 + index).integers(0, 256, (*size, channels), dtype=np.uint8)
+    return PartnerRow(Partner(role, "/data/a.parquet", f"{index:064x}", index + 1, None), pixels)
+
+
 def act(made: Operator, batch: ImageBatch, draws: Draws | None = None) -> Applied:
     """Draw, where nothing is drawn yet, and apply."""
     return made.apply(batch, made.draw(batch) if draws is None else draws, Noise(batch.seeds))
@@ -112,7 +120,10 @@ class OperatorConformance:
     def batch(
         self, indexes: list[int], size: tuple[int, int] = (28, 28), channels: int = 1, **other: Any
     ) -> ImageBatch:
-        return make_batch(indexes, None if self.operator.generative else size, channels, **other)
+        batch = make_batch(indexes, None if self.operator.generative else size, channels, **other)
+        if self.operator.partner is None:
+            return batch
+        return replace(batch, partners=[partner_of(index, self.operator.partner, channels) for index in indexes])
 
     # ---- declared ----
 
@@ -261,5 +272,5 @@ class OperatorConformance:
         if batch.images is None:
             return
         strided = np.repeat(batch.images, 2, axis=2)[:, :, ::2]
-        other = ImageBatch(images=strided, seeds=batch.seeds, labels=batch.labels, classes=batch.classes)
+        other = replace(batch, images=strided)
         np.testing.assert_array_equal(act(made, other).images, act(made, batch).images)
