@@ -8,7 +8,7 @@ import re
 from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -29,15 +29,18 @@ from pipeline.shards.codecs import decode
 
 MODEL_FILE = "fast_style.safetensors"
 START_BATCHES = 8
-START_CONTRAST = 60.0  # times torch's own weights of the last layer, which would start almost black
+START_CONTRAST = 55.0  # grey levels of a deviation of 1
+MIXED = 0.1  # how much a channel that carries the picture hears of the others at first
 GRID_PX = 128
 GRID_COLUMNS = 7
+
+Width = Annotated[int, Field(ge=6)]  # the picture alone takes six channels at first
 
 
 class NetworkSize(Closed):
     """Channels at full, half and quarter resolution, and residual blocks."""
 
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = johnson.WIDTHS
+    widths: tuple[Width, Width, Width] = johnson.WIDTHS
     blocks: int = Field(johnson.BLOCKS, ge=0)
 
 
@@ -207,15 +210,41 @@ class FastStyleTask:
         johnson.save_network(folder / MODEL_FILE, self.average, about)
 
 
+@torch.no_grad()
 def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> johnson.StyleNetwork:
-    """A network drawn from the seed alone, whose first images are grey with some contrast."""
+    """A network drawn from the seed alone, whose first images are the contents, coarse and of one contrast.
+
+    Instance normalisation would lose a picture among random filters, and thousands of steps go by until it is found
+    again. So the first six channels of every layer carry it, as RGB and -RGB, of which the rectifiers leave all.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = johnson.StyleNetwork(widths, blocks)
-    with torch.no_grad():
-        network.deconv3.conv2d.weight.mul_(START_CONTRAST)
-        nn.init.constant_(network.deconv3.conv2d.bias, johnson.LEVELS / 2)  # type: ignore[arg-type]
+    apart = torch.cat([torch.eye(3), -torch.eye(3)])
+    joined = apart.T
+    _let_through(network.conv1, apart)
+    for layer in (network.conv2, network.conv3, network.deconv1, network.deconv2):
+        _let_through(layer, apart @ joined)
+    _let_through(network.deconv3, START_CONTRAST * joined)
+    nn.init.constant_(network.deconv3.conv2d.bias, johnson.LEVELS / 2)  # type: ignore[arg-type]
+    for name, scale in network.named_parameters():
+        if name.startswith("res") and name.endswith("in2.weight"):
+            scale.fill_(MIXED)
     return network
+
+
+def _let_through(layer: johnson.Convolution, mix: Tensor) -> None:
+    """Make the first channels out [a] the first ones in [b], times `mix` [a, b]; averaged where the size changes."""
+    filters = layer.conv2d
+    outward, inward = mix.shape
+    kernel = filters.weight.shape[-1]
+    resized = layer.up > 1 or filters.stride[0] > 1
+    place = torch.full((kernel, kernel), 1 / kernel**2) if resized else torch.zeros(kernel, kernel)
+    if not resized:
+        place[kernel // 2, kernel // 2] = 1
+    filters.weight[:outward] *= MIXED
+    filters.weight[:outward, :inward] += mix[:, :, None, None] * place
+    nn.init.zeros_(filters.bias)  # type: ignore[arg-type]
 
 
 def build(config: dict[str, Any], device: torch.device) -> FastStyleTask:
