@@ -174,7 +174,7 @@ class DistillationTask(generators.GeneratorTask):
             self._graduate(step)
         generators.set_rate(self.optimiser, self.phase, step - self.since, min(share - self.stage, 1.0))
         self.optimiser.zero_grad(set_to_none=True)
-        with harness.autocast(self.device):
+        with harness.autocast(self.device), harness.attention(self.device):
             noisy, times, labels, wanted = self._lesson(step)
             loss = distillation.distillation_loss(self.net, noisy, times, labels, wanted)
         loss.backward()
