@@ -17,7 +17,9 @@ from pipeline.validation import ShareRange
 class ColorTransferParams(Parameters):
     """Whose colours, by which map, and how much of them."""
 
-    styles: str = Field("builtin:styles", description="images to take colours from: folder, glob or builtin:styles")
+    styles: str = Field(
+        "builtin:styles", description="images to take colours from: folder, glob, Parquet set or builtin:styles"
+    )
     method: Method = Field(
         "optimal_transport",
         description="reinhard: mean and deviation in l-alpha-beta; coral: whiten and recolour RGB; "

@@ -24,7 +24,7 @@ class NeuralStyleParams(Parameters):
     model: str = Field(
         min_length=1, description="VGG19 in torchvision's layout: a .safetensors file, or a .pth one of tensors alone"
     )
-    styles: str = Field("builtin:styles", description="style images: folder, glob, Parquet shard or builtin:styles")
+    styles: str = Field("builtin:styles", description="style images: folder, glob, Parquet set or builtin:styles")
     style_size_px: int = Field(256, ge=16, le=4096, description="short side that style images are resized to")
     style_layers: Literal[4, 5] = Field(4, description="relu1_1 to relu4_1, or to relu5_1")
     style_weight_range: tuple[float, float] = Field(

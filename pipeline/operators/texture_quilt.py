@@ -25,7 +25,7 @@ class TextureQuiltParams(Parameters):
         description="transfer: the texture follows the image's luma; synthesis: texture alone, the image's content and "
         "with it the meaning of its label are gone",
     )
-    textures: str = Field("builtin:styles", description="texture images: folder, glob or builtin:styles")
+    textures: str = Field("builtin:styles", description="texture images: folder, glob, Parquet set or builtin:styles")
     texture_size_px: int = Field(128, ge=16, le=1024, description="short side that textures are resized to")
     block_px: int = Field(6, ge=4, le=64, description="side of the blocks that are laid; 4 to 6 at 28 px")
     overlap_px: int = Field(
