@@ -2,7 +2,8 @@
 
 First the curve: the product makes as many images at each number of steps, a small CNN learns from them alone and is
 tested on real ones. Then the contest, in turn: the loop (one image a call, float32, 50 steps), the product at as many
-steps, and the product at the fewest steps whose accuracy is at most a point below that of 50.
+steps, and the product at the fewest steps whose accuracy is at most a point below that of 50. The product computes in
+bfloat16 where the processor has instructions for it; at as many steps in float32, too.
 """
 
 import datetime
@@ -17,7 +18,7 @@ import torch
 
 from jobs.bench import stable_diffusion
 from jobs.bench.contest import held_cores, median_speeds, speed_of
-from jobs.bench.machine import commit, machine, versions
+from jobs.bench.machine import commit, machine, quick_dtype, versions
 from jobs.bench.painting import CLASSIFIER_STEPS, Painting
 from pipeline.models.references import ASSETS
 
@@ -48,18 +49,22 @@ def measure(
         images: of each run of the product.
         curve: numbers of steps, the loop's own among them.
     """
+    dtype = quick_dtype()
     with held_cores(2):
-        points = [point(input_uri or REAL, images, steps, executor, classifier_steps) for steps in curve]
+        points = [point(input_uri or REAL, images, steps, executor, classifier_steps, dtype) for steps in curve]
         whole = max(points, key=lambda found: found["steps"])
         few = min((p for p in points if p["accuracy"] >= whole["accuracy"] - COST_ALLOWED), key=lambda p: p["steps"])
         tasks = {
             "bare_loop": ("jobs.bench.painting_loop", Painting(loop_images, LOOP_STEPS)),
-            "equal_steps": ("jobs.bench.painted", Painting(images // 3, LOOP_STEPS, executor=executor)),
+            "equal_steps": ("jobs.bench.painted", Painting(images // 3, LOOP_STEPS, executor=executor, dtype=dtype)),
+            "float32": ("jobs.bench.painted", Painting(images // 3, LOOP_STEPS, executor=executor)),
             "palimpsest": (
                 "jobs.bench.painted",
-                Painting(images, few["steps"], method=few["method"], executor=executor),
+                Painting(images, few["steps"], method=few["method"], executor=executor, dtype=dtype),
             ),
         }
+        if dtype == "float32":
+            del tasks["float32"]
         found = median_speeds(tasks, rounds)
         gpu = torch.cuda.is_available()
         with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
@@ -72,6 +77,7 @@ def measure(
             "steps": LOOP_STEPS,
             "images_per_s": found["equal_steps"],
             "ratio": round(found["equal_steps"] / found["bare_loop"], 2),
+            "images_per_s_float32": found.get("float32", found["equal_steps"]),
         },
         "chosen": few,
         "curve": points,
@@ -80,18 +86,23 @@ def measure(
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "rounds": rounds,
-        "settings": {"images": images, "loop_images": loop_images, "tested_on": input_uri or "the embedded shards"},
+        "settings": {
+            "images": images,
+            "loop_images": loop_images,
+            "tested_on": input_uri or "the embedded shards",
+            "dtype": {"palimpsest": dtype, "bare_loop": "float32"},
+        },
         "versions": versions(),
     }
 
 
-def point(real: str, images: int, steps: int, executor: str, classifier_steps: int) -> dict[str, Any]:
+def point(real: str, images: int, steps: int, executor: str, classifier_steps: int, dtype: str) -> dict[str, Any]:
     """One point of the curve: speed of a whole run, and accuracy of classifiers that saw its images alone."""
     from jobs.bench.painted import accuracy_on
 
     method = "euler" if steps == LOOP_STEPS else METHOD
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
-        task = Painting(images, steps, str(Path(folder, "out")), method, executor)
+        task = Painting(images, steps, str(Path(folder, "out")), method, executor, dtype=dtype)
         speed = speed_of("jobs.bench.painted", task)
         each = [accuracy_on(task.output, real, seed, classifier_steps) for seed in range(SEEDS)]
     found = {"steps": steps, "method": method, "images_per_s": round(speed, 2), "accuracy": round(mean(each), 4)}
@@ -107,12 +118,13 @@ def as_text(found: dict[str, Any]) -> str:
         f"{p['steps']:>6}{p['method']:>8}{p['images_per_s']:>10.1f}{p['accuracy']:>10.4f}" for p in found["curve"]
     ]
     loop, equal, chosen = found["images_per_s"]["bare_loop"], found["equal_steps"], found["chosen"]
-    stable = found["stable_diffusion"]
+    stable, dtype = found["stable_diffusion"], found["settings"]["dtype"]["palimpsest"]
     lines += [
         "",
         f"loop, one image a call, float32, {LOOP_STEPS} steps:  {loop:.2f} images/s",
-        f"palimpsest, {equal['steps']} steps:  {equal['images_per_s']:.1f} images/s, {equal['ratio']:.1f} x the loop",
-        f"palimpsest, {chosen['steps']} steps:  {found['images_per_s']['palimpsest']:.1f} images/s, "
+        f"palimpsest, {dtype}, {equal['steps']} steps:  {equal['images_per_s']:.1f} images/s, "
+        f"{equal['ratio']:.1f} x the loop (float32: {equal['images_per_s_float32']:.1f} images/s)",
+        f"palimpsest, {dtype}, {chosen['steps']} steps:  {found['images_per_s']['palimpsest']:.1f} images/s, "
         f"{found['ratio']['bare_loop']:.1f} x the loop",
         "",
         f"{stable['what']}: loop {stable['images_per_s']['bare_loop']:.2f} images/s, "

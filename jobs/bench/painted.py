@@ -44,7 +44,7 @@ def recipe(task: Painting) -> dict[str, Any]:
         "output": {"uri": task.output},
         "branches": [{"name": "painted", "per_class": -(-task.images // CLASSES), "operators": [operator]}],
         "watermark": "none",
-        "numerics": {"threads": 1},
+        "numerics": {"threads": 1, "dtype": task.dtype},
     }
 
 

@@ -17,6 +17,7 @@ class Painting:
     executor: str = "ray"
     workers: int = 2
     seed: int = 0
+    dtype: str = "float32"  # `numerics.dtype` of the product; the loop is always float32
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

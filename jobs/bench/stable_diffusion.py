@@ -58,6 +58,7 @@ class Edit:
     gpu: bool
     loop: bool
     executor: str = "ray"
+    dtype: str = "float32"  # of the product; the loop is float32
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -199,14 +200,17 @@ def recipe(task: Edit) -> dict[str, Any]:
         "output": {"uri": task.output},
         "branches": [{"name": "edited", "copies": 1, "operators": [{"diffusion_edit": edit}]}],
         "watermark": "none",
+        "numerics": {"dtype": task.dtype},
         "resources": resources,
     }
 
 
 def measure(folder: Path, gpu: bool, rounds: int, executor: str = "ray", size: Size | None = None) -> dict[str, Any]:
-    """Images a second of the loop and of the product, medians of rounds taken in turn."""
+    """Images a second of the loop and of the product (on a GPU in float32 too), medians of rounds taken in turn."""
     from jobs.bench.contest import median_speeds
+    from jobs.bench.machine import quick_dtype
 
+    dtype = "bfloat16" if gpu else quick_dtype()
     size = size or (FULL if gpu else TINY)
     save_model(folder, size)
     save_shard(folder / "shards", size)
@@ -220,14 +224,17 @@ def measure(folder: Path, gpu: bool, rounds: int, executor: str = "ray", size: S
     }
     tasks = {
         "bare_loop": Edit(**shared, images=size.loop_images, loop=True),
-        "palimpsest": Edit(**shared, images=size.images, loop=False),
+        "palimpsest": Edit(**shared, images=size.images, loop=False, dtype=dtype),
     }
+    if gpu:  # what half precision alone brings; tiny networks would say nothing of it
+        tasks["float32"] = Edit(**shared, images=size.images, loop=False)
     speeds = median_speeds({name: ("jobs.bench.stable_diffusion", task) for name, task in tasks.items()}, rounds)
     return {
         "what": f"SD 1.5 architecture, random weights, {size.side_px} px, {STEPS} steps, strength {STRENGTH}",
         "note": "" if size is FULL else NOT_REAL,
         "images_per_s": speeds,
-        "ratio": {"bare_loop": round(speeds["palimpsest"] / speeds["bare_loop"], 2)},
+        "ratio": {name: round(speeds["palimpsest"] / speeds[name], 2) for name in speeds if name != "palimpsest"},
+        "dtype": dtype,
     }
 
 
