@@ -21,7 +21,10 @@ IMAGES = 6
 
 @dataclass(frozen=True)
 class Case:
-    """One operator with its parameters. `tolerance` is in grey levels: 0 unless a network is involved."""
+    """One operator with its parameters. `tolerance` is in grey levels: 0 where no sum of floats is rounded.
+
+    Networks, and bilinear positions (`aug_mix`), differ in the last bit between processors with and without AVX-512.
+    """
 
     name: str
     operator: str
@@ -38,7 +41,7 @@ CASES = [
     Case("flip", "flip", {"probability": 0.5, "vertical_probability": 0.5}, 48),
     Case("trivial_augment", "classical", {"policy": "trivial_augment"}, 48),
     Case("rand_augment", "classical", {"policy": "rand_augment"}, 48),
-    Case("aug_mix", "classical", {"policy": "aug_mix"}, 48),
+    Case("aug_mix", "classical", {"policy": "aug_mix"}, 48, tolerance=2),
     Case("crop_flip", "classical", {"policy": "crop_flip"}, 28),
     Case("color_transfer_small", "color_transfer", {"alpha_range": [0.5, 1.0]}, 28, tolerance=1),
     Case("reinhard", "color_transfer", {"method": "reinhard", "alpha_range": [0.5, 1.0]}, 48, tolerance=1),
