@@ -110,8 +110,9 @@ def _load(folder: Path) -> tuple[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # unsaid, it would ask
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **own)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **own)
     except Exception as error:  # the library raises what its parts raise
         raise ModelError(f"model {folder}: no CLIP model: {' '.join(str(error).split())[:200]}") from None
     if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):

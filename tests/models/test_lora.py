@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.contracts import Draws, Supply
+from pipeline.contracts import Supply
 from pipeline.errors import ModelError, RecipeError
 from pipeline.models.class_models import ClassModel
 from pipeline.models.lora import METADATA_KEY, merge_lora
 from pipeline.models.pipelines import load_pipeline
-from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
+from pipeline.operators.diffusion_edit import DiffusionEditParams
+from pipeline.registry import operator_class
 from pipeline.validation import parse
 from tests.operators.conformance import act, make_batch
 from tests.tiny_models import OWN_WARNING
@@ -101,20 +102,26 @@ def test_a_class_models_layers_are_named_as_they_are(tiny: Callable[[str], Path]
     torch.testing.assert_close(layer.weight - before, 2 * product(down, up))
 
 
-def test_an_operator_with_an_adapter_makes_another_image(tiny: Callable[[str], Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["edit", "generate", "inpaint", "control", "mix"])
+def test_every_operator_with_an_adapter_makes_another_image(
+    name: str, tiny: Callable[[str], Path], tmp_path: Path
+) -> None:
     layer = load_pipeline(tiny("stable"), "edit").unet.get_submodule(QUERY)
     down, up = factors(layer)
     tensors = {f"unet.{QUERY}.lora_A.weight": down, f"unet.{QUERY}.lora_B.weight": up}
     written(tmp_path / "lora.safetensors", tensors)
+    found = operator_class(f"diffusion_{name}")
+    more = {"controlnet": "control"} if name == "control" else {}
+    models = {"model": tiny("stable"), **({"controlnet": tiny("control")} if more else {})}
+    batch = make_batch([0, 1], None if name == "generate" else (16, 16), 3)
     images = []
     for scale in (0.0, 1.0, None):
-        params = {"steps": 4, "lora": None if scale is None else "lora.safetensors", "lora_scale": scale or 0.0}
-        operator = DiffusionEdit(DiffusionEditParams(**params))
-        supply = {"model": tiny("stable"), **({} if scale is None else {"lora": tmp_path / "lora.safetensors"})}
+        given = {} if scale is None else {"lora": "lora.safetensors", "lora_scale": scale}
+        operator = found(found.Params(model="stable", steps=4, guidance=3.0, **more, **given))
+        supply = models if scale is None else {**models, "lora": tmp_path / "lora.safetensors"}
         assert set(operator.needs().models) == set(supply)
         operator.load("cpu", Supply(models=supply))
-        told = {"class_index": [-1], "strength": [1.0], "guidance": [3.0], "prompt": ["a"], "negative_prompt": [""]}
-        images.append(act(operator, make_batch([0], (16, 16), 3), Draws(told)).images)
+        images.append(act(operator, batch).images)
     assert (images[0] == images[2]).all() and (images[1] != images[0]).any()
 
 

@@ -1,5 +1,7 @@
 """CLIP guidance: where a scheduler reads a clean image, and images that look more like their text. Tiny classes."""
 
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +131,17 @@ def test_what_cannot_be_pulled_says_so(model: Callable[[str], Path], tiny: Calla
         opened(model("flow"), tiny("stable"))
     with pytest.raises(RecipeError, match="brace that stands alone"):
         parse(DiffusionParameters, {"clip_text": "a {label"}, "x")
+
+
+def test_code_in_a_clip_models_folder_is_never_run(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
+    folder = shutil.copytree(tiny("clip"), tmp_path / "foreign")
+    (folder / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Net: pass\nclass Words: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    foreign = {"AutoModel": "foreign.Net", "AutoTokenizer": ["foreign.Words", None]}
+    (folder / "config.json").write_text(json.dumps(config | {"auto_map": foreign, "model_type": "foreign"}))
+    with pytest.raises(ModelError, match="no CLIP model") as caught:
+        TextImageModel(folder, "cpu")
+    assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
 
 
 SCHEDULERS: dict[str, dict[str, Any]] = {
