@@ -16,7 +16,7 @@ from jobs.bench.inputs import given_shards, kept, reference_models, synthetic_sh
 from jobs.bench.task import WORKERS, Case, Task
 from pipeline.models.references import ASSETS
 
-CASE = Case("adain", rows=96, size_px=256)
+CASE = Case("adain", rows=256, size_px=256)
 LOOPS = ("palimpsest", "bare_loop", "one_at_a_time")
 FRAMES = {256: 40, 512: 12}
 """Frames of each size in px, a contestant and round."""
