@@ -174,7 +174,7 @@ def test_a_run_trains_one_network_a_style(tmp_path: Path) -> None:
             assert sheet.size == (8 * 128, 2 * 128)
         made[name] = johnson.load_network(run / fast_style.MODEL_FILE)
     one, other = (network.deconv3.conv2d.weight for network in made.values())
-    assert one.shape == (3, 4, 9, 9) and not torch.equal(one, other)
+    assert one.shape == (3, 6, 9, 9) and not torch.equal(one, other)
 
 
 # ---- what is refused -------------------------------------------------------------------------------------------------
