@@ -7,6 +7,7 @@ seeds are the same for every set. Checkpoints are chosen on held-out training im
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -20,11 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jobs.train.harness import autocast
 from jobs.train.images import ImageSet
 from jobs.train.labelled import LabelledData, Split, load_split
 from pipeline.models import diffusion, modelfile, wgan
 from pipeline.models.pictures import from_pixels, to_pixels
-from pipeline.models.samplers import sample
+from pipeline.models.samplers import METHODS, sample
 
 BATCH = 64
 SAMPLE_BATCH = 125
@@ -37,8 +39,10 @@ class Sampling:
 
     steps: int = 16
     guidance: float = 1.0
+    method: str = "euler"
     truncation: float = 1.0
     seed: int = 0
+    half: bool = False
 
 
 def classifier(channels: int, size_px: int, classes: int) -> nn.Sequential:
@@ -101,7 +105,8 @@ def generated(path: str | Path, images: int, sampling: Sampling) -> ImageSet:
             made = net(wgan.truncated(latents, torch.full((len(named),), sampling.truncation)), named)
         else:
             noise = torch.randn(len(named), shape.channels, shape.size_px, shape.size_px, generator=generator)
-            made = sample(net, noise, named, sampling.steps, sampling.guidance)
+            with autocast(torch.device("cpu")) if sampling.half else contextlib.nullcontext():
+                made = sample(net, noise, named, sampling.steps, sampling.guidance, sampling.method)
         parts.append(to_pixels(made).permute(0, 3, 1, 2))
     return ImageSet(torch.cat(parts).contiguous(), labels)
 
@@ -120,7 +125,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     tests = {"held_out": split.held_out}
     if options.test:
         tests["test"] = load_split(data.model_copy(update={"uri": options.test, "held_out": 0})).train
-    sampling = Sampling(options.steps, options.guidance, options.truncation)
+    sampling = Sampling(options.steps, options.guidance, options.method, options.truncation, half=options.half)
     figures: dict[str, object] = {
         "images": options.images,
         "classifier_steps": options.classifier_steps,
@@ -151,6 +156,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--classifier-steps", type=int, default=1000, help="steps of 64 images (default 1000)")
     parser.add_argument("--steps", type=int, default=16, help="of the diffusion sampler")
     parser.add_argument("--guidance", type=float, default=1.0, help="of the diffusion sampler; 1 = none")
+    parser.add_argument("--method", choices=METHODS, default="euler", help="of the diffusion sampler")
+    parser.add_argument("--half", action="store_true", help="sample in bfloat16 where the processor has it")
     parser.add_argument("--truncation", type=float, default=1.0, help="of the GAN's latent; 1 = none")
     parser.add_argument("--size-px", type=int, default=28)
     parser.add_argument("--channels", type=int, default=1)
