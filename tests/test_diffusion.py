@@ -95,6 +95,16 @@ def test_a_mask_column_reaches_the_operator_and_the_object_stays(folder: Path) -
         assert (after[:6] != before[:6]).mean() > 0.5
 
 
+def test_what_a_checker_flags_is_rejected_once_and_never_made_again(folder: Path, tiny: Callable[[str], Path]) -> None:
+    shutil.copytree(tiny("guarded"), folder / "guarded")
+    edited = branch("diffusion_edit", model="guarded")
+    quality = {"gates": [{"blank": {"most_share": 1.0}}], "max_attempts": 3}
+    manifest, _ = run_here(plan_of(write_recipe(folder, [edited], quality=quality)))
+    assert manifest.complete and manifest.counts.rejected == ROWS and not rows_of(folder / "out")
+    rows = rows_of(folder / "out", "rejected")
+    assert [(row["rejected_reason"], row["attempt"]) for row in rows] == [("unsafe", 0)] * ROWS
+
+
 def test_new_images_of_a_class_and_of_a_prompt(folder: Path) -> None:
     for model in ("pixel", "stable"):
         recipe = {"name": "new", "per_class": 2, "operators": [{"diffusion_generate": {"model": model, "steps": 3}}]}

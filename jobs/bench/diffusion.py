@@ -10,6 +10,7 @@ import datetime
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -54,17 +55,7 @@ def measure(
         points = [point(input_uri or REAL, images, steps, executor, classifier_steps, dtype) for steps in curve]
         whole = max(points, key=lambda found: found["steps"])
         few = min((p for p in points if p["accuracy"] >= whole["accuracy"] - COST_ALLOWED), key=lambda p: p["steps"])
-        tasks = {
-            "bare_loop": ("jobs.bench.painting_loop", Painting(loop_images, LOOP_STEPS)),
-            "equal_steps": ("jobs.bench.painted", Painting(images // 3, LOOP_STEPS, executor=executor, dtype=dtype)),
-            "float32": ("jobs.bench.painted", Painting(images // 3, LOOP_STEPS, executor=executor)),
-            "palimpsest": (
-                "jobs.bench.painted",
-                Painting(images, few["steps"], method=few["method"], executor=executor, dtype=dtype),
-            ),
-        }
-        if dtype == "float32":
-            del tasks["float32"]
+        tasks = _contestants(images, loop_images, few, executor, dtype)
         found = median_speeds(tasks, rounds)
         gpu = torch.cuda.is_available()
         with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
@@ -94,6 +85,20 @@ def measure(
         },
         "versions": versions(),
     }
+
+
+def _contestants(
+    images: int, loop_images: int, few: dict[str, Any], executor: str, dtype: str
+) -> dict[str, tuple[str, Painting]]:
+    """The loop; the product at as many steps, in its type and in float32; the product at the fewest good steps."""
+    equal = Painting(images // 3, LOOP_STEPS, executor=executor)
+    quick = Painting(images, few["steps"], method=few["method"], executor=executor, dtype=dtype)
+    tasks = {
+        "bare_loop": ("jobs.bench.painting_loop", Painting(loop_images, LOOP_STEPS)),
+        "equal_steps": ("jobs.bench.painted", replace(equal, dtype=dtype)),
+        "palimpsest": ("jobs.bench.painted", quick),
+    }
+    return tasks if dtype == equal.dtype else {**tasks, "float32": ("jobs.bench.painted", equal)}
 
 
 def point(real: str, images: int, steps: int, executor: str, classifier_steps: int, dtype: str) -> dict[str, Any]:

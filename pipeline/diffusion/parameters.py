@@ -104,7 +104,8 @@ class DiffusionParameters(Parameters):
     )
     compile: bool = Field(
         False,
-        description="compile the network when it is first called (minutes); calls are padded to a whole micro-batch",
+        description="compile the network when it is first called (seconds to minutes); calls are padded to a whole "
+        "micro-batch, so they cannot be halved where memory runs out",
     )
 
     @field_validator("prompt", "negative_prompt", mode="before")
