@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.audit.verify import SHOWN, read_manifest, verify_dataset
 from pipeline.errors import InputError, RecipeError, RowError
 from pipeline.keys import read_key
-from pipeline.recipes import absolute
+from pipeline.planning.recipes import absolute
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import Store, open_store
-from pipeline.verify import SHOWN, read_manifest, verify_dataset
 
 NO_MARK = 3
 
@@ -53,7 +53,7 @@ def verify(dataset: str, key_file: str | None, as_json: bool) -> int:
 
 def replay(dataset: str, sample: str, key_file: str | None) -> int:
     """`palimpsest replay DATASET --sample-id ID`: 0 equal, 1 different."""
-    from pipeline.replay import replay_sample
+    from pipeline.audit.replay import replay_sample
 
     made = replay_sample(_open(dataset), sample, read_key(key_file))
     row = made.stored
@@ -69,7 +69,7 @@ def replay(dataset: str, sample: str, key_file: str | None) -> int:
 
 def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) -> int:
     """`palimpsest trace IMAGE_FILE --dataset DATASET`: 0 found, 3 no mark found."""
-    from pipeline.trace import trace_image
+    from pipeline.audit.trace import trace_image
 
     key = read_key(key_file)
     if key is None:
@@ -125,7 +125,7 @@ def _show_origin(row: dict[str, Any]) -> None:
 
 def report(dataset: str) -> int:
     """`palimpsest report DATASET`: writes report/index.html into it."""
-    from pipeline.report import write_report
+    from pipeline.audit.report import write_report
 
     store = _open(dataset)
     write_report(store, read_manifest(store))

@@ -4,11 +4,11 @@ import argparse
 import dataclasses
 import json
 
-from pipeline.estimate import BranchEstimate, estimate
 from pipeline.keys import key_id
 from pipeline.plan import Plan, make_plan
+from pipeline.planning.estimate import BranchEstimate, estimate
+from pipeline.planning.recipes import load_recipe
 from pipeline.progress import duration
-from pipeline.recipes import load_recipe
 
 
 def read_plan(options: argparse.Namespace, key: bytes | None = None) -> Plan:

@@ -9,15 +9,15 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from jobs.plan import read_plan, show_plan
+from pipeline.audit.report import REPORT, write_report
 from pipeline.errors import PalimpsestError, RecipeError
 from pipeline.executor import run_inline
-from pipeline.job import Job
 from pipeline.keys import VARIABLE, new_key_file, read_key
 from pipeline.plan import Plan, Unit
 from pipeline.progress import Progress, summary
 from pipeline.publish import prepare, publish
-from pipeline.report import REPORT, write_report
 from pipeline.shards.store import open_store
+from pipeline.unit.job import Job
 from schemas.manifest import Failure, Manifest, Marker
 
 Outcomes = Iterator[Marker | Failure]

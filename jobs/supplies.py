@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from pipeline.banks import read_images
 from pipeline.contracts import Part, ReferenceImage, Supply
 from pipeline.materials import Fitting
 from pipeline.models.references import local_file
-from pipeline.parts import find_files
+from pipeline.planning.banks import read_images
+from pipeline.planning.parts import find_files
 
 
 def supply_of(part: Part, base: str = ".") -> Supply:

@@ -4,9 +4,9 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import JobError, UnitError
-from pipeline.job import Job, LoadedBranch
 from pipeline.plan import BranchPlan, Unit
 from pipeline.runner import run_unit
+from pipeline.unit.job import Job, LoadedBranch
 from schemas.manifest import Failure, Marker
 
 UNIT_ATTEMPTS = 3

@@ -7,13 +7,13 @@ from typing import Any
 
 from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError, UnitError
-from pipeline.gates import GatePlan, plan_gates
 from pipeline.models.references import FileRef
-from pipeline.parts import content, find_files, read_part
-from pipeline.recipes import absolute
+from pipeline.planning.gates import GatePlan, plan_gates
+from pipeline.planning.parts import content, find_files, read_part
+from pipeline.planning.recipes import absolute
+from pipeline.planning.selection import Selection
 from pipeline.registry import operator_class
 from pipeline.seeding import digest
-from pipeline.selection import Selection
 from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.reader import SourceRow, read_windows

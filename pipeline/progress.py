@@ -9,8 +9,8 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from pipeline.marking import UNMARKABLE
 from pipeline.plan import Plan
+from pipeline.unit.marking import UNMARKABLE
 from schemas.manifest import Counts, Failure, Manifest, Marker
 
 LINE_EVERY_S = 10.0

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import __version__
-from pipeline.banks import read_images
 from pipeline.errors import ConflictError, InputError, RecipeError
-from pipeline.fitting import fit_missing, fits, fitted_artifacts
-from pipeline.gates import GatePlan
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
 from pipeline.lineage.openlineage import openlineage_lines
 from pipeline.models.references import FileRef
 from pipeline.plan import BranchPlan, Plan, StepPlan
-from pipeline.recipes import absolute
+from pipeline.planning.banks import read_images
+from pipeline.planning.gates import GatePlan
+from pipeline.planning.recipes import absolute
 from pipeline.seeding import canonical_json
 from pipeline.shards.commit import (
     COMMITS,
@@ -29,6 +28,7 @@ from pipeline.shards.commit import (
 )
 from pipeline.shards.locate import would_find
 from pipeline.shards.store import Store
+from pipeline.unit.fitting import fit_missing, fits, fitted_artifacts
 from pipeline.validation import parse
 from schemas.manifest import Counts, Failure, Manifest, Marker, ModelRecord, ShardRecord
 from schemas.recipe import Recipe, Watermark

@@ -8,15 +8,15 @@ from collections import Counter
 
 import pyarrow as pa
 
-from pipeline.attempts import make_samples
-from pipeline.chain import ChainReport
 from pipeline.errors import UnitError
-from pipeline.job import LoadedBranch
-from pipeline.outputs import tables_of
-from pipeline.overlap import Overlap
 from pipeline.plan import Unit
 from pipeline.shards.commit import UnitFiles
-from pipeline.window import Window, windows
+from pipeline.unit.attempts import make_samples
+from pipeline.unit.chain import ChainReport
+from pipeline.unit.job import LoadedBranch
+from pipeline.unit.outputs import tables_of
+from pipeline.unit.overlap import Overlap
+from pipeline.unit.window import Window, windows
 from schemas.manifest import Marker
 
 COUNTED = {"data": "accepted", "rejected": "rejected", "quarantine": "quarantined"}

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import yaml
 
 from pipeline.executor import run_inline
-from pipeline.job import Job
 from pipeline.plan import Plan, make_plan
+from pipeline.planning.recipes import load_recipe
 from pipeline.publish import prepare, publish
-from pipeline.recipes import load_recipe
 from pipeline.shards.store import open_store
+from pipeline.unit.job import Job
 from schemas.manifest import Failure, Manifest, Marker
 from tests.shard_files import photos, write_shard
 

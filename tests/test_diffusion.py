@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.chain import _once
+from pipeline.audit.replay import replay_sample
 from pipeline.contracts import Draws
 from pipeline.diffusion.parameters import DiffusionParameters, RedrawParameters
 from pipeline.errors import InputError, ModelError, RecipeError
 from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
-from pipeline.replay import replay_sample
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import open_store
+from pipeline.unit.chain import _once
 from pipeline.validation import parse
 from tests.data_sets import CLASSES, plan_of, rows_of, run_here, write_recipe
 from tests.shard_files import STRUCT, photos, png, write_shard

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.recipes import load_recipe
+from pipeline.planning.recipes import load_recipe
 from pipeline.registry import OPERATORS
 from tests.data_sets import plan_of, run_here, write_input, write_recipe
 

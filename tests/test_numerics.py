@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.audit.replay import replay_sample
 from pipeline.contracts import Supply
 from pipeline.errors import RecipeError
 from pipeline.models.diffusion import load_flow, save_flow
@@ -17,7 +18,6 @@ from pipeline.models.references import ASSETS
 from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.operators.diffusion_generate import DiffusionGenerate
 from pipeline.operators.gan_synth import GanSynth, GanSynthParams
-from pipeline.replay import replay_sample
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import open_store
 from schemas.manifest import Marker

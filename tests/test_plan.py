@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import JobError, RecipeError
-from pipeline.estimate import estimate
-from pipeline.job import Job, LoadedBranch
+from pipeline.planning.estimate import estimate
 from pipeline.shards.reader import read_windows
+from pipeline.unit.job import Job, LoadedBranch
 from tests.data_sets import FLIP, plan_of, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 

@@ -73,7 +73,7 @@ def _operator(entry: dict[str, dict[str, object]], task: Frames) -> Painter:
     from jobs.supplies import supply_of
     from pipeline.contracts import ImageBatch
     from pipeline.noise import Noise
-    from pipeline.parts import read_part
+    from pipeline.planning.parts import read_part
     from pipeline.registry import operator_class
 
     torch.set_num_threads(task.threads)

@@ -14,8 +14,8 @@ from typing import Any
 from jobs.bench.task import JPEG_QUALITY, Task
 from jobs.plan import read_plan
 from jobs.run import run_plan
+from pipeline.audit.report import write_report
 from pipeline.cluster import engine  # noqa: F401 - imported before the clock starts, as in the Ray Data script
-from pipeline.report import write_report
 from pipeline.shards.commit import read_markers
 from pipeline.shards.store import open_store
 

@@ -13,7 +13,7 @@ from jobs.supplies import supply_of
 from pipeline.contracts import ImageBatch, Operator
 from pipeline.models.pictures import with_channels
 from pipeline.noise import Noise
-from pipeline.parts import content, find_files, read_part
+from pipeline.planning.parts import content, find_files, read_part
 from pipeline.registry import operator_class
 from pipeline.seeding import digest, sample_id, step_seed
 

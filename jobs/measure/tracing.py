@@ -16,14 +16,14 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.audit.trace import trace_image
+from pipeline.audit.verify import read_manifest
 from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
 from pipeline.keys import key_id, read_key
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import read_markers
 from pipeline.shards.store import Store, open_store
-from pipeline.trace import trace_image
-from pipeline.verify import read_manifest
 
 MOST_PIXELS = 2**31
 JPEG_QUALITY = 75

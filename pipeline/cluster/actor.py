@@ -13,11 +13,11 @@ import ray
 from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.errors import JobError
 from pipeline.executor import Worker, device_for
-from pipeline.job import Job
 from pipeline.keys import key_id, read_key
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.commit import check_digest, marker_path
 from pipeline.shards.store import Store
+from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 
 BLOCK = "units"

@@ -20,9 +20,9 @@ from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
 from pipeline.cluster.rooms import rooms
 from pipeline.errors import JobError
-from pipeline.job import Job
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.store import LocalStore
+from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 
 Outcomes = Generator[Marker | Failure, None, None]

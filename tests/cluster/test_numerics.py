@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster.engine import execute
-from pipeline.job import Job
 from pipeline.publish import prepare, publish
 from pipeline.shards.store import open_store
+from pipeline.unit.job import Job
 from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.operators.test_diffusion_generate import supply_in
 

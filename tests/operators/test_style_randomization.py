@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from jobs.assets.adain_styles import fitted, styles
+from pipeline.audit.replay import replay_sample
+from pipeline.audit.verify import verify_dataset
 from pipeline.contracts import Supply
 from pipeline.errors import ConflictError, InputError, JobError, ModelError, RecipeError
 from pipeline.models import adain
@@ -20,10 +22,8 @@ from pipeline.models.style_distribution import (
     read_distribution,
 )
 from pipeline.operators.style_randomization import StyleRandomization, StyleRandomizationParams
-from pipeline.replay import replay_sample
 from pipeline.shards.store import open_store
 from pipeline.validation import parse
-from pipeline.verify import verify_dataset
 from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.operators.conformance import OperatorConformance, act, assert_near, make_batch
 from tests.operators.test_adain_style import networks

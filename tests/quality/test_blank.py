@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.contracts import Pixels
 from pipeline.quality.blank import Blank, share_of_one_colour
-from pipeline.verdicts import keeps
+from pipeline.unit.verdicts import keeps
 from tests.quality.conformance import GateConformance
 
 

@@ -16,8 +16,8 @@ from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.models.folders import folder_sha256
 from pipeline.quality.clip import Clip
 from pipeline.text_image import Preprocessing, TextImageModel
+from pipeline.unit.verdicts import keeps
 from pipeline.validation import parse
-from pipeline.verdicts import keeps
 from tests.quality.conformance import CLASSES, GateConformance, made_batch
 from tests.shard_files import pictures
 from tests.tiny_models import save_clip

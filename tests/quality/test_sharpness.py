@@ -9,8 +9,8 @@ from PIL import Image, ImageFilter
 from pipeline.contracts import MadeBatch, Pixels
 from pipeline.errors import RecipeError
 from pipeline.quality.sharpness import Sharpness, edges
+from pipeline.unit.verdicts import keeps
 from pipeline.validation import parse
-from pipeline.verdicts import keeps
 from tests.quality.conformance import GateConformance
 from tests.shard_files import pictures
 

@@ -8,8 +8,8 @@ import pytest
 from pipeline.contracts import MadeBatch
 from pipeline.errors import RecipeError
 from pipeline.quality.similarity import C1, C2, Similarity, similarity, ssim
+from pipeline.unit.verdicts import keeps
 from pipeline.validation import parse
-from pipeline.verdicts import keeps
 from tests.quality.conformance import GateConformance
 from tests.shard_files import pictures
 

@@ -109,7 +109,7 @@ def test_a_whole_run_from_bucket_to_bucket_is_the_local_one(tmp_path: Path) -> N
     assert manifest.complete
     store = open_store(f"{there}/out")
     assert store.list("data") == sorted(local)
-    from pipeline.verify import verify_dataset
+    from pipeline.audit.verify import verify_dataset
 
     found = verify_dataset(store)
     assert found.ok, found.findings

@@ -7,12 +7,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.audit.verify import read_manifest
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError
 from pipeline.keys import key_id
 from pipeline.shards.commit import read_markers
 from pipeline.shards.store import Store
-from pipeline.verify import read_manifest
 from pipeline.watermark.payload import from_text, to_text
 from pipeline.watermark.stdm import Stdm
 

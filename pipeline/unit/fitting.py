@@ -8,12 +8,12 @@ names it and is written once, so a resume, a second driver and a replay read the
 import hashlib
 import json
 
-from pipeline.banks import read_images
 from pipeline.contracts import ReferenceImage, Supply
 from pipeline.errors import ConflictError, JobError
 from pipeline.materials import Fitting
 from pipeline.models.references import local_file
 from pipeline.plan import Plan, StepPlan
+from pipeline.planning.banks import read_images
 from pipeline.seeding import canonical_json, digest
 from pipeline.shards.store import Store
 

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.banks import find_images, read_images
+from pipeline.audit.replay import replay_sample
+from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, JobError
-from pipeline.replay import replay_sample
+from pipeline.planning.banks import find_images, read_images
 from pipeline.shards.store import open_store
-from pipeline.verify import verify_dataset
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 
@@ -96,7 +96,7 @@ def test_a_bank_without_images_is_one_line_before_anything_runs(styles: str, mes
 
 
 def test_a_set_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.banks.MOST_ROWS", 2)
+    monkeypatch.setattr("pipeline.planning.banks.MOST_ROWS", 2)
     write_shard(tmp_path / "bank.parquet", BANK)
     with pytest.raises(InputError, match="3 images; a set has 2 at most"):
         find_images("bank.parquet", str(tmp_path))

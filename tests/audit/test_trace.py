@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.audit.replay import replay_sample
+from pipeline.audit.trace import trace_image
+from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, JobError
 from pipeline.executor import run_inline
-from pipeline.job import Job
 from pipeline.keys import key_id
 from pipeline.plan import Plan, make_plan
+from pipeline.planning.recipes import load_recipe
 from pipeline.publish import prepare, publish
-from pipeline.recipes import load_recipe
-from pipeline.replay import replay_sample
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import open_store
-from pipeline.trace import trace_image
-from pipeline.verify import verify_dataset
+from pipeline.unit.job import Job
 from tests.data_sets import FLIP, rows_of, write_recipe
 from tests.shard_files import photos, write_shard
 from tests.test_cli import palimpsest

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipeline.chain import ChainReport
+from pipeline.audit.verify import read_manifest
 from pipeline.errors import InputError
-from pipeline.job import Job, LoadedBranch
-from pipeline.overlap import Overlap
 from pipeline.plan import Unit
 from pipeline.publish import branch_from
 from pipeline.runner import make_window
@@ -19,8 +17,10 @@ from pipeline.shards.commit import read_markers
 from pipeline.shards.layout import read_layout
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.store import Store
-from pipeline.verify import read_manifest
-from pipeline.window import Window, new_sample, windows
+from pipeline.unit.chain import ChainReport
+from pipeline.unit.job import Job, LoadedBranch
+from pipeline.unit.overlap import Overlap
+from pipeline.unit.window import Window, new_sample, windows
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 

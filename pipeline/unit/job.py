@@ -3,21 +3,21 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pipeline.chain import LoadedStep
 from pipeline.contracts import ReferenceImage, Supply
 from pipeline.errors import JobError
-from pipeline.fitting import fits, read_fitted
-from pipeline.gates import GatePlan
 from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
-from pipeline.marking import Marking
 from pipeline.models.references import local_file
-from pipeline.partners import LEAST_ROWS
 from pipeline.plan import BranchPlan, Plan, StepPlan
-from pipeline.selection import Selection
+from pipeline.planning.gates import GatePlan
+from pipeline.planning.selection import Selection
 from pipeline.shards.layout import Layout
 from pipeline.shards.store import Store, open_store
-from pipeline.verdicts import LoadedGate
+from pipeline.unit.chain import LoadedStep
+from pipeline.unit.fitting import fits, read_fitted
+from pipeline.unit.marking import Marking
+from pipeline.unit.partners import LEAST_ROWS
+from pipeline.unit.verdicts import LoadedGate
 from schemas.recipe import Recipe
 
 WINDOW_IMAGES = 64

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.chain import out_of_memory
 from pipeline.contracts import Applied, Draws, ImageBatch
 from pipeline.noise import Noise
 from pipeline.operators.diffusion_edit import DiffusionEdit
 from pipeline.registry import OPERATORS
 from pipeline.shards.codecs import decode
+from pipeline.unit.chain import out_of_memory
 from schemas.manifest import Failure, Marker
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.operators.conformance import assert_near

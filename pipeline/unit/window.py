@@ -6,16 +6,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.chain import Sample
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
-from pipeline.job import Job, LoadedBranch
-from pipeline.overlap import Overlap
-from pipeline.partners import Candidate
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.codecs import decode, fit_square
 from pipeline.shards.reader import SourceRow, read_windows
+from pipeline.unit.chain import Sample
+from pipeline.unit.job import Job, LoadedBranch
+from pipeline.unit.overlap import Overlap
+from pipeline.unit.partners import Candidate
 
 
 @dataclass

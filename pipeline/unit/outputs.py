@@ -7,16 +7,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.chain import Sample
 from pipeline.contracts import Pixels
 from pipeline.errors import UnitError
-from pipeline.job import Job, LoadedBranch
 from pipeline.lineage.records import output_table, quarantine_table
-from pipeline.marking import UNMARKABLE
-from pipeline.overlap import Overlap
 from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
-from pipeline.window import Window, class_index
+from pipeline.unit.chain import Sample
+from pipeline.unit.job import Job, LoadedBranch
+from pipeline.unit.marking import UNMARKABLE
+from pipeline.unit.overlap import Overlap
+from pipeline.unit.window import Window, class_index
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.test_forgery import mend
 
+from pipeline.audit.replay import replay_sample
+from pipeline.audit.verify import verify_dataset
 from pipeline.errors import RecipeError
-from pipeline.partners import Candidate, drawn_partner
-from pipeline.replay import replay_sample
 from pipeline.seeding import sample_id
 from pipeline.shards.codecs import decode
 from pipeline.shards.reader import SourceRow
 from pipeline.shards.store import open_store
-from pipeline.verify import verify_dataset
+from pipeline.unit.partners import Candidate, drawn_partner
 from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
-from tests.test_forgery import mend
 from tests.ugly import ugly_rows
 
 

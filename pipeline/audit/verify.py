@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.account import Account
+from pipeline.audit.account import Account
+from pipeline.audit.origin import Origins
+from pipeline.audit.statement import marker_findings, statement_findings
+from pipeline.audit.testimony import Testimony, class_findings, columns_read, schema_findings
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError, RowError
 from pipeline.keys import key_id
-from pipeline.origin import Origins
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publish import branch_from, read_manifest
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import FOLDERS, read_markers
 from pipeline.shards.store import Store
-from pipeline.statement import marker_findings, statement_findings
-from pipeline.testimony import Testimony, class_findings, columns_read, schema_findings
 from pipeline.watermark.payload import payload, to_text
 from schemas.manifest import FileRecord, Manifest, Marker
 

@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.chain import ChainReport, LoadedStep, RowsOf, Sample, run_chain
 from pipeline.contracts import PartnerRow
-from pipeline.job import LoadedBranch
-from pipeline.outputs import sized
-from pipeline.overlap import Overlap
-from pipeline.partners import drawn_partner
 from pipeline.plan import Unit
-from pipeline.verdicts import judge
-from pipeline.window import Window, new_sample
+from pipeline.unit.chain import ChainReport, LoadedStep, RowsOf, Sample, run_chain
+from pipeline.unit.job import LoadedBranch
+from pipeline.unit.outputs import sized
+from pipeline.unit.overlap import Overlap
+from pipeline.unit.partners import drawn_partner
+from pipeline.unit.verdicts import judge
+from pipeline.unit.window import Window, new_sample
 
 
 def make_samples(branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, overlap: Overlap) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.marking import UNMARKABLE
 from pipeline.plan import BranchPlan
 from pipeline.seeding import sample_id, synthetic_id
-from pipeline.verdicts import keeps
+from pipeline.unit.marking import UNMARKABLE
+from pipeline.unit.verdicts import keeps
 from schemas.manifest import Marker
 
 Place = tuple[int, int]

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pipeline.banks import find_images
 from pipeline.contracts import Part
 from pipeline.errors import RecipeError
 from pipeline.models.references import FileRef, resolve_model
+from pipeline.planning.banks import find_images
 from pipeline.validation import parse
 
 P = TypeVar("P", bound=Part)

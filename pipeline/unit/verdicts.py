@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.chain import ChainReport, Sample, buckets, out_of_memory
 from pipeline.contracts import Gate, MadeBatch
 from pipeline.errors import JobError, RowError, UnitError
-from pipeline.gates import GatePlan
+from pipeline.planning.gates import GatePlan
+from pipeline.unit.chain import ChainReport, Sample, buckets, out_of_memory
 
 GATE_FAILED = "gate_failed"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.estimate import estimate
+from pipeline.planning.estimate import estimate
 from tests.data_sets import FLIP, plan_of, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 from tests.test_cli import palimpsest

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.plan import make_plan
-from pipeline.recipes import load_recipe
+from pipeline.planning.recipes import load_recipe
 from tests.data_sets import FLIP, write_recipe
 
 
@@ -92,7 +92,7 @@ def test_a_missing_recipe_is_said(tmp_path: Path) -> None:
 
 
 def test_the_demo_uses_every_family_with_embedded_models() -> None:
-    recipe, base = load_recipe(str(Path(__file__).parents[1] / "jobs/recipes/demo.yaml"))
+    recipe, base = load_recipe(str(Path(__file__).parents[2] / "jobs/recipes/demo.yaml"))
     plan = make_plan(recipe, base, key_id="0" * 16)
     used = {step.operator for branch in plan.branches for step in branch.steps}
     assert used == {"classical", "adain_style", "diffusion_edit", "diffusion_generate", "gan_synth"}

@@ -1,0 +1,1 @@
+"""What one unit goes through: windows of rows, the chain, gates, marks, output rows."""
