@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from tests.test_trace import KEY, MARKED, run_marked
 
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.report import write_report
@@ -15,6 +14,7 @@ from pipeline.audit.verify import read_manifest
 from pipeline.progress import Progress, summary
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.store import open_store
+from tests.audit.test_trace import KEY, MARKED, run_marked
 from tests.data_sets import FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.gated import GATES, SIMILARITY, attempts_of, findings, first, gated_run, rewrite
 from tests.shard_files import photos, write_shard

@@ -52,7 +52,7 @@ class Hungry(DiffusionEdit):
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_input(tmp_path / "data", shards=1, rows=12)
     supply_in(tmp_path, ("cat", "dog", "owl"))
-    monkeypatch.setitem(OPERATORS, "hungry_edit", "tests.test_memory:Hungry")
+    monkeypatch.setitem(OPERATORS, "hungry_edit", "tests.unit.test_memory:Hungry")
     Hungry.held.clear()
     Hungry.calls.clear()
     return tmp_path

@@ -68,9 +68,9 @@ class Tiring(Picky):
 
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(pipeline.registry.GATES, "odd", "tests.test_odd_gates:Odd")
-    monkeypatch.setitem(pipeline.registry.GATES, "refusing", "tests.test_odd_gates:Refusing")
-    monkeypatch.setitem(pipeline.registry.OPERATORS, "tiring", "tests.test_odd_gates:Tiring")
+    monkeypatch.setitem(pipeline.registry.GATES, "odd", "tests.unit.test_odd_gates:Odd")
+    monkeypatch.setitem(pipeline.registry.GATES, "refusing", "tests.unit.test_odd_gates:Refusing")
+    monkeypatch.setitem(pipeline.registry.OPERATORS, "tiring", "tests.unit.test_odd_gates:Tiring")
     monkeypatch.setitem(pipeline.registry.OPERATORS, "picky", "tests.test_runner:Picky")
     Tiring.calls.clear()
     yield

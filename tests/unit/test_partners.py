@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.test_forgery import mend
 
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
@@ -18,6 +17,7 @@ from pipeline.shards.codecs import decode
 from pipeline.shards.reader import SourceRow
 from pipeline.shards.store import open_store
 from pipeline.unit.partners import Candidate, drawn_partner
+from tests.audit.test_forgery import mend
 from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 from tests.ugly import ugly_rows
