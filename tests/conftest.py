@@ -1,6 +1,7 @@
 """One local Ray for the whole session, with logical CPUs and GPUs that this machine need not have."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ RAYS_OWN_WARNINGS = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started with `&`: what tests start would never hear Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in RAYS_OWN_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
 

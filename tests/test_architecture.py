@@ -1,6 +1,7 @@
 """The rules of the house, as tests: who may import whom, what a room may know, how large things may get."""
 
 import ast
+import functools
 import graphlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,7 @@ CONFINED = {
 }
 
 
+@functools.cache
 def modules() -> dict[str, Path]:
     files = [path for top in ("schemas", "pipeline", "jobs") for path in (ROOT / top).rglob("*.py")]
     return {_name(path): path for path in files}
@@ -75,8 +77,13 @@ def _name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every imported module, also those imported inside functions."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -169,9 +169,10 @@ def test_a_run_pairs_chooses_and_resumes(tmp_path: Path, capsys: pytest.CaptureF
     assert found["best_treatment"] in ("nothing", "flipped")
     style, control = found["best_treatment"], found["best_control"]
     gap = found["test"][style]["clean"] - found["test"][control]["clean"]
-    assert found["difference"]["clean"]["mean"] == pytest.approx(gap, abs=0.02)
+    assert found["against"][control]["clean"]["mean"] == pytest.approx(gap, abs=0.02)
     assert f"| {style} − {control} |" in out and out.count("**") == 4
-    assert set(found["difference"]) == {"clean", "corrupted", *FAMILIES}
+    assert all(set(one) == {"clean", "corrupted", *FAMILIES} for one in found["against"].values())
+    assert next(iter(found["against"])) == control and set(found["against"]) == set(names)
 
     before = (tmp_path / "records.jsonl").read_bytes()
     assert robustness.main(call) == 0
@@ -184,7 +185,7 @@ def test_a_pilot_never_looks_at_the_test_images(tmp_path: Path, capsys: pytest.C
     call = ["--data", REAL, "--work", str(tmp_path), "--treatments", treatments, "--pilot", *TINY.split()]
     assert robustness.main(call) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert "test" not in found and "difference" not in found
+    assert "test" not in found and "against" not in found
     rows = [json.loads(line)["record"] for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert rows and all(row["test"] == {} and row["validation"] for row in rows)
 
