@@ -24,7 +24,8 @@ RUN_SEED = 0
 class Copies:
     """Copies of images [N, C, S, S] uint8, any chain of operators, kept by content in `folder`.
 
-    `kept_real` counts, by operator, images that came out unusable and were left as they were before it.
+    `kept_real` counts, by operator and of what this process made, images that came out unusable and were left as they
+    were before it.
     """
 
     def __init__(self, pixels: Tensor, count: int, folder: Path) -> None:

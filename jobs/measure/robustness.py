@@ -120,7 +120,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     trials, seeds = Trials(data, copies, folder, options.steps, about), range(options.seeds)
     classical = controls()
     records = trials.run(classical, seeds)
-    control = chosen(records, [arm.name for arm in classical])
+    names = [arm.name for arm in classical]
+    control = chosen(records, names)
     best = next(arm for arm in classical if arm.name == control)
     treatments = [treatment(spec, best) for spec in options.treatments]
     records += trials.run(treatments, seeds)
@@ -133,7 +134,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "best_treatment": style,
         "arms": shares_of([*classical, *treatments]),
         "validation": table(records, "validation"),
-        **({} if options.pilot else {"test": table(records, "test"), **compared(records, style, control)}),
+        **({} if options.pilot else {"test": table(records, "test"), **compared(records, style, control, names)}),
         "kept_real": copies.kept_real,
         "settings": settings | {"test": Path(options.test or "").name},
         "machine": machine(),
@@ -149,13 +150,19 @@ def table(records: Sequence[Record], part: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def compared(records: Sequence[Record], style: str, control: str) -> dict[str, Any]:
-    """Paired differences on test images with their 95 % intervals, and what follows from them."""
-    found = {name: interval(differences(records, style, control, name)) for name in FIGURES}
+def compared(records: Sequence[Record], style: str, control: str, others: Sequence[str]) -> dict[str, Any]:
+    """Paired differences on test images with their 95 % intervals, and what follows from those to the best control.
+
+    `against` has the other controls too: so that nobody need ask what another choice would have said.
+    """
+    against = {
+        other: {name: interval(differences(records, style, other, name)) for name in FIGURES}
+        for other in (control, *(name for name in others if name != control))
+    }
     return {
-        "difference": {name: value.as_json() for name, value in found.items()},
-        "more_robust": found["corrupted"].low > 0,
-        "clean_kept": found[CLEAN].low >= WORST_CLEAN,
+        "against": {other: {name: one.as_json() for name, one in found.items()} for other, found in against.items()},
+        "more_robust": against[control]["corrupted"].low > 0,
+        "clean_kept": against[control][CLEAN].low >= WORST_CLEAN,
     }
 
 
@@ -166,10 +173,10 @@ def as_markdown(found: dict[str, Any]) -> str:
     for arm, figures in found[part].items():
         shown = f"**{arm}**" if arm in (found["best_control"], found["best_treatment"]) else arm
         lines.append(f"| {shown} | " + " | ".join(f"{figures[name]:.2f}" for name in FIGURES) + " |")
-    if "difference" in found:
-        cells = [found["difference"][name] for name in FIGURES]
+    for control, differing in found.get("against", {}).items():
+        cells = [differing[name] for name in FIGURES]
         shown = [f"{cell['mean']:+.2f} [{cell['low']:+.2f}, {cell['high']:+.2f}]" for cell in cells]
-        lines.append(f"| {found['best_treatment']} − {found['best_control']} | " + " | ".join(shown) + " |")
+        lines.append(f"| {found['best_treatment']} − {control} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
