@@ -16,7 +16,7 @@ from pipeline.errors import ModelError
 from pipeline.models import samplers
 from pipeline.models.class_models import ClassModel, Start, is_class_model
 from pipeline.models.compiled import FixedShapes, check_compiler
-from pipeline.models.diffusion import Velocity, load_flow
+from pipeline.models.diffusion import Velocity, load_flow, steps_of
 from pipeline.models.learned_tokens import add_tokens, read_tokens
 from pipeline.models.lora import merge_lora
 from pipeline.models.pictures import with_channels, with_size
@@ -108,12 +108,19 @@ class Painter(Protocol):
 
 
 class FlowPainter:
-    """A model made by `train diffusion`. Raises ModelError for a file of anything else."""
+    """A model made by `train diffusion`, or distilled of one.
+
+    Raises ModelError for a file of anything else, and for another number of steps than a model was distilled for.
+    """
 
     takes_text, one_guidance, without_class = False, False, True
 
     def __init__(self, path: str | Path, device: str, settings: Settings, pull: TextPull | None) -> None:
         net, self.classes = load_flow(path)
+        made_for = steps_of(path)
+        if made_for is not None and (settings.steps, settings.method) != (made_for, "euler"):
+            wanted = f"`steps: {made_for}, method: euler`"
+            raise ModelError(f"model {path}: was distilled for {made_for} steps; write {wanted}")
         self.net = lowered(net, settings.dtype).to(device)
         rows = settings.compiled_rows
         self._velocity: Velocity = self.net if rows is None else FixedShapes(self.net, rows)

@@ -206,3 +206,16 @@ def test_a_branch_without_sources_has_no_columns_for_a_prompt(tiny: Callable[[st
     operator = opened(tiny("stable"), prompt="{caption}")
     with pytest.raises(InputError, match="this branch has no source rows"):
         operator.draw(make_batch([0], None))
+
+
+@pytest.mark.parametrize("other", [{"steps": 5}, {"steps": 2, "method": "heun"}])
+def test_a_distilled_model_takes_the_steps_it_was_distilled_for(tmp_path: Path, other: dict[str, Any]) -> None:
+    supply = supply_in(tmp_path)
+    path = supply.models["model"]
+    net, classes = load_flow(path)
+    save_flow(path, net, classes, steps=2)
+    operator = DiffusionGenerate(DiffusionGenerateParams(steps=2))
+    operator.load("cpu", supply)
+    assert act(operator, make_batch([0, 1], None), operator.draw(make_batch([0, 1], None))).images.shape == (2, 8, 8, 1)
+    with pytest.raises(ModelError, match="distilled for 2 steps; write `steps: 2, method: euler`"):
+        DiffusionGenerate(DiffusionGenerateParams(**other)).load("cpu", supply)
