@@ -36,7 +36,7 @@ def main(text: str) -> None:
 
 def recipe(task: Painting) -> dict[str, Any]:
     """What a user would write."""
-    operator = {"diffusion_generate": {"steps": task.steps, "method": task.method}}
+    operator = {"diffusion_generate": {"model": task.model, "steps": task.steps, "method": task.method}}
     return {
         "version": 1,
         "seed": task.seed,

@@ -8,7 +8,7 @@ CLASSIFIER_STEPS = 1_000  # of the classifier that judges what was painted
 
 @dataclass(frozen=True)
 class Painting:
-    """One contestant's work: `images` images of the embedded model, evenly of its classes, into `output`."""
+    """One contestant's work: `images` images of an embedded model, evenly of its classes, into `output`."""
 
     images: int
     steps: int
@@ -17,6 +17,7 @@ class Painting:
     executor: str = "ray"
     workers: int = 2
     seed: int = 0
+    model: str = "builtin:fashion-diffusion"  # of the product; the loop takes this one
     dtype: str = "float32"  # `numerics.dtype` of the product; the loop is always float32
 
     def to_json(self) -> str:

@@ -189,7 +189,7 @@ def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
     )
     assert found["stable_diffusion"]["images_per_s"]["palimpsest"] > 0
     assert found["stable_diffusion"]["note"] == stable_diffusion.NOT_REAL
-    assert [point["steps"] for point in found["curve"]] == [4, 2]
+    assert [point["steps"] for point in found["curve"]] == [4, 2, 4]
     assert all(0 < point["accuracy"] < 1 and point["images_per_s"] > 0 for point in found["curve"])
     assert found["ratio"]["bare_loop"] > 1
     chosen = found["chosen"]
