@@ -17,8 +17,10 @@ class FastStyleParams(Parameters):
     """Which trained style, and how much of it."""
 
     model: str = Field(
+        "builtin:fast-style",
         min_length=1,
-        description="one style: made by `train fast_style`, or a .pth checkpoint of PyTorch's fast_neural_style",
+        description="one style: the embedded mosaic, a file made by `train fast_style`, or a .pth checkpoint of "
+        "PyTorch's fast_neural_style",
     )
     alpha_range: ShareRange = Field(
         (1.0, 1.0), description="share of the style in each pixel, drawn evenly: 0 = the source, 1 = full style"

@@ -253,4 +253,4 @@ def test_a_style_of_one_colour_and_of_one_pixel_can_be_learnt_from(tmp_path: Pat
 
 def test_the_committed_configuration_is_valid() -> None:
     config = read_config(ROOT / "jobs" / "recipes" / "train_fast_style.yaml", FastStyleConfig)
-    assert config.network.widths == johnson.WIDTHS and config.loss.vgg is None
+    assert config.network.widths == (16, 32, 64) and config.loss.vgg is None

@@ -1,6 +1,7 @@
 """FastStyle: real networks made tiny, in the operator and in a whole run."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ import torch
 from pipeline.contracts import Draws, ImageBatch, Needs, Supply
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.models.johnson import save_network, stylise
+from pipeline.models.references import ASSETS
 from pipeline.operators.fast_style import FastStyle, FastStyleParams
 from pipeline.validation import parse
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
@@ -128,10 +130,22 @@ def test_a_run_takes_a_pth_and_names_it_in_the_lineage(tmp_path: Path) -> None:
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
-def test_a_model_is_needed() -> None:
+def test_the_model_is_the_embedded_one_or_the_named_one_and_not_none() -> None:
     with pytest.raises(RecipeError, match="model"):
-        parse(FastStyleParams, {}, "fast_style")
+        parse(FastStyleParams, {"model": ""}, "fast_style")
+    assert FastStyle(FastStyleParams()).needs() == Needs(models={"model": "builtin:fast-style"})
     assert FastStyle(FastStyleParams(model="a.pth")).needs() == Needs(models={"model": "a.pth"})
+
+
+def test_the_embedded_model_changes_the_colours_and_keeps_the_picture() -> None:
+    operator = FastStyle(FastStyleParams())
+    operator.load("cpu", Supply(models={"model": ASSETS / "models" / "fast-style.safetensors"}))
+    batch = make_batch([0], (64, 64), channels=3)
+    halves = np.full((1, 64, 64, 3), 40, np.uint8)
+    halves[:, :, 32:] = 210
+    made = act(operator, replace(batch, images=halves), operator.draw(batch)).images[0].astype(float)
+    assert made[..., 2].mean() > made[..., 0].mean() + 20  # the mosaic is blue
+    assert abs(made[:, 4:28].mean() - made[:, 36:60].mean()) > 10  # and the edge is still there
 
 
 @pytest.mark.parametrize("alpha_range", [(-0.1, 0.5), (0.5, 1.1), (0.9, 0.3), (0.2, float("nan"))])
