@@ -27,6 +27,7 @@ def test_the_readme_recipe_is_a_recipe(tmp_path: Path) -> None:
     assert [branch.name for branch in recipe.branches] == ["styled", "classic"]
 
 
+@pytest.mark.slow
 def test_the_readme_reads_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_input(tmp_path / "data", rows=8)
     run_here(plan_of(write_recipe(tmp_path)))

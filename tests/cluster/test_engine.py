@@ -143,6 +143,7 @@ def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_closing_stops_the_workers_at_once(probe_plan: Callable[..., Plan]) -> None:
     plan = probe_plan("sleep", actors=2, seconds=5.0)
     stream = execute(probe_job(plan), plan.branches, plan.units)

@@ -14,6 +14,7 @@ from tests.operators.test_diffusion_generate import supply_in
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 
+@pytest.mark.slow
 def test_bfloat16_makes_the_same_bytes_with_one_actor_with_two_and_inline(tmp_path: Path) -> None:
     write_input(tmp_path / "data")
     supply_in(tmp_path, ("cat", "dog", "owl"))

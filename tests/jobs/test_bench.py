@@ -126,6 +126,7 @@ def test_contestants_that_differ_in_rows_are_an_error(light: Task, monkeypatch: 
         contest.compete(light, 1, list(rows))
 
 
+@pytest.mark.slow
 def test_a_contestant_that_fails_is_one_line(light: Task) -> None:
     models = Models("none.pth", "none.pth", "none.png")
     with pytest.raises(JobError, match="bare_loop failed"):
@@ -175,6 +176,7 @@ def test_memory_of_a_process_tree() -> None:
     assert memory(child.pid) == {}
 
 
+@pytest.mark.slow
 def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
     least = replace(stable_diffusion.TINY, loop_images=1, images=2)
     found = diffusion.measure(

@@ -27,6 +27,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory):
         yield folder
 
 
+@pytest.mark.slow
 def test_the_loop_that_encodes_anew_makes_what_the_bare_loop_makes(tmp_path: Path, capsys) -> None:
     case = Case("adain", ROWS, 32)
     shards = inputs.synthetic_shards(case, ROWS)

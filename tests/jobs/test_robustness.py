@@ -149,6 +149,7 @@ def test_a_treatment_goes_before_the_best_control() -> None:
         treatment({"name": "s"}, best)
 
 
+@pytest.mark.slow
 def test_a_run_pairs_chooses_and_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nothing = {"name": "nothing", "share": 0, "operators": [{"flip": {}}]}
     flipped = {"name": "flipped", "share": 1, "operators": [{"flip": {"probability": 1}}]}

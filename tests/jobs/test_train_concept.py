@@ -80,6 +80,7 @@ def weights_of(made: concept.ConceptTask) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("method", ["token", "lora"])
+@pytest.mark.slow
 def test_the_loss_falls_and_only_what_should_learn_changes(folder: Path, model: Path, method: str) -> None:
     made = task(folder, model, method=method)
     with torch.no_grad():  # drawn weights hardly listen to the prompt

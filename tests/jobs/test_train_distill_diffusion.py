@@ -83,6 +83,7 @@ def apart(net: Any, teacher: Any, guidance: float = 1.0) -> float:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.slow
 def test_four_steps_come_nearer_to_the_teachers_many(folder: Path, trained: Path, guidance: float) -> None:
     shutil.copy(trained, folder / "teacher.safetensors")
     made = task(folder, {"guidance": guidance}, batch=16, average_decay=0.9)

@@ -65,6 +65,7 @@ def task(folder: Path, **changes: Any) -> FastStyleTask:
 # ---- the task --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_losses_fall_and_the_model_loads_where_it_is_used(tmp_path: Path) -> None:
     made = task(tmp_path)
     before = made.average.deconv3.conv2d.weight.clone()

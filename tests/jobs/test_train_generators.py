@@ -96,6 +96,7 @@ def test_a_restored_task_goes_on_to_the_last_bit(tmp_path: Path, kind: str, modu
     assert one.grid().shape == (3, 8, 3, 8, 8)
 
 
+@pytest.mark.slow
 def test_flow_matching_learns_what_classes_look_like(tmp_path: Path) -> None:
     made = task(diffusion, tmp_path, "diffusion")
     made.phase = made.phase.model_copy(update={"batch": 16, "learning_rate": 0.01, "average_decay": 0.9})
@@ -109,6 +110,7 @@ def test_flow_matching_learns_what_classes_look_like(tmp_path: Path) -> None:
     assert net.shape.classes == 3
 
 
+@pytest.mark.slow
 def test_the_adversaries_move_and_the_generator_is_saved(tmp_path: Path) -> None:
     made = task(gan, tmp_path, "gan")
     made.phase = made.phase.model_copy(update={"learning_rate": 0.01, "batch": 16, "penalty_share": 0.5})

@@ -155,6 +155,7 @@ def test_padding_repeats_the_last_row() -> None:
 
 @COMPILES
 @pytest.mark.usefixtures("_fresh")
+@pytest.mark.slow
 def test_a_compiled_network_knows_two_shapes_and_no_batch(model: Callable[[str], Path]) -> None:
     from torch._dynamo.utils import counters
 
