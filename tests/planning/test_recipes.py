@@ -97,7 +97,8 @@ def test_the_demo_uses_every_family_with_embedded_models() -> None:
     used = {step.operator for branch in plan.branches for step in branch.steps}
     assert used == {"classical", "adain_style", "diffusion_edit", "diffusion_generate", "gan_synth"}
     models = {model.reference for branch in plan.branches for step in branch.steps for model in step.models.values()}
-    assert models == {"builtin:adain", "builtin:fashion-diffusion", "builtin:fashion-wgan"}
+    diffusion = {"builtin:fashion-diffusion", "builtin:fashion-diffusion-4step"}
+    assert models == {"builtin:adain", "builtin:fashion-wgan", *diffusion}
 
 
 def test_an_unknown_key_is_named_also_where_it_replaces_a_required_one(tmp_path: Path) -> None:
