@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.audit.verify import SHOWN, read_manifest, verify_dataset
+from pipeline.audit.verify import SHOWN, verify_dataset
 from pipeline.errors import InputError, RecipeError, RowError
 from pipeline.keys import read_key
 from pipeline.planning.recipes import absolute
+from pipeline.publish import read_manifest
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import Store, open_store
 

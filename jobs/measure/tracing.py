@@ -13,16 +13,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.audit.trace import trace_image
-from pipeline.audit.verify import read_manifest
 from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
 from pipeline.keys import key_id, read_key
+from pipeline.publish import read_manifest
 from pipeline.shards.codecs import decode
-from pipeline.shards.commit import read_markers
+from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.store import Store, open_store
 
 MOST_PIXELS = 2**31
@@ -33,7 +32,7 @@ def rows_of(store: Store, branch: str) -> Iterator[dict[str, Any]]:
     """The rows of a branch, unit by unit."""
     for name, marker in sorted(read_markers(store).items()):
         if marker.branch == branch and "data" in marker.files:
-            file = pq.ParquetFile(io.BytesIO(store.read(f"data/{name}.parquet")))
+            file = open_parquet(store.read(f"data/{name}.parquet"))
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group, columns=["image", "sample_id"]).to_pylist()
 

@@ -1,19 +1,16 @@
 """`replay`: make one stored image again, from its lineage alone, and compare."""
 
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from pipeline.audit.verify import read_manifest
 from pipeline.errors import InputError
 from pipeline.plan import Unit
-from pipeline.publish import branch_from
+from pipeline.publish import branch_from, read_manifest
 from pipeline.runner import make_window
 from pipeline.shards.codecs import decode
-from pipeline.shards.commit import read_markers
+from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.layout import read_layout
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.store import Store
@@ -97,7 +94,7 @@ def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any]]:
         for folder in ("data", "rejected"):
             if folder not in marker.files:
                 continue
-            file = pq.ParquetFile(io.BytesIO(store.read(marker.files[folder].path)))
+            file = open_parquet(store.read(marker.files[folder].path))
             for group in range(file.num_row_groups):
                 ids = file.read_row_group(group, columns=["sample_id"]).column(0).to_pylist()
                 if sample in ids:

@@ -1,6 +1,5 @@
 """What the report shows: what gates refused, and some images of every branch and class beside their source."""
 
-import io
 import math
 import statistics
 from collections import Counter
@@ -8,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
 from pipeline.plan import ORIGINAL
 from pipeline.shards.codecs import decode, encode, resize
-from pipeline.shards.commit import read_markers
+from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.layout import read_layout
 from pipeline.shards.locate import find_shards
 from pipeline.shards.reader import read_windows
@@ -98,7 +95,7 @@ def _files(markers: dict[str, Marker], branch: str, folder: str) -> list[str]:
 
 
 def _rows(store: Store, path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    file = pq.ParquetFile(io.BytesIO(store.read(path)))
+    file = open_parquet(store.read(path))
     for group in range(file.num_row_groups):
         yield from file.read_row_group(group, columns=columns).to_pylist()
 
@@ -156,7 +153,7 @@ def _reasons(store: Store, markers: dict[str, Marker], folder: str, column: str)
     counted: Counter[str] = Counter()
     for marker in markers.values():
         if folder in marker.files:
-            table = pq.read_table(io.BytesIO(store.read(marker.files[folder].path)), columns=[column])
+            table = open_parquet(store.read(marker.files[folder].path)).read([column])
             counted.update(table.column(0).to_pylist())
     return dict(counted.most_common())
 

@@ -1,17 +1,16 @@
 """`trace`: from an image file found anywhere to the row it came from, by the mark it carries."""
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.audit.verify import read_manifest
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError
 from pipeline.keys import key_id
-from pipeline.shards.commit import read_markers
+from pipeline.publish import read_manifest
+from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.store import Store
 from pipeline.watermark.payload import from_text, to_text
 from pipeline.watermark.stdm import Stdm
@@ -63,7 +62,7 @@ def _payloads(store: Store) -> Iterator[tuple[pq.ParquetFile, int, list[str]]]:
         for folder in MADE:
             if folder not in marker.files:
                 continue
-            file = pq.ParquetFile(io.BytesIO(store.read(marker.files[folder].path)))
+            file = open_parquet(store.read(marker.files[folder].path))
             for group in range(file.num_row_groups):
                 marks = file.read_row_group(group, columns=["watermarks"]).column(0).to_pylist()
                 yield file, group, [mark[0]["payload"] if mark else "" for mark in marks]

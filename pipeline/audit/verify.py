@@ -1,7 +1,6 @@
 """`verify`: recompute every checksum, count and lineage link of a data set. Trusts nothing that it can compute."""
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,7 @@ from pipeline.keys import key_id
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publish import branch_from, read_manifest
 from pipeline.shards.codecs import decode
-from pipeline.shards.commit import FOLDERS, read_markers
+from pipeline.shards.commit import FOLDERS, open_parquet, read_markers
 from pipeline.shards.store import Store
 from pipeline.watermark.payload import payload, to_text
 from schemas.manifest import FileRecord, Manifest, Marker
@@ -183,7 +182,7 @@ class _UnitCheck:
             return None
         count = 0
         try:
-            parquet = pq.ParquetFile(io.BytesIO(data))
+            parquet = open_parquet(data)
             wrong = list(schema_findings(file.path, folder, parquet.schema_arrow))
             self.found.findings.extend(wrong)
             if wrong:

@@ -85,6 +85,17 @@ def check_digest(found: Marker, digest: str) -> None:
         )
 
 
+def open_parquet(data: bytes) -> pq.ParquetFile:
+    """Return a committed file's bytes, opened.
+
+    In memory of Arrow's own: its threads may be the last to hold the file, and where that belongs to Python, letting go
+    of it while the interpreter ends aborts the process.
+    """
+    memory = pa.BufferOutputStream()
+    memory.write(data)
+    return pq.ParquetFile(pa.BufferReader(memory.getvalue()))
+
+
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

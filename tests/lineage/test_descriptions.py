@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.audit.report import write_report
-from pipeline.audit.verify import read_manifest
 from pipeline.lineage.openlineage import openlineage_lines
+from pipeline.publish import read_manifest
 from pipeline.shards.store import open_store
 from schemas.manifest import Failure
 from tests.data_sets import CLASSES, FLIP, plan_of, run_here, write_input, write_recipe

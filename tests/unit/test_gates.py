@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.report import write_report
-from pipeline.audit.verify import read_manifest
 from pipeline.progress import Progress, summary
+from pipeline.publish import read_manifest
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
