@@ -69,4 +69,4 @@ def _judged(branch: LoadedBranch, samples: Sequence[Sample], report: ChainReport
     alive = [sample for sample in samples if sample.alive]
     for sample, pixels in zip(alive, overlap.map(lambda each: sized(branch.job, each), alive), strict=True):
         sample.pixels = pixels
-    return judge(branch.gates, alive, branch.job.classes, report)
+    return judge(branch.gates, alive, branch.job.classes, branch.device, report)

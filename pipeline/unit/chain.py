@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from pipeline.plan import StepPlan
 from pipeline.seeding import canonical_json, step_seed
 
 T = TypeVar("T")
+A = TypeVar("A")
 OPERATOR_FAILED = "operator_failed"
 _MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
 """What RuntimeErrors of PyTorch's CPU allocator and of CUDA's libraries say."""
@@ -156,29 +157,49 @@ def _apply(
     device: str,
     report: ChainReport,
 ) -> None:
-    """Apply to `rows`; where a call fails, halve it: memory runs out less, and one bad row is found and named."""
-    part, drawn = (batch, draws) if len(rows) == len(batch) else _take(batch, draws, rows)
-    applied: Applied | None = None
+    """Apply to `rows`, in halves where that fails, and record what comes of each."""
+
+    def call(some: Sequence[int]) -> tuple[ImageBatch, Draws, Applied]:
+        part, drawn = (batch, draws) if len(some) == len(batch) else _take(batch, draws, some)
+        return part, drawn, step.operator.apply(part, drawn, Noise(part.seeds, device))
+
+    for some, answer in in_halves(rows, call, step.plan.operator, OPERATOR_FAILED, device, report):
+        if isinstance(answer, RowError):
+            bucket[some[0]].error = answer
+            continue
+        for place, row in enumerate(some):
+            _record(step, bucket[row], place, *answer)
+
+
+def in_halves(
+    rows: Sequence[T], call: Callable[[Sequence[T]], A], who: str, code: str, device: str, report: ChainReport
+) -> Iterator[tuple[Sequence[T], A | RowError]]:
+    """Yield what `call` answers to `rows`, or to their halves where it fails: memory suffices, or a bad row is found.
+
+    A single row that fails has a RowError `code`, in the name of `who`.
+
+    Raises:
+        UnitError: memory ran out with a single row.
+        JobError: `call` raised it.
+    """
+    answer: A | RowError | None = None
     try:
-        applied = step.operator.apply(part, drawn, Noise(part.seeds, device))
+        answer = call(rows)
     except JobError:
         raise
     except Exception as error:
         report.exact = False
         if len(rows) == 1 and out_of_memory(error):
-            raise UnitError(f"{step.plan.operator}: out of memory with a single image: {error}") from error
+            raise UnitError(f"{who}: out of memory with a single image: {error}") from error
         if len(rows) == 1:
-            sample = bucket[rows[0]]
-            sample.error = RowError(OPERATOR_FAILED, f"{step.plan.operator}: {type(error).__name__}: {error}")
-            return
-    if applied is None:  # the error is gone here, and with it the failed call's tensors, which its frames held
-        release_memory(device)
-        middle = len(rows) // 2
-        for half in (rows[:middle], rows[middle:]):
-            _apply(step, bucket, batch, draws, half, device, report)
+            answer = RowError(code, f"{who}: {type(error).__name__}: {error}")
+    if answer is not None:
+        yield rows, answer
         return
-    for place, row in enumerate(rows):
-        _record(step, bucket[row], place, part, drawn, applied)
+    release_memory(device)  # the error is gone here, and with it the failed call's tensors, which its frames held
+    middle = len(rows) // 2
+    for half in (rows[:middle], rows[middle:]):
+        yield from in_halves(half, call, who, code, device, report)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.contracts import Gate, MadeBatch
-from pipeline.errors import JobError, RowError, UnitError
+from pipeline.errors import RowError, UnitError
 from pipeline.planning.gates import GatePlan
-from pipeline.unit.chain import ChainReport, Sample, buckets, out_of_memory
+from pipeline.unit.chain import ChainReport, Sample, buckets, in_halves
 
 GATE_FAILED = "gate_failed"
 
@@ -24,7 +25,11 @@ class LoadedGate:
 
 
 def judge(
-    gates: Sequence[LoadedGate], samples: Sequence[Sample], classes: Sequence[str], report: ChainReport
+    gates: Sequence[LoadedGate],
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    device: str,
+    report: ChainReport,
 ) -> list[Sample]:
     """Score every living sample with every gate, in place; return those that are refused.
 
@@ -42,7 +47,7 @@ def judge(
         scored = [sample for sample in judged if sample.error is None]
         for bucket in buckets(scored, _shapes):
             for first in range(0, len(bucket), loaded.gate.micro_batch):
-                _score(loaded, bucket[first : first + loaded.gate.micro_batch], classes, report)
+                _score(loaded.gate, bucket[first : first + loaded.gate.micro_batch], classes, device, report)
         errors = [sample.error for sample in scored if sample.error is not None]
         if len(errors) == len(scored) > 1:
             raise UnitError(f"every image failed: {errors[0].message}")
@@ -65,27 +70,18 @@ def _shapes(sample: Sample) -> object:
     return sample.pixels.shape, sample.shape
 
 
-def _score(loaded: LoadedGate, samples: Sequence[Sample], classes: Sequence[str], report: ChainReport) -> None:
-    """Score samples of one size; where a call fails, halve it: memory runs out less, and one bad image is named."""
-    scores = None
-    try:
-        scores = loaded.gate.score(_batch(samples, classes))
-    except JobError:
-        raise
-    except Exception as error:
-        report.exact = False
-        if len(samples) == 1 and out_of_memory(error):
-            raise UnitError(f"{loaded.gate.name}: out of memory with a single image: {error}") from error
-        if len(samples) == 1:
-            samples[0].error = RowError(GATE_FAILED, f"{loaded.gate.name}: {type(error).__name__}: {error}")
-            return
-    if scores is None:  # as in `chain`: the failed call's tensors are gone with its error
-        middle = len(samples) // 2
-        for half in (samples[:middle], samples[middle:]):
-            _score(loaded, half, classes, report)
-        return
-    for sample, score in zip(samples, scores, strict=True):
-        sample.scores.append({"gate": loaded.gate.name, "score": float(score)})
+def _score(gate: Gate, samples: Sequence[Sample], classes: Sequence[str], device: str, report: ChainReport) -> None:
+    """Score samples of one size, in halves where that fails."""
+
+    def call(some: Sequence[Sample]) -> npt.NDArray[np.float32]:
+        return gate.score(_batch(some, classes))
+
+    for some, answer in in_halves(samples, call, gate.name, GATE_FAILED, device, report):
+        if isinstance(answer, RowError):
+            some[0].error = answer
+            continue
+        for sample, score in zip(some, answer, strict=True):
+            sample.scores.append({"gate": gate.name, "score": float(score)})
 
 
 def _batch(samples: Sequence[Sample], classes: Sequence[str]) -> MadeBatch:
