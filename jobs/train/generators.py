@@ -44,15 +44,7 @@ class GeneratorConfig(Closed):
 
 def fit(build: harness.Build, config: Any, kind: str, model_file: str) -> Path:
     """Train the task that `build` makes of a `GeneratorConfig`, or go on with it; the path of the model."""
-    phase = config.training
-    budget = harness.Budget(
-        steps=phase.steps,
-        seconds=phase.seconds,
-        checkpoint_seconds=phase.checkpoint_seconds,
-        progress_steps=phase.progress_steps,
-        grid_steps=phase.grid_steps,
-        threads=config.threads,
-    )
+    budget = config.training.budget(config.threads)
     settings = config.model_dump(exclude={"out", "workers", "threads"})
     harness.fit(build, settings, budget, Path(config.out), kind, config.workers)
     return Path(config.out) / kind / model_file
