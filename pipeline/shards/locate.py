@@ -146,12 +146,10 @@ def would_find(uri: str, base: str, name: str) -> bool:
     """Return whether `find_shards` of this input would take a file `name` (a path or a URI), were it there."""
     fs, path = filesystem(absolute(uri, base))
     wanted = filesystem(name)[1]
-    wildcard = _GLOB.search(path)
-    if not wildcard or fs.exists(path):
-        root = path.rstrip("/")
-        below = _below(root, wanted)
-        return wanted.startswith(f"{root}/") and wanted.endswith(".parquet") and not _is_hidden(below)
-    return re.match(glob_translate(path), wanted) is not None
+    root = _glob_root(fs, path)
+    if root is None:
+        return wanted.startswith(path.rstrip("/") + "/") and _is_taken(path.rstrip("/"), None, wanted)
+    return re.match(glob_translate(path), wanted) is not None and _is_taken(root, path, wanted)
 
 
 def read_schemas(shards: Iterable[Shard]) -> list[pa.Schema]:
@@ -226,19 +224,28 @@ def _footer_of(fs: Any, path: str, size: int | None, name: str) -> Footer:
 
 def _list(fs: Any, path: str) -> tuple[str, dict[str, int | None]]:
     """Return the root, and the size of each file found by its path on `fs`."""
-    wildcard = _GLOB.search(path)
-    if wildcard and not fs.exists(path):
-        root = path[: wildcard.start()].rpartition("/")[0]
-        found = fs.glob(path, detail=True)
-        hidden = "/_" in path[len(root) :] or "/." in path[len(root) :]
-        names = {name for name in found if hidden or not _is_hidden(_below(root, name))}
+    root = _glob_root(fs, path)
+    if root is not None:
+        glob, found = path, fs.glob(path, detail=True)
     elif fs.info(path)["type"] == "directory":
-        root = path.rstrip("/")
-        found = fs.find(path, detail=True)
-        names = {name for name in found if name.endswith(".parquet") and not _is_hidden(_below(root, name))}
+        root, glob, found = path.rstrip("/"), None, fs.find(path, detail=True)
     else:
         return path.rpartition("/")[0], {path: fs.info(path).get("size")}
-    return root, {name: found[name].get("size") for name in names if found[name]["type"] == "file"}
+    names = [name for name in found if found[name]["type"] == "file" and _is_taken(root, glob, name)]
+    return root, {name: found[name].get("size") for name in names}
+
+
+def _glob_root(fs: Any, path: str) -> str | None:
+    """Return the last folder before a glob's first wildcard; None where `path` is no glob."""
+    wildcard = _GLOB.search(path)
+    return path[: wildcard.start()].rpartition("/")[0] if wildcard and not fs.exists(path) else None
+
+
+def _is_taken(root: str, glob: str | None, name: str) -> bool:
+    """Return whether a file that is found below `root` is a shard: hidden names are only where a glob names such."""
+    if glob is None and not name.endswith(".parquet"):
+        return False
+    return not _is_hidden(_below(root, name)) or (glob is not None and _is_hidden(_below(root, glob)))
 
 
 def _below(root: str, name: str) -> str:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.shards.locate import absolute, find_shards, open_binary, read_schemas
+from pipeline.shards.locate import absolute, find_shards, open_binary, read_schemas, would_find
 from tests.shard_files import photos, write_shard
 
 
@@ -89,6 +89,19 @@ def test_a_folder_is_all_parquet_files_below_it(folder):
 def test_paths_are_relative_to_the_root(folder, uri, expected):
     assert paths(find_shards(uri, str(folder))) == expected
     assert paths(find_shards(f"file://{folder}/{uri}", "/nowhere")) == expected
+
+
+@pytest.mark.parametrize(
+    "uri", ["in", "in/*.parquet", "in/**/*.parquet", "in/*/*/*.parquet", "in/_*/*.parquet", "in/a.parquet"]
+)
+@pytest.mark.parametrize("place", ["b", "out/data/b", "_out/data/b", ".out/data/b", "_out/b", "../b"])
+def test_what_would_be_found_is_found_once_it_is_there(tmp_path, uri, place):
+    first, other = tmp_path / "in" / "a.parquet", tmp_path / "in" / f"{place}.parquet"
+    for path in (first, tmp_path / "in/c/d/e.parquet", tmp_path / "in/_c/e.parquet"):
+        write_shard(path, photos(1))
+    foretold = would_find(uri, str(tmp_path), str(other.resolve()))
+    write_shard(other, photos(1))
+    assert foretold == (str(other.resolve()) in {shard.uri for shard in find_shards(uri, str(tmp_path))})
 
 
 def test_a_file_name_with_glob_characters_is_a_file(tmp_path):
