@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 
-from pipeline.contracts import Part, ReferenceImage, Supply
+from pipeline.contracts import Part, Supply
 from pipeline.materials import Fitting
-from pipeline.models.references import local_file
-from pipeline.planning.banks import read_images
-from pipeline.planning.parts import find_files
+from pipeline.planning.parts import find_files, supply
 
 
 def supply_of(part: Part, base: str = ".") -> Supply:
@@ -17,14 +15,7 @@ def supply_of(part: Part, base: str = ".") -> Supply:
         InputError: a reference set is empty.
         JobError: the images are not fit for it.
     """
-    models, images = find_files(part, base)
-    found = Supply(
-        models={name: local_file(model) for name, model in models.items()},
-        images={
-            name: [ReferenceImage(ref.uri, ref.sha256, data) for ref, data in read_images(refs)]
-            for name, refs in images.items()
-        },
-    )
+    found = supply(*find_files(part, base))
     if isinstance(part, Fitting) and part.needs().fitted:
         return replace(found, images={}, fitted=part.fit(found))
     return found

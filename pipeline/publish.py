@@ -88,8 +88,8 @@ def prepare(plan: Plan, store: Store) -> dict[str, Marker]:
     check_owner(plan, store, done)
     store.write(MANIFEST, _json(build_manifest(plan, done, complete=False)))  # first: what follows is then ours
     missing = [ref for ref in _references(plan) if not store.exists(f"_artifacts/{ref.sha256}")]
-    for ref, data in read_images(missing):
-        store.create(f"_artifacts/{ref.sha256}", data)
+    for image in read_images(missing):
+        store.create(f"_artifacts/{image.sha256}", image.data)
     fit_missing(plan, store)
     return done
 

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from jobs.supplies import supply_of
 from jobs.train.images import ImageSet, load_images, random_crops
-from pipeline.contracts import ImageBatch, ReferenceImage, Supply
-from pipeline.models.references import local_file, read_reference, resolve_images, resolve_model
+from pipeline.contracts import ImageBatch
 from pipeline.noise import Noise
 from pipeline.operators.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.seeding import step_seed
@@ -56,8 +56,7 @@ def restyled(test: ImageSet, options: argparse.Namespace, alpha: float) -> Tenso
     """What `adain_style` makes of images at one alpha: [N, C, S, S] float in [0, 1]; grey comes back as luma."""
     params = AdaINStyleParams.model_validate(json.loads(options.params) | {"alpha_range": (alpha, alpha)})
     operator = AdaINStyle(params)
-    styles = [ReferenceImage(ref.uri, ref.sha256, read_reference(ref)) for ref in resolve_images(params.styles, ".")]
-    operator.load("cpu", Supply({"model": local_file(resolve_model(params.model, "."))}, {"styles": styles}))
+    operator.load("cpu", supply_of(operator))
     pixels = test.pixels.permute(0, 2, 3, 1).contiguous().numpy()
     made = []
     for first in range(0, len(pixels), operator.micro_batch):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pipeline.contracts import Partner, Pixels, ReferenceImage
 from pipeline.errors import JobError, RowError
-from pipeline.models.references import ROW_MARK
+from pipeline.models.references import row_of
 from pipeline.validation import nearest
 
 MAX_PIXELS = 100_000_000
@@ -83,7 +83,5 @@ class ReferenceBank:
 
 
 def _partner(reference: ReferenceImage) -> Partner:
-    uri, mark, row = reference.uri.rpartition(ROW_MARK)
-    if mark and row.isdecimal():
-        return Partner("style", uri, reference.sha256, int(row))
-    return Partner("style", reference.uri, reference.sha256)
+    uri, row = row_of(reference.uri)
+    return Partner("style", uri, reference.sha256, row)

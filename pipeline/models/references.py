@@ -16,7 +16,7 @@ from pipeline.models.folders import folder_sha256, is_model_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-ROW_MARK = "#row="
+ROW_MARK = "#row="  # between the file of a reference image and its row there
 """In the `uri` of an image that is a row of a Parquet file, between the file's and the number of the row."""
 MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -62,6 +62,12 @@ def resolve_model(reference: str, base: str) -> FileRef:
     if path.suffix not in MODEL_SUFFIXES:
         raise ModelError(f"model {reference!r}: not a model file; expected one of {', '.join(MODEL_SUFFIXES)}")
     return FileRef(reference, str(path.resolve()), sha256_of(str(path.resolve())))
+
+
+def row_of(uri: str) -> tuple[str, int | None]:
+    """Return the file and the row that a reference image's `uri` names; None where the image is a file of its own."""
+    file, mark, row = uri.rpartition(ROW_MARK)
+    return (file, int(row)) if mark and row.isdecimal() else (uri, None)
 
 
 def resolve_images(reference: str, base: str) -> tuple[FileRef, ...]:

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 
+from pipeline.contracts import ReferenceImage
 from pipeline.errors import InputError, PalimpsestError
-from pipeline.models.references import ROW_MARK, FileRef, read_reference, resolve_images
+from pipeline.models.references import ROW_MARK, FileRef, read_reference, resolve_images, row_of
 from pipeline.shards.layout import read_layout
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.reader import SourceRow, read_windows
@@ -45,19 +46,19 @@ def find_images(reference: str, base: str) -> tuple[FileRef, ...]:
     return tuple(FileRef(reference, _uri(shard, row), hashlib.sha256(data).hexdigest()) for shard, row, data in found)
 
 
-def read_images(refs: Iterable[FileRef]) -> Iterator[tuple[FileRef, bytes]]:
-    """Yield every image with its bytes; each Parquet file is read once.
+def read_images(refs: Iterable[FileRef]) -> Iterator[ReferenceImage]:
+    """Yield every image with its bytes, those of files first; each Parquet file is read once.
 
     Raises:
         InputError: it is not the planned one any more.
     """
     by_file: dict[str, list[FileRef]] = {}
     for ref in refs:
-        uri, mark, _ = ref.uri.rpartition(ROW_MARK)
-        if mark:
+        uri, row = row_of(ref.uri)
+        if row is not None:
             by_file.setdefault(uri, []).append(ref)
         else:
-            yield ref, read_reference(ref)
+            yield ReferenceImage(ref.uri, ref.sha256, read_reference(ref))
     for uri, wanted in by_file.items():
         (shard,) = find_shards(uri, ".")
         held = {_uri(shard, row): data for row, data in _rows(shard, wanted[0].reference)}
@@ -65,7 +66,7 @@ def read_images(refs: Iterable[FileRef]) -> Iterator[tuple[FileRef, bytes]]:
             data = held.get(ref.uri, b"")
             if hashlib.sha256(data).hexdigest() != ref.sha256:
                 raise InputError(f"{ref.uri}: the image has changed since the run was planned; plan again")
-            yield ref, data
+            yield ReferenceImage(ref.uri, ref.sha256, data)
 
 
 def _shards_in(reference: str, base: str) -> tuple[Shard, ...]:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from pipeline.contracts import Part
+from pipeline.contracts import Part, Supply
 from pipeline.errors import RecipeError
-from pipeline.models.references import FileRef, resolve_model
-from pipeline.planning.banks import find_images
+from pipeline.models.references import FileRef, local_file, resolve_model
+from pipeline.planning.banks import find_images, read_images
 from pipeline.validation import parse
 
 P = TypeVar("P", bound=Part)
@@ -45,6 +45,19 @@ def find_files(part: Part, base: str) -> tuple[Models, Images]:
     needs = part.needs()
     models = {key: resolve_model(reference, base) for key, reference in needs.models.items()}
     return models, {key: find_images(reference, base) for key, reference in needs.images.items()}
+
+
+def supply(models: Models, images: Images) -> Supply:
+    """Return what was found for a part, read from where it lies.
+
+    Raises:
+        ModelError: a model is not there any more.
+        InputError: an image is not the planned one any more.
+    """
+    return Supply(
+        models={name: local_file(model) for name, model in models.items()},
+        images={name: tuple(read_images(some)) for name, some in images.items()},
+    )
 
 
 def content(params: Mapping[str, Any], models: Models, images: Images) -> dict[str, Any]:

@@ -8,12 +8,10 @@ names it and is written once, so a resume, a second driver and a replay read the
 import hashlib
 import json
 
-from pipeline.contracts import ReferenceImage, Supply
 from pipeline.errors import ConflictError, JobError
 from pipeline.materials import Fitting
-from pipeline.models.references import local_file
 from pipeline.plan import Plan, StepPlan
-from pipeline.planning.banks import read_images
+from pipeline.planning.parts import supply
 from pipeline.seeding import canonical_json, digest
 from pipeline.shards.store import Store
 
@@ -29,11 +27,7 @@ def fit_missing(plan: Plan, store: Store) -> None:
             continue
         part = step.make()
         assert isinstance(part, Fitting)
-        images = {
-            name: [ReferenceImage(ref.uri, ref.sha256, data) for ref, data in read_images(refs)]
-            for name, refs in step.images.items()
-        }
-        data = part.fit(Supply({name: local_file(model) for name, model in step.models.items()}, images))
+        data = part.fit(supply(step.models, step.images))
         sha256 = hashlib.sha256(data).hexdigest()
         store.create(f"_artifacts/{sha256}", data)
         store.create(_name(step), canonical_json({"operator": step.operator, "sha256": sha256}).encode())

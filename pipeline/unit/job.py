@@ -111,13 +111,11 @@ class LoadedBranch:
 
 
 def _supply(store: Store, part: StepPlan | GatePlan) -> Supply:
+    models = {name: local_file(model) for name, model in part.models.items()}
     if isinstance(part, StepPlan) and fits(part):
-        models = {name: local_file(model) for name, model in part.models.items()}
         return Supply(models, fitted=read_fitted(part, store))
-    return Supply(
-        models={name: local_file(model) for name, model in part.models.items()},
-        images={
-            name: [ReferenceImage(ref.uri, ref.sha256, store.read(f"_artifacts/{ref.sha256}")) for ref in refs]
-            for name, refs in part.images.items()
-        },
-    )
+    images = {
+        name: [ReferenceImage(ref.uri, ref.sha256, store.read(f"_artifacts/{ref.sha256}")) for ref in refs]
+        for name, refs in part.images.items()
+    }
+    return Supply(models, images)

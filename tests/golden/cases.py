@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.contracts import ImageBatch, Pixels, ReferenceImage, Supply
-from pipeline.models.references import ASSETS, local_file, read_reference, resolve_images, resolve_model
+from jobs.supplies import supply_of
+from pipeline.contracts import ImageBatch, Pixels
+from pipeline.models.references import ASSETS
 from pipeline.noise import Noise
 from pipeline.registry import operator_class
 from pipeline.seeding import sample_id, step_seed
@@ -62,11 +63,7 @@ def made(case: Case) -> Pixels:
     """Return what the operator makes of the case's images, side by side: [H, 6 W, C] uint8."""
     found = operator_class(case.operator)
     operator = found(found.Params.model_validate(case.params))
-    needs = operator.needs()
-    base = str(FOLDER)
-    models = {key: local_file(resolve_model(reference, base)) for key, reference in needs.models.items()}
-    images = {key: _references(reference, base) for key, reference in needs.images.items()}
-    operator.load("cpu", Supply(models, images))
+    operator.load("cpu", supply_of(operator, str(FOLDER)))
     seeds = [step_seed(sample_id(7, "golden", row, case.name, 0), 0) for row in range(IMAGES)]
     batch = ImageBatch(sources(case.size), seeds, np.zeros(IMAGES, dtype=np.int64))
     applied = operator.apply(batch, operator.draw(batch), Noise(seeds))
@@ -94,7 +91,3 @@ def difference(case: Case, now: Pixels) -> int:
     if not case.path.exists() or stored(case).shape != now.shape:
         return 256
     return int(np.abs(stored(case).astype(np.int16) - now.astype(np.int16)).max())
-
-
-def _references(reference: str, base: str) -> list[ReferenceImage]:
-    return [ReferenceImage(ref.uri, ref.sha256, read_reference(ref)) for ref in resolve_images(reference, base)]
