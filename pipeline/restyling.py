@@ -88,10 +88,8 @@ class RestylingOperator(Operator):
         with torch.inference_mode():
             strength = torch.tensor(alpha, dtype=torch.float32, device=self._device)
             content = as_rgb(self.images_of(batch))
-            _, _, height, width = content.shape
-            part = len(batch) if self._device != "cpu" else max(1, CPU_PIXELS_A_CALL // (height * width))
             made = []
-            for place in (slice(first, first + part) for first in range(0, len(batch), part)):
+            for place in self._slices(len(batch), content.shape[2] * content.shape[3]):
                 masks = None if regions is None else torch.from_numpy(regions[place]).to(self._device, torch.float32)
                 made.append(self._part(content[place], masks, statistics(place, content[place]), strength[place]))
             whole = torch.cat(made)
@@ -116,8 +114,7 @@ class RestylingOperator(Operator):
         found: dict[int, tuple[Tensor, Tensor]] = {}
         with torch.inference_mode():
             for (height, width, _), places in by_size.items():
-                part = len(places) if self._device != "cpu" else max(1, CPU_PIXELS_A_CALL // (height * width))
-                for some in (places[first : first + part] for first in range(0, len(places), part)):
+                for some in (places[place] for place in self._slices(len(places), height * width)):
                     images = unit_rgb(np.stack([pictures[index] for index in some])).to(self._device)
                     large = enlarged(images, self.params.least_side_px, MOST_ENLARGED)
                     means, deviations = style_statistics(self._encoder, large)
@@ -131,6 +128,11 @@ class RestylingOperator(Operator):
         if batch.images is None:
             raise JobError(f"{self.name}: there are no images to restyle; put it after an operator that makes some")
         return batch.images
+
+    def _slices(self, count: int, pixels: int) -> list[slice]:
+        """Return what of `count` images of so many pixels one call takes after the other."""
+        part = count if self._device != "cpu" else max(1, CPU_PIXELS_A_CALL // pixels)
+        return [slice(first, first + part) for first in range(0, count, part)]
 
     def _part(
         self, content: "Tensor", masks: "Tensor | None", statistics: "Sequence[Statistics]", alpha: "Tensor"
@@ -152,6 +154,15 @@ class RestylingOperator(Operator):
             same = F.interpolate(masks, large.shape[-2:], mode="nearest")  # a whole factor, as the images have
             made = stylise_regions(self._encoder, self._decoder, large, same, statistics, alpha)
         return brought_back(made, (scaled.shape[2], scaled.shape[3]))
+
+
+def drawn_before(mean: "Tensor", deviation: "Tensor") -> "StatisticsOf":
+    """Return what gives each image of a batch its own of these statistics [N, C, 1, 1], whatever its pixels."""
+
+    def statistics(place: slice, content: "Tensor") -> "list[Statistics]":  # noqa: ARG001 - whatever they are
+        return [(mean[place], deviation[place])]
+
+    return statistics
 
 
 def encoder_file(supply: Supply) -> Path:

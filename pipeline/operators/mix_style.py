@@ -1,19 +1,14 @@
 """Give an image a share of another row's style, and keep its content and label (MixStyle, Zhou et al. 2021)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from pydantic import Field
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Needs, PartnerRow, Supply
 from pipeline.noise import Noise
-from pipeline.restyling import NetworkParameters, RestylingOperator
+from pipeline.restyling import NetworkParameters, RestylingOperator, drawn_before
 from pipeline.seeding import generators
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pipeline.models.spatial import Statistics
 
 NO_PARTNER = "no_partner"
 
@@ -73,11 +68,7 @@ class MixStyle(RestylingOperator):
         rows, images = _partners(batch), self.images_of(batch)
         given = [own if row is None else row.pixels for own, row in zip(images, rows, strict=True)]
         mean, deviation = self.encoded([np.ascontiguousarray(pixels) for pixels in given])
-
-        def statistics(place: slice, content: "Tensor") -> "list[Statistics]":  # noqa: ARG001 - whatever the image
-            return [(mean[place], deviation[place])]
-
-        made = self.restyled(batch, draws.columns["alpha"], statistics)
+        made = self.restyled(batch, draws.columns["alpha"], drawn_before(mean, deviation))
         alone = {index: NO_PARTNER for index, row in enumerate(rows) if row is None}
         return Applied(made.images, rejected={**alone, **made.rejected})
 

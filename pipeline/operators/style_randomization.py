@@ -1,7 +1,5 @@
 """Restyle with styles that no image ever had: statistics drawn from a distribution (Jackson et al. 2018)."""
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -10,14 +8,9 @@ from pipeline.errors import JobError, ModelError
 from pipeline.materials import Fitting
 from pipeline.models.reference_bank import ReferenceBank
 from pipeline.noise import Noise
-from pipeline.restyling import NetworkParameters, RestylingOperator, encoder_file
+from pipeline.restyling import NetworkParameters, RestylingOperator, drawn_before, encoder_file
 from pipeline.seeding import generators
 from pipeline.validation import ShareRange
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pipeline.models.spatial import Statistics
 
 BUILTIN_DISTRIBUTION = "builtin:adain-styles"
 
@@ -127,8 +120,4 @@ class StyleRandomization(RestylingOperator, Fitting):
 
         coefficients = torch.tensor(draws.columns["coefficients"], dtype=torch.float64)
         mean, deviation = (values.to(self._device) for values in self._distribution.statistics(coefficients))
-
-        def statistics(place: slice, content: "Tensor") -> "list[Statistics]":  # noqa: ARG001 - whatever the image
-            return [(mean[place], deviation[place])]
-
-        return self.restyled(batch, draws.columns["alpha"], statistics)
+        return self.restyled(batch, draws.columns["alpha"], drawn_before(mean, deviation))
