@@ -30,9 +30,11 @@ def _processor() -> str:
 
 def quick_dtype() -> str:
     """Return the type that networks compute fastest in on this processor: bfloat16 where it has instructions for it."""
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text().split() if info.is_file() else []
-    return "bfloat16" if {"amx_bf16", "avx512_bf16"} & set(flags) else "float32"
+    import torch
+
+    from pipeline.models.precision import has_bfloat16
+
+    return "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
 
 
 def commit() -> str:

@@ -27,6 +27,8 @@ from ray.train.torch import TorchTrainer, get_device
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from pipeline.models.precision import has_bfloat16
+
 STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
 WARM_UP_STEPS = 100
@@ -282,13 +284,8 @@ def set_rate(optimiser: torch.optim.Optimizer, learning_rate: float, step: int, 
 
 
 def autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """bfloat16 where the device has it in hardware, else nothing (emulated, it is slower than float32)."""
-    if device.type == "cuda":
-        able = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        features = torch.cpu.get_capabilities()
-        able = bool(features.get("avx512_bf16") or features.get("amx_bf16"))
-    return torch.autocast(device.type, torch.bfloat16) if able else contextlib.nullcontext()
+    """bfloat16 where the device has it in hardware, else nothing."""
+    return torch.autocast(device.type, torch.bfloat16) if has_bfloat16(device) else contextlib.nullcontext()
 
 
 def attention(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -37,6 +37,14 @@ def lowered(net: M, name: str, channels_last: bool = True) -> M:
     return net
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; emulated, it is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    features = torch.cpu.get_capabilities()
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
 def autocast(device: str, name: str) -> Any:
     """A context in which layers compute in a type, and keep float32 where it matters; float32 changes nothing."""
     if name == "float32":
