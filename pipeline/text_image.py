@@ -1,6 +1,5 @@
 """A model that embeds images and texts in one space (CLIP and its kin), from a folder in the layout of transformers."""
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from pipeline.contracts import Pixels
 from pipeline.errors import ModelError
+from pipeline.models.folders import read_json
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 FIXED_LENGTH = ("siglip",)  # kinds that were trained on texts padded to full length
@@ -32,7 +32,7 @@ class Preprocessing:
     @classmethod
     def read(cls, folder: Path, side_px: int) -> "Preprocessing":
         """From `preprocessor_config.json`; as CLIP was trained where there is none."""
-        found = _read_json(folder / "preprocessor_config.json")
+        found = read_json(folder / "preprocessor_config.json")
         size = found.get("size", {})
         stretch = isinstance(size, Mapping) and "height" in size and not found.get("do_center_crop", False)
         return cls(side_px, stretch, tuple(found.get("image_mean", MEAN)), tuple(found.get("image_std", STD)))
@@ -104,7 +104,7 @@ class TextImageModel:
 def _load(folder: Path) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
-    known = _read_json(folder / "config.json")
+    known = read_json(folder / "config.json")
     if not ("text_config" in known and "vision_config" in known):
         raise ModelError(f"model {folder}: its config.json names no text and image networks; name a CLIP model")
     try:
@@ -123,11 +123,3 @@ def _load(folder: Path) -> tuple[Any, Any]:
 def _unit(features: Any) -> Tensor:
     """Of what a model answers: transformers 5 wraps the features."""
     return F.normalize(getattr(features, "pooler_output", features), dim=-1)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

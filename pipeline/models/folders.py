@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pipeline.errors import ModelError
 
@@ -27,7 +28,7 @@ def is_model_folder(path: str | Path) -> bool:
     return not {"_class_name", "model_type"}.isdisjoint(read_json(folder / CONFIG_FILE))
 
 
-def read_json(path: Path) -> dict[str, object]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an empty one where there is no such file, or no object in it."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
