@@ -1,6 +1,7 @@
 """One local Ray for the whole session, with logical CPUs and GPUs that this machine need not have."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,3 +62,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return found[kind]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose gates refuse some images (`tests/gated.py`); nobody changes it."""
+    from tests.gated import gated_run
+
+    return gated_run(tmp_path_factory.mktemp("gated"))
+
+
+@pytest.fixture
+def gated_copy(gated: Path, tmp_path: Path) -> Path:
+    """A copy of its data set that a test may spoil."""
+    return Path(shutil.copytree(gated / "out", tmp_path / "out"))

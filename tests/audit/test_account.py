@@ -1,7 +1,6 @@
 """What a unit says of its attempts and scores is checked row by row."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.shards.commit import sha256_file
-from tests.gated import findings, first, gated_run, mark, rewrite
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return gated_run(tmp_path_factory.mktemp("gated"))
-
-
-@pytest.fixture
-def out(made: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(made / "out", tmp_path / "out"))
+from tests.gated import findings, first, mark, rewrite
 
 
 def all_scores(score: float) -> Callable[[list[Any]], list[Any]]:
@@ -42,14 +30,14 @@ def all_scores(score: float) -> Callable[[list[Any]], list[Any]]:
     ],
 )
 def test_a_tampered_verdict_is_found(
-    out: Path, folder: str, column: str, change: Callable[[list[Any]], list[Any]], word: str
+    gated_copy: Path, folder: str, column: str, change: Callable[[list[Any]], list[Any]], word: str
 ) -> None:
-    rewrite(out, folder, column, change)
-    assert any(word in finding for finding in findings(out)), findings(out)
+    rewrite(gated_copy, folder, column, change)
+    assert any(word in finding for finding in findings(gated_copy)), findings(gated_copy)
 
 
-def test_a_vanished_attempt_is_found_though_every_sum_is_mended(out: Path) -> None:
-    path = first(out, "rejected")
+def test_a_vanished_attempt_is_found_though_every_sum_is_mended(gated_copy: Path) -> None:
+    path = first(gated_copy, "rejected")
     table = pq.read_table(path)
     rows = table.to_pylist()
     gone = next(i for i, row in enumerate(rows) if row["attempt"] == 0)
@@ -59,24 +47,24 @@ def test_a_vanished_attempt_is_found_though_every_sum_is_mended(out: Path) -> No
         marker["files"]["rejected"].update(sha256=sha256_file(path), bytes=path.stat().st_size, rows=len(rows) - 1)
         marker["remade"] -= 1
 
-    mark(out, mend)
-    assert any("attempts [1" in finding for finding in findings(out)), findings(out)
+    mark(gated_copy, mend)
+    assert any("attempts [1" in finding for finding in findings(gated_copy)), findings(gated_copy)
 
 
-def test_final_and_earlier_refusals_are_not_mixed_up(out: Path) -> None:
+def test_final_and_earlier_refusals_are_not_mixed_up(gated_copy: Path) -> None:
     def lie(marker: dict[str, Any]) -> None:
         marker["rejected"] += 1
         marker["remade"] -= 1
         marker["accepted"] -= 1
         marker["selected"] -= 0
 
-    mark(out, lie)
-    assert any("rejected for good by its marker" in finding for finding in findings(out)), findings(out)
+    mark(gated_copy, lie)
+    assert any("rejected for good by its marker" in finding for finding in findings(gated_copy)), findings(gated_copy)
 
 
-def test_another_number_of_attempts_in_the_manifest_is_found(out: Path) -> None:
-    manifest = json.loads((out / "manifest.json").read_text())
+def test_another_number_of_attempts_in_the_manifest_is_found(gated_copy: Path) -> None:
+    manifest = json.loads((gated_copy / "manifest.json").read_text())
     for chain in manifest["chains"]:
         chain["attempts"] = 4
-    (out / "manifest.json").write_text(json.dumps(manifest))
-    assert any("not made again after 3 of 4" in finding for finding in findings(out))
+    (gated_copy / "manifest.json").write_text(json.dumps(manifest))
+    assert any("not made again after 3 of 4" in finding for finding in findings(gated_copy))

@@ -18,13 +18,7 @@ from tests.jobs.test_bench import images
 ROWS = 8
 PEER_MISSING = styling.version_of(styling.PEER_MODULE, styling.PEER) is None
 
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory):
-    with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
-        patch.setattr(inputs, "cache", lambda: folder)
-        yield folder
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.mark.slow

@@ -16,24 +16,13 @@ from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
 from tests.data_sets import FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
-from tests.gated import GATES, SIMILARITY, attempts_of, findings, first, gated_run, rewrite
+from tests.gated import GATES, SIMILARITY, attempts_of, findings, first, rewrite
 from tests.shard_files import photos, write_shard
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return gated_run(tmp_path_factory.mktemp("gated"))
-
-
-@pytest.fixture
-def out(made: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
-    return Path(shutil.copytree(made / "out", tmp_path / "out"))
-
-
-def test_what_is_refused_is_made_again_and_the_sums_hold(made: Path) -> None:
-    images = attempts_of(made / "out")
-    counts = read_manifest(open_store(str(made / "out"))).branches["flipped"]
+def test_what_is_refused_is_made_again_and_the_sums_hold(gated: Path) -> None:
+    images = attempts_of(gated / "out")
+    counts = read_manifest(open_store(str(gated / "out"))).branches["flipped"]
     assert len(images) == 96 == counts.accepted + counts.rejected
     lengths = {len(rows) for rows in images.values()}
     assert lengths == {1, 2, 3}
@@ -44,12 +33,12 @@ def test_what_is_refused_is_made_again_and_the_sums_hold(made: Path) -> None:
     for rows in images.values():
         assert [row["attempt"] for row in rows] == list(range(len(rows)))
         assert all(row["rejected_reason"] == "similarity" for row in rows[:-1])
-    assert findings(made / "out") == []
+    assert findings(gated / "out") == []
 
 
-def test_every_attempt_has_its_own_id_draws_and_scores(made: Path) -> None:
+def test_every_attempt_has_its_own_id_draws_and_scores(gated: Path) -> None:
     seen = set()
-    for rows in attempts_of(made / "out").values():
+    for rows in attempts_of(gated / "out").values():
         for row in rows:
             shard = f"train-{int(row['source_id'].split('-')[0]):05d}.parquet"
             place = (7, shard, row["source_row"], "flipped", row["copy_index"], row["attempt"])
@@ -60,44 +49,44 @@ def test_every_attempt_has_its_own_id_draws_and_scores(made: Path) -> None:
             assert flipped == ("rejected_reason" not in row)
             assert row["quality"][0]["score"] == 1.0 or flipped
             assert row["quality"][1]["score"] == pytest.approx(1, abs=1e-3)
-    assert len(seen) == sum(len(rows) for rows in attempts_of(made / "out").values())
+    assert len(seen) == sum(len(rows) for rows in attempts_of(gated / "out").values())
 
 
-def test_originals_are_not_judged(made: Path) -> None:
-    rows = [row for row in rows_of(made / "out") if row["branch"] == "original"]
+def test_originals_are_not_judged(gated: Path) -> None:
+    rows = [row for row in rows_of(gated / "out") if row["branch"] == "original"]
     assert len(rows) == 48 and all(row["quality"] == [] and row["attempt"] == 0 for row in rows)
 
 
-def test_a_lost_unit_comes_back_the_same(out: Path, made: Path) -> None:
-    before = contents(out)
+def test_a_lost_unit_comes_back_the_same(gated_copy: Path, gated: Path) -> None:
+    before = contents(gated_copy)
     assert any(name.startswith("rejected/") for name in before)
-    plan = plan_of(made / "recipe.yaml", output__uri=str(out))
+    plan = plan_of(gated / "recipe.yaml", output__uri=str(gated_copy))
     lost = [unit.name for unit in plan.units if unit.branch == "flipped"][1:3]
     for name in lost:
-        (out / f"_commits/{name}.json").unlink()
-        (out / f"data/{name}.parquet").unlink()
-        (out / f"rejected/{name}.parquet").write_bytes(b"half a file")
+        (gated_copy / f"_commits/{name}.json").unlink()
+        (gated_copy / f"data/{name}.parquet").unlink()
+        (gated_copy / f"rejected/{name}.parquet").write_bytes(b"half a file")
     _, outcomes = run_here(plan)
     assert [outcome.unit for outcome in outcomes] == lost
-    assert contents(out) == before
+    assert contents(gated_copy) == before
 
 
-def test_images_do_not_depend_on_who_is_made_again_beside_them(made: Path, tmp_path: Path) -> None:
-    recipe = made / "recipe.yaml"
+def test_images_do_not_depend_on_who_is_made_again_beside_them(gated: Path, tmp_path: Path) -> None:
+    recipe = gated / "recipe.yaml"
     changes = {"output__rows_per_unit": "48", "numerics__micro_batch": "7", "output__uri": str(tmp_path / "again")}
     run_here(plan_of(recipe, **changes))
     for folder in ("data", "rejected"):
         one, other = (
             {row["sample_id"]: (row["image"]["bytes"], row["quality"]) for row in rows_of(out, folder)}
-            for out in (made / "out", tmp_path / "again")
+            for out in (gated / "out", tmp_path / "again")
         )
         assert one == other and one
     assert findings(tmp_path / "again") == []
 
 
-def test_every_kind_of_attempt_is_made_again(made: Path) -> None:
-    store = open_store(str(made / "out"))
-    images = attempts_of(made / "out").values()
+def test_every_kind_of_attempt_is_made_again(gated: Path) -> None:
+    store = open_store(str(gated / "out"))
+    images = attempts_of(gated / "out").values()
     third = next(rows[-1] for rows in images if len(rows) == 3 and "rejected_reason" not in rows[-1])
     for_good = next(rows for rows in images if "rejected_reason" in rows[-1])
     for row in (third, for_good[0], for_good[1], for_good[2]):
@@ -106,10 +95,10 @@ def test_every_kind_of_attempt_is_made_again(made: Path) -> None:
     assert again.again["rejected_reason"] == "similarity"
 
 
-def test_replay_sees_another_verdict(out: Path) -> None:
-    rewrite(out, "data", "quality", lambda rows: [[{**s, "score": 0.5} for s in scores] for scores in rows])
-    row = pq.read_table(first(out, "data")).to_pylist()[0]
-    again = replay_sample(open_store(str(out)), row["sample_id"])
+def test_replay_sees_another_verdict(gated_copy: Path) -> None:
+    rewrite(gated_copy, "data", "quality", lambda rows: [[{**s, "score": 0.5} for s in scores] for scores in rows])
+    row = pq.read_table(first(gated_copy, "data")).to_pylist()[0]
+    again = replay_sample(open_store(str(gated_copy)), row["sample_id"])
     assert again.differs == ["quality"] and not again.equal
 
 
@@ -176,17 +165,17 @@ def test_a_clip_gate_from_a_folder(tmp_path: Path, tiny: Callable[[str], Path]) 
 # ---- told ----
 
 
-def test_the_report_and_the_summary_count_what_was_refused(made: Path) -> None:
-    store = open_store(str(made / "out"))
+def test_the_report_and_the_summary_count_what_was_refused(gated: Path) -> None:
+    store = open_store(str(gated / "out"))
     manifest = read_manifest(store)
     write_report(store, manifest)
     text = store.read("report/index.html").decode()
-    refused = len(rows_of(made / "out", "rejected"))
+    refused = len(rows_of(gated / "out", "rejected"))
     line = f"<tr><td>flipped</td><td>similarity</td><td>{refused}</td><td>1 · 1 · 1</td>"
     assert line in text
     assert "<td>flipped</td><td>blank</td><td>0</td><td></td><td>0." in text
     assert f"{manifest.counts.remade} refused images were made again" in text
-    told = summary(manifest, Progress(plan_of(made / "recipe.yaml")), "out")
+    told = summary(manifest, Progress(plan_of(gated / "recipe.yaml")), "out")
     assert f"{manifest.counts.remade} more were refused by gates and made again" in told
 
 
