@@ -19,7 +19,7 @@ from jobs.train.config import Closed, read_config
 from jobs.train.encoder import normalise_activations, pass_through_encoder
 from jobs.train.images import random_crops, recoloured
 from jobs.train.inversion import solve_decoder
-from jobs.train.sources import DecoderPhase, Source, content_crops, load_sources, shown
+from jobs.train.sources import DecoderPhase, Source, check_sources, content_crops, load_sources, shown
 from pipeline.models import adain
 
 MODEL_FILE = "adain.safetensors"
@@ -47,6 +47,7 @@ def train(config_path: str | Path) -> Path:
     Raises RecipeError for a wrong configuration and InputError for missing images.
     """
     config = read_config(config_path, AdainConfig)
+    check_sources(config.sources, config.seed)
     folder = Path(config.out)
     plain = config.model_dump()
     settings = {name: plain[name] for name in ("seed", "width", "levels", "sources")}

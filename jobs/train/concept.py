@@ -18,7 +18,7 @@ from jobs.train import generators, harness
 from jobs.train.config import Closed, read_config
 from jobs.train.images import ImageSet
 from jobs.train.labelled import LabelledData, load_split, take
-from jobs.train.references import anywhere, local
+from jobs.train.references import Anywhere, local
 from jobs.train.text_model import TextModel
 from pipeline.errors import InputError, RecipeError
 from pipeline.models import learned_tokens, noise_prediction
@@ -58,7 +58,7 @@ class ConceptPhase(generators.BatchPhase):
 class ConceptConfig(generators.GeneratorConfig):
     """The YAML of `train concept`."""
 
-    model: str = Field(description="a folder with a diffusers pipeline, or a hub id")
+    model: Anywhere = Field(description="a folder with a diffusers pipeline, or a hub id")
     data: FewImages
     method: Literal["token", "lora"] = "token"
     prompt: str | None = Field(None, description="what images are called; the recipe's `prompt` is to be the same one")
@@ -81,8 +81,7 @@ def train(config_path: str | Path) -> Path:
         config = config.model_copy(update={"prompt": _checked(config)})
     except ValueError as error:
         raise RecipeError(f"config {config_path}: {error}") from error
-    data = config.data.model_copy(update={"uri": anywhere(config.data.uri)})
-    config = config.model_copy(update={"data": data, "model": anywhere(config.model)})
+    data = config.data
     split = load_split(data)
     few = chosen(split.train, config.per_class)
     if (few.labels < 0).any():

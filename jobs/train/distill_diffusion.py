@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from jobs.train import generators, harness
 from jobs.train.config import Closed, read_config
 from jobs.train.labelled import Split, load_split, take
-from jobs.train.references import anywhere, local
+from jobs.train.references import Anywhere, local
 from pipeline.errors import InputError, ModelError, RecipeError
 from pipeline.models import diffusion, distillation
 from pipeline.models.samplers import sample
@@ -31,7 +31,7 @@ CLIP_NORM = 1.0
 class Teacher(Closed):
     """Who teaches the first stage, and how it goes from noise to image."""
 
-    model: str = "builtin:fashion-diffusion"
+    model: Anywhere = "builtin:fashion-diffusion"
     steps: PositiveInt = 8
     method: Literal["euler", "heun"] = "heun"
     guidance: float = Field(1.0, ge=0, le=20, description="folded into the student; 1 = none")
@@ -52,7 +52,7 @@ class DistillationConfig(generators.GeneratorConfig):
     """The YAML of `train distill_diffusion`."""
 
     teacher: Teacher = Teacher()
-    start: str | None = Field(None, description="a model to start from; the teacher where it is left out")
+    start: Anywhere | None = Field(None, description="a model to start from; the teacher where it is left out")
     training: DistillationPhase
 
 
@@ -67,7 +67,6 @@ def train(config_path: str | Path) -> Path:
         _check_stages(config.teacher.steps, config.training.stages)
     except ValueError as error:
         raise RecipeError(f"config {config_path}: training.stages: {error}") from error
-    config = _anywhere(config)
     teacher, classes = read_model(config.teacher.model)
     made_for = diffusion.steps_of(local(config.teacher.model))
     if made_for not in (None, config.teacher.steps):
@@ -82,16 +81,6 @@ def _check_stages(steps: int, stages: tuple[int, ...]) -> None:
     for before, after in pairwise((steps, *stages)):
         if before <= after or before % after:
             raise ValueError(f"{after} steps cannot be taught by {before}; needed: fewer, that divide them")
-
-
-def _anywhere(config: DistillationConfig) -> DistillationConfig:
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update={"uri": anywhere(config.data.uri)}),
-            "teacher": config.teacher.model_copy(update={"model": anywhere(config.teacher.model)}),
-            "start": None if config.start is None else anywhere(config.start),
-        }
-    )
 
 
 def read_model(reference: str) -> tuple[UNet, tuple[str, ...]]:

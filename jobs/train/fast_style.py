@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from jobs.train import harness, perceptual
 from jobs.train.config import Closed, read_config
-from jobs.train.sources import Phase, Source, content_crops, load_sources, shown
+from jobs.train.references import Anywhere
+from jobs.train.sources import Phase, Source, check_sources, content_crops, load_sources, shown
 from pipeline.contracts import ReferenceImage
 from pipeline.errors import InputError
 from pipeline.models import johnson
@@ -47,7 +48,7 @@ class NetworkSize(Closed):
 class Perception(Closed):
     """What the images are compared by: a VGG file, or else a drawn encoder of this width; and the losses' weights."""
 
-    vgg: str | None = None
+    vgg: Anywhere | None = None
     width: int = Field(32, ge=6)
     content_weight: float = Field(1.0, ge=0)
     style_weight: float = Field(10.0, ge=0)
@@ -102,10 +103,8 @@ def train(config_path: str | Path) -> Path:
         read_style(reference, config.style_size_px)
     if config.loss.vgg is not None:
         perceptual.vgg_levels(config.loss.vgg, torch.device("cpu"))
-    load_sources([source.model_copy(update={"limit": 1}) for source in config.sources], config.seed)
+    check_sources(config.sources, config.seed)
     settings = config.model_dump(include={"seed", "sources", "style_size_px", "network", "loss", "training"})
-    if config.loss.vgg is not None:  # workers stand elsewhere
-        settings["loss"]["vgg"] = str(Path(config.loss.vgg).absolute())
     for name, reference in zip(names, references, strict=True):
         budget = config.training.budget(config.threads)
         harness.fit(build, settings | {"style": asdict(reference)}, budget, Path(config.out), name, config.workers)

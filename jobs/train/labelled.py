@@ -15,6 +15,7 @@ from torch import Tensor
 
 from jobs.train.config import Closed
 from jobs.train.images import ImageSet, image_files, load_images
+from jobs.train.references import Anywhere
 from pipeline.errors import InputError
 from pipeline.models.pictures import from_pixels, with_channels
 
@@ -24,7 +25,7 @@ SPLIT_SEED = 0  # one split for a data set, whoever asks: trainers with other se
 class LabelledData(Closed):
     """Which images: a Parquet glob, an image folder (sub-folders are classes) or an IDX `*-images-idx3-ubyte.gz`."""
 
-    uri: str
+    uri: Anywhere
     size_px: PositiveInt = 28
     channels: Literal[1, 3] = 1
     held_out: int = Field(5000, ge=0, description="images drawn once and never trained on, to choose checkpoints with")

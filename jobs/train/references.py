@@ -1,6 +1,9 @@
 """Names of models and images in a configuration, that mean the same on every worker: workers stand elsewhere."""
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from pipeline.models.references import local_file, resolve_model
 
@@ -14,6 +17,10 @@ def anywhere(reference: str) -> str:
     if reference.startswith("builtin:") or "://" in reference:
         return reference
     return str(path.absolute()) if path.exists() or any(mark in reference for mark in "*?[") else reference
+
+
+Anywhere = Annotated[str, AfterValidator(anywhere)]
+"""A reference in a configuration, which `anywhere` has seen."""
 
 
 def local(reference: str) -> Path:

@@ -6,12 +6,13 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 
 from jobs.train import harness
 from jobs.train.config import Closed
 from jobs.train.images import ImageSet, Rng, draw_textures, load_images, random_crops
+from jobs.train.references import anywhere
 
 TEXTURES = "textures"  # as a uri: drawn by rule, `limit` of them
 Scale = Annotated[float, Field(gt=0, le=2)]
@@ -29,6 +30,11 @@ class Source(Closed):
     content_scale_range: tuple[Scale, Scale] = (0.5, 1.0)
     style_share: float = Field(0.0, ge=0)
     style_scale_range: tuple[Scale, Scale] = (0.5, 1.0)
+
+    @field_validator("uri")
+    @classmethod
+    def _anywhere(cls, value: str) -> str:
+        return value if value == TEXTURES else anywhere(value)
 
 
 class Phase(Closed):
@@ -71,6 +77,11 @@ def load_sources(sources: list[Source], seed: int) -> dict[str, ImageSet]:
         else:
             held[source.name] = load_images(source.uri, source.size_px, source.limit)
     return held
+
+
+def check_sources(sources: Sequence[Source], seed: int) -> None:
+    """Raise InputError where a source holds no images: before the workers start, which would say it at length."""
+    load_sources([source.model_copy(update={"limit": 1}) for source in sources], seed)
 
 
 def content_crops(

@@ -1,6 +1,7 @@
 """`train adain` on a local Ray: killed in the middle, it goes on as if nothing had happened."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ from jobs.train.config import read_config
 from jobs.train.encoder import normalise_activations, pass_through_encoder
 from jobs.train.images import ImageSet, draw_textures, load_images, random_crops
 from jobs.train.inversion import solve_decoder
+from jobs.train.labelled import LabelledData
+from jobs.train.references import anywhere
+from jobs.train.sources import TEXTURES, Source
 from pipeline.errors import InputError, JobError, RecipeError
 from pipeline.models import adain
 from tests.jobs.trainings import ROOT, kill, lines_told, start, wait_for_step
@@ -25,7 +29,7 @@ DECODER_STEPS = 12
 
 
 def config(folder: Path, out: str) -> Path:
-    """A run of seconds: width 2, a few drawn images of 32 px, a checkpoint after every step."""
+    """A run of seconds: width 6, a few drawn images of 32 px, named from where `start` calls; a checkpoint a step."""
     pictures = folder / "pictures"
     for number in range(8):
         (pictures / str(number % 2)).mkdir(parents=True, exist_ok=True)
@@ -41,7 +45,7 @@ def config(folder: Path, out: str) -> Path:
         "width": 6,
         "threads": 1,
         "sources": [
-            {"name": "pictures", "uri": str(pictures), "style_share": 1} | source,
+            {"name": "pictures", "uri": os.path.relpath(pictures, ROOT), "style_share": 1} | source,
             {"name": "drawn", "uri": "textures", "limit": 12, "style_share": 1} | source,
         ],
         "decoder": phase | {"steps": DECODER_STEPS, "batch_px": 4096, "style_sizes_px": [32]},
@@ -122,6 +126,24 @@ def test_a_config_that_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
 
 def test_the_committed_config_is_valid() -> None:
     assert read_config(ROOT / "jobs" / "recipes" / "train_adain.yaml", AdainConfig).width == 32
+
+
+def test_paths_hold_wherever_a_worker_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "styles").mkdir()
+    assert anywhere("styles") == str(tmp_path / "styles") and anywhere("*.parquet") == str(tmp_path / "*.parquet")
+    assert [anywhere(name) for name in ("builtin:x", "s3://b/k", "org/name")] == ["builtin:x", "s3://b/k", "org/name"]
+    for uri, wanted in (("styles", str(tmp_path / "styles")), (TEXTURES, TEXTURES)):
+        assert Source(name="a", uri=uri, size_px=8).uri == wanted
+    assert LabelledData(uri="styles").uri == str(tmp_path / "styles")
+
+
+def test_a_source_without_images_is_one_line_before_anything_starts(tmp_path: Path) -> None:
+    path = config(tmp_path, "run")
+    path.write_text(path.read_text().replace("pictures\n", "nowhere\n"))
+    with pytest.raises(InputError, match="nowhere': no file matches"):
+        train("adain", path)
+    assert not (tmp_path / "run").exists()
 
 
 def test_unknown_kinds_and_empty_sources_are_named(tmp_path: Path) -> None:
