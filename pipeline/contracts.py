@@ -10,7 +10,7 @@ lineage, so the same image can be made again. It never asks for randomness of it
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,12 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.seeds)
+
+    def further_rows(self) -> "list[PartnerRow | None]":
+        """Return `partners`, for an operator that wants them. Raises RuntimeError where nobody looked for any."""
+        if self.partners is None:
+            raise RuntimeError("the batch holds no partners; whoever made it does not heed `Operator.partner`")
+        return list(self.partners)
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ class Operator(Part):
     geometric: ClassVar[bool] = False  # moves pixels, so boxes and masks would no longer fit
     generative: ClassVar[bool] = False  # needs no source image
     digital_source_type: ClassVar[str] = "algorithmicallyEnhanced"  # IPTC term of what comes out
-    partner: ClassVar[str | None] = None  # role of a further row of its unit that each image is given, drawn by seed
+    partner: str | None = None  # role of a further row of its unit that each image is given, drawn by seed
+    partner_class: Literal["any", "other"] = "any"  # other: of a class that the image's source is not of
     once_per_call: tuple[str, ...] = ()  # drawn columns that one call takes one value of; `load` may know better
     cpu_s_per_megapixel: ClassVar[float] = 0.05  # for the estimate of `plan`, one thread
     gpu_s_per_megapixel: ClassVar[float] = 0.005

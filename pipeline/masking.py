@@ -48,6 +48,11 @@ class ObjectMasks:
     source: str
     params: MaskParameters
 
+    @property
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """What `needs` says of them."""
+        return {} if self.source == DRAWN else {"mask": (self.source,)}
+
     def drawn(self, batch: ImageBatch, own: Sequence[np.random.Generator]) -> dict[str, list[Any]]:
         """Return the column to draw: `object_share`, or `mask_sha256`, of each sample (None: no mask to be had).
 

@@ -21,12 +21,20 @@ class Partner:
     source_id: str | None = None
 
 
+NO_PARTNER = "no_partner"
+"""Why an image is rejected whose unit has no further row for it."""
+
+
 @dataclass(frozen=True)
 class PartnerRow:
-    """Another row of a unit that one of its images is made with, and its `pixels` [h, w, 1 or 3] uint8 as read."""
+    """Another row of a unit that one of its images is made with, and its `pixels` [h, w, 1 or 3] uint8 as read.
+
+    `label` is its class index, -1 where it has none.
+    """
 
     partner: Partner
     pixels: npt.NDArray[np.uint8]
+    label: int = -1
 
 
 @dataclass(frozen=True)
@@ -40,14 +48,16 @@ class ReferenceImage:
 
 @dataclass(frozen=True)
 class Needs:
-    """What must be there to load: model references and sets of reference images, by field name.
+    """What must be there: model references and sets of reference images, by field name, and input columns.
 
-    With `fitted`, the images are what `prepare` fits an artifact to (`Fitting`); `load` gets that, and not the images.
+    `columns` are what `draw` and `apply` read beside the label, by the field that names them. With `fitted`, the images
+    are what `prepare` fits an artifact to (`Fitting`); `load` gets that, and not the images.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     fitted: bool = False
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError, UnitError
 from pipeline.models.references import FileRef
 from pipeline.planning.gates import GatePlan, plan_gates
-from pipeline.planning.parts import content, find_files, read_part
+from pipeline.planning.parts import check_columns, content, find_files, read_part
 from pipeline.planning.recipes import absolute
 from pipeline.planning.selection import Selection
 from pipeline.registry import operator_class
@@ -168,7 +168,7 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
     if sum(value is not None for value in (branch.copies, branch.per_class, branch.count)) > 1:
         raise RecipeError(f"{where}: give one of copies, per_class and count, not several")
     steps = tuple(_step(step, f"{where}.operators[{place}]", base) for place, step in enumerate(branch.operators))
-    operators = [operator_class(step.operator) for step in steps]
+    operators = [step.make() for step in steps]
     synthetic = branch.per_class is not None or branch.count is not None
     if synthetic and branch.where is not None:
         raise RecipeError(f"{where}.where: it chooses source rows, and a branch of per_class or count has none")
@@ -181,6 +181,7 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
                 f"{where}.operators[{place}]: {operator.name} mixes each image with another source row, and a branch "
                 "of per_class or count has none"
             )
+        check_columns(operator, None if synthetic else layout, f"{where}.operators[{place}].{operator.name}")
         if operator.geometric and layout.boxes:
             raise RecipeError(
                 f"{where}.operators[{place}]: {operator.name} moves pixels, and {', '.join(layout.boxes)} would no "
@@ -210,7 +211,7 @@ def _step(entry: dict[str, Any], where: str, base: str) -> StepPlan:
     return StepPlan(name, operator.version, operator.params.model_dump(mode="json"), models, images)
 
 
-def _resources(recipe: Recipe, branch: str, operators: list[type[Operator]]) -> dict[str, Any]:
+def _resources(recipe: Recipe, branch: str, operators: list[Operator]) -> dict[str, Any]:
     """Sum a chain's shares; what is said for the branch by name counts more."""
     own = [recipe.resources.get(operator.name, Resources()) for operator in operators]
     gpus = sum(operator.gpus if r.gpus is None else r.gpus for operator, r in zip(operators, own, strict=True))

@@ -133,9 +133,27 @@ def test_what_is_wrong_is_one_line_when_the_run_is_planned(
     assert "\n" not in str(caught.value)
 
 
-def test_a_prompt_column_that_is_not_there_stops_the_run_at_its_first_draw(folder: Path) -> None:
-    with pytest.raises(InputError, match=r"no column 'captoin' .*\(columns: caption, id, label, object_mask\)"):
-        made(folder, "diffusion_edit", prompt="{captoin}")
+@pytest.mark.parametrize(
+    ("operator", "params", "message"),
+    [
+        ("diffusion_edit", {"prompt": "{captoin}"}, r"diffusion_edit.prompt: there is no column 'captoin' .*'caption'"),
+        ("diffusion_edit", {"negative_prompt": "{column:x}"}, r"negative_prompt: .*known: caption, id, label"),
+        ("diffusion_edit", {"clip": "stable", "clip_text": "{captoin}"}, "clip_text: there is no column 'captoin'"),
+        ("diffusion_inpaint", {"mask": "object_maks"}, "diffusion_inpaint.mask: .*did you mean 'object_mask'"),
+        ("diffusion_inpaint", {"mask": "image"}, "'image' holds binary data, which is read only as masks"),
+    ],
+)
+def test_a_column_that_is_not_there_is_one_line_when_the_run_is_planned(
+    folder: Path, operator: str, params: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=rf"recipe.branches\[0\].operators\[0\].*{message}"):
+        plan_of(write_recipe(folder, [branch(operator, **params)]))
+
+
+def test_a_branch_without_source_rows_has_no_columns(folder: Path) -> None:
+    steps = [{"diffusion_generate": {}}, {"diffusion_edit": {"prompt": "{caption}"}}]
+    with pytest.raises(InputError, match="there is no column 'caption': this branch has no source rows"):
+        plan_of(write_recipe(folder, [{"name": "new", "count": 2, "operators": steps}]))
 
 
 def test_a_call_takes_one_strength_and_for_pipelines_one_guidance(folder: Path, tiny: Callable[[str], Path]) -> None:

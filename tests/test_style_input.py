@@ -99,6 +99,12 @@ def test_a_style_that_is_a_sliver_ends_in_one_line(name: str, folder: Path, refu
     assert "sliver.png: 90 x 2 px is too narrow" in line
 
 
+def test_a_mask_column_that_is_not_there_ends_in_one_line(refused: Check) -> None:
+    assert "adain_style.mask: there is no column 'masks' (known: " in refused(
+        "adain_style", mask="masks", keep="object"
+    )
+
+
 @pytest.mark.parametrize("name", sorted(name for name in STYLE if name not in ("mix_style", "texture_synthesis")))
 @pytest.mark.parametrize("value", [[-0.1, 0.5], [0.5, 1.5], [0.9, 0.1], ["x", 1], 0.5])
 def test_a_share_that_is_none_ends_in_one_line(name: str, value: Any, refused: Check) -> None:

@@ -27,10 +27,16 @@ class DiffusionOperator(Operator):
     params: DiffusionParameters
 
     def needs(self) -> Needs:
-        """The model, a file or a folder; the adapter, the learned words and the CLIP model."""
+        """The model, a file or a folder; the adapter, the learned words and the CLIP model; columns of prompts."""
         params = self.params
         models = {"model": params.model, "lora": params.lora, "tokens": params.tokens, "clip": params.clip}
-        return Needs(models={name: reference for name, reference in models.items() if reference is not None})
+        texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
+        if params.clip_text is not None:
+            texts["clip_text"] = ((params.clip_text, 1.0),)
+        return Needs(
+            models={name: reference for name, reference in models.items() if reference is not None},
+            columns={name: prompts.columns_of(templates) for name, templates in texts.items()},
+        )
 
     def load(self, device: str, supply: Supply) -> None:
         """Load the network, or the pipeline."""

@@ -45,11 +45,10 @@ def with_channels(images: Tensor, channels: int) -> Tensor:
     return (images * weights).sum(dim=1, keepdim=True)
 
 
-def with_size(images: Tensor, size_px: int) -> Tensor:
-    """[N, C, H, W] float stretched to [N, C, size_px, size_px]: bilinear, low-passed on the way down."""
-    if images.shape[-2:] == (size_px, size_px):
-        return images
-    return F.interpolate(images, (size_px, size_px), mode="bilinear", antialias=True)
+def with_size(images: Tensor, size_px: int | tuple[int, int]) -> Tensor:
+    """[N, C, H, W] float stretched to a square, or to (height, width): bilinear, low-passed on the way down."""
+    size = (size_px, size_px) if isinstance(size_px, int) else size_px
+    return images if images.shape[-2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def unit_rgb(pixels: npt.NDArray[np.uint8]) -> Tensor:

@@ -94,7 +94,7 @@ class AdaINStyle(RestylingOperator):
     """
 
     name = "adain_style"
-    version = 1
+    version = 2  # 1 did not fold up-sampling into filters, and so took other sums
     source = "Huang & Belongie 2017, Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization"
     Params = AdaINStyleParams
     micro_batch = 32
@@ -109,8 +109,9 @@ class AdaINStyle(RestylingOperator):
         self._chances: npt.NDArray[np.float64] | None = None
 
     def needs(self) -> Needs:
-        """The style images, and one model file or two."""
-        return Needs(models=self.networks(), images={"styles": self.params.styles})
+        """The style images, one model file or two, and the column with masks."""
+        columns = {} if self.params.mask is None else self._masks().columns
+        return Needs(models=self.networks(), images={"styles": self.params.styles}, columns=columns)
 
     def load(self, device: str, supply: Supply) -> None:
         """Load both networks, and encode each style once."""

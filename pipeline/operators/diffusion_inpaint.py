@@ -1,11 +1,12 @@
 """Repaint one part of an image and leave the other as it is: another background for an object, or the reverse."""
 
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.contracts import Applied, Draws, ImageBatch
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs
 from pipeline.diffusion.operator import DiffusionOperator
 from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.masking import DRAWN, MASK_COLUMN, MaskParameters, ObjectMasks
@@ -45,6 +46,11 @@ class DiffusionInpaint(DiffusionOperator):
     gpu_s_per_megapixel = 0.4
     params: DiffusionInpaintParams
 
+    def needs(self) -> Needs:
+        """What every diffusion operator needs, and the column with masks."""
+        found = super().needs()
+        return replace(found, columns={**found.columns, **self._masks().columns})
+
     def draw(self, batch: ImageBatch) -> Draws:
         """What `diffusion_edit` draws, and the share of the object, or the identity of its mask."""
         own = generators(batch.seeds)
@@ -57,14 +63,14 @@ class DiffusionInpaint(DiffusionOperator):
         import torch
 
         from pipeline.models.painters import Painted
-        from pipeline.models.pictures import with_channels
+        from pipeline.models.pictures import with_channels, with_size
 
         sources = self.sources(batch)
         objects, errors = self._masks().found(batch, draws)
         free = objects if self.params.keep == "background" else ~objects
         where = torch.from_numpy(free[:, None]).to(self._device)
         made = self.painted(batch, draws, noise, sources=sources, masks=where.float())
-        fitted = with_channels(_stretched(made.images, objects.shape[1:]), sources.shape[1])
+        fitted = with_channels(with_size(made.images, objects.shape[1:]), sources.shape[1])
         broken = ~made.images.isfinite().all(dim=(1, 2, 3))
         laid = torch.where(where, fitted, sources)
         laid[broken] = torch.nan  # what the model failed at stays a failure, whatever was kept
@@ -77,9 +83,3 @@ class DiffusionInpaint(DiffusionOperator):
 
     def _masks(self) -> ObjectMasks:
         return ObjectMasks(self.name, self.params.mask, self.params)
-
-
-def _stretched(images: Any, size: tuple[int, int]) -> Any:
-    import torch.nn.functional as F
-
-    return images if images.shape[-2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)

@@ -1,6 +1,7 @@
 """Edit images part of the way to another class, with a label that says how far (Diff-Mix, Wang et al. 2024)."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -8,10 +9,11 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Applied, Draws, ImageBatch
+from pipeline.contracts import Applied, Draws, ImageBatch, PartnerRow
 from pipeline.diffusion.operator import DiffusionOperator
 from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.errors import InputError, RowError
+from pipeline.materials import NO_PARTNER
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 
@@ -31,6 +33,14 @@ class DiffusionMixParams(RedrawParameters):
     blend: Literal["none", "half"] = Field(
         "none",
         description="half: a drawn half of the image stays the source's (DiffuseMix), and half the weight with it",
+    )
+    toward: Literal["class", "row"] = Field(
+        "class",
+        description="what the other class is drawn from: all others evenly, or the other usable rows of the unit; that "
+        "row is a partner in the lineage, and `row_share` of it is mixed into the source",
+    )
+    row_share: float = Field(
+        0.5, ge=0, le=1, description="toward: row only; share of the other row in the image that is edited"
     )
     strength_range: tuple[float, float] = Field(
         (0.5, 0.9),
@@ -53,9 +63,16 @@ class DiffusionMix(DiffusionOperator):
     The other class is drawn evenly from the data set's other classes that the model knows (any, for a pipeline, whose
     prompt names it). The soft label gives it `weight` and the source's class the rest; the hard label is the larger.
     Draws those of `diffusion_edit`, with `target` (its index in the data set), `target_name`, `weight`, and with
-    `blend: half` the `side` that stays. RowErrors: `no_label` for a row without one, `unknown_class` where the model
-    knows no other class, `no_prompt`; rejections as in `diffusion_edit`. `draw` raises InputError where the input names
-    no classes.
+    `blend: half` the `side` that stays.
+
+    `toward: row` takes the class of another row of the unit, which the runner draws by seed, and starts the edit from
+    both images, (1 - share) * source + share * other, the other stretched to the source's size (mixup, Zhang et al.
+    2018, of the pixels). What the edit keeps, 1 - weight, is then of both classes: the other gets 1 - (1 - weight)(1 -
+    share). Draws `partner_row`, also a partner with role `mix`.
+
+    RowErrors: `no_label` for a row without one, `unknown_class` where the model knows no other class, or not that of
+    the other row, `no_prompt`. Rejections as in `diffusion_edit`, and `no_partner` where no row of the unit has another
+    class. `draw` raises InputError where the input names no classes.
     """
 
     name = "diffusion_mix"
@@ -69,7 +86,12 @@ class DiffusionMix(DiffusionOperator):
     digital_source_type = "compositeWithTrainedAlgorithmicMedia"
     cpu_s_per_megapixel = 25.0  # 5 to 9 steps of the embedded model
     gpu_s_per_megapixel = 0.35
+    partner_class = "other"
     params: DiffusionMixParams
+
+    def __init__(self, params: DiffusionMixParams) -> None:
+        super().__init__(params)
+        self.partner = "mix" if params.toward == "row" else None
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other class and its weight, and what `diffusion_edit` draws, told of that class."""
@@ -78,18 +100,31 @@ class DiffusionMix(DiffusionOperator):
                 "diffusion_mix: the input names no classes (a ClassLabel feature), so there is none to mix"
             )
         own = generators(batch.seeds)
-        targets = [self._target(int(label), batch.classes, each) for label, each in zip(batch.labels, own, strict=True)]
+        labels = [int(label) for label in batch.labels]
+        rows = batch.further_rows() if self.partner else []
+        if self.partner:
+            targets = self._targets_of(labels, rows, batch.classes)
+        else:
+            targets = [self._target(label, batch.classes, each) for label, each in zip(labels, own, strict=True)]
         columns = self.drawn(batch, targets, own)
         columns["target"] = targets
         columns["target_name"] = [str(batch.classes[target]) if target >= 0 else None for target in targets]
         if self.params.blend == "half":
             columns["side"] = [SIDES[int(each.integers(len(SIDES)))] for each in own]
         columns["weight"] = [self._weight(strength) for strength in columns["strength"]]
-        return Draws(columns)
+        if not self.partner:
+            return Draws(columns)
+        columns["partner_row"] = [None if row is None else row.partner.source_row for row in rows]
+        return Draws(columns, [[] if row is None else [row.partner] for row in rows])
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Edit towards the other class, and mix the labels."""
         sources = self.sources(batch)
+        rejected = {}
+        if self.partner:
+            rows = batch.further_rows()
+            sources = _mixed(sources, rows, self.params.row_share)
+            rejected = {index: NO_PARTNER for index, row in enumerate(rows) if row is None and batch.labels[index] >= 0}
         made = self.painted(batch, draws, noise, sources=sources)
         if "side" in draws.columns:
             from pipeline.models.painters import Painted
@@ -99,10 +134,11 @@ class DiffusionMix(DiffusionOperator):
         for row, (label, target) in enumerate(zip(batch.labels.tolist(), draws.columns["target"], strict=True)):
             if label < 0:
                 errors[row] = RowError("no_label", "the row has no label, so there is no other class to mix it with")
-            elif target < 0:
+            elif target < 0 and row not in rejected:
                 errors[row] = RowError("unknown_class", "the model knows no other class of the data set")
         soft = _soft_labels(batch, draws)
-        return self.applied(made, errors, draws, labels=_hard_labels(batch, draws), soft_labels=soft)
+        found = self.applied(made, errors, draws, labels=_hard_labels(batch, draws), soft_labels=soft)
+        return replace(found, rejected={**found.rejected, **rejected})
 
     def _target(self, label: int, classes: Sequence[str], generator: np.random.Generator) -> int:
         others = [index for index in range(len(classes)) if index != label]
@@ -110,9 +146,19 @@ class DiffusionMix(DiffusionOperator):
         known = [index for place, index in enumerate(others) if place not in unknown]
         return known[int(generator.integers(len(known)))] if known and label >= 0 else -1
 
+    def _targets_of(
+        self, labels: Sequence[int], rows: "Sequence[PartnerRow | None]", names: Sequence[str]
+    ) -> list[int]:
+        """The classes of the other rows; -1 where there is none that the model knows."""
+        targets = [-1 if row is None or label < 0 else row.label for label, row in zip(labels, rows, strict=True)]
+        unknown = self.indexes(targets, names)[1] if self._painter.class_count else {}
+        return [-1 if row in unknown or target >= len(names) else target for row, target in enumerate(targets)]
+
     def _weight(self, strength: float) -> float:
         fixed = self.params.label_weight
         weight = strength**self.params.label_power if fixed == "strength" else float(fixed)
+        if self.partner:
+            weight = 1 - (1 - weight) * (1 - self.params.row_share)
         return weight / 2 if self.params.blend == "half" else weight
 
 
@@ -134,6 +180,21 @@ def _hard_labels(batch: ImageBatch, draws: Draws) -> npt.NDArray[np.int64]:
         for label, target, weight in zip(batch.labels, columns["target"], columns["weight"], strict=True)
     ]
     return np.array(labels, dtype=np.int64)
+
+
+def _mixed(sources: Any, rows: "Sequence[PartnerRow | None]", share: float) -> Any:
+    """Sources [N, C, H, W] with a share of the other rows' pixels; alone where there is none."""
+    import torch
+
+    from pipeline.models.pictures import from_pixels, with_channels, with_size
+
+    mixed = sources.clone()
+    for place, row in enumerate(rows):
+        if row is not None:
+            other = from_pixels(torch.from_numpy(row.pixels.copy())[None]).to(sources.device)
+            fitted = with_size(with_channels(other, sources.shape[1]), tuple(sources.shape[-2:]))
+            mixed[place] = (1 - share) * sources[place] + share * fitted[0]
+    return mixed
 
 
 def _halved(images: Any, sources: Any, sides: Sequence[str]) -> Any:

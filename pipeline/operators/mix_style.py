@@ -5,12 +5,11 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, PartnerRow, Supply
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Supply
+from pipeline.materials import NO_PARTNER
 from pipeline.noise import Noise
 from pipeline.restyling import NetworkParameters, RestylingOperator, drawn_before
 from pipeline.seeding import generators
-
-NO_PARTNER = "no_partner"
 
 
 class MixStyleParams(NetworkParameters):
@@ -37,7 +36,7 @@ class MixStyle(RestylingOperator):
     """
 
     name = "mix_style"
-    version = 1
+    version = 2  # 1 did not fold up-sampling into filters, and so took other sums
     source = "Zhou et al. 2021, Domain Generalization with MixStyle, section 2"
     Params = MixStyleParams
     micro_batch = 32
@@ -57,7 +56,7 @@ class MixStyle(RestylingOperator):
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other's share; and which row it is, as the runner gave it."""
-        rows = _partners(batch)
+        rows = batch.further_rows()
         alpha = [float(generator.beta(self.params.beta, self.params.beta)) for generator in generators(batch.seeds)]
         numbers = [None if row is None else row.partner.source_row for row in rows]
         columns: dict[str, list[Any]] = {"alpha": alpha, "partner_row": numbers}
@@ -65,15 +64,9 @@ class MixStyle(RestylingOperator):
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
         """Move the statistics of each image towards its partner's."""
-        rows, images = _partners(batch), self.images_of(batch)
+        rows, images = batch.further_rows(), self.images_of(batch)
         given = [own if row is None else row.pixels for own, row in zip(images, rows, strict=True)]
         mean, deviation = self.encoded([np.ascontiguousarray(pixels) for pixels in given])
         made = self.restyled(batch, draws.columns["alpha"], drawn_before(mean, deviation))
         alone = {index: NO_PARTNER for index, row in enumerate(rows) if row is None}
         return Applied(made.images, rejected={**alone, **made.rejected})
-
-
-def _partners(batch: ImageBatch) -> "list[PartnerRow | None]":
-    if batch.partners is None:
-        raise RuntimeError("mix_style: the batch holds no partners; whoever made it does not heed `Operator.partner`")
-    return list(batch.partners)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pipeline.contracts import Part, Supply
-from pipeline.errors import RecipeError
+from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef, local_file, resolve_model
 from pipeline.planning.banks import find_images, read_images
-from pipeline.validation import parse
+from pipeline.shards.layout import Layout
+from pipeline.validation import nearest, parse
 
 P = TypeVar("P", bound=Part)
 Models = Mapping[str, FileRef]
@@ -45,6 +46,22 @@ def find_files(part: Part, base: str) -> tuple[Models, Images]:
     needs = part.needs()
     models = {key: resolve_model(reference, base) for key, reference in needs.models.items()}
     return models, {key: find_images(reference, base) for key, reference in needs.images.items()}
+
+
+def check_columns(part: Part, layout: Layout | None, where: str) -> None:
+    """Raise InputError where a part reads an input column that it cannot have; `layout` is None without source rows."""
+    for field, names in part.needs().columns.items():
+        for name in names:
+            if layout is None:
+                raise InputError(f"{where}.{field}: there is no column {name!r}: this branch has no source rows")
+            if name in layout.light:
+                continue
+            if name in layout.schema.names:
+                raise InputError(
+                    f"{where}.{field}: column {name!r} holds binary data, which is read only as masks, and those need "
+                    "`mask` in the column's name"
+                )
+            raise InputError(f"{where}.{field}: there is no column {name!r}{nearest(name, list(layout.light))}")
 
 
 def supply(models: Models, images: Images) -> Supply:

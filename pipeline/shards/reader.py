@@ -35,6 +35,11 @@ class SourceRow:
     light: dict[str, Any]
 
 
+def class_index(label: Any) -> int:
+    """Return a stored label as a class index; -1 where it is none."""
+    return int(label) if isinstance(label, int) else -1
+
+
 def read_windows(
     shard: Shard, layout: Layout, first: int, rows: int, window: int
 ) -> Iterator[tuple[pa.Table, list[SourceRow]]]:

@@ -12,11 +12,12 @@ from pipeline.errors import UnitError
 from pipeline.lineage.records import output_table, quarantine_table
 from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
+from pipeline.shards.reader import class_index
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.marking import UNMARKABLE
 from pipeline.unit.overlap import Overlap
-from pipeline.unit.window import Window, class_index
+from pipeline.unit.window import Window
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.contracts import Partner, PartnerRow, Pixels
+from pipeline.contracts import Operator, Partner, PartnerRow, Pixels
 from pipeline.seeding import generators, partner_seed
-from pipeline.shards.reader import SourceRow
+from pipeline.shards.reader import SourceRow, class_index
 
 LEAST_ROWS = 8
 """Source rows a window has at least where an operator wants partners, however many copies are made of each."""
@@ -25,14 +25,21 @@ class Candidate:
 
 
 def drawn_partner(
-    sample_id: str, step: int, own_row: int, candidates: Sequence[Candidate], role: str
+    sample_id: str, step: int, own: SourceRow, candidates: Sequence[Candidate], operator: Operator
 ) -> PartnerRow | None:
-    """Return one of the candidates other than `own_row`, all equally likely; None where there is no other."""
-    others = [candidate for candidate in candidates if candidate.row.row != own_row]
+    """Return one of the candidates that the operator may be given with `own`, all equally likely; None without any.
+
+    Never the row itself, and with `partner_class: other` none of its class, and none that has no class.
+    """
+    assert operator.partner is not None
+    others = [candidate for candidate in candidates if candidate.row.row != own.row]
+    if operator.partner_class == "other":
+        others = [each for each in others if class_index(each.row.label) not in (-1, class_index(own.label))]
     if not others:
         return None
     (generator,) = generators([partner_seed(sample_id, step)])
     chosen = others[int(generator.integers(len(others)))]
     row = chosen.row
     sha256 = hashlib.sha256(row.data or b"").hexdigest()
-    return PartnerRow(Partner(role, row.uri, sha256, row.row, row.id), chosen.pixels)
+    partner = Partner(operator.partner, row.uri, sha256, row.row, row.id)
+    return PartnerRow(partner, chosen.pixels, class_index(row.label))

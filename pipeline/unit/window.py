@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
@@ -11,7 +10,7 @@ from pipeline.errors import RowError
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.codecs import decode, fit_square
-from pipeline.shards.reader import SourceRow, read_windows
+from pipeline.shards.reader import SourceRow, class_index, read_windows
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap
@@ -84,11 +83,6 @@ def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
         window = Window(None, [], [], {}, count, first)
         window.samples.extend(new_sample(branch.job, unit, window, index, 0, None) for index in range(count))
         yield window
-
-
-def class_index(label: Any) -> int:
-    """Return a stored label as a class index; -1 where it is none."""
-    return int(label) if isinstance(label, int) else -1
 
 
 def _decoded(job: Job, row: SourceRow) -> Pixels | RowError:

@@ -72,10 +72,12 @@ def make_batch(
 
 
 def partner_of(index: int, role: str, channels: int) -> PartnerRow:
-    """The further row that the `index`-th sample of a made-up run is given; its size depends on the index, too."""
+    """The further row, of another class, that the `index`-th sample of a made-up run is given; of many sizes."""
     size = SIZES[index % len(SIZES)]
     pixels = np.random.default_rng(1000 + index).integers(0, 256, (*size, channels), dtype=np.uint8)
-    return PartnerRow(Partner(role, "/data/a.parquet", f"{index:064x}", index + 1, None), pixels)
+    return PartnerRow(
+        Partner(role, "/data/a.parquet", f"{index:064x}", index + 1, None), pixels, (index + 1) % len(CLASSES)
+    )
 
 
 def act(made: Operator, batch: ImageBatch, draws: Draws | None = None) -> Applied:
@@ -121,9 +123,10 @@ class OperatorConformance:
         self, indexes: list[int], size: tuple[int, int] = (28, 28), channels: int = 1, **other: Any
     ) -> ImageBatch:
         batch = make_batch(indexes, None if self.operator.generative else size, channels, **other)
-        if self.operator.partner is None:
+        role = self.make().partner
+        if role is None:
             return batch
-        return replace(batch, partners=[partner_of(index, self.operator.partner, channels) for index in indexes])
+        return replace(batch, partners=[partner_of(index, role, channels) for index in indexes])
 
     # ---- declared ----
 

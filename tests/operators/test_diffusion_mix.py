@@ -2,22 +2,32 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from pipeline.contracts import ImageBatch, Supply
+from pipeline.contracts import ImageBatch, Partner, PartnerRow, Supply
 from pipeline.errors import InputError, RecipeError
 from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.operators.diffusion_mix import DiffusionMix, DiffusionMixParams
 from pipeline.validation import parse
-from tests.operators.conformance import CLASSES, OperatorConformance, act, make_batch
+from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch, partner_of
 from tests.operators.test_diffusion_generate import supply_in
 from tests.tiny_models import OWN_WARNING
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
+
+
+class TestDiffusionMixTowardRowConformance(OperatorConformance):
+    operator = DiffusionMix
+    params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.3, 0.8], "toward": "row"}
+    tolerance = 1
+
+    def supply(self, folder: Path) -> Supply:
+        return supply_in(folder)
 
 
 class TestDiffusionMixConformance(OperatorConformance):
@@ -90,6 +100,60 @@ def test_half_of_the_source_stays_on_the_side_that_was_drawn(tmp_path: Path) -> 
     for row, side in enumerate(draws.columns["side"]):
         np.testing.assert_array_equal(images[row][halves[side]], batch.images[row][halves[side]])
         assert (images[row][halves[other[side]]] != batch.images[row][halves[other[side]]]).any()
+
+
+def test_another_row_gives_its_class_and_a_share_of_its_pixels(tmp_path: Path) -> None:
+    supply = supply_in(tmp_path)
+    edit = DiffusionEdit(DiffusionEditParams(steps=10))
+    edit.load("cpu", supply)
+    batch = with_partners(6)
+    assert batch.images is not None
+    images = batch.images.astype(np.float64)
+    for share in (0.0, 0.3, 1.0):
+        operator = loaded(supply, toward="row", row_share=share)
+        draws = operator.draw(batch)
+        rows = batch.further_rows()
+        assert draws.columns["target"] == [row.label for row in rows if row]
+        assert draws.columns["partner_row"] == list(range(1, 7))
+        assert draws.partners == [[row.partner] for row in rows if row]
+        for strength, weight in zip(draws.columns["strength"], draws.columns["weight"], strict=True):
+            assert weight == pytest.approx(1 - (1 - strength) * (1 - share))
+        others = np.stack([row.pixels for row in rows if row])
+        mixed = np.round((1 - share) * images + share * others).astype(np.uint8)
+        wanted = act(edit, replace(batch, images=mixed), draws).images
+        assert_near(act(operator, batch, draws).images, wanted, 1 if share in (0, 1) else 3)  # mixed is rounded
+
+
+def test_another_row_of_any_size_and_number_of_channels_will_do(tmp_path: Path) -> None:
+    operator = loaded(supply_in(tmp_path), toward="row")
+    for size, channels in (((1, 1), 3), ((40, 3), 1), ((8, 8), 3)):
+        pixels = np.full((*size, channels), 200, np.uint8)
+        rows = [PartnerRow(Partner("mix", "/a.parquet", "0" * 64, 5), pixels, 2)] * 2
+        made = act(operator, replace(make_batch([0, 1], (8, 8)), partners=rows))
+        assert made.images.shape == (2, 8, 8, 1) and not made.errors and not made.rejected
+
+
+def test_without_a_row_of_another_class_an_image_is_rejected_and_the_others_are_not(tmp_path: Path) -> None:
+    operator = loaded(supply_in(tmp_path, ("shirt", "shoe")), toward="row")
+    batch = with_partners(4)
+    rows = batch.further_rows()
+    alone = replace(batch, partners=[rows[0], None, rows[2], None], labels=np.array([0, 1, 2, -1]))
+    draws = operator.draw(alone)
+    assert draws.columns["target"] == [1, -1, 0, -1] and draws.columns["partner_row"] == [1, None, 3, None]
+    made = act(operator, alone, draws)
+    assert made.rejected == {1: "no_partner"}
+    assert {row: error.code for row, error in made.errors.items()} == {3: "no_label"}
+    unknown = replace(batch, labels=np.array([0, 1, 0, 0]))  # whose other rows are of classes 1, 2, 0 and 1
+    assert {row: error.code for row, error in act(operator, unknown).errors.items()} == {1: "unknown_class"}
+
+
+def with_partners(count: int) -> ImageBatch:
+    """Images and further rows of 8 px."""
+    batch = make_batch(list(range(count)), (8, 8))
+    rows = [partner_of(index, "mix", 1) for index in range(count)]
+    pixels = make_batch(list(range(100, 100 + count)), (8, 8)).images
+    assert pixels is not None
+    return replace(batch, partners=[replace(row, pixels=each) for row, each in zip(rows, pixels, strict=True)])
 
 
 def test_rows_without_a_label_or_another_class_are_errors_of_their_own(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Further rows of a unit: drawn by seed alone, never oneself, never one that cannot be used, and in the lineage."""
 
 import hashlib
+import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import RecipeError
+from pipeline.operators.diffusion_mix import DiffusionMix, DiffusionMixParams
+from pipeline.operators.mix_style import MixStyle, MixStyleParams
 from pipeline.seeding import sample_id
 from pipeline.shards.codecs import decode
 from pipeline.shards.reader import SourceRow
@@ -27,9 +31,16 @@ def mixed(copies: int = 1, **other: Any) -> dict[str, Any]:
     return {"name": "mixed", "copies": copies, "operators": [{"mix_style": {"least_side_px": 1}}], **other}
 
 
-def candidates(count: int) -> list[Candidate]:
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress")
+MIX_STYLE = MixStyle(MixStyleParams())
+
+
+def candidates(count: int, labels: Sequence[int | None] = (0,)) -> list[Candidate]:
     return [
-        Candidate(SourceRow(row, "/data/a.parquet", data, None, f"id-{row}", 0, {}), decode(data, 10**6))
+        Candidate(
+            SourceRow(row, "/data/a.parquet", data, None, f"id-{row}", labels[row % len(labels)], {}),
+            decode(data, 10**6),
+        )
         for row, data in enumerate(photos(count))
     ]
 
@@ -38,7 +49,7 @@ def test_a_partner_is_another_row_and_every_other_row_equally_likely() -> None:
     known = candidates(5)
     counts: Counter[int] = Counter()
     for index in range(2000):
-        found = drawn_partner(sample_id(7, "a", 2, "mixed", index), 0, 2, known, "style")
+        found = drawn_partner(sample_id(7, "a", 2, "mixed", index), 0, known[2].row, known, MIX_STYLE)
         assert found is not None and found.partner.source_row is not None
         counts[found.partner.source_row] += 1
         row = known[found.partner.source_row]
@@ -50,10 +61,40 @@ def test_a_partner_is_another_row_and_every_other_row_equally_likely() -> None:
 
 def test_a_partner_follows_from_sample_and_step_alone() -> None:
     known, name = candidates(50), sample_id(7, "a", 2, "mixed", 0)
-    found = [drawn_partner(name, step, 2, known, "style") for step in (0, 0, 1)]
+    found = [drawn_partner(name, step, known[2].row, known, MIX_STYLE) for step in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
-    assert drawn_partner(name, 0, 2, known[2:3], "style") is None
-    assert drawn_partner(name, 0, 2, [], "style") is None
+    assert drawn_partner(name, 0, known[2].row, known[2:3], MIX_STYLE) is None
+    assert drawn_partner(name, 0, known[2].row, [], MIX_STYLE) is None
+
+
+def test_an_operator_may_ask_for_a_partner_of_another_class() -> None:
+    mix = DiffusionMix(DiffusionMixParams(toward="row"))
+    known = candidates(8, labels=(0, 1, None, 2))
+    found = [drawn_partner(sample_id(7, "a", 0, "mixed", n), 0, known[0].row, known, mix) for n in range(60)]
+    assert {row.partner.source_row for row in found if row} == {1, 3, 5, 7}
+    assert {row.label for row in found if row} == {1, 2} and {row.partner.role for row in found if row} == {"mix"}
+    assert drawn_partner(sample_id(7, "a", 0, "mixed", 0), 0, known[0].row, candidates(4), mix) is None
+
+
+def test_a_mix_of_classes_is_run_replayed_and_verified_with_the_row_it_was_made_with(tmp_path: Path) -> None:
+    labels = [0, 1, 2, None, *[0] * 4]
+    write_shard(tmp_path / "data/a.parquet", photos(8, 28), labels=labels, class_names=CLASSES)
+    write_shard(tmp_path / "data/b.parquet", photos(2, 28), labels=[3, 3], class_names=CLASSES)
+    mix = {"diffusion_mix": {"toward": "row", "steps": 4, "strength_range": [0.5, 0.5], "row_share": 0.5}}
+    manifest, _ = run_here(plan_of(write_recipe(tmp_path, [{"name": "mixed", "operators": [mix]}])))
+    assert manifest.complete and (manifest.counts.accepted, manifest.counts.rejected) == (7, 2)
+    assert [row["error_code"] for row in rows_of(tmp_path / "out", "quarantine")] == ["no_label"]
+    for row in rows_of(tmp_path / "out", "rejected"):
+        assert row["rejected_reason"] == "no_partner" and not row["partners"]
+    for row in rows_of(tmp_path / "out"):
+        (partner,) = row["partners"]
+        params = json.loads(row["steps"][0]["params"])
+        assert partner["role"] == "mix" and partner["source_row"] == params["partner_row"]
+        assert labels[partner["source_row"]] == params["target"] != labels[row["source_row"]]
+        assert params["weight"] == pytest.approx(0.75)
+    store = open_store(str(tmp_path / "out"))
+    assert verify_dataset(store).ok
+    assert replay_sample(store, rows_of(tmp_path / "out")[0]["sample_id"]).equal
 
 
 def test_unusable_rows_are_quarantined_and_nobodys_partner(tmp_path: Path) -> None:
