@@ -17,12 +17,10 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import RowError
-from pipeline.materials import Needs, Partner, PartnerRow, ReferenceImage, Supply
+from pipeline.materials import Needs, Partner, PartnerRow, Pixels, ReferenceImage, Supply
 from pipeline.noise import Noise
 
-__all__ = ["Needs", "Partner", "PartnerRow", "ReferenceImage", "Supply"]  # and what is defined here
-
-Pixels = npt.NDArray[np.uint8]
+__all__ = ["Needs", "Partner", "PartnerRow", "Pixels", "ReferenceImage", "Supply"]  # and what is defined here
 
 
 class Parameters(BaseModel):
@@ -48,12 +46,6 @@ class ImageBatch:
 
     def __len__(self) -> int:
         return len(self.seeds)
-
-    def further_rows(self) -> "list[PartnerRow | None]":
-        """Return `partners`, for an operator that wants them. Raises RuntimeError where nobody looked for any."""
-        if self.partners is None:
-            raise RuntimeError("the batch holds no partners; whoever made it does not heed `Operator.partner`")
-        return list(self.partners)
 
 
 @dataclass(frozen=True)

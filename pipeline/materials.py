@@ -9,6 +9,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+Pixels = npt.NDArray[np.uint8]
+NO_PARTNER = "no_partner"
+"""Why an image is rejected whose unit has no further row for it."""
+
 
 @dataclass(frozen=True)
 class Partner:
@@ -21,10 +25,6 @@ class Partner:
     source_id: str | None = None
 
 
-NO_PARTNER = "no_partner"
-"""Why an image is rejected whose unit has no further row for it."""
-
-
 @dataclass(frozen=True)
 class PartnerRow:
     """Another row of a unit that one of its images is made with, and its `pixels` [h, w, 1 or 3] uint8 as read.
@@ -33,8 +33,15 @@ class PartnerRow:
     """
 
     partner: Partner
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     label: int = -1
+
+
+def given(partners: Sequence[PartnerRow | None] | None) -> list[PartnerRow | None]:
+    """Return a batch's partners, for an operator that wants them. Raises RuntimeError where nobody looked for any."""
+    if partners is None:
+        raise RuntimeError("the batch holds no partners; whoever made it does not heed `Operator.partner`")
+    return list(partners)
 
 
 @dataclass(frozen=True)

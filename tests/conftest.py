@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 # Before Ray is imported: a test cluster asks for no token, reports nothing, and its workers find `tests`.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ["PALIMPSEST_CACHE"] = tempfile.mkdtemp(prefix="palimpsest-tests-")  # nothing of an earlier version
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
@@ -27,6 +29,10 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for line in RAYS_OWN_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["PALIMPSEST_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

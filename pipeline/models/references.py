@@ -152,8 +152,13 @@ def _list_images(uri: str) -> Iterable[str]:
     return [filesystem.unstrip_protocol(path) if "://" in uri else path for path in files]
 
 
+def cache_folder() -> Path:
+    """Return the folder of this node that fetched models and what is made of them are kept in."""
+    return Path(os.environ.get("PALIMPSEST_CACHE", Path.home() / ".cache" / "palimpsest"))
+
+
 def _fetch(ref: FileRef) -> Path:
-    cache = Path(os.environ.get("PALIMPSEST_CACHE", Path.home() / ".cache" / "palimpsest"))
+    cache = cache_folder()
     target = cache / f"{ref.sha256}{Path(ref.uri).suffix}"
     if not target.is_file():
         cache.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """Weight files: their sha256, and state dicts read from and written to disk without pickle."""
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -16,15 +15,6 @@ from pipeline.errors import ModelError
 
 State = dict[str, Tensor]
 M = TypeVar("M", bound=nn.Module)
-
-
-def sha256_of(path: str | Path) -> str:
-    """Hex sha256 of the bytes of a file. A file that cannot be read raises ModelError."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"weights {path}: cannot be read: {error.strerror}") from error
 
 
 def load_state(path: str | Path) -> State:

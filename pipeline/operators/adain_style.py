@@ -10,14 +10,16 @@ from pydantic_core import PydanticCustomError
 from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Pixels, Supply
 from pipeline.masking import MASK_COLUMN, MaskParameters, ObjectMasks
 from pipeline.models.reference_bank import ReferenceBank
+from pipeline.models.references import sha256_of
 from pipeline.noise import Noise
-from pipeline.restyling import NetworkParameters, RestylingOperator
+from pipeline.restyling import NetworkParameters, RestylingOperator, encoder_file
 from pipeline.seeding import generators
 from pipeline.validation import ShareRange
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.models.colour import Floats
     from pipeline.models.spatial import Statistics
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -106,6 +108,7 @@ class AdaINStyle(RestylingOperator):
     def __init__(self, params: AdaINStyleParams) -> None:
         super().__init__(params)
         self._bank: ReferenceBank | None = None
+        self._coloured_styles: list[tuple[Tensor, tuple[Floats, Floats]]] = []
         self._chances: npt.NDArray[np.float64] | None = None
 
     def needs(self) -> Needs:
@@ -114,11 +117,12 @@ class AdaINStyle(RestylingOperator):
         return Needs(models=self.networks(), images={"styles": self.params.styles}, columns=columns)
 
     def load(self, device: str, supply: Supply) -> None:
-        """Load both networks, and encode each style once."""
+        """Load both networks, and encode each style, once on each node."""
         import torch
 
         from pipeline.models.adain import style_statistics
         from pipeline.models.colour import moments
+        from pipeline.models.node_cache import kept_tensors
         from pipeline.models.pictures import unit_rgb, with_short_side
         from pipeline.shards.codecs import decode
 
@@ -126,15 +130,29 @@ class AdaINStyle(RestylingOperator):
         if self.params.style_weights:
             self._chances = bank.chances(self.params.style_weights, "adain_style.style_weights")
         self.load_networks(device, supply)
-        originals = [bank.picture(place, decode) for place in range(len(bank))]
-        pictures = [with_short_side(unit_rgb(pixels[None]), self.params.style_size_px) for pixels in originals]
-        if self.params.preserve_color:  # a style's features depend on the image then
-            colours = [moments(np.broadcast_to(pixels, (*pixels.shape[:2], 3))) for pixels in originals]
-            self._coloured_styles = list(zip(pictures, colours, strict=True))
-        else:
+
+        def picture(place: int) -> "tuple[Pixels, Tensor]":
+            pixels = bank.picture(place, decode)
+            return pixels, with_short_side(unit_rgb(pixels[None]), self.params.style_size_px)
+
+        def features() -> "dict[str, Tensor]":
             with torch.inference_mode():
-                found = [style_statistics(self._encoder, picture.to(device)) for picture in pictures]
-            self._mean, self._deviation = (torch.cat(values) for values in zip(*found, strict=True))
+                found = [style_statistics(self._encoder, picture(place)[1].to(device)) for place in range(len(bank))]
+            mean, deviation = (torch.cat(values) for values in zip(*found, strict=True))
+            return {"mean": mean, "deviation": deviation}
+
+        if self.params.preserve_color:  # a style's features depend on the image then
+            for pixels, resized in map(picture, range(len(bank))):
+                colours = moments(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+                self._coloured_styles.append((resized, colours))
+        else:
+            made_of = [
+                sha256_of(str(encoder_file(supply))),
+                self.params.style_size_px,
+                *(style.sha256 for style in bank.references),
+            ]
+            found = kept_tensors(["style features", self.version, *made_of], device, features)
+            self._mean, self._deviation = found["mean"].to(device), found["deviation"].to(device)
         self._bank = bank
 
     def draw(self, batch: ImageBatch) -> Draws:

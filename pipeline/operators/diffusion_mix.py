@@ -13,7 +13,7 @@ from pipeline.contracts import Applied, Draws, ImageBatch, PartnerRow
 from pipeline.diffusion.operator import DiffusionOperator
 from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.errors import InputError, RowError
-from pipeline.materials import NO_PARTNER
+from pipeline.materials import NO_PARTNER, given
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 
@@ -101,7 +101,7 @@ class DiffusionMix(DiffusionOperator):
             )
         own = generators(batch.seeds)
         labels = [int(label) for label in batch.labels]
-        rows = batch.further_rows() if self.partner else []
+        rows = given(batch.partners) if self.partner else []
         if self.partner:
             targets = self._targets_of(labels, rows, batch.classes)
         else:
@@ -122,7 +122,7 @@ class DiffusionMix(DiffusionOperator):
         sources = self.sources(batch)
         rejected = {}
         if self.partner:
-            rows = batch.further_rows()
+            rows = given(batch.partners)
             sources = _mixed(sources, rows, self.params.row_share)
             rejected = {index: NO_PARTNER for index, row in enumerate(rows) if row is None and batch.labels[index] >= 0}
         made = self.painted(batch, draws, noise, sources=sources)

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Supply
-from pipeline.materials import NO_PARTNER
+from pipeline.materials import NO_PARTNER, given
 from pipeline.noise import Noise
 from pipeline.restyling import NetworkParameters, RestylingOperator, drawn_before
 from pipeline.seeding import generators
@@ -56,7 +56,7 @@ class MixStyle(RestylingOperator):
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other's share; and which row it is, as the runner gave it."""
-        rows = batch.further_rows()
+        rows = given(batch.partners)
         alpha = [float(generator.beta(self.params.beta, self.params.beta)) for generator in generators(batch.seeds)]
         numbers = [None if row is None else row.partner.source_row for row in rows]
         columns: dict[str, list[Any]] = {"alpha": alpha, "partner_row": numbers}
@@ -64,9 +64,9 @@ class MixStyle(RestylingOperator):
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
         """Move the statistics of each image towards its partner's."""
-        rows, images = batch.further_rows(), self.images_of(batch)
-        given = [own if row is None else row.pixels for own, row in zip(images, rows, strict=True)]
-        mean, deviation = self.encoded([np.ascontiguousarray(pixels) for pixels in given])
+        rows, images = given(batch.partners), self.images_of(batch)
+        others = [own if row is None else row.pixels for own, row in zip(images, rows, strict=True)]
+        mean, deviation = self.encoded([np.ascontiguousarray(pixels) for pixels in others])
         made = self.restyled(batch, draws.columns["alpha"], drawn_before(mean, deviation))
         alone = {index: NO_PARTNER for index, row in enumerate(rows) if row is None}
         return Applied(made.images, rejected={**alone, **made.rejected})
