@@ -66,11 +66,13 @@ class RestylingOperator(Operator):
     def load_networks(self, device: str, supply: Supply) -> None:
         """Load both networks; raises ModelError where the weights are others, or the two do not fit together."""
         from pipeline.models.adain import check_pair, load_decoder, load_encoder
+        from pipeline.models.folding import fold_doublings
 
         encoder, decoder = encoder_file(supply), supply.models.get("model") or supply.models["decoder"]
         self._device = device
-        self._encoder, self._decoder = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
-        check_pair(self._encoder, self._decoder, encoder, decoder)
+        self._encoder, found = load_encoder(encoder).to(device), load_decoder(decoder)
+        check_pair(self._encoder, found, encoder, decoder)
+        self._decoder = fold_doublings(found).to(device)
 
     def restyled(
         self, batch: ImageBatch, alpha: Sequence[float], statistics: "StatisticsOf", regions: Pixels | None = None

@@ -44,10 +44,7 @@ class Copies:
         if not chain:
             return self._pixels[None]
         operator = read_part(chain[-1], "chain", "operator", operator_class)
-        models, images = find_files(operator, ".")
-        made_of = [content(operator.params.model_dump(mode="json"), models, images), type(operator).version]
-        before = self.of(chain[:-1])
-        key = digest([self._key, self.count, list(chain[:-1]), operator.name, made_of])
+        before, key = self.of(chain[:-1]), self.key_of(chain)
         if key not in self._held:
             path = self._folder / f"{operator.name}-{key[:16]}.npy"
             if not path.exists():
@@ -55,6 +52,15 @@ class Copies:
                 self._save(path, self._applied(operator, before, len(chain) - 1))
             self._held[key] = torch.from_numpy(np.load(path))
         return self._held[key]
+
+    def key_of(self, chain: Sequence[Step]) -> str:
+        """Return what the copies of a chain are kept by: the images, and what each step computes, models by content."""
+        key = digest([self._key, self.count])
+        for step in chain:
+            operator = read_part(step, "chain", "operator", operator_class)
+            made_of = content(operator.params.model_dump(mode="json"), *find_files(operator, "."))
+            key = digest([key, operator.name, operator.version, made_of])
+        return key
 
     def _applied(self, operator: Operator, before: Tensor, step: int) -> Tensor:
         count, channels = len(self._pixels), self._pixels.shape[1]

@@ -92,7 +92,8 @@ class Trials:
         return [self._one(arm, seed) for seed in seeds for arm in arms]
 
     def _one(self, arm: Arm, seed: int) -> Record:
-        key = digest([arm.as_json(), seed, self._steps, self._about])
+        parts = [[share, self._copies.key_of(chain)] for share, chain in arm.parts]
+        key = digest([arm.name, parts, seed, self._steps, self._about])
         if key not in self._known:
             train = self._data.train
             net = trained(arm, self._copies, train.labels, self._data.classes, seed, self._steps)

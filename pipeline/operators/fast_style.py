@@ -38,7 +38,7 @@ class FastStyle(Operator):
     """
 
     name = "fast_style"
-    version = 1
+    version = 2  # 1 did not fold convolutions, and so took other sums
     source = "Johnson, Alahi & Fei-Fei 2016, Perceptual Losses for Real-Time Style Transfer and Super-Resolution"
     Params = FastStyleParams
     micro_batch = 32
@@ -53,10 +53,10 @@ class FastStyle(Operator):
 
     def load(self, device: str, supply: Supply) -> None:
         """Load the network."""
-        from pipeline.models.johnson import load_network
+        from pipeline.models.johnson import folded, load_network
 
         self._device = device
-        self._network = load_network(supply.models["model"]).to(device)
+        self._network = folded(load_network(supply.models["model"])).to(device)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The share of the style of every sample."""

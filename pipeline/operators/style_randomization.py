@@ -54,7 +54,7 @@ class StyleRandomization(RestylingOperator, Fitting):
     """
 
     name = "style_randomization"
-    version = 1
+    version = 2  # 1 did not fold up-sampling into filters, and so took other sums
     source = "Jackson et al. 2018, Style Augmentation: Data Augmentation via Style Randomization, section 3"
     Params = StyleRandomizationParams
     micro_batch = 32

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from jobs.measure import robustness
 from jobs.measure.arms import Arm, controls, trained, treatment
@@ -15,6 +16,7 @@ from jobs.measure.corruptions import CORRUPTIONS, FAMILIES, SEVERITIES, corrupte
 from jobs.measure.paired import Record, chosen, corrupted_mean, differences, interval, student_quantile
 from pipeline.errors import RecipeError
 from pipeline.models.references import ASSETS
+from tests.operators.test_adain_style import networks
 
 REAL = str(ASSETS / "fashion-mnist" / "*.parquet")
 TINY = (
@@ -123,6 +125,18 @@ def test_copies_differ_repeat_and_are_kept(tmp_path: Path) -> None:
     assert fitted.shape == made.shape and not torch.equal(fitted, made)
     with pytest.raises(RecipeError, match="adain_style"):
         copies.of([{"adain_stile": {}}])
+
+
+def test_copies_are_known_by_the_content_of_every_model_on_the_way(tmp_path: Path) -> None:
+    copies = Copies(torch.from_numpy(photographs()).permute(0, 3, 1, 2), 2, tmp_path / "copies")
+    networks(tmp_path)
+    model = tmp_path / "adain.safetensors"
+    chain: list[dict[str, Any]] = [{"adain_style": {"model": str(model)}}, {"flip": {}}]
+    before = copies.key_of(chain)
+    assert before == copies.key_of(chain) != copies.key_of(chain[:1])
+    weights = load_file(model)
+    save_file({name: value + 1 for name, value in weights.items()}, model)
+    assert copies.key_of(chain) != before
 
 
 def test_a_share_of_every_batch_is_replaced(tmp_path: Path) -> None:

@@ -169,6 +169,11 @@ def test_instance_norm_is_torchs_and_sums_half_precision_in_full() -> None:
     norm.load_state_dict(wanted.state_dict())
     signal = 100 + images(2, 40, 30)
     torch.testing.assert_close(norm(signal), wanted(signal), atol=1e-3, rtol=1e-3)
+    flat = torch.full((2, 3, 64, 64), 187.3)
+    torch.testing.assert_close(norm(flat), wanted.bias.view(1, 3, 1, 1).expand_as(flat), atol=1e-5, rtol=0)
+    outlier = flat.clone()
+    outlier[:, :, 8, 8] = 10  # among the positions that the first mean is taken from
+    torch.testing.assert_close(norm(outlier).double(), wanted.double()(outlier.double()), atol=2e-3, rtol=1e-4)
     halved = norm((signal - 100).bfloat16())
     assert halved.dtype is torch.float32
-    torch.testing.assert_close(halved, wanted((signal - 100).bfloat16().float()), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(halved, wanted.float()((signal - 100).bfloat16().float()), atol=1e-4, rtol=1e-4)
