@@ -120,12 +120,12 @@ class DiffusionMix(DiffusionOperator):
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Edit towards the other class, and mix the labels."""
         sources = self.sources(batch)
-        rejected = {}
+        start, rejected = sources, {}
         if self.partner:
             rows = given(batch.partners)
-            sources = _mixed(sources, rows, self.params.row_share)
+            start = _mixed(sources, rows, self.params.row_share)
             rejected = {index: NO_PARTNER for index, row in enumerate(rows) if row is None and batch.labels[index] >= 0}
-        made = self.painted(batch, draws, noise, sources=sources)
+        made = self.painted(batch, draws, noise, sources=start)
         if "side" in draws.columns:
             from pipeline.models.painters import Painted
 

@@ -89,9 +89,10 @@ def test_a_pipelines_prompt_names_the_other_class(tiny: Callable[[str], Path]) -
     assert act(operator, batch, draws).images.shape == (6, 16, 16, 3)
 
 
-def test_half_of_the_source_stays_on_the_side_that_was_drawn(tmp_path: Path) -> None:
-    operator = loaded(supply_in(tmp_path), blend="half")
-    batch = make_batch(list(range(16)), (8, 8))
+@pytest.mark.parametrize("toward", ["class", "row"])
+def test_half_of_the_source_stays_on_the_side_that_was_drawn(toward: str, tmp_path: Path) -> None:
+    operator = loaded(supply_in(tmp_path), blend="half", toward=toward)
+    batch = with_partners(16)
     assert batch.images is not None
     draws = operator.draw(batch)
     assert set(draws.columns["side"]) == {"left", "right", "top", "bottom"}
