@@ -12,7 +12,7 @@ from pipeline.contracts import Applied, ImageBatch, Operator, Parameters, Pixels
 from pipeline.errors import JobError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from pipeline.models.spatial import Statistics
 
@@ -63,16 +63,22 @@ class RestylingOperator(Operator):
             return {"encoder": self.params.encoder, "decoder": self.params.decoder}
         return {"model": self.params.model}
 
-    def load_networks(self, device: str, supply: Supply) -> None:
-        """Load both networks; raises ModelError where the weights are others, or the two do not fit together."""
+    def load_networks(self, device: str, supply: Supply) -> "nn.Sequential":
+        """Load both networks, and return the encoder as it is stored, whatever they compute in.
+
+        Raises ModelError where the weights are others, or the two do not fit together.
+        """
         from pipeline.models.adain import check_pair, load_decoder, load_encoder
         from pipeline.models.folding import fold_doublings
+        from pipeline.models.precision import in_type
 
         encoder, decoder = encoder_file(supply), supply.models.get("model") or supply.models["decoder"]
         self._device = device
-        self._encoder, found = load_encoder(encoder).to(device), load_decoder(decoder)
-        check_pair(self._encoder, found, encoder, decoder)
-        self._decoder = fold_doublings(found).to(device)
+        networks = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
+        check_pair(*networks, encoder, decoder)
+        self._encoder = in_type(networks[0], supply.dtype)
+        self._decoder = in_type(fold_doublings(networks[1]), supply.dtype)
+        return networks[0]
 
     def restyled(
         self, batch: ImageBatch, alpha: Sequence[float], statistics: "StatisticsOf", regions: Pixels | None = None

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -37,6 +37,7 @@ class Frames:
     count: int
     model: str = ""
     threads: int = 2
+    dtype: str = "float32"  # of this product's painters
     output: str = ""  # nothing is written
 
     def to_json(self) -> str:
@@ -78,7 +79,7 @@ def _operator(entry: dict[str, dict[str, object]], task: Frames) -> Painter:
 
     torch.set_num_threads(task.threads)
     operator = read_part(entry, "bench", "operator", operator_class)
-    operator.load("cpu", supply_of(operator))
+    operator.load("cpu", replace(supply_of(operator), dtype=task.dtype))
 
     def paint(frame: Pixels) -> Pixels:
         batch = ImageBatch(frame[None], [0], np.full(1, -1))

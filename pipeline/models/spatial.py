@@ -40,8 +40,8 @@ def feature_shares(regions: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def stylise_regions(
-    encoder: nn.Sequential,
-    decoder: nn.Sequential,
+    encoder: nn.Module,
+    decoder: nn.Module,
     content: Tensor,
     regions: Tensor,
     styles: Sequence[Statistics],

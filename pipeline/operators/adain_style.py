@@ -148,6 +148,7 @@ class AdaINStyle(RestylingOperator):
         else:
             made_of = [
                 sha256_of(str(encoder_file(supply))),
+                supply.dtype,
                 self.params.style_size_px,
                 *(style.sha256 for style in bank.references),
             ]

@@ -55,7 +55,7 @@ class FastStyle(Operator):
         """Load the network."""
         from pipeline.models.johnson import folded, load_network
 
-        self._device = device
+        self._device, self._dtype = device, supply.dtype
         self._network = folded(load_network(supply.models["model"])).to(device)
 
     def draw(self, batch: ImageBatch) -> Draws:
@@ -69,10 +69,11 @@ class FastStyle(Operator):
 
         from pipeline.models.johnson import stylise
         from pipeline.models.pictures import brought_back, enlarged, unit_rgb
+        from pipeline.models.precision import autocast
 
         if batch.images is None:
             raise JobError("fast_style: there are no images to restyle; put it after an operator that makes some")
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(self._device, self._dtype):
             alpha = torch.tensor(draws.columns["alpha"], dtype=torch.float32, device=self._device)
             content = unit_rgb(batch.images)
             size = (content.shape[2], content.shape[3])

