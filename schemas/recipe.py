@@ -96,7 +96,8 @@ class Numerics(Closed):
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads an actor")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="what the networks of the diffusion operators and of gan_synth compute in"
+        "float32",
+        description="what the networks of the diffusion operators, gan_synth, fast_style and those by AdaIN compute in",
     )
 
 
