@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import BaseFileLock, FileLock
+from filelock import FileLock
 from torch import Tensor
 
 from pipeline.errors import ModelError
@@ -50,14 +50,8 @@ def kept_tensors(key: list[Any], device: str, make: Callable[[], Mapping[str, Te
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """Hold the lock of a file of the cache, where there can be one; it is free when its holder ends, however."""
-    lock: BaseFileLock | None = FileLock(f"{path}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()  # type: ignore[union-attr]
-    except (OSError, NotImplementedError):
-        lock = None
-    try:
+    with contextlib.ExitStack() as held:
+        with contextlib.suppress(OSError, NotImplementedError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(f"{path}.lock"))
         yield
-    finally:
-        if lock is not None:
-            lock.release()
