@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 BUILTIN_MODEL = "builtin:adain"
 CPU_PIXELS_A_CALL = 65_536
 """Pixels of one call on a CPU: 4 images of 128 px. Larger calls fall out of the caches and take a quarter longer."""
-MOST_ENLARGED = 4
-"""Times a small image is enlarged at most: the networks' filters are made for details of several pixels."""
 
 
 class NetworkParameters(Parameters):
@@ -93,6 +91,8 @@ class RestylingOperator(Operator):
         """
         import torch
 
+        from pipeline.models.pictures import unit_pixels
+
         with torch.inference_mode():
             strength = torch.tensor(alpha, dtype=torch.float32, device=self._device)
             content = as_rgb(self.images_of(batch))
@@ -100,13 +100,7 @@ class RestylingOperator(Operator):
             for place in self._slices(len(batch), content.shape[2] * content.shape[3]):
                 masks = None if regions is None else torch.from_numpy(regions[place]).to(self._device, torch.float32)
                 made.append(self._part(content[place], masks, statistics(place, content[place]), strength[place]))
-            whole = torch.cat(made)
-            finite = whole.isfinite().all(dim=(1, 2, 3)).tolist()
-            images = whole.nan_to_num(0.0).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
-        rejected = {index: "non_finite" for index, fine in enumerate(finite) if not fine}
-        pixels: Pixels = images.numpy()
-        for index in rejected:
-            pixels[index] = 0
+            pixels, rejected = unit_pixels(torch.cat(made))
         return Applied(pixels, rejected=rejected)
 
     def encoded(self, pictures: Sequence[Pixels]) -> "Statistics":
@@ -124,7 +118,7 @@ class RestylingOperator(Operator):
             for (height, width, _), places in by_size.items():
                 for some in (places[place] for place in self._slices(len(places), height * width)):
                     images = unit_rgb(np.stack([pictures[index] for index in some])).to(self._device)
-                    large = enlarged(images, self.params.least_side_px, MOST_ENLARGED)
+                    large = enlarged(images, self.params.least_side_px)
                     means, deviations = style_statistics(self._encoder, large)
                     found |= zip(some, zip(means, deviations, strict=True), strict=True)
             in_order = [found[index] for index in range(len(pictures))]
@@ -154,7 +148,7 @@ class RestylingOperator(Operator):
         from pipeline.models.spatial import stylise_regions
 
         scaled = content.to(self._device).to(torch.float32).div_(255)
-        large = enlarged(scaled, self.params.least_side_px, MOST_ENLARGED)
+        large = enlarged(scaled, self.params.least_side_px)
         if masks is None:
             ((mean, deviation),) = statistics
             made = stylise(self._encoder, self._decoder, large, mean, deviation, alpha)

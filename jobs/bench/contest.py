@@ -25,6 +25,8 @@ CONTESTANTS = {
     "float32": "jobs.bench.product",
 }
 """Who takes part, and their modules; `float32` is the product once more, in the type that all others compute in."""
+OWN_TERMS: dict[str, dict[str, Any]] = {"float32": {"dtype": "float32"}}
+"""What of the task is other for a contestant."""
 USUAL = ("palimpsest", "bare_loop", "ray_data")
 LIMIT_S = 3_600  # of one run
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,8 +77,7 @@ def run_once(task: Task, name: str) -> Run:
         JobError: it failed, or took more than an hour; with the last line it wrote.
     """
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
-        task = replace(task, output=str(Path(folder, "out")))
-        task = replace(task, dtype="float32") if name == "float32" else task
+        task = replace(task, output=str(Path(folder, "out")), **OWN_TERMS.get(name, {}))
         line, peak = output_of([sys.executable, "-m", CONTESTANTS[name], task.to_json()], name)
     return Run(**json.loads(line), memory_mib=peak.as_json())
 

@@ -49,7 +49,7 @@ def measure(
     dtype = quick_dtype()
     models = reference_models(case)
     task = Task(case.operator, str(shards), "", case.size_px, models, executor=executor, dtype=dtype)
-    loops = figures(compete(task, rounds, LOOPS if dtype != "float32" else [name for name in LOOPS if name != dtype]))
+    loops = figures(compete(task, rounds, [name for name in LOOPS if name != dtype]))
     return {"loops": loops | {"size_px": case.size_px, "dtype": dtype}, "frames": frames_by_size(rounds, frames, dtype)}
 
 

@@ -89,10 +89,10 @@ class Trials:
 
     def run(self, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Record]:
         """One record of each arm and seed, all arms of a seed together."""
-        return [self._one(arm, seed) for seed in seeds for arm in arms]
+        made_of = [[[share, self._copies.key_of(chain)] for share, chain in arm.parts] for arm in arms]
+        return [self._one(arm, parts, seed) for seed in seeds for arm, parts in zip(arms, made_of, strict=True)]
 
-    def _one(self, arm: Arm, seed: int) -> Record:
-        parts = [[share, self._copies.key_of(chain)] for share, chain in arm.parts]
+    def _one(self, arm: Arm, parts: list[list[Any]], seed: int) -> Record:
         key = digest([arm.name, parts, seed, self._steps, self._about])
         if key not in self._known:
             train = self._data.train

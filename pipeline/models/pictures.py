@@ -9,6 +9,8 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 BLACK_LEVEL = 1  # an image without a brighter pixel shows nothing; half precision that overflowed looks like this
 NON_FINITE, BLACK = "non_finite", "black"
+MOST_ENLARGED = 4
+"""Times a small image is enlarged at most: the networks' filters are made for details of several pixels."""
 
 
 def from_pixels(pixels: Tensor) -> Tensor:
@@ -20,6 +22,21 @@ def to_pixels(images: Tensor) -> Tensor:
     """[N, C, H, W] in [-1, 1] (clamped; what is not finite becomes black) -> [N, H, W, C] uint8, contiguous, CPU."""
     levels = images.nan_to_num(-1.0, -1.0, -1.0).clamp(-1, 1).add(1).mul(127.5).round()
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+
+
+def unit_pixels(images: Tensor, fine: Tensor | None = None) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
+    """[N, C, H, W] in [0, 1] (clamped) -> [N, H, W, C] uint8, contiguous; and `non_finite` by index.
+
+    Images that hold a number that is not finite, or for which `fine` [N] is False, come out black.
+    """
+    finite = images.isfinite().all(dim=(1, 2, 3))
+    kept = (finite if fine is None else finite & fine).tolist()
+    levels = images.nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
+    pixels: npt.NDArray[np.uint8] = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    failed = {index: NON_FINITE for index, keep in enumerate(kept) if not keep}
+    for index in failed:
+        pixels[index] = 0
+    return pixels, failed
 
 
 def flaws(images: Tensor, pixels: Tensor) -> dict[int, str]:
@@ -68,9 +85,9 @@ def with_short_side(images: Tensor, size_px: int) -> Tensor:
     return F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def enlarged(images: Tensor, least_px: int, most: int) -> Tensor:
-    """[N, C, H, W] in [0, 1], 1 to `most` times as large, so that the short side has `least_px` if that suffices."""
-    factor = min(most, -(-least_px // min(images.shape[-2:])))
+def enlarged(images: Tensor, least_px: int) -> Tensor:
+    """[N, C, H, W] in [0, 1], 1 to 4 times as large, so that the short side has `least_px` if that suffices."""
+    factor = min(MOST_ENLARGED, -(-least_px // min(images.shape[-2:])))
     return F.interpolate(images, scale_factor=factor, mode="bicubic").clamp(0, 1) if factor > 1 else images
 
 

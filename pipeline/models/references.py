@@ -16,7 +16,7 @@ from pipeline.models.folders import folder_sha256, is_model_folder
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-ROW_MARK = "#row="  # between the file of a reference image and its row there
+ROW_MARK = "#row="
 """In the `uri` of an image that is a row of a Parquet file, between the file's and the number of the row."""
 MODEL_SUFFIXES = (".safetensors", ".pth", ".pt")
 

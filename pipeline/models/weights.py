@@ -1,4 +1,4 @@
-"""Weight files: their sha256, and state dicts read from and written to disk without pickle."""
+"""Weight files: state dicts read from and written to disk without pickle."""
 
 import json
 import os

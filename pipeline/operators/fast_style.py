@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Pixels, Supply
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
 from pipeline.errors import JobError
 from pipeline.noise import Noise
 from pipeline.seeding import generators
@@ -10,7 +10,6 @@ from pipeline.validation import ShareRange
 
 CPU_PIXELS_A_CALL = 65_536
 """Pixels of one call on a CPU: one image of 256 px, 16 of 64 px. Single small images take four tenths longer."""
-MOST_ENLARGED = 4
 
 
 class FastStyleParams(Parameters):
@@ -68,7 +67,7 @@ class FastStyle(Operator):
         import torch
 
         from pipeline.models.johnson import stylise
-        from pipeline.models.pictures import brought_back, enlarged, unit_rgb
+        from pipeline.models.pictures import brought_back, enlarged, unit_pixels, unit_rgb
         from pipeline.models.precision import autocast
 
         if batch.images is None:
@@ -81,13 +80,7 @@ class FastStyle(Operator):
             part = max(1, CPU_PIXELS_A_CALL // (size[0] * size[1])) if on_cpu else len(batch)
             made = []
             for images, share in zip(torch.split(content, part), torch.split(alpha, part), strict=True):
-                large = enlarged(images.to(self._device), self.params.least_side_px, MOST_ENLARGED)
+                large = enlarged(images.to(self._device), self.params.least_side_px)
                 made.append(brought_back(stylise(self._network, large, share), size))
-            whole = torch.cat(made)  # [N, 3, H, W]
-            finite = whole.isfinite().all(dim=(1, 2, 3)).tolist()
-            levels = whole.nan_to_num(0.0).mul(255).round().to(torch.uint8)
-        pixels: Pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        rejected = {index: "non_finite" for index, fine in enumerate(finite) if not fine}
-        for index in rejected:
-            pixels[index] = 0
+            pixels, rejected = unit_pixels(torch.cat(made))
         return Applied(pixels, rejected=rejected)

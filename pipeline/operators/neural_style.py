@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Pixels, Supply
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
 from pipeline.errors import JobError
 from pipeline.models.reference_bank import ReferenceBank
 from pipeline.noise import Noise
@@ -14,8 +14,6 @@ from pipeline.seeding import generators
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-MOST_ENLARGED = 4
 
 
 class NeuralStyleParams(Parameters):
@@ -125,7 +123,7 @@ class NeuralStyle(Operator):
         """Optimise all images of the batch at once, each for itself."""
         import torch
 
-        from pipeline.models.pictures import brought_back, enlarged, unit_rgb
+        from pipeline.models.pictures import brought_back, enlarged, unit_pixels, unit_rgb
 
         if batch.images is None:
             raise JobError("neural_style: there are no images to restyle; put it after an operator that makes some")
@@ -135,15 +133,10 @@ class NeuralStyle(Operator):
         with torch.no_grad():
             content = unit_rgb(batch.images).to(self._device)
             size = (content.shape[2], content.shape[3])
-            large = enlarged(content, self.params.least_side_px, MOST_ENLARGED)
+            large = enlarged(content, self.params.least_side_px)
             painted, losses = self._painted(large, chosen, style_weight, noise)
             made = brought_back(painted, size)
-            finite = (made.isfinite().all(dim=(1, 2, 3)) & losses.isfinite()).tolist()
-            levels = made.nan_to_num(0.0).clamp(0, 1).mul(255).round().to(torch.uint8)
-        pixels: Pixels = levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-        rejected = {index: "non_finite" for index, fine in enumerate(finite) if not fine}
-        for index in rejected:
-            pixels[index] = 0
+            pixels, rejected = unit_pixels(made, losses.isfinite())
         return Applied(pixels, rejected=rejected)
 
     def _painted(
