@@ -40,6 +40,8 @@ class UnitActor:
     """
 
     def __init__(self, job: "ray.ObjectRef[Job]", branch: BranchPlan, ledger: Ledger, token: str | None) -> None:
+        if ledger.is_closed():  # Ray starts a worker that ended again, for as long as anybody holds its handle
+            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
         self._job = ray.get(job)
         self._branch = branch
         self._ledger = ledger

@@ -37,6 +37,9 @@ class _Book:
     async def finish(self, work: str) -> None:
         self._started.pop(work, None)
 
+    async def here(self) -> None:
+        """Answer, as long as there is somebody to answer."""
+
     async def closed(self) -> None:
         await asyncio.Event().wait()
 
@@ -75,6 +78,14 @@ class Ledger:
         """Return the driver's watermark key."""
         key: bytes | None = _ray.get(self.actor.key.remote())
         return key
+
+    def is_closed(self) -> bool:
+        """Return whether the driver closed the ledger, or is gone."""
+        try:
+            _ray.get(self.actor.here.remote())
+        except ray.exceptions.RayError:
+            return True
+        return False
 
     def wait(self) -> None:
         """Return when the ledger is closed."""

@@ -9,17 +9,19 @@ from typing import Any
 import pytest
 import ray
 
-from pipeline.cluster.actor import require_token
+from pipeline.cluster.actor import UnitActor, require_token
 from pipeline.cluster.engine import execute, pool_options, pools
+from pipeline.cluster.ledger import Ledger
 from pipeline.cluster.pools import Pool
 from pipeline.errors import JobError
 from pipeline.plan import BranchPlan, Plan
 from pipeline.publish import prepare, publish
 from pipeline.registry import OPERATORS
 from pipeline.shards.store import LocalStore, open_store
+from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 from tests.cluster.probes import REGISTRATION, probe_job
-from tests.cluster.processes import unit_actors
+from tests.cluster.processes import descendants, unit_actors
 from tests.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 
@@ -141,6 +143,37 @@ def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+class HeldUnitActor(UnitActor):
+    """A worker that its maker keeps a handle of, as Ray Data may do for a while after a run."""
+
+    def __init__(self, jobs: list["ray.ObjectRef[Job]"], *others: Any) -> None:
+        super().__init__(jobs[0], *others)  # a reference in a list is handed on as it is
+
+
+@pytest.mark.slow
+def test_a_worker_is_not_started_again_when_the_run_is_over(probe_plan: Callable[..., Plan]) -> None:
+    plan = probe_plan("sleep", seconds=0.0)
+    ledger = Ledger.open()
+    remote = ray.remote(HeldUnitActor).options(max_restarts=1000, num_cpus=0)
+    job = ray.put(probe_job(plan))
+    held = remote.remote([job], plan.branches[0], ledger, None)
+    ray.get(held.__ray_ready__.remote())
+    assert "HeldUnitActor" in titles()
+    ledger.close()
+    wait_for(lambda: "HeldUnitActor" not in titles())
+    time.sleep(3)  # a restart on its way finds that there is nothing to do
+    until = time.monotonic() + 5
+    while time.monotonic() < until:  # otherwise a new process every second or two
+        assert "HeldUnitActor" not in titles()
+        time.sleep(0.1)
+    del held, job
+
+
+def titles() -> str:
+    """The command lines of all processes below this one."""
+    return "\n".join(descendants(os.getpid()).values())
 
 
 @pytest.mark.slow
