@@ -249,6 +249,15 @@ def test_one_broken_shard_beside_good_ones_stops_no_plan(folder: Path) -> None:
     assert plan_of(write_recipe(folder, [branch(where="label == 1")])).units
 
 
+def test_the_estimate_follows_the_steps_that_are_asked_for(tmp_path: Path) -> None:
+    write_input(tmp_path / "data")
+    usual, given, double = (
+        estimate(plan_of(write_recipe(tmp_path, [branch(operators=[{"diffusion_edit": params}])])))[0].seconds
+        for params in ({}, {"steps": 10}, {"steps": 20})
+    )
+    assert given == usual and 1.8 * usual < double < 2 * usual
+
+
 def test_boxes_under_a_geometric_operator_are_refused_and_can_be_dropped(tmp_path: Path) -> None:
     boxes = [[[0, 0, 4, 4]]] * 6
     write_shard(tmp_path / "data" / "a.parquet", photos(6), labels=[0] * 6, extra={"bbox": boxes})

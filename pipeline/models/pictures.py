@@ -85,9 +85,14 @@ def with_short_side(images: Tensor, size_px: int) -> Tensor:
     return F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
 
 
+def enlargement(size: tuple[int, int], least_px: int) -> int:
+    """How many times larger, 1 to 4, the short side of `size` (h, w) gets `least_px`, if that suffices."""
+    return min(MOST_ENLARGED, -(-least_px // min(size)))
+
+
 def enlarged(images: Tensor, least_px: int) -> Tensor:
     """[N, C, H, W] in [0, 1], 1 to 4 times as large, so that the short side has `least_px` if that suffices."""
-    factor = min(MOST_ENLARGED, -(-least_px // min(images.shape[-2:])))
+    factor = enlargement((images.shape[-2], images.shape[-1]), least_px)
     return F.interpolate(images, scale_factor=factor, mode="bicubic").clamp(0, 1) if factor > 1 else images
 
 

@@ -15,6 +15,9 @@ from pipeline.seeding import generators
 if TYPE_CHECKING:
     from torch import Tensor
 
+OVER_BUDGET = "over_budget"  # why an image is rejected of which not one step may be paid
+STATED_STEPS = 200  # that the stated costs of an image are for
+
 
 class NeuralStyleParams(Parameters):
     """Which styles, how much of them, by which network, and how long to optimise."""
@@ -31,7 +34,12 @@ class NeuralStyleParams(Parameters):
     pooling: Literal["max", "average"] = Field("max", description="max as the network was trained, average as in paper")
     start: Literal["content", "noise"] = Field("content", description="what the optimisation starts from")
     optimiser: Literal["lbfgs", "adam"] = Field("lbfgs", description="L-BFGS with backtracking, or Adam")
-    steps: int = Field(200, ge=1, le=10_000, description="optimiser steps, each one pass forward and back")
+    steps: int = Field(
+        STATED_STEPS, ge=1, le=10_000, description="most optimiser steps of an image, each one pass forward and back"
+    )
+    seconds: float | None = Field(
+        None, gt=0, lt=math.inf, description="most work of an image, by the operator's stated speed and not by a clock"
+    )
     learning_rate: float = Field(0.02, gt=0, le=1, description="of Adam alone, in shares of white a step")
     least_side_px: int = Field(
         64, ge=1, le=512, description="an image with a shorter side is enlarged first, 2 to 4 times, and brought back"
@@ -52,10 +60,12 @@ class NeuralStyle(Operator):
     partner. An image whose optimisation ends not finite is rejected as `non_finite`, black. `load` raises JobError
     where there is no style or one that is no image, ModelError where the weights are others.
 
-    The budget is in steps, and each step costs one pass through the network whatever it finds, so what an image costs
-    is known beforehand. There is no budget in seconds, not even one that rejects rows: which rows it met would depend
-    on the machine and its load, so a resumed or replayed run could keep other rows than the first. Bound the time
-    with `steps`, and the sizes with `where` or the recipe's output size.
+    Each step costs one pass through the network whatever it finds, so what an image costs is known beforehand. That
+    is what a budget in `seconds` goes by: the stated cost of a step at the image's size, never a clock, which would
+    let a resumed or replayed run make other images than the first. An image gets the steps that fit in, `steps` at
+    most; they are recorded as `steps`. Where not one fits, the image is rejected as `over_budget`, as it came. On a
+    CPU the seconds are those of one thread of a Xeon with the published widths: 10 a step and megapixel (2026-11-27;
+    half of that on two threads). Those of a GPU were not measured.
 
     On a CPU the network sees one image a call, so an image has the same bytes in any batch; on a GPU it sees the
     whole batch, and the last digits of its sums, enlarged by the optimisation, may depend on the batch's size.
@@ -65,13 +75,14 @@ class NeuralStyle(Operator):
     """
 
     name = "neural_style"
-    version = 1
+    version = 2
     source = "Gatys, Ecker & Bethge 2016, Image Style Transfer Using Convolutional Neural Networks"
     Params = NeuralStyleParams
     micro_batch = 8
     digital_source_type = "compositeWithTrainedAlgorithmicMedia"
-    cpu_s_per_megapixel = 5000.0  # of the published widths and 200 steps
-    gpu_s_per_megapixel = 25.0
+    once_per_call = ("steps",)
+    cpu_s_per_megapixel = 10.0 * STATED_STEPS  # of the published widths
+    gpu_s_per_megapixel = 0.125 * STATED_STEPS
     params: NeuralStyleParams
 
     def __init__(self, params: NeuralStyleParams) -> None:
@@ -105,7 +116,7 @@ class NeuralStyle(Operator):
         self._bank = bank
 
     def draw(self, batch: ImageBatch) -> Draws:
-        """A style, and its weight, of every sample."""
+        """A style of every sample and its weight, and the steps that fit in the budget at this size."""
         bank = self._styles()
         low, high = map(math.log, self.params.style_weight_range)
         places, style_weights = [], []
@@ -116,6 +127,7 @@ class NeuralStyle(Operator):
             "style": [bank.keys[place] for place in places],
             "style_name": [bank.names[place] for place in places],
             "style_weight": style_weights,
+            "steps": [self._affordable(batch)] * len(batch),
         }
         return Draws(columns, partners=[[bank.partners[place]] for place in places])
 
@@ -129,18 +141,21 @@ class NeuralStyle(Operator):
             raise JobError("neural_style: there are no images to restyle; put it after an operator that makes some")
         bank = self._styles()
         chosen = torch.tensor([bank.place(key) for key in draws.columns["style"]], device=self._device)
+        steps: int = draws.columns["steps"][0]
         style_weight = torch.tensor(draws.columns["style_weight"], dtype=torch.float32, device=self._device)
         with torch.no_grad():
             content = unit_rgb(batch.images).to(self._device)
             size = (content.shape[2], content.shape[3])
+            if steps == 0:
+                return Applied(unit_pixels(content)[0], rejected=dict.fromkeys(range(len(batch)), OVER_BUDGET))
             large = enlarged(content, self.params.least_side_px)
-            painted, losses = self._painted(large, chosen, style_weight, noise)
+            painted, losses = self._painted(large, chosen, style_weight, steps, noise)
             made = brought_back(painted, size)
             pixels, rejected = unit_pixels(made, losses.isfinite())
         return Applied(pixels, rejected=rejected)
 
     def _painted(
-        self, content: "Tensor", chosen: "Tensor", style_weight: "Tensor", noise: Noise
+        self, content: "Tensor", chosen: "Tensor", style_weight: "Tensor", steps: int, noise: Noise
     ) -> tuple["Tensor", "Tensor"]:
         """Return images [N, 3, H, W], not clamped, and losses [N], from `content` of that shape in [0, 1]."""
         import torch
@@ -160,10 +175,23 @@ class NeuralStyle(Operator):
         evaluate = self._objective.evaluation(targets, style_weight, shape, part)
         start = content if self.params.start == "content" else noise.uniform(*shape).to(self._device)
         if self.params.optimiser == "lbfgs":
-            points, losses = lbfgs(evaluate, start.flatten(1), self.params.steps)
+            points, losses = lbfgs(evaluate, start.flatten(1), steps)
         else:
-            points, losses = adam(evaluate, start.flatten(1), self.params.steps, self.params.learning_rate)
+            points, losses = adam(evaluate, start.flatten(1), steps, self.params.learning_rate)
         return points.view(count, *shape)[:, :, :height, :width], losses
+
+    def _affordable(self, batch: ImageBatch) -> int:
+        """The steps that fit in the budget of an image of the batch's size; 0 where not one does."""
+        if self.params.seconds is None or batch.images is None:
+            return self.params.steps
+        from pipeline.models.pictures import enlargement
+        from pipeline.models.vgg import LEAST_SIDE
+
+        height, width = batch.images.shape[1:3]
+        factor = enlargement((height, width), self.params.least_side_px)
+        megapixels = max(LEAST_SIDE, height * factor) * max(LEAST_SIDE, width * factor) / 1e6
+        stated = self.cpu_s_per_megapixel if self._device == "cpu" else self.gpu_s_per_megapixel
+        return min(self.params.steps, int(self.params.seconds * STATED_STEPS / (stated * megapixels)))
 
     def _styles(self) -> ReferenceBank:
         if self._bank is None:

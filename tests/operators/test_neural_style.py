@@ -95,7 +95,7 @@ def test_a_heavier_style_takes_an_image_further_from_its_content(tmp_path: Path)
     assert batch.images is not None
     moved = []
     for style_weight in (1e-6, 1e2, 1e7):
-        row = {"style": [style(1).sha256[:16]], "style_name": [""], "style_weight": [style_weight]}
+        row = {"style": [style(1).sha256[:16]], "style_name": [""], "style_weight": [style_weight], "steps": [30]}
         made = act(operator, batch, Draws(row)).images
         moved.append(np.abs(made.astype(int) - batch.images).mean())
     assert moved[0] < 0.5 and moved[0] < moved[1] < moved[2]
@@ -105,7 +105,7 @@ def test_styles_differ_and_noise_makes_other_pictures_of_other_seeds(tmp_path: P
     operator = loaded(tmp_path, style(1), style(2), start="noise", steps=10)
     one = make_batch([0, 0], (32, 32), 3)
     keys = [style(index).sha256[:16] for index in (1, 2)]
-    weight = {"style_name": ["", ""], "style_weight": [1e6, 1e6]}
+    weight = {"style_name": ["", ""], "style_weight": [1e6, 1e6], "steps": [10, 10]}
     first, second = act(operator, one, Draws({"style": keys} | weight)).images
     assert np.abs(first.astype(int) - second).mean() > 5
     other = ImageBatch(one.images, make_batch([0, 1], None).seeds, one.labels)
@@ -163,6 +163,40 @@ def test_an_image_that_is_not_finite_is_rejected_and_the_others_are_as_they_were
     np.testing.assert_array_equal(applied.images[kept], before[kept])
 
 
+@pytest.mark.parametrize(
+    ("size", "seconds", "steps"),
+    [
+        ((500, 500), None, 40),  # 0.25 megapixels at 10 s a step: 2.5 s
+        ((500, 500), 1000.0, 40),
+        ((500, 500), 25.5, 10),
+        ((1000, 1000), 25.5, 2),
+        ((125, 125), 5.5, 35),
+        ((125, 125), 0.1, 0),
+        ((32, 32), 0.5, 12),  # enlarged to 64: 0.041 s
+        ((1, 1000), 5.0, 7),  # enlarged to 4 x 4,000, and filled up to the 16 that the network needs
+    ],
+)
+def test_the_budget_is_by_the_stated_cost_of_a_step(
+    tmp_path: Path, size: tuple[int, int], seconds: float | None, steps: int
+) -> None:
+    operator = loaded(tmp_path, style(1), steps=40, seconds=seconds, least_side_px=64)
+    assert operator.draw(make_batch([0, 1], size)).columns["steps"] == [steps, steps]
+
+
+def test_a_budget_makes_what_as_many_steps_make(tmp_path: Path) -> None:
+    batch = make_batch([0, 1], (64, 64), 3)
+    budget = act(loaded(tmp_path, style(1), steps=40, seconds=0.13), batch)  # 3.2 steps
+    np.testing.assert_array_equal(budget.images, act(loaded(tmp_path, style(1), steps=3), batch).images)
+    assert not budget.rejected
+
+
+def test_an_image_that_no_step_is_paid_for_is_rejected_as_it_came(tmp_path: Path) -> None:
+    batch = make_batch([0, 1], (64, 64), 1)
+    applied = act(loaded(tmp_path, style(1), seconds=0.01), batch)
+    assert applied.rejected == {0: "over_budget", 1: "over_budget"} and batch.images is not None
+    np.testing.assert_array_equal(applied.images, np.repeat(batch.images, 3, axis=3))
+
+
 def test_a_run_in_units_of_other_sizes_makes_the_same_bytes(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=5)
     write_vgg(tmp_path / "vgg.pth")
@@ -198,7 +232,8 @@ def test_a_run_in_units_of_other_sizes_makes_the_same_bytes(tmp_path: Path) -> N
         ({"model": "v.pth", "steps": 0}, "steps"),
         ({"model": "v.pth", "optimiser": "sgd"}, "optimiser"),
         ({"model": "v.pth", "style_layers": 3}, "style_layers"),
-        ({"model": "v.pth", "seconds": 3}, "seconds: unknown key"),
+        ({"model": "v.pth", "seconds": 0}, "seconds"),
+        ({"model": "v.pth", "seconds": float("inf")}, "seconds"),
     ],
 )
 def test_parameters_out_of_range_are_one_line(params: dict[str, Any], message: str) -> None:
@@ -249,7 +284,7 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_style_of_the_lineage_that_is_gone_is_named(tmp_path: Path) -> None:
-    row = {"style": ["feed" * 4], "style_name": ["gone.png"], "style_weight": [1.0]}
+    row = {"style": ["feed" * 4], "style_name": ["gone.png"], "style_weight": [1.0], "steps": [1]}
     with pytest.raises(JobError, match="style feedfeedfeedfeed of the lineage is not in it"):
         act(loaded(tmp_path, style(1)), make_batch([0], channels=3), Draws(row))
 
