@@ -280,7 +280,8 @@ def _is_image_struct(kind: pa.DataType) -> bool:
     if not pa.types.is_struct(kind):
         return False
     parts = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
-    return "bytes" in parts and _is_binary(parts["bytes"]) and _is_string(parts.get("path", pa.string()))
+    path = parts.get("path", pa.string())  # null: pyarrow's type of a column in which every path is None
+    return "bytes" in parts and _is_binary(parts["bytes"]) and (_is_string(path) or pa.types.is_null(path))
 
 
 def _holds_binary(kind: pa.DataType) -> bool:

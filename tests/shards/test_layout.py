@@ -48,6 +48,7 @@ def layout_of(tmp_path):
         ({"image": pa.large_string(), "filename": TEXT}, "image", "path"),
         ({"image": STRUCT, "mask": STRUCT}, "image", "struct"),
         ({"image": pa.struct([("bytes", pa.large_binary())])}, "image", "struct"),
+        ({"image": pa.struct([("bytes", pa.binary()), ("path", pa.null())])}, "image", "struct"),
     ],
 )
 def test_the_image_column_is_found(layout_of, types, image, kind):
