@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OVER_BUDGET = "over_budget"  # why an image is rejected of which not one step may be paid
-STATED_STEPS = 200  # that the stated costs of an image are for
+USUAL_STEPS = 200
+CPU_S_PER_STEP_AND_MEGAPIXEL = 10.0
+"""Seconds of one thread of an Intel Xeon with AMX, with the published widths (2026-11-27); two threads take half."""
 
 
 class NeuralStyleParams(Parameters):
@@ -35,10 +37,10 @@ class NeuralStyleParams(Parameters):
     start: Literal["content", "noise"] = Field("content", description="what the optimisation starts from")
     optimiser: Literal["lbfgs", "adam"] = Field("lbfgs", description="L-BFGS with backtracking, or Adam")
     steps: int = Field(
-        STATED_STEPS, ge=1, le=10_000, description="most optimiser steps of an image, each one pass forward and back"
+        USUAL_STEPS, ge=1, le=10_000, description="most optimiser steps of an image, each one pass forward and back"
     )
     seconds: float | None = Field(
-        None, gt=0, lt=math.inf, description="most work of an image, by the operator's stated speed and not by a clock"
+        None, gt=0, lt=math.inf, description="most work of an image in stated seconds of one CPU thread, not by a clock"
     )
     learning_rate: float = Field(0.02, gt=0, le=1, description="of Adam alone, in shares of white a step")
     least_side_px: int = Field(
@@ -61,11 +63,10 @@ class NeuralStyle(Operator):
     where there is no style or one that is no image, ModelError where the weights are others.
 
     Each step costs one pass through the network whatever it finds, so what an image costs is known beforehand. That
-    is what a budget in `seconds` goes by: the stated cost of a step at the image's size, never a clock, which would
-    let a resumed or replayed run make other images than the first. An image gets the steps that fit in, `steps` at
-    most; they are recorded as `steps`. Where not one fits, the image is rejected as `over_budget`, as it came. On a
-    CPU the seconds are those of one thread of a Xeon with the published widths: 10 a step and megapixel (2026-11-27;
-    half of that on two threads). Those of a GPU were not measured.
+    is what a budget in `seconds` goes by: `CPU_S_PER_STEP_AND_MEGAPIXEL` at the image's size, never a clock, which
+    would let a resumed or replayed run make other images than the first. It is the same on every device; a GPU is done
+    sooner. An image gets the steps that fit in, `steps` at most; they are drawn as `steps`. Where not one fits, the
+    image is rejected as `over_budget`, as it came.
 
     On a CPU the network sees one image a call, so an image has the same bytes in any batch; on a GPU it sees the
     whole batch, and the last digits of its sums, enlarged by the optimisation, may depend on the batch's size.
@@ -81,8 +82,8 @@ class NeuralStyle(Operator):
     micro_batch = 8
     digital_source_type = "compositeWithTrainedAlgorithmicMedia"
     once_per_call = ("steps",)
-    cpu_s_per_megapixel = 10.0 * STATED_STEPS  # of the published widths
-    gpu_s_per_megapixel = 0.125 * STATED_STEPS
+    cpu_s_per_megapixel = CPU_S_PER_STEP_AND_MEGAPIXEL * USUAL_STEPS
+    gpu_s_per_megapixel = 25.0  # not measured
     params: NeuralStyleParams
 
     def __init__(self, params: NeuralStyleParams) -> None:
@@ -190,8 +191,7 @@ class NeuralStyle(Operator):
         height, width = batch.images.shape[1:3]
         factor = enlargement((height, width), self.params.least_side_px)
         megapixels = max(LEAST_SIDE, height * factor) * max(LEAST_SIDE, width * factor) / 1e6
-        stated = self.cpu_s_per_megapixel if self._device == "cpu" else self.gpu_s_per_megapixel
-        return min(self.params.steps, int(self.params.seconds * STATED_STEPS / (stated * megapixels)))
+        return min(self.params.steps, int(self.params.seconds / (CPU_S_PER_STEP_AND_MEGAPIXEL * megapixels)))
 
     def _styles(self) -> ReferenceBank:
         if self._bank is None:
