@@ -15,7 +15,6 @@ unlabelled.
 """
 
 import difflib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -23,6 +22,16 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.shards.column_types import (
+    holds_binary,
+    is_binary,
+    is_feature,
+    is_image_struct,
+    is_string,
+    plain,
+    read_features,
+)
+from pipeline.shards.geometry import holds_boxes, is_mask
 from pipeline.shards.locate import Shard, read_schemas
 from schemas.recipe import Columns
 
@@ -33,11 +42,6 @@ PATH_NAMES: Final = ("image", "img", "path", "image_path", "file", "file_path", 
 LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")
 ID_NAMES: Final = ("image_id", "img_id", "sample_id", "uid", "uuid", "guid", "key", "__key__")
 FILE_NAMES: Final = ("filename", "file_name", "path", "image_path", "file_path")
-BOX_NAMES: Final = (
-    "bbox", "bboxes", "boxes", "objects", "mask", "masks", "segmentation", "segments",
-    "keypoints", "polygons", "annotations",
-)  # fmt: skip
-HUGGINGFACE: Final = b"huggingface"
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]
     first = _kept(schemas[0], columns, drop)
     for shard, schema in distinct:
         _check_same(shards[0], first, shard, _without(schema, drop))
-    features = _features(first)
+    features = read_features(first)
     image = _image_column(first, features, columns.image)
     label = _label_column(first, features, columns.label, image)
     return Layout(
@@ -83,8 +87,8 @@ def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]
         id=_id_column(first, columns.id, (image, label)),
         classes=None if label is None else _shared_classes(distinct, label),
         schema=first,
-        boxes=tuple(field.name for field in first if field.name != image and _holds_boxes(field, features)),
-        light=tuple(f.name for f in first if not _holds_binary(f.type) or (f.name != image and _is_mask(f))),
+        boxes=tuple(field.name for field in first if field.name != image and holds_boxes(field, features)),
+        light=tuple(f.name for f in first if not holds_binary(f.type) or (f.name != image and is_mask(f))),
     )
 
 
@@ -127,31 +131,15 @@ def _check_same(shard: Shard, schema: pa.Schema, other: Shard, theirs: pa.Schema
             )
 
 
-def _features(schema: pa.Schema) -> Mapping[str, Any]:
-    """Return the Hugging Face features by column; none where the metadata is absent or says nothing about them."""
-    text = (schema.metadata or {}).get(HUGGINGFACE)
-    if text is None:
-        return {}
-    try:
-        features = json.loads(text)["info"]["features"]
-    except (ValueError, KeyError, TypeError):
-        return {}
-    return features if isinstance(features, dict) else {}
-
-
-def _is_feature(feature: Any, kind: str) -> bool:
-    return isinstance(feature, dict) and feature.get("_type") == kind
-
-
 def _image_column(schema: pa.Schema, features: Mapping[str, Any], named: str | None) -> str:
     if named is not None:
         return named
     fields = [field for field in schema if "mask" not in field.name.lower()]
     tiers: tuple[tuple[Callable[[pa.Field], bool], tuple[str, ...]], ...] = (
-        (lambda field: _is_feature(features.get(field.name), "Image"), IMAGE_NAMES),
-        (lambda field: _is_image_struct(field.type), IMAGE_NAMES),
-        (lambda field: _is_binary(field.type), IMAGE_NAMES),
-        (lambda field: _is_string(field.type) and field.name.lower() in PATH_NAMES, ()),
+        (lambda field: is_feature(features.get(field.name), "Image"), IMAGE_NAMES),
+        (lambda field: is_image_struct(field.type), IMAGE_NAMES),
+        (lambda field: is_binary(field.type), IMAGE_NAMES),
+        (lambda field: is_string(field.type) and field.name.lower() in PATH_NAMES, ()),
     )
     for accepts, names in tiers:
         found = _one([field.name for field in fields if accepts(field)], (("image",), names), "image")
@@ -164,11 +152,11 @@ def _image_column(schema: pa.Schema, features: Mapping[str, Any], named: str | N
 
 
 def _image_kind(field: pa.Field) -> ImageKind:
-    if _is_image_struct(field.type):
+    if is_image_struct(field.type):
         return "struct"
-    if _is_binary(field.type):
+    if is_binary(field.type):
         return "bytes"
-    if _is_string(field.type):
+    if is_string(field.type):
         return "path"
     raise InputError(
         f"input.columns.image: column {field.name!r} is {field.type}; it must hold encoded images (binary, or a struct "
@@ -180,13 +168,13 @@ def _label_column(schema: pa.Schema, features: Mapping[str, Any], named: str | N
     label = named
     if label is None:
         others = [name for name in schema.names if name != image]
-        classes = [name for name in others if _is_feature(features.get(name), "ClassLabel")]
+        classes = [name for name in others if is_feature(features.get(name), "ClassLabel")]
         label = _one(classes, (("label",), LABEL_NAMES), "label")
         if label is None:
             label = _one([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
     if label is not None:
-        kind = _plain(schema.field(label).type)
-        if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_string(kind)):
+        kind = plain(schema.field(label).type)
+        if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_string(kind)):
             raise InputError(
                 f"input.columns.label: column {label!r} is {kind}; a label is an integer, a string or a boolean. Name "
                 f"another column, or leave it out with input.drop: [{label}]"
@@ -196,8 +184,8 @@ def _label_column(schema: pa.Schema, features: Mapping[str, Any], named: str | N
 
 def _id_column(schema: pa.Schema, named: str | None, taken: Sequence[str | None]) -> str | None:
     def fits(name: str) -> bool:
-        kind = _plain(schema.field(name).type)
-        return bool(pa.types.is_integer(kind)) or _is_string(kind)
+        kind = plain(schema.field(name).type)
+        return bool(pa.types.is_integer(kind)) or is_string(kind)
 
     if named is not None:
         if not fits(named):
@@ -227,7 +215,7 @@ def _one(candidates: list[str], preferred: Sequence[tuple[str, ...]], role: str)
 
 def _shared_classes(distinct: Sequence[tuple[Shard, pa.Schema]], label: str) -> tuple[str, ...] | None:
     """Return the class names that the shards state. The same index under two names would mislabel without a sound."""
-    named = [(shard, _class_names(_features(schema).get(label))) for shard, schema in distinct]
+    named = [(shard, _class_names(read_features(schema).get(label))) for shard, schema in distinct]
     stated = [(shard, names) for shard, names in named if names is not None]
     if not stated:
         return None
@@ -243,52 +231,9 @@ def _shared_classes(distinct: Sequence[tuple[Shard, pa.Schema]], label: str) -> 
 
 def _class_names(feature: Any) -> tuple[str, ...] | None:
     """Return the names of a ClassLabel feature by index; None where it has none."""
-    if not _is_feature(feature, "ClassLabel"):
+    if not is_feature(feature, "ClassLabel"):
         return None
     names = feature.get("names")
     if isinstance(names, dict):
         names = [names[key] for key in sorted(names, key=int)]
     return tuple(str(name) for name in names) if names else None
-
-
-def _holds_boxes(field: pa.Field, features: Mapping[str, Any]) -> bool:
-    name = field.name.lower()
-    image = _is_feature(features.get(field.name), "Image") or _is_image_struct(field.type) or _is_binary(field.type)
-    return name in BOX_NAMES or ("mask" in name and image)
-
-
-def _is_mask(field: pa.Field) -> bool:
-    return "mask" in field.name.lower() and (_is_image_struct(field.type) or _is_binary(field.type))
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values behind a dictionary encoding."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    kind = _plain(kind)
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _is_image_struct(kind: pa.DataType) -> bool:
-    """Return whether a type is a struct of encoded `bytes` and, if anything else, a `path`."""
-    if not pa.types.is_struct(kind):
-        return False
-    parts = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
-    path = parts.get("path", pa.string())  # null: pyarrow's type of a column in which every path is None
-    return "bytes" in parts and _is_binary(parts["bytes"]) and (_is_string(path) or pa.types.is_null(path))
-
-
-def _holds_binary(kind: pa.DataType) -> bool:
-    """Return whether binary data is anywhere inside a type."""
-    kind = _plain(kind)
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
-    if _is_binary(kind):
-        return True
-    return any(_holds_binary(kind.field(i).type) for i in range(kind.num_fields))

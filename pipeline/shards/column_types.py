@@ -1,0 +1,61 @@
+"""What a column of a shard holds, by its Arrow type and by the Hugging Face features beside it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pyarrow as pa
+
+HUGGINGFACE: Final = b"huggingface"
+
+
+def read_features(schema: pa.Schema) -> Mapping[str, Any]:
+    """Return the Hugging Face features by column; none where the metadata is absent or says nothing about them."""
+    text = (schema.metadata or {}).get(HUGGINGFACE)
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)["info"]["features"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def is_feature(feature: Any, kind: str) -> bool:
+    """Return whether a Hugging Face feature is of a kind: `Image`, `ClassLabel`, ..."""
+    return isinstance(feature, dict) and feature.get("_type") == kind
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values behind a dictionary encoding."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_binary(kind: pa.DataType) -> bool:
+    """Return whether a type is binary, of any width."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Return whether a type is text, of any width, dictionary-encoded or not."""
+    kind = plain(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def is_image_struct(kind: pa.DataType) -> bool:
+    """Return whether a type is a struct of encoded `bytes` and, if anything else, a `path`."""
+    if not pa.types.is_struct(kind):
+        return False
+    parts = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
+    path = parts.get("path", pa.string())  # null: pyarrow's type of a column in which every path is None
+    return "bytes" in parts and is_binary(parts["bytes"]) and (is_string(path) or pa.types.is_null(path))
+
+
+def holds_binary(kind: pa.DataType) -> bool:
+    """Return whether binary data is anywhere inside a type."""
+    kind = plain(kind)
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    if is_binary(kind):
+        return True
+    return any(holds_binary(kind.field(i).type) for i in range(kind.num_fields))
