@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.errors import RecipeError
 from pipeline.models.references import ASSETS
-from pipeline.shards import locate
+from pipeline.shards import uris
 from pipeline.validation import nearest, parse
 from schemas.recipe import Recipe
 
@@ -53,7 +53,7 @@ def absolute(uri: str, base: str) -> str:
     """Return `uri` as an absolute path or a URI; `builtin:` names an embedded folder of shards."""
     if uri.startswith("builtin:"):
         return str(ASSETS / uri.removeprefix("builtin:"))
-    return locate.absolute(uri, base)
+    return uris.absolute(uri, base)
 
 
 class _Loader(yaml.SafeLoader):

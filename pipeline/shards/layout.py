@@ -1,47 +1,21 @@
-"""What the columns of the input are: which holds the image, the label and the id, and what the classes are called.
+"""What the columns of the input are: which holds the image, the label and the id, and what the classes are called."""
 
-Columns the recipe does not name are found by these rules, tier by tier; the first tier that has a candidate decides.
-
-    column   tiers, in order                                                          preferred where a tier has several
-    ───────  ───────────────────────────────────────────────────────────────────────  ──────────────────────────────────
-    image    Hugging Face `Image` feature; struct<bytes, path>; binary                `image`, then IMAGE_NAMES
-             string named as in PATH_NAMES                                            `image`
-    label    Hugging Face `ClassLabel` feature; a column named as in LABEL_NAMES      `label`, then LABEL_NAMES
-    id       `id`; a string or integer named as in ID_NAMES; as in FILE_NAMES
-
-Names are compared without regard to case. A column with `mask` in its name is never taken for the image. Two
-candidates left in a tier are an error that asks for the name: nothing is guessed. Input without a label column is
-unlabelled.
-"""
-
-import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.shards.column_types import (
     holds_binary,
-    is_binary,
     is_feature,
-    is_image_struct,
-    is_string,
-    plain,
     read_features,
 )
+from pipeline.shards.columns import ImageKind, check_there, id_column, image_column, image_kind, label_column
 from pipeline.shards.geometry import holds_boxes, is_mask
 from pipeline.shards.locate import Shard, read_schemas
 from schemas.recipe import Columns
-
-ImageKind = Literal["bytes", "struct", "path"]
-
-IMAGE_NAMES: Final = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "bytes")
-PATH_NAMES: Final = ("image", "img", "path", "image_path", "file", "file_path", "filename", "file_name")
-LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")
-ID_NAMES: Final = ("image_id", "img_id", "sample_id", "uid", "uuid", "guid", "key", "__key__")
-FILE_NAMES: Final = ("filename", "file_name", "path", "image_path", "file_path")
 
 
 @dataclass(frozen=True)
@@ -78,13 +52,13 @@ def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]
     for shard, schema in distinct:
         _check_same(shards[0], first, shard, _without(schema, drop))
     features = read_features(first)
-    image = _image_column(first, features, columns.image)
-    label = _label_column(first, features, columns.label, image)
+    image = image_column(first, features, columns.image)
+    label = label_column(first, features, columns.label, image)
     return Layout(
         image=image,
-        image_kind=_image_kind(first.field(image)),
+        image_kind=image_kind(first.field(image)),
         label=label,
-        id=_id_column(first, columns.id, (image, label)),
+        id=id_column(first, columns.id, (image, label)),
         classes=None if label is None else _shared_classes(distinct, label),
         schema=first,
         boxes=tuple(field.name for field in first if field.name != image and holds_boxes(field, features)),
@@ -95,25 +69,18 @@ def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]
 def _kept(schema: pa.Schema, columns: Columns, drop: tuple[str, ...]) -> pa.Schema:
     """Return the first shard's schema without the dropped columns, having checked every name the recipe mentions."""
     for name in drop:
-        _check_there("input.drop", name, schema.names)
+        check_there("input.drop", name, schema.names)
     kept = _without(schema, drop)
     for role, wanted in columns.model_dump().items():
         if wanted is not None and wanted in drop:
             raise InputError(f"input.drop: {wanted!r} is also input.columns.{role}; take it out of one of them")
         if wanted is not None:
-            _check_there(f"input.columns.{role}", wanted, kept.names)
+            check_there(f"input.columns.{role}", wanted, kept.names)
     return kept
 
 
 def _without(schema: pa.Schema, drop: tuple[str, ...]) -> pa.Schema:
     return pa.schema([field for field in schema if field.name not in drop], metadata=schema.metadata)
-
-
-def _check_there(where: str, name: str, names: Sequence[str]) -> None:
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
-        hint = f", did you mean {near[0]!r}?" if near else ";"
-        raise InputError(f"{where}: there is no column {name!r}{hint} The columns are: {', '.join(names)}")
 
 
 def _check_same(shard: Shard, schema: pa.Schema, other: Shard, theirs: pa.Schema) -> None:
@@ -129,88 +96,6 @@ def _check_same(shard: Shard, schema: pa.Schema, other: Shard, theirs: pa.Schema
                 f"column {name!r} is {here} in {shard.uri} and {there} in {other.uri}; make the shards alike, "
                 f"or leave the column out with input.drop: [{name}]"
             )
-
-
-def _image_column(schema: pa.Schema, features: Mapping[str, Any], named: str | None) -> str:
-    if named is not None:
-        return named
-    fields = [field for field in schema if "mask" not in field.name.lower()]
-    tiers: tuple[tuple[Callable[[pa.Field], bool], tuple[str, ...]], ...] = (
-        (lambda field: is_feature(features.get(field.name), "Image"), IMAGE_NAMES),
-        (lambda field: is_image_struct(field.type), IMAGE_NAMES),
-        (lambda field: is_binary(field.type), IMAGE_NAMES),
-        (lambda field: is_string(field.type) and field.name.lower() in PATH_NAMES, ()),
-    )
-    for accepts, names in tiers:
-        found = _one([field.name for field in fields if accepts(field)], (("image",), names), "image")
-        if found is not None:
-            return found
-    raise InputError(
-        "input.columns.image: no column looks like an image (an Image feature, a struct of bytes and path, binary, or "
-        f"a file name); name it. The columns are: {', '.join(schema.names)}"
-    )
-
-
-def _image_kind(field: pa.Field) -> ImageKind:
-    if is_image_struct(field.type):
-        return "struct"
-    if is_binary(field.type):
-        return "bytes"
-    if is_string(field.type):
-        return "path"
-    raise InputError(
-        f"input.columns.image: column {field.name!r} is {field.type}; it must hold encoded images (binary, or a struct "
-        "of bytes and path) or their paths (string)"
-    )
-
-
-def _label_column(schema: pa.Schema, features: Mapping[str, Any], named: str | None, image: str) -> str | None:
-    label = named
-    if label is None:
-        others = [name for name in schema.names if name != image]
-        classes = [name for name in others if is_feature(features.get(name), "ClassLabel")]
-        label = _one(classes, (("label",), LABEL_NAMES), "label")
-        if label is None:
-            label = _one([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
-    if label is not None:
-        kind = plain(schema.field(label).type)
-        if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_string(kind)):
-            raise InputError(
-                f"input.columns.label: column {label!r} is {kind}; a label is an integer, a string or a boolean. Name "
-                f"another column, or leave it out with input.drop: [{label}]"
-            )
-    return label
-
-
-def _id_column(schema: pa.Schema, named: str | None, taken: Sequence[str | None]) -> str | None:
-    def fits(name: str) -> bool:
-        kind = plain(schema.field(name).type)
-        return bool(pa.types.is_integer(kind)) or is_string(kind)
-
-    if named is not None:
-        if not fits(named):
-            kind = schema.field(named).type
-            raise InputError(f"input.columns.id: column {named!r} is {kind}; an id is a string or an integer")
-        return named
-    free = [name for name in schema.names if name not in taken and fits(name)]
-    for names in (("id",), ID_NAMES, FILE_NAMES):
-        found = _one([name for name in free if name.lower() in names], (), "id")
-        if found is not None:
-            return found
-    return None
-
-
-def _one(candidates: list[str], preferred: Sequence[tuple[str, ...]], role: str) -> str | None:
-    """Return the only candidate, or the only one with a preferred name; None without candidates."""
-    for names in preferred:
-        if len(candidates) > 1:
-            candidates = [name for name in candidates if name.lower() in names] or candidates
-    if len(candidates) > 1:
-        raise InputError(
-            f"input.columns.{role}: {', '.join(candidates)} could each be the {role}; say which with "
-            f"input.columns.{role}: {candidates[0]}"
-        )
-    return candidates[0] if candidates else None
 
 
 def _shared_classes(distinct: Sequence[tuple[Shard, pa.Schema]], label: str) -> tuple[str, ...] | None:

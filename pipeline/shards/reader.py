@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, RowError, UnitError
+from pipeline.shards.footers import read_footer
 from pipeline.shards.layout import Layout
-from pipeline.shards.locate import Shard, absolute, is_local, open_binary, read_footer
+from pipeline.shards.locate import Shard
+from pipeline.shards.uris import absolute, is_local, open_binary
 
 _BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
 _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.shards.locate import absolute, find_shards, open_binary, read_schemas, would_find
+from pipeline.shards.locate import find_shards, read_schemas, would_find
+from pipeline.shards.uris import absolute, open_binary
 from tests.shard_files import photos, write_shard
 
 

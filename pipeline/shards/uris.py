@@ -1,0 +1,67 @@
+"""URIs: local paths and everything that fsspec opens."""
+
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+import fsspec
+
+from pipeline.errors import InputError
+
+_EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+def absolute(uri: str, base: str) -> str:
+    """Return `uri` as an absolute local path, or unchanged where it names a protocol other than `file`.
+
+    A relative local path is relative to `base`, a folder or a URI of one. `~` is the home folder.
+    """
+    if "://" in uri and not uri.startswith("file://"):
+        return uri
+    path = Path(uri.removeprefix("file://")).expanduser()
+    if "://" in base and not base.startswith("file://") and not path.is_absolute():
+        return f"{base}{uri}" if base.endswith("/") else f"{base}/{uri}"
+    return str(Path(base.removeprefix("file://"), path).absolute())
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """Return the fsspec file system that `uri` is on, and the path on it.
+
+    Raises:
+        InputError: an unknown protocol, a missing package for it, or a chain of protocols (`zip://..::s3://..`).
+    """
+    if "::" in uri and "://" in uri:
+        raise InputError(f"{uri}: chained protocols are not supported; unpack the archive, or mount it")
+    protocol = uri.partition("://")[0]
+    try:
+        fs, path = fsspec.core.url_to_fs(uri)
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        remedy = f"pip install palimpsest[{extra}]" if extra else one_line(error)
+        raise InputError(f"{uri}: the package that opens {protocol}:// is not installed; {remedy}") from error
+    except ValueError as error:
+        raise InputError(f"{uri}: {one_line(error)}") from error
+    return fs, str(path)
+
+
+def open_binary(uri: str) -> BinaryIO:
+    """Open a local path or a URI for reading bytes, seekable.
+
+    Raises:
+        InputError: its protocol cannot be opened (see `filesystem`).
+        OSError: the file is missing or cannot be read.
+    """
+    if is_local(uri):
+        return open(uri.removeprefix("file://"), "rb")
+    fs, path = filesystem(uri)
+    # Parquet readers jump between columns: a read-ahead cache would fetch most bytes several times over.
+    return cast(BinaryIO, fs.open(path, "rb", cache_type="none"))
+
+
+def is_local(uri: str) -> bool:
+    """Return whether `uri` is a path of this machine."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the kind and the text of an error on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
