@@ -3,17 +3,21 @@
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import ray
+import ray._private.ray_constants
 import ray._private.services
 import ray._private.worker
 
 from pipeline.cluster.pools import SPARE_CPUS
 from pipeline.errors import JobError
 
+constants: Any = ray._private.ray_constants
 worker: Any = ray._private.worker
 services: Any = ray._private.services
 
@@ -27,7 +31,8 @@ KNOCK_S = 10.0
 def connect(address: str = "local", gpus: float | None = None, cpus: float | None = None) -> Iterator[None]:
     """Connect this process to Ray, and leave it at the end. A connection that is there already is used and left alone.
 
-    A local Ray gets a logical CPU a core and those that no actor takes. Authentication is what Ray's own settings say.
+    A local Ray gets a logical CPU a core and those that no actor takes, and listens on the loopback interface alone.
+    Authentication is what Ray's own settings say. Signals go on to whom they went before.
 
     Args:
         address: `local`: a Ray of our own, ended with the context; `auto`: the cluster that this machine is a node of;
@@ -47,7 +52,7 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
             "ray job submit --working-dir . -- python -m jobs run RECIPE --address auto"
         )
     with _silence():
-        with _native_silence():
+        with _native_silence(), _signals_kept(), _loopback() if address == "local" else contextlib.nullcontext():
             _init(address, gpus, cpus)
         try:
             yield
@@ -88,6 +93,40 @@ def _reachable(address: str) -> str:
     host, _, port = address.rpartition(":") if ":" in address else (address, "", str(PORT))
     with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S):
         return f"{host}:{port}"
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that starts meanwhile take 127.0.0.1 for its node's address, so that nothing of it listens elsewhere.
+
+    `ray.init(_node_ip_address="127.0.0.1")` does not: Ray puts an address for others in its place. On Windows and macOS
+    it leaves the loopback address alone, by this switch, which its processes read from the environment.
+    """
+    before, variable = constants.ENABLE_RAY_CLUSTER, constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    inherited = os.environ.get(variable)
+    constants.ENABLE_RAY_CLUSTER, os.environ[variable] = False, "0"
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(variable)
+        if inherited is not None:
+            os.environ[variable] = inherited
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Put the handlers of this process back that Ray replaces by its own: on SIGTERM it writes a native stack trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if callable(handler):
+                signal.signal(number, handler)
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """The processes below one of ours, read from /proc: other Rays on this machine must not be touched."""
 
 import contextlib
+import ipaddress
 import os
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 
@@ -32,3 +34,26 @@ def kill_all(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def listening(pids: Collection[int]) -> set[tuple[str, int]]:
+    """Return the TCP addresses and ports that processes of ours listen on, IPv4 ones in their own form."""
+    sockets = {_link(path) for pid in pids for path in Path(f"/proc/{pid}/fd").glob("*")}
+    found = set()
+    for family in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{family}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                address, port = local.split(":")
+                words = [bytes.fromhex(address[at : at + 8])[::-1] for at in range(0, len(address), 8)]
+                host = ipaddress.ip_address(b"".join(words))
+                mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
+                found.add((str(mapped or host), int(port, 16)))
+    return found
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:  # closed while we looked
+        return ""

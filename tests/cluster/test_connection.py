@@ -1,5 +1,8 @@
 """Connecting to Ray: what cannot be connected to is one clear line."""
 
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -7,6 +10,7 @@ import ray
 
 from pipeline.cluster.connection import connect
 from pipeline.errors import JobError
+from tests.cluster.processes import descendants, listening
 
 
 def test_a_url_is_answered_with_the_command_that_works() -> None:
@@ -34,3 +38,28 @@ def test_a_ray_that_is_there_is_used_and_left_alone(ray_local: None) -> None:
         assert ray.get_runtime_context().get_node_id() == node
     assert ray.is_initialized()
     assert ray.cluster_resources()["GPU"] == 2
+
+
+def test_a_local_ray_listens_on_the_loopback_interface_alone(ray_local: None) -> None:
+    @ray.remote
+    def pid() -> int:
+        return os.getpid()
+
+    works = ray.get(pid.remote())  # a worker listens as well
+    family = {*descendants(os.getpid()), os.getpid()}
+    found = listening(family)
+    assert works in family
+    assert len(found) > 5  # head, raylet, agents, workers: the reading of /proc works
+    assert {host for host, _ in found} == {"127.0.0.1"}
+
+
+def test_what_hears_a_signal_before_ray_starts_hears_it_afterwards() -> None:
+    script = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: print('heard'))\n"
+        "from pipeline.cluster.connection import connect\n"
+        "with connect('local', gpus=0, cpus=1):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
