@@ -5,20 +5,20 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pipeline import __version__
-from pipeline.errors import PalimpsestError
+from pipeline.errors import PalimpsestError, RunError
 
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status. Errors made on purpose are one line on stderr and status 2."""
+    """Run one command; return its exit status. Errors made on purpose are one line on stderr, and status 2 or 1."""
     options = parser().parse_args(arguments)
     try:
         status: int = options.call(options)
         return status
     except PalimpsestError as error:
-        print(f"palimpsest: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        print(f"palimpsest: {error}", file=sys.stderr)
+        return 1 if isinstance(error, RunError) else 2
     except KeyboardInterrupt:
         print("palimpsest: stopped; the same command goes on where this one ended", file=sys.stderr)
         return INTERRUPTED

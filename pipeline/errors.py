@@ -6,13 +6,23 @@ PalimpsestError
 │   ├── InputError    shards, columns, schemas, URIs
 │   ├── ModelError    a model file is missing, unsafe or of another architecture
 │   └── ConflictError the output holds something this plan did not make
+├── RunError          stop: what was asked for is right, and the run cannot go on (exit 1, one line)
+│   ├── BudgetError   more rows or units failed than the recipe allows, or a branch made nothing
+│   └── StorageError  the place of the output failed: a full disk, a lost mount, a bucket that is gone
 ├── UnitError         retry the unit; after its last attempt it goes to `_failed/`
 └── RowError          record the row with a code (quarantine) and go on
+
+Every message is one line of a few hundred characters (`pipeline.texts.one_line`), whatever data it was made of.
 """
+
+from pipeline.texts import one_line
 
 
 class PalimpsestError(Exception):
     """Root of every error this product raises on purpose."""
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*map(one_line, parts))
 
 
 class JobError(PalimpsestError):
@@ -35,6 +45,18 @@ class ConflictError(JobError):
     """The output already holds a unit of another plan, or a file that no marker names."""
 
 
+class RunError(PalimpsestError):
+    """The run cannot go on, though recipe and input are right. The message says why and what helps."""
+
+
+class BudgetError(RunError):
+    """More rows or units failed than `quality` in the recipe allows, or a branch made nothing."""
+
+
+class StorageError(RunError):
+    """The place of the output failed: no unit is to blame, and the same command goes on once it is mended."""
+
+
 class UnitError(PalimpsestError):
     """One unit failed for a reason that another attempt may cure."""
 
@@ -45,12 +67,17 @@ class RowError(PalimpsestError):
     Args:
         code: short, stable, snake_case: `decode_failed`, `too_large`, `empty`, ...
         message: what a person needs to find and mend the row.
+
+    Attributes:
+        part: operator or gate that failed; None where the row itself is at fault.
+        story: the traceback of what failed, as text; empty where nothing was raised.
     """
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)
-        self.code = code
-        self.message = message
+        self.code, self.message = (str(part) for part in self.args)
+        self.part: str | None = None
+        self.story = ""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from pipeline.plan import Plan
+from pipeline.texts import one_line
 from pipeline.unit.marking import UNMARKABLE
 from schemas.manifest import Counts, Failure, Manifest, Marker
 
@@ -17,6 +17,8 @@ LINE_EVERY_S = 10.0
 """Where stderr is not a terminal: one plain line this often."""
 MOST_FAILURES = 5
 """How many failed units the summary names."""
+MOST_REASONS = 8
+"""How many reasons of one branch a line names."""
 REJECTED_SHARE = 0.05
 """A branch of which more was rejected gets a line that says why."""
 HINTS = {UNMARKABLE: "use png, a higher output.quality, larger images or a lower watermark.psnr_db"}
@@ -43,10 +45,8 @@ class Progress:
         self._images = {unit.name: unit.rows * copies[unit.branch] for unit in plan.units}
         self.total = sum(self._images.values())
         self.earlier = 0
-        self.reasons: dict[str, Counter[str]] = {}  # of images rejected for good, by branch; earlier runs' as well
         for marker in done:
             self.earlier += self._images.get(marker.unit, 0)
-            self._note(marker)
         self.images = 0  # of this run, those of failed units included: they will not come any more
         self.failures: list[Failure] = []
         self._actors = actors
@@ -87,16 +87,12 @@ class Progress:
         else:
             self._units_s += outcome.seconds
             self._busy_s += outcome.busy_s
-            self._note(outcome)
         if self._bar is not None:
             self._bar.set_postfix_str(" ".join(self._figures()), refresh=False)
             self._bar.update(images)
         elif self._clock() - self._printed >= LINE_EVERY_S:
             self._printed = self._clock()
             print(self.line(), file=self._stream, flush=True)
-
-    def _note(self, marker: Marker) -> None:
-        self.reasons.setdefault(marker.branch, Counter()).update(marker.reasons)
 
     @property
     def seconds(self) -> float:
@@ -148,7 +144,8 @@ def summary(manifest: Manifest, progress: Progress, output: str) -> str:
     if manifest.counts.remade:
         lines.append(f"{manifest.counts.remade} more were refused by gates and made again; they are in rejected/, too")
     for name, counts in rows:
-        lines += _rejections(name, counts, progress.reasons.get(name, Counter()))
+        lines += _rejections(name, counts)
+        lines += _quarantined(name, counts)
     if progress.images:
         lines.append(
             f"{progress.images} images in {duration(progress.seconds)}: {progress.images_per_s:.1f} images/s, "
@@ -166,13 +163,27 @@ def _counts(name: str, counts: Counts, width: int) -> str:
     return f"{name:<{width}} {figures}"
 
 
-def _rejections(name: str, counts: Counts, reasons: Counter[str]) -> list[str]:
+def _rejections(name: str, counts: Counts) -> list[str]:
     """Return why so much of a branch was rejected; nothing where it was little."""
     if counts.rejected <= REJECTED_SHARE * counts.asked:
         return []
-    told = ", ".join(f"{reason} {times}" for reason, times in reasons.most_common()) or "see rejected/"
+    told = spelled(counts.reasons) or "see rejected/"
     lines = [f"{name}: {counts.rejected} of {counts.asked} images were rejected: {told}"]
-    return lines + [f"  {reason}: {hint}" for reason, hint in HINTS.items() if reasons[reason]]
+    return lines + [f"  {reason}: {hint}" for reason, hint in HINTS.items() if counts.reasons.get(reason)]
+
+
+def _quarantined(name: str, counts: Counts) -> list[str]:
+    if not counts.quarantined:
+        return []
+    told = spelled(counts.quarantine_reasons) or "see quarantine/"
+    return [f"{name}: {counts.quarantined} of {counts.selected} rows are in quarantine: {told}"]
+
+
+def spelled(reasons: Mapping[str, int]) -> str:
+    """Return reasons with their counts, the most frequent first, as text."""
+    most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    more = f", {len(most) - MOST_REASONS} more" if len(most) > MOST_REASONS else ""
+    return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in most[:MOST_REASONS]) + more
 
 
 def _failures(now: list[Failure], failed: list[str], output: str) -> list[str]:

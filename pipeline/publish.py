@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,23 @@ def count(markers: Iterable[Marker]) -> Counts:
         rejected=sum(m.rejected for m in found),
         quarantined=sum(m.quarantined for m in found),
         remade=sum(m.remade for m in found),
+        reasons=_totals(m.reasons for m in found),
+        quarantine_reasons=_totals(m.quarantine_reasons for m in found),
     )
+
+
+def same_counts(stated: Counts | None, counted: Counts) -> bool:
+    """Whether a manifest states what was counted; one of an earlier version states no reasons."""
+    early = {"reasons", "quarantine_reasons"} - (stated.model_fields_set if stated else set())
+    return stated == counted.model_copy(update={name: {} for name in early})
+
+
+def _totals(found: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return sums by reason, the most frequent first."""
+    totals: Counter[str] = Counter()
+    for each in found:
+        totals.update(each)
+    return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
 
 
 def chain_record(branch: BranchPlan) -> dict[str, Any]:

@@ -34,6 +34,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
     report = ChainReport()
     counts = {"selected": 0, "remade": 0, **dict.fromkeys(COUNTED.values(), 0)}
     reasons: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
     with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
         for window in overlap.ahead(windows(branch, unit, overlap)):
             counts["selected"] += window.selected
@@ -42,6 +43,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
                 counts[COUNTED[folder]] += table.num_rows
                 if folder == "rejected":
                     reasons.update(table.column("rejected_reason").to_pylist())
+            codes.update(error.code for error in window.errors.values())
             remade = [each for each in window.samples if not each.final and each.source not in window.errors]
             counts["remade"] += len(remade)
             counts["rejected"] -= len(remade)
@@ -57,6 +59,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
             copies=max(1, branch.plan.copies),
             **counts,
             reasons={reason: times for reason, times in sorted(reasons.items()) if times},
+            quarantine_reasons=dict(sorted(codes.items())),
             files={},
             exact=report.exact,
             seconds=round(time.perf_counter() - started, 3),

@@ -37,6 +37,7 @@ class Marker(Record):
     quarantined: int  # source rows
     remade: int = 0  # attempts a gate refused and another followed; their images are in rejected/, too
     reasons: dict[str, int] = {}  # why images were rejected for good; empty in the markers of earlier versions
+    quarantine_reasons: dict[str, int] = {}  # error codes of the quarantined rows; likewise
     files: dict[str, FileRecord]  # by folder: data, rejected, quarantine
     exact: bool = True  # False: memory back-off changed a micro-batch
     seconds: float = 0.0
@@ -49,7 +50,8 @@ class Failure(Record):
     unit: str
     digest: str
     attempts: int
-    error: str
+    error: str  # one line
+    traceback: str = ""  # of the last attempt; empty where its worker died
 
 
 class ModelRecord(Record):
@@ -79,6 +81,8 @@ class Counts(Record):
     rejected: int = 0
     quarantined: int = 0
     remade: int = 0
+    reasons: dict[str, int] = {}  # of rejected images; like those of quarantined rows not in early manifests
+    quarantine_reasons: dict[str, int] = {}
 
 
 class Manifest(Record):

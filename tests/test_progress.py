@@ -5,10 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.audit.report import REPORT, write_report
 from pipeline.plan import Plan
 from pipeline.progress import LINE_EVERY_S, Progress, duration, summary
-from schemas.manifest import Failure, Marker
+from pipeline.publish import same_counts
+from pipeline.shards.store import open_store
+from schemas.manifest import Counts, Failure, Marker
 from tests.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
+from tests.shard_files import photos, write_shard
 
 
 class Clock:
@@ -103,22 +107,43 @@ def test_durations(seconds: float, text: str) -> None:
 def test_the_summary_says_why_much_was_rejected(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=20)
     plan = plan_of(write_recipe(tmp_path, [FLIP, {**FLIP, "name": "fine"}]))
-    manifest, outcomes = run_here(plan)
-    assert all(isinstance(each, Marker) and each.reasons == {} for each in outcomes)
-    why = {"unmarkable": 11, "black": 3}
-    first = next(each for each in outcomes if isinstance(each, Marker) and each.branch == "flipped")
-    bad = first.model_copy(update={"rejected": 14, "accepted": 6, "reasons": why})
-    counts = manifest.branches["flipped"].model_copy(update={"rejected": 14, "accepted": 26})
-    little = manifest.branches["fine"].model_copy(update={"rejected": 2, "accepted": 38})
+    manifest, _ = run_here(plan)
+    assert manifest.counts.reasons == manifest.counts.quarantine_reasons == {}
+    why = {"black": 3, "unmarkable": 11}
+    counts = manifest.branches["flipped"].model_copy(update={"rejected": 14, "accepted": 26, "reasons": why})
+    little = manifest.branches["fine"].model_copy(update={"rejected": 2, "accepted": 38, "reasons": {"black": 2}})
     told = manifest.model_copy(update={"branches": {"flipped": counts, "fine": little}})
-    for progress in (Progress(plan, [bad], stream=io.StringIO()), Progress(plan, stream=io.StringIO())):
-        if not progress.earlier:
-            progress.add(bad)
-        lines = summary(told, progress, "out").splitlines()
-        place = lines.index("flipped: 14 of 40 images were rejected: unmarkable 11, black 3")
-        assert lines[place + 1].startswith("  unmarkable: use png")
-        assert "psnr_db" in lines[place + 1]
-        assert not any(line.startswith("fine:") for line in lines)
+    lines = summary(told, Progress(plan, stream=io.StringIO()), "out").splitlines()
+    place = lines.index("flipped: 14 of 40 images were rejected: unmarkable 11, black 3")
+    assert lines[place + 1].startswith("  unmarkable: use png")
+    assert "psnr_db" in lines[place + 1]
+    assert not any(line.startswith("fine:") for line in lines)
+
+
+def test_the_summary_and_the_card_say_why_rows_are_in_quarantine(tmp_path: Path) -> None:
+    images: list[bytes | None] = [*photos(6), b"no image", None, photos(1)[0][:90]]
+    write_shard(tmp_path / "data/a.parquet", images, labels=[0] * 9)
+    plan = plan_of(write_recipe(tmp_path))
+    manifest, outcomes = run_here(plan)
+    why = {"decode_failed": 1, "not_an_image": 1, "null_image": 1}
+    assert [each.quarantine_reasons for each in outcomes if isinstance(each, Marker)] == [why]
+    assert manifest.branches["flipped"].quarantine_reasons == why
+    line = "flipped: 3 of 9 rows are in quarantine: decode_failed 1, not_an_image 1, null_image 1"
+    assert line in summary(manifest, Progress(plan, stream=io.StringIO()), "out").splitlines()
+    card = (tmp_path / "out/README.md").read_text()
+    assert "| `flipped` | rows quarantined | `null_image` | 1 |" in card
+    store = open_store(str(tmp_path / "out"))
+    write_report(store, manifest)
+    assert "<code>null_image</code> 1" in store.read(REPORT).decode()
+
+
+def test_counts_of_an_early_manifest_have_no_reasons() -> None:
+    made = Counts(units=1, selected=4, asked=4, quarantined=4, quarantine_reasons={"null_image": 4})
+    early = Counts.model_validate({"units": 1, "selected": 4, "asked": 4, "quarantined": 4})
+    assert same_counts(early, made)
+    assert not same_counts(early, made.model_copy(update={"selected": 5}))
+    assert not same_counts(made.model_copy(update={"quarantine_reasons": {"null_image": 3}}), made)
+    assert not same_counts(None, made)
 
 
 def test_a_marker_knows_why_its_images_were_rejected(tmp_path: Path) -> None:

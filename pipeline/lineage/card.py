@@ -28,6 +28,7 @@ def dataset_card(manifest: Manifest) -> str:
         f"Made by Palimpsest {manifest.palimpsest} with seed {manifest.recipe['seed']}; {state}.\n{classes}\n"
         "| branch | operators | asked | accepted | rejected | rows quarantined |\n|---|---|---|---|---|---|\n"
         + "\n".join(rows)
+        + _reasons(manifest)
         + "\n\nEvery row says which source row, operators, drawn values, models and seeds it was made with "
         "(`source_uri`, `source_row`, `steps`, `partners`). The IPTC term in `digital_source_type` tells made "
         "images from source images.\n\n"
@@ -35,6 +36,21 @@ def dataset_card(manifest: Manifest) -> str:
         "`palimpsest verify <this folder>` checks every byte and link; "
         "`palimpsest replay <this folder> --sample-id ID` makes an image again.\n"
     )
+
+
+def _reasons(manifest: Manifest) -> str:
+    """Return a table of why images were rejected and rows quarantined; nothing where none was."""
+    rows = [
+        f"| `{name}` | {what} | `{reason}` | {times} |"
+        for name, counts in manifest.branches.items()
+        for what, reasons in (
+            ("images rejected", counts.reasons),
+            ("rows quarantined", counts.quarantine_reasons),
+        )
+        for reason, times in reasons.items()
+    ]
+    head = "\n\n| branch | what | reason | count |\n|---|---|---|---|\n"
+    return head + "\n".join(rows) if rows else ""
 
 
 def _chain(manifest: Manifest, branch: str) -> str:

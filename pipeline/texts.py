@@ -1,0 +1,47 @@
+"""Text of others in lines of ours: what a shard, a recipe or a library says never breaks a line or floods it."""
+
+import re
+from typing import Any
+
+MOST_CHARACTERS = 500
+"""Of a whole message; what is cut is its middle, so that its head, which names the place, and its remedy stay."""
+MOST_VALUE = 120
+"""Of one value in a message."""
+
+_JOINERS = "\u200c\u200d"
+"""Not printable, and harmless: letters and emoji are joined by them."""
+_ODD = re.compile(r"[^\x20-\x7e]")  # the rest of ASCII is printable
+
+
+def one_line(text: object, most: int = MOST_CHARACTERS) -> str:
+    """Return `text` as one line of at most `most` characters that is safe to print, to log and to store.
+
+    Runs of white space are one space; control characters, terminal escapes, direction marks and lone surrogates are
+    spelled out (`\\x1b`). The same text again gives the same line.
+    """
+    whole = str(text)
+    if len(whole) > 4 * most:  # what is cut anyway is not looked at
+        whole = f"{whole[: 2 * most]} ... {whole[-2 * most :]}"
+    line = _ODD.sub(_spelled, " ".join(whole.split()))
+    return _cut(line, most)
+
+
+def shortened(value: Any, most: int = MOST_VALUE) -> str:
+    """Return a value as it stands in a message: its `repr` on one line, with the middle left out where it is long."""
+    if isinstance(value, str) and len(value) > 4 * most:
+        value = value[: 2 * most] + value[-2 * most :]
+    return one_line(repr(value), most)
+
+
+def _spelled(match: re.Match[str]) -> str:
+    character = match.group()
+    if character.isprintable() or character in _JOINERS:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _cut(line: str, most: int) -> str:
+    if len(line) <= most:
+        return line
+    tail = (most - 5) // 2
+    return f"{line[: most - 5 - tail].rstrip()} ... {line[-tail:].lstrip()}"
