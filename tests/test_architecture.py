@@ -41,7 +41,7 @@ LAYERS = [
     {"pipeline.registry"},
     {"pipeline.planning", "pipeline.plan"},
     {"pipeline.unit", "pipeline.runner"},
-    {"pipeline.executor", "pipeline.audit", "pipeline.publish", "pipeline.progress"},
+    {"pipeline.executor", "pipeline.audit", "pipeline.publish", "pipeline.publishing", "pipeline.progress"},
     {"pipeline.cluster"},
     {"jobs"},
 ]

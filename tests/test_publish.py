@@ -99,7 +99,7 @@ def test_a_kill_before_the_first_marker_or_manifest_is_taken_up_again(folder: Pa
 
 def test_the_manifest_is_there_before_any_artifact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(write_recipe(folder))
-    monkeypatch.setattr(pipeline.publish, "_references", lambda plan: [])
+    monkeypatch.setattr(pipeline.publish, "references", lambda plan: [])
     prepare(plan, open_store(plan.output))
     assert json.loads((folder / "out/manifest.json").read_text())["complete"] is False
 

@@ -1,0 +1,162 @@
+"""`manifest.json`: written from a plan and its markers, read back and checked."""
+
+import dataclasses
+import importlib.metadata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pipeline import __version__
+from pipeline.errors import InputError, RecipeError
+from pipeline.models.references import FileRef
+from pipeline.plan import BranchPlan, Plan, StepPlan
+from pipeline.planning.gates import GatePlan
+from pipeline.shards.commit import COMMITS, markers_digest
+from pipeline.shards.store import Store
+from pipeline.unit.fitting import fits
+from pipeline.validation import parse
+from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
+from schemas.recipe import Recipe, Watermark
+
+MANIFEST = "manifest.json"
+PACKAGES = ("ray", "torch", "torchvision", "diffusers", "pyarrow", "pandas", "pillow", "numpy")
+
+
+def read_manifest(store: Store) -> Manifest:
+    """Return a data set's manifest.
+
+    Raises:
+        InputError: there is none, it is not one, or the place cannot be read.
+    """
+    where = f"{store.uri}/{MANIFEST}"
+    try:
+        data = store.read(MANIFEST)
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{store.uri}: no {MANIFEST} here; is this a Palimpsest data set?") from None
+    except Exception as error:  # every object store brings its own errors
+        raise InputError(f"{where}: cannot be read: {type(error).__name__}: {error}") from None
+    try:
+        manifest = Manifest.model_validate_json(data)
+    except ValueError as error:
+        raise InputError(f"{where}: not a manifest: {str(error).splitlines()[0]}") from None
+    try:
+        _check_sections(manifest)
+    except (RecipeError, ValueError) as error:
+        raise InputError(f"{where}: {error}") from None
+    return manifest
+
+
+def _check_sections(manifest: Manifest) -> None:
+    """Raise where the sections that are plain data are not what everybody takes them for."""
+    parse(Recipe, manifest.recipe, "recipe")
+    if manifest.watermark is not None:
+        settings = {name: value for name, value in manifest.watermark.items() if name != "key_id"}
+        if not isinstance(manifest.watermark.get("key_id"), str) or not {"scheme", "psnr_db"} <= set(settings):
+            raise RecipeError("watermark: needs scheme, psnr_db and key_id, or null")
+        parse(Watermark, settings, "watermark")
+    if any(not isinstance(chain.get("name"), str) for chain in manifest.chains):
+        raise RecipeError("chains: one has no name")
+
+
+def build_manifest(
+    plan: Plan,
+    markers: Mapping[str, Marker],
+    complete: bool,
+    failed: Sequence[str] = (),
+    fitted: Mapping[str, str] | None = None,
+) -> Manifest:
+    """Return the manifest of what is there now; `fitted`: where it came from, by sha256."""
+    branches = {branch.name: [m for m in markers.values() if m.branch == branch.name] for branch in plan.branches}
+    models = {(model.reference, model.sha256) for part in parts(plan) for model in part.models.values()}
+    return Manifest(
+        palimpsest=__version__,
+        complete=complete,
+        plan_digest=plan.digest,
+        recipe=plan.recipe.model_dump(mode="json"),
+        recipe_base=plan.base,
+        limit=plan.limit,
+        chains=[chain_record(branch) for branch in plan.branches],
+        classes=list(plan.classes),
+        shards=[ShardRecord(uri=s.uri, path=s.path, rows=s.rows, bytes=s.bytes, digest=s.digest) for s in plan.shards],
+        models=[ModelRecord(reference=reference, sha256=sha256) for reference, sha256 in sorted(models)],
+        artifacts={ref.sha256: ref.uri for ref in references(plan)} | dict(fitted or {}),
+        units=len(plan.units),
+        failed=sorted(failed),
+        counts=count(markers.values()),
+        branches={name: count(found) for name, found in branches.items()},
+        markers={"folder": COMMITS, "sha256": markers_digest(markers)},
+        watermark=_watermark(plan),
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+    )
+
+
+def count(markers: Iterable[Marker]) -> Counts:
+    """Return the sums over some markers."""
+    found = list(markers)
+    return Counts(
+        units=len(found),
+        selected=sum(m.selected for m in found),
+        asked=sum(m.selected * m.copies for m in found),
+        accepted=sum(m.accepted for m in found),
+        rejected=sum(m.rejected for m in found),
+        quarantined=sum(m.quarantined for m in found),
+        remade=sum(m.remade for m in found),
+        reasons=_totals(m.reasons for m in found),
+        quarantine_reasons=_totals(m.quarantine_reasons for m in found),
+    )
+
+
+def same_counts(stated: Counts | None, counted: Counts) -> bool:
+    """Whether a manifest states what was counted; one of an earlier version states no reasons."""
+    early = {"reasons", "quarantine_reasons"} - (stated.model_fields_set if stated else set())
+    return stated == counted.model_copy(update={name: {} for name in early})
+
+
+def _totals(found: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return sums by reason, the most frequent first."""
+    totals: Counter[str] = Counter()
+    for each in found:
+        totals.update(each)
+    return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
+
+
+def chain_record(branch: BranchPlan) -> dict[str, Any]:
+    """Return a branch as plain data, without what only changes speed."""
+    record = dataclasses.asdict(branch)
+    return {key: value for key, value in record.items() if key not in ("gpus", "cpus", "actors")}
+
+
+def branch_from(record: Mapping[str, Any]) -> BranchPlan:
+    """Return the branch that `chain_record` wrote down, on the CPU."""
+    steps = tuple(StepPlan(**_with_files(step)) for step in record["steps"])
+    gates = tuple(GatePlan(**_with_files(gate)) for gate in record.get("gates", ()))
+    return BranchPlan(**{**record, "steps": steps, "gates": gates})
+
+
+def _with_files(record: Mapping[str, Any]) -> dict[str, Any]:
+    models = {name: FileRef(**model) for name, model in record["models"].items()}
+    images = {name: tuple(FileRef(**image) for image in images) for name, images in record["images"].items()}
+    return {**record, "models": models, "images": images}
+
+
+def _watermark(plan: Plan) -> dict[str, Any] | None:
+    settings = plan.recipe.watermark
+    return None if settings == "none" else {**settings.model_dump(mode="json"), "key_id": plan.key_id}
+
+
+def parts(plan: Plan) -> list[StepPlan | GatePlan]:
+    found: list[StepPlan | GatePlan] = []
+    for branch in plan.branches:
+        found += [*branch.steps, *branch.gates]
+    return found
+
+
+def references(plan: Plan) -> list[FileRef]:
+    """Every reference image that units read."""
+    read = [part for part in parts(plan) if not (isinstance(part, StepPlan) and fits(part))]
+    found = {image.sha256: image for part in read for images in part.images.values() for image in images}
+    return list(found.values())
+
+
+def manifest_json(manifest: Manifest) -> bytes:
+    return manifest.model_dump_json(indent=1).encode()

@@ -1,0 +1,90 @@
+"""What an output may hold before a run: nothing, or what this plan or an earlier part of it made there."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pipeline.errors import ConflictError, RecipeError
+from pipeline.plan import Plan
+from pipeline.planning.recipes import absolute
+from pipeline.publishing.manifest import MANIFEST
+from pipeline.shards.commit import COMMITS, FOLDERS, check_digest
+from pipeline.shards.locate import would_find
+from pipeline.shards.store import Store
+from schemas.manifest import Manifest, Marker
+
+LEFT_BY_A_KILL = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
+
+
+def check_place(plan: Plan) -> None:
+    """Raise RecipeError where there is no output, or input shards lie in it."""
+    if not plan.recipe.output.uri.strip():
+        raise RecipeError("recipe.output.uri is empty; name a new folder (output.uri, or --output)")
+    folder = _normal(plan.output).rstrip("/") + "/"
+    for shard in plan.shards:
+        if _normal(shard.uri).startswith(folder):
+            raise RecipeError(
+                f"recipe.output.uri = {plan.recipe.output.uri!r}: the input shard {shard.uri} lies in it; "
+                "name another folder"
+            )
+    source = plan.recipe.input.uri
+    if would_find(absolute(source, plan.base), plan.base, f"{folder}{FOLDERS[0]}/unit.parquet"):
+        raise RecipeError(
+            f"recipe.output.uri = {plan.recipe.output.uri!r}: input.uri {source!r} would find what is written there; "
+            "name a folder outside of it"
+        )
+
+
+def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
+    """Raise ConflictError where the output holds files that neither this plan nor an earlier one of ours made.
+
+    What a kill leaves is ours: files of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
+    """
+    planned = {f"{folder}/{unit.name}.parquet" for folder in FOLDERS for unit in plan.units}
+    planned |= {file.path for marker in done.values() for file in marker.files.values()}
+    _no_strangers([path for folder in FOLDERS for path in store.list(folder) if path not in planned])
+    if done or _is_ours(store):
+        return
+    for path in store.list(""):
+        if path not in planned and not path.startswith((*LEFT_BY_A_KILL, ".")):
+            raise ConflictError(
+                f"{store.uri} holds {path} and is not a Palimpsest data set (no {MANIFEST} that can be read); "
+                "choose another output, or empty it"
+            )
+
+
+def _is_ours(store: Store) -> bool:
+    try:
+        Manifest.model_validate_json(store.read(MANIFEST))
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _normal(uri: str) -> str:
+    path = uri.removeprefix("file://")
+    return uri if "://" in path else str(Path(path).resolve())
+
+
+def check_markers(plan: Plan, markers: dict[str, Marker]) -> dict[str, Marker]:
+    """Return `markers` if each belongs to the plan; raise ConflictError if not."""
+    planned = {unit.name: unit.digest for unit in plan.units}
+    for name, marker in markers.items():
+        if name not in planned:
+            raise ConflictError(
+                f"unit {name} (digest {marker.digest[:12]}) is in the output, and this plan does not make it; "
+                "choose another output, or give back the branch, shard or --limit it came from"
+            )
+        check_digest(marker, planned[name])
+    return markers
+
+
+def check_files(store: Store, markers: Mapping[str, Marker]) -> None:
+    """Raise ConflictError where a file is in a data folder that no marker names."""
+    named = {file.path for marker in markers.values() for file in marker.files.values()}
+    _no_strangers([path for folder in FOLDERS for path in store.list(folder) if path not in named])
+
+
+def _no_strangers(strangers: Sequence[str]) -> None:
+    if strangers:
+        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
+        raise ConflictError(f"{strangers[0]}{more}: no marker names this file; move it away and run again")
