@@ -9,16 +9,18 @@ from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError, UnitError
 from pipeline.models.references import FileRef
 from pipeline.planning.gates import GatePlan, plan_gates
+from pipeline.planning.link_check import check_links
 from pipeline.planning.parts import check_columns, content, find_files, read_part
 from pipeline.planning.recipes import absolute
 from pipeline.planning.selection import Selection
 from pipeline.registry import operator_class
 from pipeline.seeding import digest
 from pipeline.shards.layout import Layout, read_layout
+from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.reader import SourceRow, read_windows
 from pipeline.validation import nearest
-from schemas.recipe import Branch, Recipe, Resources
+from schemas.recipe import MAX_IMAGE_BYTES, Branch, Recipe, Resources
 
 ORIGINAL = "original"
 """The branch that `keep_originals` adds."""
@@ -133,7 +135,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     branches = _gated(branches, recipe, base, layout)
     if recipe.output.keep_originals:
         branches.insert(0, _originals(recipe))
-    _check_where(branches, shards, layout)
+    _check_rows(recipe, base, branches, shards, layout)
     common = _common_identity(recipe, layout, key_id)
     units = tuple(unit for branch in branches for unit in _units(recipe, branch, shards, layout, common, limit))
     return Plan(
@@ -237,9 +239,13 @@ def _originals(recipe: Recipe) -> BranchPlan:
     )
 
 
-def _check_where(branches: list[BranchPlan], shards: tuple[Shard, ...], layout: Layout) -> None:
+def _check_rows(
+    recipe: Recipe, base: str, branches: list[BranchPlan], shards: tuple[Shard, ...], layout: Layout
+) -> None:
+    """Try what the recipe says of rows on the first ones: their names of images, and each `where`."""
     chosen = {branch.name: Selection(branch.where, layout) for branch in branches if branch.where is not None}
-    rows = _first_rows(shards, layout) if chosen else []
+    rows = _first_rows(shards, layout) if chosen or layout.image_kind != "bytes" else []
+    check_links(rows, layout, ImageLinks.of(recipe.input, base))
     for name, selection in chosen.items():
         try:
             selection.check()
@@ -267,11 +273,18 @@ def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list
     return [
         "unit/1",
         recipe.seed,
-        [layout.image, layout.label, layout.id, list(recipe.input.drop), recipe.input.max_pixels],
+        [layout.image, layout.label, layout.id, list(recipe.input.drop), recipe.input.max_pixels, *_links(recipe)],
         [output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
         numerics.threads if numerics.dtype == "float32" else [numerics.threads, numerics.dtype],
     ]
+
+
+def _links(recipe: Recipe) -> list[Any]:
+    """Return what decides which named images are opened; nothing where the recipe says nothing of it."""
+    given = recipe.input
+    said = given.allow_paths or given.allow_urls or given.max_image_bytes != MAX_IMAGE_BYTES
+    return [[list(given.allow_paths), list(given.allow_urls), given.max_image_bytes]] if said else []
 
 
 def _units(

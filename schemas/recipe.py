@@ -6,6 +6,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 MOST_SIZE_PX = 16_384
+MAX_IMAGE_BYTES = 256 << 20
 
 
 class Closed(BaseModel):
@@ -37,6 +38,15 @@ class Input(Closed):
     columns: Columns = Columns()
     drop: tuple[str, ...] = Field((), description="input columns to leave out of the output")
     max_pixels: int = Field(50_000_000, ge=1, description="an image that declares more pixels is refused undecoded")
+    allow_paths: tuple[str, ...] = Field(
+        (), description="folders that absolute paths in rows may name; relative ones stay below their shard's folder"
+    )
+    allow_urls: tuple[str, ...] = Field(
+        (), description="beginnings of URLs that rows may name, such as https://images.example.org/cats/"
+    )
+    max_image_bytes: int = Field(
+        MAX_IMAGE_BYTES, ge=1, le=2**31 - 1, description="a larger file that a row names is not read"
+    )
 
 
 class Output(Closed):

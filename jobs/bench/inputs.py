@@ -19,6 +19,7 @@ from jobs.bench.task import Case, Models
 from pipeline.errors import InputError, RowError
 from pipeline.shards.codecs import decode
 from pipeline.shards.layout import read_layout
+from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.locate import find_shards
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.recipe import Columns
@@ -88,7 +89,7 @@ def _usable(uri: str, base: str) -> Iterator[SourceRow]:
     shards = find_shards(uri, base)
     layout = read_layout(shards, Columns(), ())
     for shard in shards:
-        for _, rows in read_windows(shard, layout, 0, shard.rows, 64):
+        for _, rows in read_windows(shard, layout, 0, shard.rows, 64, OWN_FOLDER):
             for row in rows:
                 try:
                     decode(row.data or b"", MAX_PIXELS)

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.errors import PalimpsestError
 from pipeline.lineage.records import RowSchema
 from pipeline.shards.layout import Layout, read_layout
+from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.manifest import Manifest, ShardRecord
@@ -95,12 +96,19 @@ class Origins:
             yield f"shard {record.path}: its rows cannot be read: {error}"
 
     def _rows(self, shard: Shard, layout: Layout, links: Mapping[int, Link]) -> Iterator[str]:
-        last = min(max(links), shard.rows - 1)
-        for _, rows in read_windows(shard, layout, 0, last + 1, _WINDOW_ROWS):
+        last, unopened = min(max(links), shard.rows - 1), 0
+        for _, rows in read_windows(shard, layout, 0, last + 1, _WINDOW_ROWS, OWN_FOLDER):
             for row in rows:
-                if row.row in links:
+                if row.row in links and row.link is not None and row.error is not None:
+                    unopened += 1
+                elif row.row in links:
                     self.read += 1
                     yield from _row_findings(shard.path, row, links[row.row])
+        if unopened:
+            self.notes.append(
+                f"shard {shard.path}: {unopened} images that its rows name were not checked: they are gone, or outside "
+                "its folder, where no data set is followed to"
+            )
 
 
 def _row_findings(path: str, row: SourceRow, link: Link) -> Iterator[str]:

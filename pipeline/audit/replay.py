@@ -12,6 +12,7 @@ from pipeline.runner import make_window
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.layout import read_layout
+from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.store import Store
 from pipeline.unit.chain import ChainReport
@@ -58,7 +59,9 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     layout = read_layout((shard,), recipe.input.columns, recipe.input.drop) if shard else None
     chain = next(chain for chain in manifest.chains if chain["name"] == marker.branch)
     key_id = (manifest.watermark or {}).get("key_id")
-    job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id)
+    job = Job(
+        recipe, store.uri, layout, tuple(manifest.classes), key_id, ImageLinks.of(recipe.input, manifest.recipe_base)
+    )
     branch = LoadedBranch.load(job, branch_from(chain), "cpu", key)
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
     with Overlap(1, "cpu") as overlap:

@@ -13,6 +13,7 @@ from pipeline.plan import ORIGINAL
 from pipeline.shards.codecs import decode, encode, resize
 from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.layout import read_layout
+from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.locate import find_shards
 from pipeline.shards.reader import read_windows
 from pipeline.shards.store import Store
@@ -175,7 +176,7 @@ class SourceImages:
             if shard.digest != self._digests.get(row["source_uri"]) or row["source_row"] >= shard.rows:
                 raise InputError("the shard has changed since the run")
             layout = read_layout((shard,), self._recipe.input.columns, self._recipe.input.drop)
-            _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1))
+            _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1, OWN_FOLDER))
             return Tile(thumbnail(rows[0].data or b""), caption, detail, None, source=True)
         except PalimpsestError as error:
             return Tile(None, caption, f"{detail}: {error}", None, source=True)

@@ -86,6 +86,9 @@ def resolve_images(reference: str, base: str) -> tuple[FileRef, ...]:
         found = [(path, path) for path in _list_images(uri)]
     if not found:
         raise InputError(f"{reference!r}: no image file there ({', '.join(IMAGE_SUFFIXES)})")
+    for _, path in found:
+        if "://" not in path and not Path(path).is_file():  # a pipe would never end, and be opened by `plan`
+            raise InputError(f"{reference!r}: {path} is no regular file; take it out of the set")
     return tuple(FileRef(reference, uri, sha256_of(path)) for uri, path in found)
 
 

@@ -7,6 +7,7 @@ from pipeline.contracts import ReferenceImage
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.models.references import ROW_MARK, FileRef, read_reference, resolve_images, row_of
 from pipeline.shards.layout import read_layout
+from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.recipe import Columns
@@ -79,7 +80,7 @@ def _shards_in(reference: str, base: str) -> tuple[Shard, ...]:
 def _rows(shard: Shard, reference: str) -> Iterator[tuple[int, bytes]]:
     try:
         layout = read_layout((shard,), Columns(), ())
-        for _, rows in read_windows(shard, layout, 0, shard.rows, _WINDOW_ROWS):
+        for _, rows in read_windows(shard, layout, 0, shard.rows, _WINDOW_ROWS, OWN_FOLDER):
             for row in rows:
                 yield row.row, _bytes(row)
     except PalimpsestError as error:

@@ -1,7 +1,6 @@
 """Read source rows: a range of one shard, window by window, with memory for one window and a few Parquet pages."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
@@ -12,12 +11,12 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError, RowError, UnitError
 from pipeline.shards.footers import read_footer
 from pipeline.shards.layout import Layout
+from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard
-from pipeline.shards.uris import absolute, is_local, open_binary
+from pipeline.shards.uris import open_binary
 
 _BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
 _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard
-_THREADS: Final = 8
 
 
 @dataclass
@@ -25,6 +24,7 @@ class SourceRow:
     """One source row. `row` is its index in the shard, `uri` the shard's.
 
     `data` are the encoded image's bytes, untouched; None together with `error` where there are none to be had.
+    `link` is the path or URL that the row names instead of holding bytes.
     `label` is an int, str, bool or None as stored; `light` are the values of the layout's light columns.
     """
 
@@ -35,6 +35,7 @@ class SourceRow:
     id: str | None
     label: Any
     light: dict[str, Any]
+    link: str | None = None
 
 
 def class_index(label: Any) -> int:
@@ -43,17 +44,18 @@ def class_index(label: Any) -> int:
 
 
 def read_windows(
-    shard: Shard, layout: Layout, first: int, rows: int, window: int
+    shard: Shard, layout: Layout, first: int, rows: int, window: int, links: ImageLinks | None = None
 ) -> Iterator[tuple[pa.Table, list[SourceRow]]]:
     """Yield rows [first, first + rows) of a shard in windows of `window` rows (the last may be shorter).
 
     Each is a table of the input columns in the order of `layout.schema`, and its rows. Only row groups that overlap are
-    read, in pieces. An image that is stored as a path is opened relative to the shard's folder, or as an absolute path
-    or URI. Row errors: `null_image` (neither bytes nor a path), `missing_image` (a path that cannot be opened).
+    read, in pieces. An image that a row names instead of holding is opened as far as `links` allow; without them it is
+    not, and the row has neither data nor an error. Row errors: `null_image` (neither bytes nor a name), and those of
+    `linked_images`.
 
     Raises:
         UnitError: the shard cannot be opened, has changed since the plan, is corrupt (the message names the row group),
-            or a remote image store failed.
+            or what holds a named image failed.
         ValueError: the range is not within the shard, or `window` is below 1.
     """
     if first < 0 or rows < 0 or first + rows > shard.rows or window < 1:
@@ -74,10 +76,10 @@ def read_windows(
                 held.append(part)
                 count += part.num_rows
                 if count == window:
-                    yield _window(shard, layout, held, start)
+                    yield _window(shard, layout, held, start, links)
                     held, count, start = [], 0, start + window
         if held:
-            yield _window(shard, layout, held, start)
+            yield _window(shard, layout, held, start, links)
 
 
 def _open(stream: BinaryIO, shard: Shard) -> pq.ParquetFile:
@@ -132,12 +134,13 @@ def _batches(file: pq.ParquetFile, shard: Shard, layout: Layout, first: int, row
 
 
 def _window(
-    shard: Shard, layout: Layout, batches: list[pa.RecordBatch], start: int
+    shard: Shard, layout: Layout, batches: list[pa.RecordBatch], start: int, links: ImageLinks | None
 ) -> tuple[pa.Table, list[SourceRow]]:
     """Return the table of some batches in the layout's columns, and its rows."""
     found = pa.Table.from_batches(batches)
     table = pa.table([found.column(name) for name in layout.schema.names], schema=layout.schema)
-    images = _images(table.column(layout.image), layout, shard)
+    held, names = _images(table.column(layout.image), layout)
+    images = _opened(held, names, layout, shard, links)
     light = {name: table.column(name).to_pylist() for name in layout.light}
     ids = table.column(layout.id).to_pylist() if layout.id else [None] * len(table)
     labels = table.column(layout.label).to_pylist() if layout.label else [None] * len(table)
@@ -150,48 +153,42 @@ def _window(
             id=None if ids[i] is None else str(ids[i]),
             label=labels[i],
             light={name: values[i] for name, values in light.items()},
+            link=names[i],
         )
         for i, image in enumerate(images)
     ]
 
 
-def _images(column: pa.ChunkedArray, layout: Layout, shard: Shard) -> list[bytes | RowError]:
-    """Return the encoded bytes of each row, or why there are none."""
-    data: list[bytes | None] = [None] * len(column)
-    paths: list[str | None] = [None] * len(column)
+def _images(column: pa.ChunkedArray, layout: Layout) -> tuple[list[bytes | None], list[str | None]]:
+    """Return the encoded bytes of each row, and the name that it holds instead."""
+    none: list[Any] = [None] * len(column)
     if layout.image_kind == "path":
-        paths = column.to_pylist()
-    elif layout.image_kind == "bytes":
-        data = column.to_pylist()
-    else:
-        data = pc.struct_field(column, "bytes").to_pylist()
-        if None in data and column.type.get_field_index("path") >= 0:
-            paths = pc.struct_field(column, "path").to_pylist()
-    folder = shard.uri.rpartition("/")[0]
-    wanted = [i for i, (found, path) in enumerate(zip(data, paths, strict=True)) if found is None and path]
-    opened = dict(zip(wanted, _open_all([absolute(paths[i] or "", folder) for i in wanted]), strict=True))
+        return none, [name or None for name in column.to_pylist()]
+    if layout.image_kind == "bytes":
+        return column.to_pylist(), none
+    data = pc.struct_field(column, "bytes").to_pylist()
+    if None not in data or column.type.get_field_index("path") < 0:
+        return data, none
+    names = pc.struct_field(column, "path").to_pylist()
+    return data, [name or None if held is None else None for held, name in zip(data, names, strict=True)]
+
+
+def _opened(
+    data: list[bytes | None], names: list[str | None], layout: Layout, shard: Shard, links: ImageLinks | None
+) -> list[bytes | RowError | None]:
+    """Return each row's bytes, those of named files as well, or why there are none; None where none are opened."""
     null = RowError("null_image", f"column {layout.image!r} is null, or holds neither bytes nor a path")
-    return [opened.get(i, null) if found is None else found for i, found in enumerate(data)]
+    found: list[bytes | RowError | None] = [
+        null if held is None and name is None else held for held, name in zip(data, names, strict=True)
+    ]
+    wanted = [] if links is None else [(place, name) for place, name in enumerate(names) if name is not None]
+    if links is not None and wanted:
+        opened = links.read_all([name for _, name in wanted], folder_of(shard))
+        for (place, _), image in zip(wanted, opened, strict=True):
+            found[place] = image
+    return found
 
 
-def _open_all(uris: list[str]) -> list[bytes | RowError]:
-    """Return the bytes of each file, in order; remote ones are fetched a few at a time."""
-    if all(is_local(uri) for uri in uris):
-        return [_open_image(uri) for uri in uris]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(_open_image, uris))
-
-
-def _open_image(uri: str) -> bytes | RowError:
-    """Return the bytes of one image file, or why it cannot be opened. Raises UnitError where its store failed."""
-    try:
-        with open_binary(uri) as stream:
-            return stream.read()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        return RowError("missing_image", f"{uri}: {error.strerror or type(error).__name__}")
-    except InputError as error:
-        return RowError("missing_image", str(error))
-    except Exception as error:
-        if is_local(uri):
-            return RowError("missing_image", f"{uri}: {type(error).__name__}: {error}")
-        raise UnitError(f"{uri}: cannot be fetched: {type(error).__name__}: {error}") from error
+def folder_of(shard: Shard) -> str:
+    """Return the folder that a shard lies in: names in its rows start there."""
+    return shard.uri.rpartition("/")[0] or "/"

@@ -12,6 +12,7 @@ from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.planning.gates import GatePlan
 from pipeline.planning.selection import Selection
 from pipeline.shards.layout import Layout
+from pipeline.shards.linked_images import OWN_FOLDER, ImageLinks
 from pipeline.shards.store import Store, open_store
 from pipeline.unit.chain import LoadedStep
 from pipeline.unit.fitting import fits, read_fitted
@@ -33,10 +34,12 @@ class Job:
     layout: Layout | None
     classes: tuple[str, ...] = ()
     key_id: str | None = None
+    links: ImageLinks = OWN_FOLDER
 
     @classmethod
     def of(cls, plan: Plan) -> "Job":
-        return cls(plan.recipe, plan.output, plan.layout, plan.classes, plan.key_id)
+        links = ImageLinks.of(plan.recipe.input, plan.base)
+        return cls(plan.recipe, plan.output, plan.layout, plan.classes, plan.key_id, links)
 
     def open_store(self) -> Store:
         return open_store(self.output)

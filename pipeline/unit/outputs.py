@@ -162,7 +162,7 @@ def _quarantined(unit: Unit, window: Window) -> list[dict[str, Any]]:
     return [
         {
             "source": index,
-            "image": {"bytes": window.rows[index].data, "path": None},
+            "image": {"bytes": window.rows[index].data, "path": window.rows[index].link},
             "source_id": window.rows[index].id,
             "source_uri": window.rows[index].uri,
             "source_row": window.rows[index].row,

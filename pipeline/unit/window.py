@@ -16,6 +16,9 @@ from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap
 from pipeline.unit.partners import Candidate
 
+_TELL_NO_BYTES = ("empty_image", "too_large", "unsupported_mode")
+"""Errors of the decoder whose messages hold none of the bytes."""
+
 
 @dataclass
 class Window:
@@ -59,13 +62,13 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
     job = branch.job
     assert job.layout is not None
     before: list[Candidate] = []
-    for table, rows in read_windows(unit.shard, job.layout, unit.first, unit.rows, branch.window_rows):
+    for table, rows in read_windows(unit.shard, job.layout, unit.first, unit.rows, branch.window_rows, job.links):
         chosen = branch.selection.of(rows)
         decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
         window = Window(table, rows, [], {}, len(chosen))
         for index, pixels in zip(chosen, decoded, strict=True):
             if isinstance(pixels, RowError):
-                window.errors[index] = pixels
+                window.errors[index] = _without_foreign_bytes(rows[index], pixels)
                 continue
             if branch.wants_partners:
                 window.candidates.append(Candidate(rows[index], pixels))
@@ -94,3 +97,14 @@ def _decoded(job: Job, row: SourceRow) -> Pixels | RowError:
         return error
     size = job.recipe.output.size
     return pixels if size == "source" else fit_square(pixels, size)
+
+
+def _without_foreign_bytes(row: SourceRow, error: RowError) -> RowError:
+    """Take the bytes of a named file that is no image out of its row and its error: they are not the shard's."""
+    if row.link is None or row.data is None:
+        return error
+    size = len(row.data)
+    row.data = None
+    if error.code in _TELL_NO_BYTES:
+        return RowError(error.code, f"{row.link}: {error.message}")
+    return RowError(error.code, f"{row.link}: its {size} bytes are no image that can be decoded")

@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import UnitError
 from pipeline.shards.layout import read_layout
+from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.locate import find_shards
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
@@ -23,7 +24,7 @@ def opened(path, columns=None, drop=()):
 
 def read(path, first, rows, window):
     shard, layout = opened(path)
-    return list(read_windows(shard, layout, first, rows, window))
+    return list(read_windows(shard, layout, first, rows, window, OWN_FOLDER))
 
 
 @pytest.mark.parametrize("kind", ["struct", "bytes", "path"])
@@ -88,9 +89,10 @@ def test_null_and_missing_images_are_row_errors(tmp_path):
         codes = [row.error and row.error.code for row in rows]
         plain = "null_image" if kind == "path" else None
         assert codes == [
-            plain, "null_image", None, "missing_image", plain, None, "missing_image", "missing_image", "missing_image",
+            plain, "null_image", None, "missing_image", plain, "path_refused", "path_refused", "path_refused",
+            "path_refused",
         ]  # fmt: skip
-        assert rows[2].data == rows[5].data == image
+        assert rows[2].data == image
         assert all((row.data is None) == (row.error is not None) for row in rows)
         assert "gone.png" in rows[3].error.message
         assert rows[4].data == (None if kind == "path" else b"")
@@ -110,7 +112,7 @@ def test_images_and_shards_on_an_object_store(tmp_path):
     fs.put(str(tmp_path / "in"), "/reader", recursive=True)
     try:
         shards = find_shards("memory://reader", "/")
-        windows = list(read_windows(shards[0], read_layout(shards, Columns(), ()), 2, 8, 3))
+        windows = list(read_windows(shards[0], read_layout(shards, Columns(), ()), 2, 8, 3, OWN_FOLDER))
         found = [row for _, rows in windows for row in rows]
         assert [row.data for row in found] == [*images[2:], None]
         assert found[-1].error.code == "missing_image"

@@ -1,0 +1,42 @@
+"""What the first rows name instead of holding: refused names are told before anything runs. Opens none of them."""
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from urllib.parse import urlsplit
+
+from pipeline.errors import InputError
+from pipeline.shards.layout import Layout
+from pipeline.shards.linked_images import ImageLinks
+from pipeline.shards.reader import SourceRow
+
+
+def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) -> None:
+    """Raise InputError where no row that has an image could be used, since the recipe allows none of their names.
+
+    A few such rows among others are the run's concern: it puts them in quarantine.
+    """
+    named = [row for row in rows if row.link is not None]
+    if not named or any(row.data is not None for row in rows):
+        return
+    refused = [links.refusal(row.link or "", row.uri.rpartition("/")[0] or "/") for row in named]
+    if None in refused:
+        return
+    name = named[0].link or ""
+    raise InputError(
+        f"input.columns.image: column {layout.image!r} holds names of files, and these are not opened: "
+        f"{_cut(name)!r} {refused[0]}{_remedy(name)}"
+    )
+
+
+def _remedy(name: str) -> str:
+    if "://" in name and not name.startswith("file://"):
+        parts = urlsplit(name)
+        return f"; if you trust them, say input.allow_urls: [{_cut(f'{parts.scheme}://{parts.netloc}/')}]"
+    if name.startswith(("/", "file://")):
+        folder = PurePosixPath(name.removeprefix("file://")).parent
+        return f"; if you trust them, say input.allow_paths: [{_cut(str(folder))}]"
+    return "; names start at the folder of their shard"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:60]}...{text[-50:]}"
