@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError, UnitError
 from pipeline.models.references import FileRef
+from pipeline.planning.class_names import resolve_classes
 from pipeline.planning.gates import GatePlan, plan_gates
 from pipeline.planning.link_check import check_links
 from pipeline.planning.parts import check_columns, content, find_files, read_part
@@ -15,6 +16,8 @@ from pipeline.planning.recipes import absolute
 from pipeline.planning.selection import Selection
 from pipeline.registry import operator_class
 from pipeline.seeding import digest
+from pipeline.shards.class_names import CLASS_LABEL
+from pipeline.shards.label_values import LabelValues
 from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard, find_shards
@@ -107,6 +110,7 @@ class Plan:
     digest: str
     limit: int | None = None
     key_id: str | None = None  # of the watermark key; the key itself is nowhere in a plan
+    labels: LabelValues = field(default_factory=LabelValues)  # what the label column holds
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -130,6 +134,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     """
     shards = find_shards(absolute(recipe.input.uri, base), base)
     layout = read_layout(shards, recipe.input.columns, recipe.input.drop)
+    layout, values = resolve_classes(layout, shards, recipe.input, base)
     branches = [_branch(recipe, index, branch, base, layout) for index, branch in enumerate(recipe.branches)]
     _check_names(recipe)
     branches = _gated(branches, recipe, base, layout)
@@ -149,6 +154,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         digest=digest([[unit.name, unit.digest] for unit in units]),
         limit=limit,
         key_id=key_id,
+        labels=values,
     )
 
 
@@ -269,11 +275,21 @@ def _first_rows(shards: tuple[Shard, ...], layout: Layout) -> list[SourceRow]:
 def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
     """Return what every unit's bytes depend on beside its own branch and rows."""
     output, numerics = recipe.output, recipe.numerics
+    named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"
+    names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
     quality = None if output.encoding == "png" else output.quality
     return [
         "unit/1",
         recipe.seed,
-        [layout.image, layout.label, layout.id, list(recipe.input.drop), recipe.input.max_pixels, *_links(recipe)],
+        [
+            layout.image,
+            layout.label,
+            layout.id,
+            list(recipe.input.drop),
+            recipe.input.max_pixels,
+            *names,
+            *_links(recipe),
+        ],
         [output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
         numerics.threads if numerics.dtype == "float32" else [numerics.threads, numerics.dtype],
@@ -309,18 +325,28 @@ def _synthetic_units(
     recipe: Recipe, branch: BranchPlan, layout: Layout, identity: list[Any], limit: int | None
 ) -> Iterator[Unit]:
     asked = next(b for b in recipe.branches if b.name == branch.name)
-    labels: list[int | None] = [None]
+    labels: list[int | str | None] = [None]
     if asked.per_class is not None:
         if not layout.classes:
-            raise InputError(f"branch {branch.name!r}: per_class needs class names in the input's schema (ClassLabel)")
-        labels = list(range(len(layout.classes)))
+            raise InputError(
+                f"branch {branch.name!r}: per_class needs class names, and the input has none; say them with "
+                "input.class_names"
+            )
+        text = layout.table.kind == "text"  # a further class must keep the units of the others
+        labels = list(layout.classes) if text else list(range(len(layout.classes)))
     count = asked.per_class or asked.count or 0
     count = count if limit is None else min(count, -(-limit // len(labels)))
     for label in labels:
         for first in range(0, count, recipe.output.rows_per_unit):
             rows = min(recipe.output.rows_per_unit, count - first)
-            name = f"{branch.name}-{'any' if label is None else f'class{label:04d}'}-{first:09d}"
+            name = f"{branch.name}-{_class_slug(label)}-{first:09d}"
             yield Unit(name, digest([*identity, label, first, rows]), branch.name, first, rows, None, label)
+
+
+def _class_slug(label: int | str | None) -> str:
+    if label is None:
+        return "any"
+    return f"class{label:04d}" if isinstance(label, int) else f"class-{_slug(label)}"
 
 
 def _slug(path: str) -> str:

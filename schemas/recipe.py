@@ -24,7 +24,7 @@ def _size(value: Any) -> Any:
 
 
 class Columns(Closed):
-    """Names of the columns that matter; each is found by itself where omitted."""
+    """Names of the columns that matter; each is found by itself where omitted. `label: none`: there is no class."""
 
     image: str | None = None
     label: str | None = None
@@ -36,6 +36,11 @@ class Input(Closed):
 
     uri: str
     columns: Columns = Columns()
+    class_names: tuple[str, ...] | dict[int, str] | str | None = Field(
+        None,
+        description="names of the classes by index: a list, every index with its name, or a file (a name a line, or "
+        "JSON); found in the metadata, or in labels that are text, if omitted",
+    )
     drop: tuple[str, ...] = Field((), description="input columns to leave out of the output")
     max_pixels: int = Field(50_000_000, ge=1, description="an image that declares more pixels is refused undecoded")
     allow_paths: tuple[str, ...] = Field(

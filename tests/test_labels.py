@@ -79,8 +79,9 @@ def test_a_drawn_class_is_its_name_where_the_input_has_names(tmp_path: Path) -> 
     assert [row["label"] for row in rows] == [CLASSES[drawn_of(row)] for row in rows]
 
 
-def test_a_class_that_cannot_be_named_is_null(tmp_path: Path) -> None:
-    assert {row["label"] for row in made(tmp_path, list(CLASSES), None, COUNTED)} == {None}
+def test_texts_name_the_classes_themselves_in_sorted_order(tmp_path: Path) -> None:
+    rows = made(tmp_path, ["owl", "cat", "dog"], None, COUNTED)
+    assert [row["label"] for row in rows] == [sorted(CLASSES)[drawn_of(row)] for row in rows]
 
 
 def test_a_changed_class_is_stored_and_a_missing_one_filled_in(tmp_path: Path) -> None:

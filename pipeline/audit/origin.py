@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.errors import PalimpsestError
 from pipeline.lineage.records import RowSchema
+from pipeline.shards.class_names import CLASS_LABEL
 from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.locate import Shard, find_shards
@@ -84,9 +85,10 @@ class Origins:
             return
         if (shard.rows, shard.bytes) != (record.rows, record.bytes):
             yield f"shard {record.path}: {shard.rows} rows, and the manifest says {record.rows}"
-        if layout.classes is not None and list(layout.classes) != manifest.classes:
+        stated = list(layout.classes) if layout.class_origin == CLASS_LABEL and layout.classes else None
+        if recipe.input.class_names is None and stated not in (None, manifest.classes):
             yield f"shard {record.path}: its classes are not those of the manifest"
-        wanted = RowSchema(layout.schema, layout.image, layout.label).accepted.names
+        wanted = RowSchema(layout.schema, layout.image, layout.carried_label).accepted.names
         if self.columns.get(record.path, wanted) != wanted:
             absent = sorted(set(wanted) ^ set(self.columns[record.path])) or ["their order"]
             yield f"shard {record.path}: the columns made from it differ from its own: {', '.join(absent)}"
@@ -118,5 +120,5 @@ def _row_findings(path: str, row: SourceRow, link: Link) -> Iterator[str]:
     if row.id != link.id:
         yield f"{where}: its id is {row.id!r}, and the lineage says {link.id!r}"
     for label in link.labels:
-        if label != row.label:
+        if label != row.label and repr(label) != repr(row.label):  # NaN is not equal to itself
             yield f"{where}: its label is {row.label!r}, and images made from it say {label!r}"

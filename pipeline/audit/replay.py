@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.plan import Unit
@@ -11,7 +12,7 @@ from pipeline.publish import branch_from, read_manifest
 from pipeline.runner import make_window
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import open_parquet, read_markers
-from pipeline.shards.layout import read_layout
+from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.shards.store import Store
@@ -19,6 +20,7 @@ from pipeline.unit.chain import ChainReport
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap
 from pipeline.unit.window import Window, new_sample, windows
+from schemas.images import IMAGE
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 
@@ -53,10 +55,10 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
         JobError: it was marked, and this is not the key.
     """
     manifest = read_manifest(store)
-    marker, stored = find_sample(store, sample)
+    marker, stored, kind = find_sample(store, sample)
     recipe = Recipe.model_validate(manifest.recipe)
     shard = _shard(manifest, marker)
-    layout = read_layout((shard,), recipe.input.columns, recipe.input.drop) if shard else None
+    layout = _layout(recipe, manifest, shard, kind)
     chain = next(chain for chain in manifest.chains if chain["name"] == marker.branch)
     key_id = (manifest.watermark or {}).get("key_id")
     job = Job(
@@ -87,8 +89,18 @@ def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, A
     return any(each.sample_id == stored["sample_id"] for each in again)
 
 
-def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any]]:
-    """Return the marker and the stored row of a sample.
+def _layout(recipe: Recipe, manifest: Manifest, shard: Shard | None, kind: pa.DataType) -> Layout:
+    """Return the layout of a source shard; of an image without one, what its label is stored as. Names as planned."""
+    if shard is not None:
+        found = read_layout((shard,), recipe.input.columns, recipe.input.drop)
+    else:
+        schema = pa.schema([pa.field("image", IMAGE), pa.field("label", kind)])
+        found = Layout("image", "struct", "label", None, None, schema, (), ())
+    return found.named(manifest.classes, found.class_origin)
+
+
+def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any], pa.DataType]:
+    """Return the marker and the stored row of a sample, and the type of its label.
 
     Raises:
         InputError: no row has this id.
@@ -102,7 +114,7 @@ def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any]]:
                 ids = file.read_row_group(group, columns=["sample_id"]).column(0).to_pylist()
                 if sample in ids:
                     row: dict[str, Any] = file.read_row_group(group).slice(ids.index(sample), 1).to_pylist()[0]
-                    return marker, row
+                    return marker, row, file.schema_arrow.field("label").type
     raise InputError(f"sample {sample!r}: no image in {store.uri} has this id")
 
 

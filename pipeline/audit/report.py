@@ -36,7 +36,8 @@ class Found:
     rows: dict[Any, dict[Any, list[dict[str, Any]]]] = field(default_factory=dict)
 
     def add(self, row: dict[str, Any], most: int, synthetic: bool) -> None:
-        sources = self.rows.setdefault(row["label"], {})
+        label = row["label"]  # what is neither text nor a whole number is no class: carried as it was
+        sources = self.rows.setdefault(label if isinstance(label, str | int) else None, {})
         key = row["sample_id"] if synthetic else (row["source_uri"], row["source_row"])
         if key in sources or len(sources) < most:
             sources.setdefault(key, []).append(row)

@@ -17,11 +17,13 @@ class RowSchema:
     Args:
         source: the input schema, or None where there is no input.
         image, label: names of its image and label columns.
+        classes: names of its classes by index.
     """
 
     source: pa.Schema | None
     image: str | None
     label: str | None
+    classes: Sequence[str] = ()
 
     @property
     def kept(self) -> list[tuple[str, str]]:
@@ -54,8 +56,18 @@ class RowSchema:
         known = input_features(self.source)
         if self.label and self.label in known:
             features["label"] = known[self.label]
+        feature = features.get("label")
+        said = feature.get("names") if isinstance(feature, dict) else None
+        named = said is not None or pa.types.is_integer(self.label_type)
+        if self.classes and named and not _same(said, self.classes):  # the recipe, or other metadata, says else
+            features["label"] = {"_type": "ClassLabel", "names": list(self.classes)}
         features |= {target: known[name] for name, target in self.kept if name in known}
         return {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)}
+
+
+def _same(said: Any, names: Sequence[str]) -> bool:
+    said = [said[key] for key in sorted(said, key=int)] if isinstance(said, dict) else said
+    return isinstance(said, list) and [str(name) for name in said] == list(names)
 
 
 def _renamed(columns: Sequence[tuple[str, str]], reserved: Iterable[str]) -> list[tuple[str, str]]:

@@ -40,6 +40,7 @@ def load_recipe(
         raise RecipeError(f"recipe {path}: expected keys and values, found {type(data).__name__}")
     for override in overrides:
         _override(data, override)
+    _no_label(data)
     for key, uri in (("input", input_uri), ("output", output_uri)):
         if uri is not None:
             section = data.setdefault(key, {})
@@ -54,6 +55,16 @@ def absolute(uri: str, base: str) -> str:
     if uri.startswith("builtin:"):
         return str(ASSETS / uri.removeprefix("builtin:"))
     return uris.absolute(uri, base)
+
+
+def _no_label(data: dict[str, Any]) -> None:
+    """Take a `columns: {label: null}` that is written out for `none`; a manifest's null means: found by itself."""
+    section = data.get("input")
+    if not isinstance(section, dict) or not isinstance(section.get("columns"), dict):
+        return
+    columns = section["columns"]
+    if "label" in columns and columns["label"] is None:
+        section["columns"] = {**columns, "label": "none"}
 
 
 class _Loader(yaml.SafeLoader):

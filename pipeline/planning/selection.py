@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
+from pipeline.shards.column_types import is_string
 from pipeline.shards.layout import Layout
 from pipeline.shards.reader import SourceRow
 from pipeline.validation import nearest
@@ -158,7 +159,7 @@ class Selection:
         import pandas as pd  # half a second that only a run with `where` needs
 
         assert self._layout is not None
-        schema, label = self._layout.schema, self._layout.label
+        schema, label = self._layout.schema, self._layout.carried_label
         columns = {name: _series([row.light[name] for row in rows], schema.field(name).type) for name in rows[0].light}
         columns["label"] = _series([row.label for row in rows], schema.field(label).type if label else pa.int64())
         columns["row"] = _series([row.row for row in rows], pa.int64())
@@ -210,7 +211,7 @@ def _series(values: list[Any], kind: pa.DataType) -> "pd.Series[Any]":
         dtype = "Float64"
     elif pa.types.is_boolean(kind):
         dtype = "boolean"
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    elif is_string(kind):
         dtype = "string"
     elif pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
         timed: pd.Series[Any] = pa.array(values, kind).to_pandas()

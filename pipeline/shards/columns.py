@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.shards.classes import label_kind
 from pipeline.shards.column_types import is_binary, is_feature, is_image_struct, is_string, plain
 
 ImageKind = Literal["bytes", "struct", "path"]
@@ -72,21 +73,26 @@ def image_kind(field: pa.Field) -> ImageKind:
     )
 
 
+def says_none(label: str | None, schema: pa.Schema) -> bool:
+    """Whether `input.columns.label` says that no column is the label: `none`, where no column is called so."""
+    return label is not None and label.lower() == "none" and label not in schema.names
+
+
 def label_column(schema: pa.Schema, features: Mapping[str, Any], named: str | None, image: str) -> str | None:
     label = named
+    if says_none(named, schema):
+        return None
     if label is None:
         others = [name for name in schema.names if name != image]
         classes = [name for name in others if is_feature(features.get(name), "ClassLabel")]
         label = _one(classes, (("label",), LABEL_NAMES), "label")
         if label is None:
             label = _one([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
-    if label is not None:
-        kind = plain(schema.field(label).type)
-        if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_string(kind)):
-            raise InputError(
-                f"input.columns.label: column {label!r} is {kind}; a label is an integer, a string or a boolean. Name "
-                f"another column, or leave it out with input.drop: [{label}]"
-            )
+    if label is not None and label_kind(schema.field(label).type) is None:
+        raise InputError(
+            f"input.columns.label: column {label!r} is {schema.field(label).type}; a class is a text, a whole number "
+            "or a boolean. Name another column, or carry it as it is with input.columns: {label: none}"
+        )
     return label
 
 

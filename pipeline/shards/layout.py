@@ -1,18 +1,19 @@
 """What the columns of the input are: which holds the image, the label and the id, and what the classes are called."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.shards.class_names import stated_names
+from pipeline.shards.classes import ClassTable, LabelKind, label_kind
 from pipeline.shards.column_types import (
     holds_binary,
-    is_feature,
     read_features,
 )
-from pipeline.shards.columns import ImageKind, check_there, id_column, image_column, image_kind, label_column
+from pipeline.shards.columns import ImageKind, check_there, id_column, image_column, image_kind, label_column, says_none
 from pipeline.shards.geometry import holds_boxes, is_mask
 from pipeline.shards.locate import Shard, read_schemas
 from schemas.recipe import Columns
@@ -23,8 +24,9 @@ class Layout:
     """The columns of the input. Picklable.
 
     `schema` is the input schema without dropped columns, metadata kept. `classes` are the class names by index, where
-    the input says them. `boxes` are columns that hold boxes, masks, keypoints or polygons, which an operator that moves
-    pixels would leave behind. `light` are the columns without binary data, and masks: what `where` and operators see.
+    the input or the recipe says them or labels are text; `class_origin` says what named them. `boxes` are columns that
+    hold boxes, masks, keypoints or polygons, which an operator that moves pixels would leave behind. `light` are the
+    columns without binary data, and masks: what `where` and operators see.
     """
 
     image: str
@@ -35,6 +37,26 @@ class Layout:
     schema: pa.Schema
     boxes: tuple[str, ...]
     light: tuple[str, ...]
+    class_origin: str | None = None
+
+    @property
+    def carried_label(self) -> str | None:
+        """The input column that becomes the output's `label`: the label, or where there is none one of that name."""
+        if self.label is None and self.image != "label" and "label" in self.schema.names:
+            return "label"
+        return self.label
+
+    @cached_property
+    def table(self) -> ClassTable:
+        """From stored labels to class indexes and back."""
+        kind: LabelKind | None = "whole" if self.carried_label is None else "none"
+        if self.label is not None:
+            kind = label_kind(self.schema.field(self.label).type)
+        return ClassTable(self.classes or (), kind or "none")
+
+    def named(self, names: Sequence[str], origin: str | None) -> "Layout":
+        """Return this layout with other class names."""
+        return replace(self, classes=tuple(names) or None, class_origin=origin if names else None)
 
 
 def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]) -> Layout:
@@ -54,15 +76,17 @@ def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]
     features = read_features(first)
     image = image_column(first, features, columns.image)
     label = label_column(first, features, columns.label, image)
+    stated = None if label is None else stated_names(distinct, label)
     return Layout(
         image=image,
         image_kind=image_kind(first.field(image)),
         label=label,
         id=id_column(first, columns.id, (image, label)),
-        classes=None if label is None else _shared_classes(distinct, label),
+        classes=stated.names if stated else None,
         schema=first,
         boxes=tuple(field.name for field in first if field.name != image and holds_boxes(field, features)),
         light=tuple(f.name for f in first if not holds_binary(f.type) or (f.name != image and is_mask(f))),
+        class_origin=stated.origin if stated else None,
     )
 
 
@@ -72,6 +96,8 @@ def _kept(schema: pa.Schema, columns: Columns, drop: tuple[str, ...]) -> pa.Sche
         check_there("input.drop", name, schema.names)
     kept = _without(schema, drop)
     for role, wanted in columns.model_dump().items():
+        if role == "label" and says_none(wanted, kept):
+            continue
         if wanted is not None and wanted in drop:
             raise InputError(f"input.drop: {wanted!r} is also input.columns.{role}; take it out of one of them")
         if wanted is not None:
@@ -96,29 +122,3 @@ def _check_same(shard: Shard, schema: pa.Schema, other: Shard, theirs: pa.Schema
                 f"column {name!r} is {here} in {shard.uri} and {there} in {other.uri}; make the shards alike, "
                 f"or leave the column out with input.drop: [{name}]"
             )
-
-
-def _shared_classes(distinct: Sequence[tuple[Shard, pa.Schema]], label: str) -> tuple[str, ...] | None:
-    """Return the class names that the shards state. The same index under two names would mislabel without a sound."""
-    named = [(shard, _class_names(read_features(schema).get(label))) for shard, schema in distinct]
-    stated = [(shard, names) for shard, names in named if names is not None]
-    if not stated:
-        return None
-    first, classes = stated[0]
-    for shard, names in stated:
-        if names != classes:
-            raise InputError(
-                f"column {label!r}: the classes are {', '.join(classes)} in {first.uri} and {', '.join(names)} in "
-                f"{shard.uri}; give the shards one order of classes"
-            )
-    return classes
-
-
-def _class_names(feature: Any) -> tuple[str, ...] | None:
-    """Return the names of a ClassLabel feature by index; None where it has none."""
-    if not is_feature(feature, "ClassLabel"):
-        return None
-    names = feature.get("names")
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names, key=int)]
-    return tuple(str(name) for name in names) if names else None

@@ -25,7 +25,8 @@ class SourceRow:
 
     `data` are the encoded image's bytes, untouched; None together with `error` where there are none to be had.
     `link` is the path or URL that the row names instead of holding bytes.
-    `label` is an int, str, bool or None as stored; `light` are the values of the layout's light columns.
+    `label` is what is stored, of any type where the recipe says `label: none`; `light` are the values of the layout's
+    light columns.
     """
 
     row: int
@@ -36,11 +37,6 @@ class SourceRow:
     label: Any
     light: dict[str, Any]
     link: str | None = None
-
-
-def class_index(label: Any) -> int:
-    """Return a stored label as a class index; -1 where it is none."""
-    return int(label) if isinstance(label, int) else -1
 
 
 def read_windows(
@@ -143,7 +139,8 @@ def _window(
     images = _opened(held, names, layout, shard, links)
     light = {name: table.column(name).to_pylist() for name in layout.light}
     ids = table.column(layout.id).to_pylist() if layout.id else [None] * len(table)
-    labels = table.column(layout.label).to_pylist() if layout.label else [None] * len(table)
+    label = layout.carried_label
+    labels = table.column(label).to_pylist() if label else [None] * len(table)
     return table, [
         SourceRow(
             row=start + i,

@@ -54,7 +54,8 @@ def _make(branch: LoadedBranch, window: Window, samples: Sequence[Sample], repor
         return {name: [window.rows[sample.source].light[name] for sample in some] for name in names}
 
     def partner(sample: Sample, step: LoadedStep) -> PartnerRow | None:
-        return drawn_partner(sample.sample_id, step.index, window.rows[sample.source], window.candidates, step.operator)
+        own = window.rows[sample.source]
+        return drawn_partner(sample.sample_id, step.index, own, window.candidates, step.operator, job.table)
 
     rows = RowsOf(columns, partner)
     run_chain(branch.steps, samples, rows, job.classes, branch.plan.micro_batch, branch.device, report, again)

@@ -11,6 +11,7 @@ from pipeline.models.references import local_file
 from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.planning.gates import GatePlan
 from pipeline.planning.selection import Selection
+from pipeline.shards.classes import ClassTable
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import OWN_FOLDER, ImageLinks
 from pipeline.shards.store import Store, open_store
@@ -47,7 +48,14 @@ class Job:
     @cached_property
     def rows(self) -> RowSchema:
         layout = self.layout
-        return RowSchema(layout.schema, layout.image, layout.label) if layout else RowSchema(None, None, None)
+        if layout is None:
+            return RowSchema(None, None, None)
+        return RowSchema(layout.schema, layout.image, layout.carried_label, layout.classes or ())
+
+    @cached_property
+    def table(self) -> ClassTable:
+        """From stored labels to class indexes and back."""
+        return self.layout.table if self.layout else ClassTable(self.classes)
 
     def marking(self, key: bytes | None, device: str) -> Marking | None:
         """Return what marks this job's images; None where the recipe says `watermark: none`.

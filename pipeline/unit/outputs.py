@@ -12,7 +12,6 @@ from pipeline.errors import UnitError
 from pipeline.lineage.records import output_table, quarantine_table
 from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
-from pipeline.shards.reader import class_index
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.marking import UNMARKABLE
@@ -119,7 +118,7 @@ def _row(
     row: dict[str, Any] = {
         "source": sample.source,
         "image": {"bytes": made.data, "path": name},
-        "label": _label(branch.job, unit.label, sample.label),
+        "label": branch.job.table.value(sample.label),
         "soft_label": sample.soft_label,
         "sample_id": sample.sample_id,
         "partners": [vars(partner) for partner in sample.partners],
@@ -148,14 +147,7 @@ def _row(
 
 def _label(job: Job, given: Any, index: int) -> Any:
     """Return the label to store: the given one, unless an operator made it another class; in the input's type."""
-    if index == class_index(given):
-        return given
-    if index < 0:
-        return None
-    kind = job.rows.label_type
-    if pa.types.is_integer(kind):
-        return index
-    return job.classes[index] if pa.types.is_string(kind) and index < len(job.classes) else None
+    return given if index == job.table.index(given) else job.table.value(index)
 
 
 def _quarantined(unit: Unit, window: Window) -> list[dict[str, Any]]:

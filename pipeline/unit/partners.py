@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from pipeline.contracts import Operator, Partner, PartnerRow, Pixels
 from pipeline.seeding import generators, partner_seed
-from pipeline.shards.reader import SourceRow, class_index
+from pipeline.shards.classes import NO_CLASS, ClassTable
+from pipeline.shards.reader import SourceRow
 
 LEAST_ROWS = 8
 """Source rows a window has at least where an operator wants partners, however many copies are made of each."""
@@ -25,7 +26,7 @@ class Candidate:
 
 
 def drawn_partner(
-    sample_id: str, step: int, own: SourceRow, candidates: Sequence[Candidate], operator: Operator
+    sample_id: str, step: int, own: SourceRow, candidates: Sequence[Candidate], operator: Operator, table: ClassTable
 ) -> PartnerRow | None:
     """Return one of the candidates that the operator may be given with `own`, all equally likely; None without any.
 
@@ -34,7 +35,8 @@ def drawn_partner(
     assert operator.partner is not None
     others = [candidate for candidate in candidates if candidate.row.row != own.row]
     if operator.partner_class == "other":
-        others = [each for each in others if class_index(each.row.label) not in (-1, class_index(own.label))]
+        unwanted = (NO_CLASS, table.index(own.label))
+        others = [each for each in others if table.index(each.row.label) not in unwanted]
     if not others:
         return None
     (generator,) = generators([partner_seed(sample_id, step)])
@@ -42,4 +44,4 @@ def drawn_partner(
     row = chosen.row
     sha256 = hashlib.sha256(row.data or b"").hexdigest()
     partner = Partner(operator.partner, row.uri, sha256, row.row, row.id)
-    return PartnerRow(partner, chosen.pixels, class_index(row.label))
+    return PartnerRow(partner, chosen.pixels, table.index(row.label))

@@ -10,7 +10,7 @@ from pipeline.errors import RowError
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.codecs import decode, fit_square
-from pipeline.shards.reader import SourceRow, class_index, read_windows
+from pipeline.shards.reader import SourceRow, read_windows
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap
@@ -48,10 +48,10 @@ def new_sample(
     """
     if unit.shard is None:
         name = synthetic_id(job.recipe.seed, unit.branch, unit.label, window.first + source, attempt)
-        return Sample(name, source, copy, class_index(unit.label), None, attempt)
+        return Sample(name, source, copy, job.table.index(unit.label), None, attempt)
     row = window.rows[source]
     name = sample_id(job.recipe.seed, unit.shard.path, row.row, unit.branch, copy, attempt)
-    return Sample(name, source, copy, class_index(row.label), pixels, attempt)
+    return Sample(name, source, copy, job.table.index(row.label), pixels, attempt)
 
 
 def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Window]:

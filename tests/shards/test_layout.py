@@ -102,13 +102,18 @@ def test_the_label_and_its_classes(layout_of, types, features, label, classes):
 
 
 def test_labels_that_cannot_be(layout_of):
-    with pytest.raises(InputError, match=r"input\.columns\.label: column 'labels' is list.*input\.drop: \[labels\]"):
+    with pytest.raises(InputError, match=r"label: column 'labels' is list.*input\.columns: {label: none}"):
         layout_of({"image": STRUCT, "labels": pa.list_(NUMBER)})
-    with pytest.raises(InputError, match="column 'score' is double"):
-        layout_of({"image": STRUCT, "score": pa.float64()}, columns=Columns(label="score"))
+    with pytest.raises(InputError, match="column 'score' is decimal"):
+        layout_of({"image": STRUCT, "score": pa.decimal128(9, 2)}, columns=Columns(label="score"))
     with pytest.raises(InputError, match="class, target could each be the label"):
         layout_of({"image": STRUCT, "class": NUMBER, "target": NUMBER})
     assert layout_of({"image": STRUCT, "labels": pa.list_(NUMBER)}, drop=("labels",)).label is None
+    kept = layout_of({"image": STRUCT, "labels": pa.list_(NUMBER)}, columns=Columns(label="none"))
+    assert kept.label is kept.carried_label is None and "labels" in kept.light
+    kept = layout_of({"image": STRUCT, "label": pa.list_(NUMBER)}, columns=Columns(label="none"))
+    assert (kept.label, kept.carried_label, kept.table.kind) == (None, "label", "none")
+    assert layout_of({"image": STRUCT, "none": NUMBER, "label": TEXT}, columns=Columns(label="none")).label == "none"
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pipeline.errors import RecipeError
 from pipeline.operators.diffusion_mix import DiffusionMix, DiffusionMixParams
 from pipeline.operators.mix_style import MixStyle, MixStyleParams
 from pipeline.seeding import sample_id
+from pipeline.shards.classes import ClassTable
 from pipeline.shards.codecs import decode
 from pipeline.shards.reader import SourceRow
 from pipeline.shards.store import open_store
@@ -49,7 +50,7 @@ def test_a_partner_is_another_row_and_every_other_row_equally_likely() -> None:
     known = candidates(5)
     counts: Counter[int] = Counter()
     for index in range(2000):
-        found = drawn_partner(sample_id(7, "a", 2, "mixed", index), 0, known[2].row, known, MIX_STYLE)
+        found = drawn_partner(sample_id(7, "a", 2, "mixed", index), 0, known[2].row, known, MIX_STYLE, ClassTable())
         assert found is not None and found.partner.source_row is not None
         counts[found.partner.source_row] += 1
         row = known[found.partner.source_row]
@@ -61,19 +62,21 @@ def test_a_partner_is_another_row_and_every_other_row_equally_likely() -> None:
 
 def test_a_partner_follows_from_sample_and_step_alone() -> None:
     known, name = candidates(50), sample_id(7, "a", 2, "mixed", 0)
-    found = [drawn_partner(name, step, known[2].row, known, MIX_STYLE) for step in (0, 0, 1)]
+    found = [drawn_partner(name, step, known[2].row, known, MIX_STYLE, ClassTable()) for step in (0, 0, 1)]
     assert found[0] == found[1] != found[2]
-    assert drawn_partner(name, 0, known[2].row, known[2:3], MIX_STYLE) is None
-    assert drawn_partner(name, 0, known[2].row, [], MIX_STYLE) is None
+    assert drawn_partner(name, 0, known[2].row, known[2:3], MIX_STYLE, ClassTable()) is None
+    assert drawn_partner(name, 0, known[2].row, [], MIX_STYLE, ClassTable()) is None
 
 
 def test_an_operator_may_ask_for_a_partner_of_another_class() -> None:
     mix = DiffusionMix(DiffusionMixParams(toward="row"))
     known = candidates(8, labels=(0, 1, None, 2))
-    found = [drawn_partner(sample_id(7, "a", 0, "mixed", n), 0, known[0].row, known, mix) for n in range(60)]
+    found = [
+        drawn_partner(sample_id(7, "a", 0, "mixed", n), 0, known[0].row, known, mix, ClassTable()) for n in range(60)
+    ]
     assert {row.partner.source_row for row in found if row} == {1, 3, 5, 7}
     assert {row.label for row in found if row} == {1, 2} and {row.partner.role for row in found if row} == {"mix"}
-    assert drawn_partner(sample_id(7, "a", 0, "mixed", 0), 0, known[0].row, candidates(4), mix) is None
+    assert drawn_partner(sample_id(7, "a", 0, "mixed", 0), 0, known[0].row, candidates(4), mix, ClassTable()) is None
 
 
 def test_a_mix_of_classes_is_run_replayed_and_verified_with_the_row_it_was_made_with(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""What the classes of an input are called: by the recipe, by the shards' metadata, or by labels that are text."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import fsspec
+import pyarrow as pa
+
+from pipeline.errors import InputError, RecipeError
+from pipeline.planning.recipes import absolute
+from pipeline.shards.class_names import names_of
+from pipeline.shards.classes import MOST_INDEX, NO_CLASS, shortened
+from pipeline.shards.label_values import LabelValues, read_label_values
+from pipeline.shards.layout import Layout
+from pipeline.shards.locate import Shard
+from schemas.recipe import Input
+
+RECIPE_NAMES: Final = "input.class_names"
+LABEL_TEXTS: Final = "the labels themselves, sorted"
+DECLARED: Final = "the label column's categories, in their order"
+_MOST_BYTES: Final = 16 << 20
+_REMEDY: Final = "say the names with input.class_names, or carry the column as it is with input.columns: {label: none}"
+
+
+def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: str) -> tuple[Layout, LabelValues]:
+    """Return the layout with the names of its classes, and what its label column holds.
+
+    Names come from `input.class_names`, else from the shards' metadata (`pipeline.shards.class_names`), else they are
+    the texts: those of an ordered dictionary in its order, others sorted by code point, over all shards.
+
+    Raises:
+        RecipeError: `input.class_names` is not a list of names, or cannot be read.
+        InputError: a label is of no class there can be: not whole, too large, or not among the names.
+    """
+    given = None if told.class_names is None else _given(told.class_names, base)
+    if layout.label is None:
+        return layout if given is None else layout.named(given, RECIPE_NAMES), LabelValues()
+    values = read_label_values(shards, layout.label)
+    if given is not None:
+        layout = layout.named(given, RECIPE_NAMES)
+    elif layout.classes is None and layout.table.kind == "text":
+        if values.declared is not None:
+            layout = layout.named(values.declared, DECLARED)
+        else:
+            layout = layout.named([text for text in values.values if text.strip()], LABEL_TEXTS)
+    _check_values(layout, values)
+    return layout, values
+
+
+def _given(said: Any, base: str) -> tuple[str, ...]:
+    try:
+        return names_of(_read(said, base) if isinstance(said, str) else said, "recipe.input.class_names", "correct it")
+    except InputError as error:
+        raise RecipeError(str(error)) from None
+
+
+def _read(uri: str, base: str) -> Any:
+    """Return what a file of names holds: a JSON value, or its lines without blank ones."""
+    where = absolute(uri, base)
+    try:
+        with fsspec.open(where, "rb") as file:
+            data: bytes = file.read(_MOST_BYTES + 1)
+    except (OSError, ValueError, ImportError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise RecipeError(f"recipe.input.class_names = {uri!r}: cannot be read: {reason}; {where}") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RecipeError(f"recipe.input.class_names = {uri!r}: not text (UTF-8)") from None
+    if len(data) > _MOST_BYTES:
+        raise RecipeError(f"recipe.input.class_names = {uri!r}: more than {_MOST_BYTES >> 20} MiB; give a list")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    if isinstance(found, Mapping):
+        for key in ("id2label", "names"):  # a model's config.json, and a ClassLabel feature
+            if isinstance(found.get(key), list | dict):
+                return found[key]
+    return found if isinstance(found, list | dict) else text.split()
+
+
+def _check_values(layout: Layout, values: LabelValues) -> None:
+    """Raise InputError where a label is of no class that there can be."""
+    table, where = layout.table, f"input.columns.label: column {layout.label!r}"
+    if table.kind == "text":
+        strangers = [text for text in values.values if text.strip() and table.index(text) == NO_CLASS]
+        if strangers:
+            raise InputError(
+                f"{where}: {_counted(strangers, values)} not among the {len(table.names)} class names of "
+                f"{layout.class_origin} ({shortened(table.names)}); {_REMEDY}"
+            )
+        return
+    if table.kind == "float":
+        broken = [value for value in values.values if value != round(value)] if _finite(values) else values.values
+        if broken:
+            raise InputError(
+                f"{where} is {_type(layout)}: {_counted(broken, values)} no whole number, so no class; name another "
+                "column, or carry it as it is with input.columns: {label: none}"
+            )
+    most = len(table.names) - 1 if table.names else MOST_INDEX
+    beyond = [value for value in values.values if value > most]
+    if beyond and table.names:
+        raise InputError(
+            f"{where}: {_counted(beyond, values)} beyond the {len(table.names)} class names of {layout.class_origin} "
+            f"({shortened(table.names)}); {_REMEDY}"
+        )
+    if beyond:
+        raise InputError(f"{where}: {_counted(beyond, values)} no class index; {_REMEDY}")
+
+
+def _finite(values: LabelValues) -> bool:
+    return all(abs(value) != float("inf") for value in values.values)
+
+
+def _counted(some: Sequence[Any], values: LabelValues) -> str:
+    rows = sum(values.rows[value] for value in some)
+    return f"{shortened([repr(value) for value in some])} ({rows} {'row' if rows == 1 else 'rows'}) " + (
+        "is" if len(some) == 1 else "are"
+    )
+
+
+def _type(layout: Layout) -> pa.DataType:
+    return layout.schema.field(layout.label).type
