@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.contracts import Operator
-from pipeline.errors import InputError, RecipeError, UnitError
+from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef
+from pipeline.planning.annotations import check_annotations, check_dimensions, dimensions_of
 from pipeline.planning.class_names import resolve_classes
+from pipeline.planning.domains import check_domains
+from pipeline.planning.first_rows import FirstRows
 from pipeline.planning.gates import GatePlan, plan_gates
 from pipeline.planning.link_check import check_links
 from pipeline.planning.parts import check_columns, content, find_files, read_part
@@ -17,19 +20,16 @@ from pipeline.planning.selection import Selection
 from pipeline.registry import operator_class
 from pipeline.seeding import digest
 from pipeline.shards.class_names import CLASS_LABEL
+from pipeline.shards.codecs import DECODER
 from pipeline.shards.label_values import LabelValues
 from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard, find_shards
-from pipeline.shards.reader import SourceRow, read_windows
 from pipeline.validation import nearest
-from schemas.recipe import MAX_IMAGE_BYTES, Branch, Numerics, Recipe, Resources
+from schemas.recipe import MAX_IMAGE_BYTES, Branch, Recipe, Resources
 
 ORIGINAL = "original"
 """The branch that `keep_originals` adds."""
-
-TRIED_ROWS = 8
-"""Source rows that a `where` is tried on before anything runs."""
 
 SOURCE_TYPES = ("algorithmicallyEnhanced", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
 """IPTC terms, weakest first; a chain is what its strongest step is."""
@@ -140,7 +140,10 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     branches = _gated(branches, recipe, base, layout)
     if recipe.output.keep_originals:
         branches.insert(0, _originals(recipe))
-    _check_rows(recipe, base, branches, shards, layout)
+    first = FirstRows(shards, layout, recipe.input.max_pixels)
+    check_links(first.rows, layout, ImageLinks.of(recipe.input, base))
+    _check_where(branches, first)
+    _check_images(branches, recipe, first)
     common = _common_identity(recipe, layout, key_id)
     units = tuple(unit for branch in branches for unit in _units(recipe, branch, shards, layout, common, limit))
     return Plan(
@@ -190,11 +193,6 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
                 "of per_class or count has none"
             )
         check_columns(operator, None if synthetic else layout, f"{where}.operators[{place}].{operator.name}")
-        if operator.geometric and layout.boxes:
-            raise RecipeError(
-                f"{where}.operators[{place}]: {operator.name} moves pixels, and {', '.join(layout.boxes)} would no "
-                f"longer fit; leave them out with input.drop: [{', '.join(layout.boxes)}]"
-            )
     types = [operator.digital_source_type for operator in operators]
     return BranchPlan(
         name=branch.name,
@@ -245,36 +243,38 @@ def _originals(recipe: Recipe) -> BranchPlan:
     )
 
 
-def _check_rows(
-    recipe: Recipe, base: str, branches: list[BranchPlan], shards: tuple[Shard, ...], layout: Layout
-) -> None:
-    """Try what the recipe says of rows on the first ones: their names of images, and each `where`."""
-    chosen = {branch.name: Selection(branch.where, layout) for branch in branches if branch.where is not None}
-    rows = _first_rows(shards, layout) if chosen or layout.image_kind != "bytes" else []
-    check_links(rows, layout, ImageLinks.of(recipe.input, base))
+def _check_where(branches: list[BranchPlan], first: FirstRows) -> None:
+    chosen = {branch.name: Selection(branch.where, first.layout) for branch in branches if branch.where is not None}
     for name, selection in chosen.items():
         try:
             selection.check()
-            if rows:
-                selection.try_on(rows)
+            if first.rows:
+                selection.try_on(first.rows)
         except RecipeError as error:
             raise RecipeError(f"branch {name!r}: {error}") from None
 
 
-def _first_rows(shards: tuple[Shard, ...], layout: Layout) -> list[SourceRow]:
-    """Return some rows of the first shard that can be read; a broken one is the run's concern."""
-    for shard in shards:
-        try:
-            for _, rows in read_windows(shard, layout, 0, min(shard.rows, TRIED_ROWS), TRIED_ROWS):
-                return rows
-        except UnitError:
-            continue
-    return []
+def _check_images(branches: list[BranchPlan], recipe: Recipe, first: FirstRows) -> None:
+    """Check what the chains do to images against the first of them, and against the columns beside them."""
+    made = [branch for branch in branches if branch.name != ORIGINAL]  # in the order of the recipe
+    moving = []
+    for index, branch in enumerate(made):
+        for place, step in enumerate(branch.steps):
+            where = f"recipe.branches[{index}].operators[{place}]"
+            operator = read_part(recipe.branches[index].operators[place], where, "operator", operator_class)
+            if operator.geometric and branch.copies:
+                moving.append(f"{where}: {operator.name} moves pixels")
+            check_domains(operator, step.models, f"{where}.{operator.name}", recipe, first)
+    if recipe.output.size != "source" and any(branch.copies for branch in made):
+        moving.append("recipe.output.size: it changes the size of the images")
+    check_annotations(moving, recipe, first)
+    check_dimensions(recipe, first)
+    first.check_depth(recipe.input.depth_bits)
 
 
 def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
     """Return what every unit's bytes depend on beside its own branch and rows."""
-    output = recipe.output
+    output, numerics = recipe.output, recipe.numerics
     named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"
     names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
     quality = None if output.encoding == "png" else output.quality
@@ -290,9 +290,10 @@ def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list
             *names,
             *_links(recipe),
         ],
+        [DECODER, recipe.input.depth_bits, list(dimensions_of(layout, recipe))],
         [output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
-        _numerics_identity(recipe.numerics),
+        numerics.threads if numerics.dtype == "float32" else [numerics.threads, numerics.dtype],
     ]
 
 
@@ -301,13 +302,6 @@ def _links(recipe: Recipe) -> list[Any]:
     given = recipe.input
     said = given.allow_paths or given.allow_urls or given.max_image_bytes != MAX_IMAGE_BYTES
     return [[list(given.allow_paths), list(given.allow_urls), given.max_image_bytes]] if said else []
-
-
-def _numerics_identity(numerics: Numerics) -> Any:
-    """Return what of the arithmetic a recipe changes; a later key is there only where it is not the default."""
-    found: list[Any] = [] if numerics.dtype == "float32" else [numerics.dtype]
-    found += ["tf32"] if numerics.tf32 else []
-    return [numerics.threads, *found] if found else numerics.threads
 
 
 def _units(

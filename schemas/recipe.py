@@ -52,6 +52,12 @@ class Input(Closed):
     max_image_bytes: int = Field(
         MAX_IMAGE_BYTES, ge=1, le=2**31 - 1, description="a larger file that a row names is not read"
     )
+    unaligned: tuple[str, ...] = Field(
+        (), description="columns that look like boxes, masks or sizes of the image and are none: carried as they are"
+    )
+    depth_bits: int | None = Field(
+        None, ge=8, le=16, description="bits that 16-bit images use: 2 ** bits - 1 is white; asked for where in doubt"
+    )
 
 
 class Output(Closed):
@@ -113,10 +119,6 @@ class Numerics(Closed):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32",
         description="what the networks of the diffusion operators, gan_synth, fast_style and those by AdaIN compute in",
-    )
-    tf32: bool = Field(
-        False,
-        description="on a GPU: products and convolutions of float32 keep 11 of its 24 bits; up to eight times as fast",
     )
 
 

@@ -25,7 +25,6 @@ LAYERS = [
         "pipeline.noise",
         "pipeline.validation",
         "pipeline.contracts",
-        "pipeline.devices",
         "pipeline.keys",
         "pipeline.materials",
     },

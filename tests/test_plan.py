@@ -70,7 +70,6 @@ def test_where_and_how_fast_change_no_digest(folder: Path, changes: dict[str, st
         {"numerics__micro_batch": "4"},
         {"numerics__threads": "2"},
         {"numerics__dtype": "bfloat16"},
-        {"numerics__tf32": "true"},
         {"branches__flipped__copies": "3"},
         {"branches__flipped__where": "label == 1"},
         {"branches__flipped__operators__flip__probability": "0.25"},
@@ -253,7 +252,9 @@ def test_one_broken_shard_beside_good_ones_stops_no_plan(folder: Path) -> None:
 def test_the_estimate_follows_the_steps_that_are_asked_for(tmp_path: Path) -> None:
     write_input(tmp_path / "data")
     usual, given, double = (
-        estimate(plan_of(write_recipe(tmp_path, [branch(operators=[{"diffusion_edit": params}])])))[0].seconds
+        estimate(plan_of(write_recipe(tmp_path, [branch(operators=[{"diffusion_edit": {"force": True, **params}}])])))[
+            0
+        ].seconds
         for params in ({}, {"steps": 10}, {"steps": 20})
     )
     assert given == usual and 1.8 * usual < double < 2 * usual

@@ -44,6 +44,9 @@ class DiffusionParameters(Parameters):
         description="builtin:NAME, a file made by `train diffusion`, a folder with a diffusers model, or a hub id "
         "(organisation/name@revision)",
     )
+    force: bool = Field(
+        False, exclude=True, description="run an embedded model on images that it was not made for, too"
+    )
     steps: int = Field(10, ge=1, le=1000, description="steps from pure noise to image; an edit runs a part of them")
     scheduler: Literal["ddim", "ddpm", "dpm++2m", "euler", "lcm", "unipc"] | None = Field(
         None, description="diffusers models only; their own if omitted (flow-matching ones always keep their own)"

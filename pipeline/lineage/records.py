@@ -107,7 +107,9 @@ def output_table(
     """
     target = schema.rejected if rejected else schema.accepted
     columns: dict[str, pa.Array] = {}
-    if window is not None:
+    if window is None and schema.source is not None:
+        columns = {output: pa.nulls(len(rows), schema.source.field(name).type) for name, output in schema.kept}
+    elif window is not None:
         taken = window.take(pa.array([row["source"] for row in rows], pa.int64()))
         for name, output in schema.kept:
             columns[output] = taken.column(name).combine_chunks()

@@ -19,6 +19,9 @@ class GanSynthParams(Parameters):
     truncation: float = Field(
         1.0, gt=0, le=1, description="scale of the latent: 1 = full variety; less = closer to the mean of the class"
     )
+    force: bool = Field(
+        False, exclude=True, description="run an embedded model beside images that it was not made for, too"
+    )
 
 
 class GanSynth(Operator):

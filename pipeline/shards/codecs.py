@@ -10,64 +10,40 @@ What `decode` makes of each kind of image. Nothing else is accepted, and nothing
     RGBA, RGBa, PA; RGB or palette with
     a transparent colour                       over white, 3 channels
     palette                                    3 channels
-    CMYK, YCbCr, LAB, HSV                      3 channels, by Pillow's own conversion (no colour profile is applied)
+    CMYK                                       3 channels, by its colour profile, without one by Pillow's formula
+    YCbCr, LAB, HSV                            3 channels, by Pillow's own conversion
+    an embedded colour profile                 converted to sRGB, see `pipeline.shards.colour_profiles`
     16-bit grey; 32-bit whole numbers, all
-    within 0..65535                            1 channel, divided by 257, rounded to nearest
-    16-bit colour                              3 channels, the high bytes, as Pillow reads it
+    within 0..65535                            1 channel, divided by 257, rounded to nearest; a transparent value white
+    the same with values below 4,096 alone     RowError `ambiguous_depth` unless `depth_bits` says of how many bits
+    16-bit colour, or grey with alpha          the high bytes, as Pillow reads them, and then as above
     floats; whole numbers beyond 0..65535      RowError `unsupported_mode`
     EXIF orientation 2..8                      turned upright; an EXIF block that cannot be read counts as upright
     animation; several sizes (ICO)             its first frame (of an APNG its default image); the largest size
 
-Formats: JPEG (with MPO, by its first image), PNG, WebP, GIF, BMP, TIFF, PPM family, ICO, TGA. TGA has no magic number,
-so it is tried only where nothing else fits.
+An animation that is AVIF gives its first frame, too. Formats: see `pipeline.shards.formats`.
 """
 
 import io
 import re
-import struct
 import warnings
 from typing import Any, Final, Literal
 
 import numpy as np
-import numpy.typing as npt
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
-    IcoImagePlugin,
-    Image,
-    JpegImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TgaImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-)
+from PIL import Image
 
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
+from pipeline.shards.colour_profiles import to_srgb
+from pipeline.shards.depth import check_high_bytes, from_whole_numbers, is_16_bit, is_scaled
+from pipeline.shards.formats import open_image
 
 Encoding = Literal["png", "jpeg", "webp"]
 Channels = Literal["source", "rgb", "grey"]
 
-# Importing a plugin registers it: these nine and no others, so that opening an image never loads all of Pillow's forty.
-PLUGINS: Final = (
-    JpegImagePlugin, PngImagePlugin, WebPImagePlugin, GifImagePlugin, BmpImagePlugin,
-    TiffImagePlugin, PpmImagePlugin, IcoImagePlugin, TgaImagePlugin,
-)  # fmt: skip
-FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA")
+DECODER: Final = "decode/2"
+"""What `decode` makes of bytes; part of every unit's digest. 1 knew no colour profiles and no depth but 16."""
 
-_PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
-_MAGIC: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff")),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
-    ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
-    ("GIF", re.compile(rb"GIF8[79]a")),
-    ("BMP", re.compile(rb"BM")),
-    ("TIFF", re.compile(rb"II[*+]\x00|MM\x00[*+]")),
-    ("PPM", re.compile(rb"P[0-6fFy][\s#]")),
-    ("ICO", re.compile(rb"\x00\x00\x01\x00")),
-)
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -89,21 +65,24 @@ _SAVE: Final[dict[str, dict[str, Any]]] = {
 _NAMES: Final = {"png": ("png", "image/png"), "jpeg": ("jpg", "image/jpeg"), "webp": ("webp", "image/webp")}
 
 
-def decode(data: bytes, max_pixels: int) -> Pixels:
+def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixels:
     """Return the pixels of an encoded image by the table above: [H, W, C] uint8, C 1 or 3, contiguous, read-only.
 
-    `max_pixels` bounds H x W and is checked from the header, before anything is decoded.
+    Args:
+        max_pixels: bounds H x W and is checked from the header, before anything is decoded.
+        depth_bits: bits that the values of 16-bit images use, 8 to 16; None where nobody says.
 
     Raises:
-        RowError: `empty_image` (no bytes), `not_an_image` (none of the formats), `too_large` (more pixels than
-            `max_pixels`, than Pillow's own bound, or than memory), `unsupported_mode`, `decode_failed` (truncated or
-            corrupt). No other exception, and no warning, whatever the bytes.
+        RowError: `empty_image` (no bytes), `unsupported_format` (known by name only), `not_an_image` (none of the
+            formats), `too_large` (more pixels than `max_pixels`, than Pillow's own bound, or than memory),
+            `unsupported_mode`, `ambiguous_depth` and `depth_exceeded` (see `pipeline.shards.depth`), `decode_failed`
+            (truncated or corrupt). No other exception, and no warning, whatever the bytes.
     """
     if not data:
         raise RowError("empty_image", "the image has 0 bytes")
     _silence_pillow()
     try:
-        return _pixels(_open(data, max_pixels))
+        return _pixels(open_image(data, max_pixels), depth_bits)
     except RowError:
         raise
     except Image.DecompressionBombError as error:
@@ -145,11 +124,6 @@ def media_type(encoding: Encoding) -> str:
     return _NAMES[encoding][1]
 
 
-def sniff(data: bytes) -> str | None:
-    """Return the Pillow format that the first bytes announce, or None. TGA announces nothing."""
-    return next((name for name, magic in _MAGIC if magic.match(data)), None)
-
-
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """Return `pixels` [H, W, C] as [height, width, C]: bicubic, antialiased where it shrinks (Pillow)."""
     if pixels.shape[:2] == (height, width):
@@ -179,27 +153,9 @@ def to_channels(pixels: Pixels, channels: Channels) -> Pixels:
     return _array(_image(pixels).convert("L"))
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
-    """Return the image behind `data`, its header read and its size allowed."""
-    announced = sniff(data)
-    try:
-        image = Image.open(io.BytesIO(data), formats=(announced or "TGA",))
-    except UnidentifiedImageError as error:
-        if announced is None:
-            known = ", ".join(FORMATS)
-            message = f"{len(data)} bytes beginning {data[:8].hex(' ')} are none of {known}"
-            raise RowError("not_an_image", message) from error
-        raise RowError("decode_failed", f"it begins as {announced}, but its header is truncated or corrupt") from error
-    sizes = [image.size, *(_ico_sizes(data) if announced == "ICO" else ())]
-    width, height = max(sizes, key=lambda size: size[0] * size[1])
-    if width * height > max_pixels:
-        message = f"it declares {width} x {height} pixels; input.max_pixels is {max_pixels}"
-        raise RowError("too_large", message)
-    return image
-
-
-def _pixels(image: Image.Image) -> Pixels:
+def _pixels(image: Image.Image, depth_bits: int | None) -> Pixels:
     """Return the decoded, upright pixels of an opened image, by the table in this module's docstring."""
+    deep, scaled = is_16_bit(image), is_scaled(image)
     image.load()
     turn = _turn(image)
     if turn is not None:
@@ -208,51 +164,50 @@ def _pixels(image: Image.Image) -> Pixels:
         image.info = info
     mode = image.mode
     if mode == "I" or mode.startswith("I;16"):
-        return _from_16_bit(image)
+        grey = from_whole_numbers(image, 16 if scaled else depth_bits)
+        return grey if "icc_profile" not in image.info else _array(to_srgb(_image(grey), image.info["icc_profile"]))
+    if deep:
+        check_high_bytes(image, depth_bits)
     if mode not in ("L", "RGB") or "transparency" in image.info:
-        image = _plain(image)
+        image = _plain(image, deep)
+    elif "icc_profile" in image.info:
+        image = to_srgb(image, image.info["icc_profile"])
     array = _array(image)
     if array.size == 0:
         raise RowError("decode_failed", f"it is {image.width} x {image.height} pixels")
     return array
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """Return an 8-bit image as L or RGB."""
-    mode = image.mode
+def _plain(image: Image.Image, deep: bool) -> Image.Image:
+    """Return an 8-bit image as L or RGB, in sRGB. `deep`: it was read from 16 bits a channel."""
+    mode, profile = image.mode, image.info.get("icc_profile")
     if mode == "F":
         raise RowError("unsupported_mode", "its pixels are floats; store them as 8-bit or 16-bit whole numbers")
+    clear = image.info.get("transparency")
+    if deep and mode == "RGB" and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)  # compared with the high bytes that were read
     if image.has_transparency_data:
-        return _over_white(image)
+        return _over_white(image, profile)
     if mode == "1":
         return image.convert("L")
-    if mode in ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
-        return image.convert("RGB")
+    if mode == "CMYK":
+        return to_srgb(image, profile).convert("RGB")
+    if mode in ("P", "YCbCr", "LAB", "HSV", "RGBX"):
+        return to_srgb(image.convert("RGB"), None if mode == "LAB" else profile)
     raise RowError("unsupported_mode", f"its pixels are of mode {mode}, which is neither grey nor colour")
 
 
-def _over_white(image: Image.Image) -> Image.Image:
+def _over_white(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Return an image with transparency laid over white, as L or RGB."""
     grey = image.mode in ("1", "L", "LA", "La")
     image = image.convert("LA" if grey else "RGBA")
-    plain = image.convert("L" if grey else "RGB")
+    plain = to_srgb(image.convert("L" if grey else "RGB"), profile)
     alpha = image.getchannel("A")
     if alpha.getextrema() == (255, 255):
         return plain
     white = Image.new(plain.mode, plain.size, "white")
     white.paste(plain, mask=alpha)
     return white
-
-
-def _from_16_bit(image: Image.Image) -> Pixels:
-    """Return whole numbers within 0..65535 as [H, W, 1] uint8."""
-    values: npt.NDArray[np.int64] = np.asarray(image).astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65_535:
-        raise RowError("unsupported_mode", f"its values run from {low} to {high}; 16-bit grey is 0 to 65535")
-    array: Pixels = ((values + 128) // 257).astype(np.uint8)[:, :, None]
-    array.flags.writeable = False
-    return array
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
@@ -263,23 +218,6 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
         return _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # a broken EXIF block says nothing about the pixels
         return None
-
-
-def _ico_sizes(data: bytes) -> list[tuple[int, int]]:
-    """Return the sizes that the images inside an ICO file declare: its own table holds one byte a side and may lie."""
-    sizes = []
-    (count,) = struct.unpack_from("<H", data, 4)
-    for entry in range(count):
-        (start,) = struct.unpack_from("<I", data, 6 + 16 * entry + 12)
-        head = data[start : start + 24]
-        if len(head) < 24:
-            continue
-        if head.startswith(_PNG_MAGIC):
-            sizes.append(struct.unpack_from(">II", head, 16))
-        else:
-            width, height = struct.unpack_from("<ii", head, 4)
-            sizes.append((abs(width), abs(height) // 2))
-    return [(int(width), int(height)) for width, height in sizes]
 
 
 def _array(image: Image.Image) -> Pixels:

@@ -14,7 +14,7 @@ from pipeline.shards.column_types import (
     read_features,
 )
 from pipeline.shards.columns import ImageKind, check_there, id_column, image_column, image_kind, label_column, says_none
-from pipeline.shards.geometry import holds_boxes, is_mask
+from pipeline.shards.geometry import is_mask
 from pipeline.shards.locate import Shard, read_schemas
 from schemas.recipe import Columns
 
@@ -24,9 +24,8 @@ class Layout:
     """The columns of the input. Picklable.
 
     `schema` is the input schema without dropped columns, metadata kept. `classes` are the class names by index, where
-    the input or the recipe says them or labels are text; `class_origin` says what named them. `boxes` are columns that
-    hold boxes, masks, keypoints or polygons, which an operator that moves pixels would leave behind. `light` are the
-    columns without binary data, and masks: what `where` and operators see.
+    the input or the recipe says them or labels are text; `class_origin` says what named them. `light` are the columns
+    without binary data, and masks: what `where` and operators see.
     """
 
     image: str
@@ -35,7 +34,6 @@ class Layout:
     id: str | None
     classes: tuple[str, ...] | None
     schema: pa.Schema
-    boxes: tuple[str, ...]
     light: tuple[str, ...]
     class_origin: str | None = None
 
@@ -84,7 +82,6 @@ def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]
         id=id_column(first, columns.id, (image, label)),
         classes=stated.names if stated else None,
         schema=first,
-        boxes=tuple(field.name for field in first if field.name != image and holds_boxes(field, features)),
         light=tuple(f.name for f in first if not holds_binary(f.type) or (f.name != image and is_mask(f))),
         class_origin=stated.origin if stated else None,
     )

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pipeline.contracts import ReferenceImage, Supply
-from pipeline.devices import pin_arithmetic
 from pipeline.errors import JobError
 from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
 from pipeline.models.references import local_file
 from pipeline.plan import BranchPlan, Plan, StepPlan
+from pipeline.planning.annotations import dimensions_of
 from pipeline.planning.gates import GatePlan
 from pipeline.planning.selection import Selection
 from pipeline.shards.classes import ClassTable
@@ -58,6 +58,12 @@ class Job:
         """From stored labels to class indexes and back."""
         return self.layout.table if self.layout else ClassTable(self.classes)
 
+    @cached_property
+    def dimensions(self) -> dict[str, str]:
+        """The output columns that follow the size of the image, by input column."""
+        kept = dict(self.rows.kept)
+        return {name: kept[name] for name in dimensions_of(self.layout, self.recipe)} if self.layout else {}
+
     def marking(self, key: bytes | None, device: str) -> Marking | None:
         """Return what marks this job's images; None where the recipe says `watermark: none`.
 
@@ -95,7 +101,9 @@ class LoadedBranch:
         made = [gate.make() for gate in plan.gates]
         on_torch = [operator.uses_torch for operator in plan.operators] + [gate.uses_torch for gate in made]
         if marking is not None or any(on_torch):
-            pin_arithmetic(device, job.recipe.numerics.threads, job.recipe.numerics.tf32)
+            import torch
+
+            torch.set_num_threads(job.recipe.numerics.threads)  # threads change sums in the last bit
         store = job.open_store()
         steps = []
         for index, step in enumerate(plan.steps):

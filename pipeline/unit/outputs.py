@@ -1,7 +1,7 @@
 """From finished samples to output rows: sized, marked, encoded, read back, and told where they came from."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from pipeline.errors import UnitError
 from pipeline.lineage.records import output_table, quarantine_table
 from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
+from pipeline.shards.dimensions import Resized, Shape, rewritten
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.marking import UNMARKABLE
@@ -21,9 +22,10 @@ from pipeline.unit.window import Window
 
 @dataclass(frozen=True)
 class Print:
-    """An image as it will be stored, with the mark it carries."""
+    """An image as it will be stored, with the mark it carries. `shape` is None where it is the source's own bytes."""
 
     data: bytes
+    shape: Shape | None
     watermarks: list[dict[str, Any]]
     rejected: str | None
 
@@ -52,7 +54,7 @@ def tables_of(branch: LoadedBranch, unit: Unit, window: Window, overlap: Overlap
         "rejected": [row for row in rows if row["rejected_reason"] is not None],
     }
     tables = {
-        folder: output_table(job.rows, window.table, some, folder == "rejected")
+        folder: _with_sizes(job, window, output_table(job.rows, window.table, some, folder == "rejected"), some)
         for folder, some in found.items()
         if some
     }
@@ -65,7 +67,7 @@ def _prints(
     branch: LoadedBranch, unit: Unit, window: Window, samples: Sequence[Sample], overlap: Overlap
 ) -> list[Print]:
     if unit.branch == ORIGINAL:
-        return [Print(window.rows[sample.source].data or b"", [], None) for sample in samples]
+        return [Print(window.rows[sample.source].data or b"", None, [], None) for sample in samples]
     job, output = branch.job, branch.job.recipe.output
     pixels = list(overlap.map(lambda sample: sized(job, sample), samples))
     names = [sample.sample_id for sample in samples]
@@ -74,13 +76,33 @@ def _prints(
         pixels, levels = branch.marking.embed(pixels, names)
     stored = list(overlap.map(lambda image: encode(image, output.encoding, output.quality), pixels))
     if branch.marking is None:
-        return [Print(data, [], sample.rejected) for data, sample in zip(stored, samples, strict=True)]
+        return [
+            Print(data, _shape(image), [], sample.rejected)
+            for data, image, sample in zip(stored, pixels, samples, strict=True)
+        ]
     again = list(overlap.map(lambda data: decode(data, 2**31), stored))
     marks = branch.marking.records(again, names, levels)
     return [
-        Print(data, mark, sample.rejected or (None if mark and mark[0]["verified"] else UNMARKABLE))
-        for data, mark, sample in zip(stored, marks, samples, strict=True)
+        Print(data, _shape(image), mark, sample.rejected or (None if mark and mark[0]["verified"] else UNMARKABLE))
+        for data, image, mark, sample in zip(stored, pixels, marks, samples, strict=True)
     ]
+
+
+def _shape(pixels: Pixels) -> Shape:
+    height, width, channels = pixels.shape
+    return height, width, channels
+
+
+def _with_sizes(job: Job, window: Window, table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return made rows with the columns that say how large the image is rewritten to what was made."""
+    if window.table is None or not job.dimensions or any(row["_shape"] is None for row in rows):
+        return table
+    made = [Resized(window.shapes[row["source"]], row["_shape"]) for row in rows]
+    columns = {name: table.column(output).combine_chunks() for name, output in job.dimensions.items()}
+    for name, column in rewritten(columns, made).items():
+        place = table.schema.get_field_index(job.dimensions[name])
+        table = table.set_column(place, table.schema.field(place), column)
+    return table
 
 
 def sized(job: Job, sample: Sample) -> Pixels:
@@ -117,6 +139,7 @@ def _row(
     name = None if original else f"{sample.sample_id}.{extension(branch.job.recipe.output.encoding)}"
     row: dict[str, Any] = {
         "source": sample.source,
+        "_shape": made.shape,
         "image": {"bytes": made.data, "path": name},
         "label": branch.job.table.value(sample.label),
         "soft_label": sample.soft_label,

@@ -10,13 +10,16 @@ from pipeline.errors import RowError
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.codecs import decode, fit_square
+from pipeline.shards.dimensions import Shape
 from pipeline.shards.reader import SourceRow, read_windows
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap
 from pipeline.unit.partners import Candidate
 
-_TELL_NO_BYTES = ("empty_image", "too_large", "unsupported_mode")
+_TELL_NO_BYTES = (
+    "empty_image", "too_large", "unsupported_mode", "unsupported_format", "ambiguous_depth", "depth_exceeded",
+)  # fmt: skip
 """Errors of the decoder whose messages hold none of the bytes."""
 
 
@@ -24,7 +27,8 @@ _TELL_NO_BYTES = ("empty_image", "too_large", "unsupported_mode")
 class Window:
     """Rows in memory at one time. `errors` is by index in `rows`; `selected` counts what `where` let through.
 
-    `first` is the index of the first image, where there are no rows. `candidates` are the rows that its images may be
+    `first` is the index of the first image, where there are no rows. `shapes` are those of the decoded images, upright
+    and before `output.size`, by index in `rows`. `candidates` are the rows that its images may be
     given as partners, where an operator wants any.
     """
 
@@ -34,6 +38,7 @@ class Window:
     errors: dict[int, RowError]
     selected: int
     first: int = 0
+    shapes: dict[int, Shape] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)
 
 
@@ -66,10 +71,11 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
         chosen = branch.selection.of(rows)
         decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
         window = Window(table, rows, [], {}, len(chosen))
-        for index, pixels in zip(chosen, decoded, strict=True):
-            if isinstance(pixels, RowError):
-                window.errors[index] = _without_foreign_bytes(rows[index], pixels)
+        for index, found in zip(chosen, decoded, strict=True):
+            if isinstance(found, RowError):
+                window.errors[index] = _without_foreign_bytes(rows[index], found)
                 continue
+            pixels, window.shapes[index] = found
             if branch.wants_partners:
                 window.candidates.append(Candidate(rows[index], pixels))
             for copy in range(branch.plan.copies):
@@ -88,15 +94,16 @@ def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
         yield window
 
 
-def _decoded(job: Job, row: SourceRow) -> Pixels | RowError:
+def _decoded(job: Job, row: SourceRow) -> tuple[Pixels, Shape] | RowError:
+    """Return the image of a row at the size the recipe asks for, and the shape it had before."""
     if row.error is not None or row.data is None:
         return row.error or RowError("null_image", "the image is null")
     try:
-        pixels = decode(row.data, job.recipe.input.max_pixels)
+        pixels = decode(row.data, job.recipe.input.max_pixels, job.recipe.input.depth_bits)
     except RowError as error:
         return error
-    size = job.recipe.output.size
-    return pixels if size == "source" else fit_square(pixels, size)
+    size, (height, width, channels) = job.recipe.output.size, pixels.shape
+    return pixels if size == "source" else fit_square(pixels, size), (height, width, channels)
 
 
 def _without_foreign_bytes(row: SourceRow, error: RowError) -> RowError:

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import RowError
-from pipeline.shards import codecs
-from pipeline.shards.codecs import decode, encode, extension, fit_square, media_type, resize, sniff, to_channels
+from pipeline.shards import formats
+from pipeline.shards.codecs import decode, encode, extension, fit_square, media_type, resize, to_channels
+from pipeline.shards.formats import sniff
 from tests.shard_files import pictures
 from tests.ugly import MAX_PIXELS, grey16, raw_png, save, source, turned, ugly_rows, with_alpha
 
@@ -193,7 +194,7 @@ def test_names_of_encodings():
     assert [extension(encoding) for encoding in ENCODINGS] == ["png", "jpg", "webp"]
     assert [media_type(encoding) for encoding in ENCODINGS] == ["image/png", "image/jpeg", "image/webp"]
     assert [sniff(encode(pictures(1)[0], encoding)) for encoding in ENCODINGS] == ["PNG", "JPEG", "WEBP"]
-    assert {name for name, _ in codecs._MAGIC} | {"TGA"} == set(codecs.FORMATS)
+    assert {name for name, _ in formats._MAGIC} | {"AVIF", "TGA"} == set(formats.FORMATS)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -150,13 +150,12 @@ def test_a_named_column_that_is_not_there(layout_of):
         layout_of(types, columns=Columns(image="label"))
 
 
-def test_boxes_and_light_columns(layout_of):
+def test_light_columns(layout_of):
     types = {
         "image": STRUCT, "objects": pa.struct([("bbox", pa.list_(FLOATS))]), "Keypoints": FLOATS, "eye_mask": STRUCT,
         "mask_id": NUMBER, "thumb": BINARY, "label": NUMBER, "notes": TEXT, "views": pa.list_(STRUCT),
     }  # fmt: skip
     layout = layout_of(types, {"image": IMAGE, "eye_mask": IMAGE})
-    assert layout.boxes == ("objects", "Keypoints", "eye_mask")
     assert layout.light == ("objects", "Keypoints", "eye_mask", "mask_id", "label", "notes")
     assert layout_of({"file": TEXT, "label": TEXT}).light == ("file", "label")
 

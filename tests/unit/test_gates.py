@@ -119,7 +119,7 @@ def test_refused_images_are_marked_too(tmp_path: Path) -> None:
 
 def test_synthesis_is_judged_and_made_again(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=6)
-    branch = {"name": "new", "per_class": 12, "operators": [{"gan_synth": {}}]}
+    branch = {"name": "new", "per_class": 12, "operators": [{"gan_synth": {"force": True}}]}
     classes = ("trouser", "bag", "sandal")
     write_shard(tmp_path / "data/train-00000.parquet", photos(6), labels=[0, 1, 2] * 2, class_names=classes)
     quality = {"gates": [{"blank": {"most_share": 0.55}}], "max_attempts": 3}

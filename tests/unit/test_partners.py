@@ -83,7 +83,9 @@ def test_a_mix_of_classes_is_run_replayed_and_verified_with_the_row_it_was_made_
     labels = [0, 1, 2, None, *[0] * 4]
     write_shard(tmp_path / "data/a.parquet", photos(8, 28), labels=labels, class_names=CLASSES)
     write_shard(tmp_path / "data/b.parquet", photos(2, 28), labels=[3, 3], class_names=CLASSES)
-    mix = {"diffusion_mix": {"toward": "row", "steps": 4, "strength_range": [0.5, 0.5], "row_share": 0.5}}
+    mix = {
+        "diffusion_mix": {"toward": "row", "force": True, "steps": 4, "strength_range": [0.5, 0.5], "row_share": 0.5}
+    }
     manifest, _ = run_here(plan_of(write_recipe(tmp_path, [{"name": "mixed", "operators": [mix]}])))
     assert manifest.complete and (manifest.counts.accepted, manifest.counts.rejected) == (7, 2)
     assert [row["error_code"] for row in rows_of(tmp_path / "out", "quarantine")] == ["no_label"]

@@ -1,0 +1,57 @@
+"""Annotations under operators that move pixels: refused, since they would no longer fit the images beside them."""
+
+from collections.abc import Sequence
+
+from pipeline.errors import InputError, RecipeError
+from pipeline.planning.first_rows import FirstRows
+from pipeline.shards.column_types import read_features
+from pipeline.shards.dimensions import dimension_columns, most_size
+from pipeline.shards.geometry import annotations
+from pipeline.shards.layout import Layout
+from pipeline.validation import nearest
+from schemas.recipe import Recipe
+
+SHOWN = 8
+"""Columns that a message names."""
+
+
+def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -> None:
+    """Raise RecipeError where something moves pixels and the input has annotations that would not follow.
+
+    Args:
+        moving: what moves the pixels of source rows, with its place in the recipe: `recipe.output.size: ...`.
+    """
+    layout, unaligned = first.layout, recipe.input.unaligned
+    for name in unaligned:
+        if name not in layout.schema.names:
+            raise InputError(f"input.unaligned: there is no column {name!r}{nearest(name, list(layout.schema.names))}")
+    if not moving:
+        return
+    apart = (layout.image, layout.label, layout.id, *unaligned)
+    found = annotations(layout.schema, read_features(layout.schema), apart, first.values, first.sizes)
+    if found:
+        names = [f"{name} ({what})" for name, what in list(found.items())[:SHOWN]]
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        drop = ", ".join([*list(found)[:SHOWN], *(["..."] if more else [])])
+        raise RecipeError(
+            f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; leave them out with input.drop: [{drop}], "
+            "or name in input.unaligned what says nothing about places in the image"
+        )
+
+
+def dimensions_of(layout: Layout, recipe: Recipe) -> tuple[str, ...]:
+    """Return the columns that may hold the size of the image, and follow it."""
+    return dimension_columns(layout.schema, (layout.image, layout.label, layout.id, *recipe.input.unaligned))
+
+
+def check_dimensions(recipe: Recipe, first: FirstRows) -> None:
+    """Raise RecipeError where a column of the image's width or height cannot hold `output.size`."""
+    size, layout = recipe.output.size, first.layout
+    for name in dimensions_of(layout, recipe):
+        kind = layout.schema.field(name).type
+        most = most_size(kind)
+        if isinstance(size, int) and most is not None and size > most:
+            raise RecipeError(
+                f"recipe.output.size: column {name!r} follows the image, and {kind} does not hold {size}; make it "
+                f"wider, leave it out with input.drop: [{name}], or name it in input.unaligned"
+            )

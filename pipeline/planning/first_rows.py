@@ -1,0 +1,79 @@
+"""The first rows of the input, as `plan` looks at them: their values, and the headers of their images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.errors import InputError, RowError, UnitError
+from pipeline.shards.codecs import decode
+from pipeline.shards.depth import is_16_bit
+from pipeline.shards.formats import open_image
+from pipeline.shards.layout import Layout
+from pipeline.shards.locate import Shard
+from pipeline.shards.reader import SourceRow, read_windows
+
+TRIED_ROWS = 8
+"""Source rows that are looked at before anything runs."""
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """Some rows of the first shard that can be read, read when somebody asks; a broken shard is the run's concern."""
+
+    shards: tuple[Shard, ...]
+    layout: Layout
+    max_pixels: int
+
+    @cached_property
+    def _window(self) -> tuple[pa.Table | None, list[SourceRow]]:
+        for shard in self.shards:
+            try:
+                for window in read_windows(shard, self.layout, 0, min(shard.rows, TRIED_ROWS), TRIED_ROWS):
+                    return window
+            except UnitError:
+                continue
+        return None, []
+
+    @property
+    def rows(self) -> list[SourceRow]:
+        return self._window[1]
+
+    @cached_property
+    def values(self) -> Mapping[str, Sequence[Any]]:
+        """The values of every column but the image's; empty where no shard can be read."""
+        table = self._window[0]
+        if table is None:
+            return {}
+        return {name: table.column(name).to_pylist() for name in table.column_names if name != self.layout.image}
+
+    @cached_property
+    def images(self) -> list[Image.Image | None]:
+        """The image of each row, its header read and nothing decoded; None where that cannot be."""
+        return [_header(row, self.max_pixels) for row in self.rows]
+
+    @property
+    def sizes(self) -> list[tuple[int, int] | None]:
+        """Width and height of each image, as it is stored."""
+        return [None if image is None else image.size for image in self.images]
+
+    def check_depth(self, depth_bits: int | None) -> None:
+        """Raise InputError where an image of 16 bits leaves open how many of them it uses; decodes only such images."""
+        for row, image in zip(self.rows, self.images, strict=True):
+            if row.data is None or image is None or not (image.mode.startswith("I") or is_16_bit(image)):
+                continue
+            try:
+                decode(row.data, self.max_pixels, depth_bits)
+            except RowError as error:
+                if error.code in ("ambiguous_depth", "depth_exceeded"):
+                    raise InputError(f"input.depth_bits: {row.uri} row {row.row}: {error.message}") from None
+
+
+def _header(row: SourceRow, max_pixels: int) -> Image.Image | None:
+    try:
+        return open_image(row.data, max_pixels) if row.data else None
+    except Exception:  # Pillow's plugins raise anything at all on broken bytes, and the run says so
+        return None

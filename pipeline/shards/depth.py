@@ -1,0 +1,80 @@
+"""Whole numbers of more than 8 bits: how many of them say something, and what becomes of them.
+
+Cameras and scanners store 10, 12 or 14 bits in files of 16, whose header does not say so: taken for 16 bits, such an
+image comes out black. So 16-bit values that stay below 4,096 are asked about (`input.depth_bits`), unless all are 0.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipeline.contracts import Pixels
+from pipeline.errors import RowError
+
+MOST: Final = 65_535
+LEAST_SURE: Final = 4096
+"""Values from here on can be of no less than 13 bits."""
+
+ASK: Final = (
+    "say how many bits the images use with input.depth_bits (8 to 16; 16 where they are meant to be as dark as that)"
+)
+
+
+def from_whole_numbers(image: Image.Image, depth_bits: int | None) -> Pixels:
+    """Return a grey image of whole numbers as [H, W, 1] uint8, its transparent value as white.
+
+    Args:
+        image: of mode `I` or `I;16`, loaded.
+        depth_bits: bits that the values use, 8 to 16: 2 ** bits - 1 becomes 255. None: 16, where that is plain to see.
+
+    Raises:
+        RowError: `unsupported_mode` (values below 0 or beyond 65,535), `ambiguous_depth` (no value reaches 4,096, and
+            nobody says how many bits they are of), `depth_exceeded` (a value is of more than `depth_bits`).
+    """
+    values: npt.NDArray[np.int64] = np.asarray(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > MOST:
+        raise RowError("unsupported_mode", f"its values run from {low} to {high}; 16-bit grey is 0 to 65535")
+    clear = image.info.get("transparency")
+    hidden = values == clear if isinstance(clear, int) else None
+    if hidden is not None and hidden.any():
+        seen = values[~hidden]
+        high = int(seen.max()) if seen.size else 0
+    if depth_bits is None and 0 < high < LEAST_SURE:
+        raise RowError("ambiguous_depth", f"its 16-bit values reach only {high} of 65535; {ASK}")
+    most = 2 ** (depth_bits or 16) - 1
+    if high > most:
+        raise RowError("depth_exceeded", f"its values reach {high}, and input.depth_bits: {depth_bits} ends at {most}")
+    if hidden is not None:
+        values = np.where(hidden, most, values)
+    array: Pixels = ((values * 510 + most) // (2 * most)).astype(np.uint8)[:, :, None]
+    array.flags.writeable = False
+    return array
+
+
+def check_high_bytes(image: Image.Image, depth_bits: int | None) -> None:
+    """Refuse a 16-bit image of several channels that would come out black: of these Pillow reads the high bytes alone.
+
+    Raises:
+        RowError: `ambiguous_depth`, as above; `unsupported_mode` where `depth_bits` is below 16.
+    """
+    if depth_bits is not None and depth_bits < 16:
+        message = f"it is 16-bit colour, of which {depth_bits} bits cannot be read; store it with 8 bits or all 16"
+        raise RowError("unsupported_mode", message)
+    if depth_bits is None:
+        channels = image.getbands()[:3] if image.mode.startswith("RGB") else image.getbands()[:1]
+        most = int(max(np.asarray(image.getchannel(channel)).max(initial=0) for channel in channels))
+        if 0 < most < LEAST_SURE >> 8:
+            raise RowError("ambiguous_depth", f"its 16-bit values reach only {most * 256 + 255} of 65535; {ASK}")
+
+
+def is_16_bit(image: Image.Image) -> bool:
+    """Return whether an opened image, not loaded yet, holds 16 bits a channel."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def is_scaled(image: Image.Image) -> bool:
+    """Return whether the file says what its largest value is, so that Pillow scales to it: a PPM."""
+    return any(tile[0] == "ppm" for tile in getattr(image, "tile", ()))
