@@ -7,8 +7,14 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.errors import RecipeError
+from pipeline.texts import shortened
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+MOST_COMPARED = 200
+"""Characters of a name that others are compared with: the time goes with their square."""
+MOST_KNOWN = 1_000
 
 
 def _ordered_shares(value: tuple[float, float]) -> tuple[float, float]:
@@ -23,7 +29,7 @@ ShareRange = Annotated[tuple[float, float], AfterValidator(_ordered_shares)]
 
 def nearest(name: str, known: list[str]) -> str:
     """Return ` (did you mean 'x'?)`, or the list of known names where none is near."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    match = difflib.get_close_matches(name[:MOST_COMPARED], known[:MOST_KNOWN], n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else f" (known: {', '.join(sorted(known))})"
 
 
@@ -40,7 +46,7 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
         return model.model_validate(data)
     except ValidationError as error:
         # An unknown key comes first: the field it was meant for is then missing as well.
-        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        first = min(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
         raise RecipeError(_line(model, first, where)) from None
 
 
@@ -52,7 +58,7 @@ def _line(model: type[BaseModel], error: ErrorDetails, where: str) -> str:
         return f"{path}: unknown key{nearest(str(location[-1]), known)}"
     if error["type"] == "missing":
         return f"{path}: missing; it must be given"
-    return f"{path} = {error['input']!r}: {error['msg']}"
+    return f"{path} = {shortened(error['input'])}: {error['msg']}"
 
 
 def _is_union_tag(part: int | str) -> bool:

@@ -4,10 +4,11 @@ import difflib
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import RecipeError
+from pipeline.planning.documents import read_document
+from pipeline.texts import shortened
 
 
 class Closed(BaseModel):
@@ -21,14 +22,7 @@ Config = TypeVar("Config", bound=Closed)
 
 def read_config(path: str | Path, model: type[Config]) -> Config:
     """Parse a YAML file. Raises RecipeError, in one line, for what cannot be read, is unknown, missing or wrong."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"config {path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"config {path}: cannot be read: it is not UTF-8 text") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"config {path}: not YAML: {' '.join(str(error).split())}") from error
+    content = read_document(str(path), "config")
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -42,7 +36,7 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{place}: {first['msg']}"
     if first["type"] != "extra_forbidden":
-        return f"{place or 'top level'}: {first['msg']} (found {first['input']!r})"
+        return f"{place or 'top level'}: {first['msg']} (found {shortened(first['input'])})"
     near = difflib.get_close_matches(str(first["loc"][-1]), sorted(_keys(model)), 1, 0.4)
     return f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 

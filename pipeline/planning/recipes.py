@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import fsspec
-import yaml
-
 from pipeline.errors import RecipeError
 from pipeline.models.references import ASSETS
+from pipeline.planning.documents import MOST_DEPTH, parse_document, read_document
 from pipeline.shards import uris
+from pipeline.texts import shortened
 from pipeline.validation import nearest, parse
 from schemas.recipe import Recipe
 
@@ -27,15 +26,9 @@ def load_recipe(
     Raises:
         RecipeError: the file, a key or a value is wrong; one line.
     """
-    try:
-        with fsspec.open(path, "r", encoding="utf-8") as file:
-            data = _parsed(file.read())
-    except FileNotFoundError:
-        raise RecipeError(f"recipe {path}: there is no such file") from None
-    except (OSError, ValueError, ImportError) as error:
-        raise RecipeError(f"recipe {path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        raise RecipeError(f"recipe {path}: not YAML: {' '.join(str(error).split())}") from None
+    data = read_document(path, "recipe")
+    if data is None:
+        raise RecipeError(f"recipe {path}: it is empty")
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {path}: expected keys and values, found {type(data).__name__}")
     for override in overrides:
@@ -67,43 +60,24 @@ def _no_label(data: dict[str, Any]) -> None:
         section["columns"] = {**columns, "label": "none"}
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without objects, in which a key is there once."""
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge `<<` into a mapping; a key of its own may say a merged one again, but not itself."""
-        if not getattr(node, "looked_through", False):  # an anchored one is flattened wherever it is merged
-            node.looked_through = True  # type: ignore[attr-defined]
-            keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            for place, key in enumerate(keys):
-                if any((key.tag, key.value) == (before.tag, before.value) for before in keys[:place]):
-                    raise yaml.MarkedYAMLError(None, None, f"{key.value!r} is there twice", key.start_mark)
-        super().flatten_mapping(node)
-
-
-def _parsed(text: str) -> Any:
-    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
-
-
 def _override(data: dict[str, Any], text: str) -> None:
     path, equals, value = text.partition("=")
     if not equals or not path:
-        raise RecipeError(f"--set {text!r}: write it as a.b=value")
+        raise RecipeError(f"--set {shortened(text)}: write it as a.b=value")
     keys = path.split(".")
+    if len(keys) > MOST_DEPTH:
+        raise RecipeError(f"--set {shortened(path)}: more than {MOST_DEPTH} levels")
     at: Any = data
     for key in keys[:-1]:
         at = _step_into(at, key, text)
     last = keys[-1]
-    try:
-        parsed = _parsed(value)
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"--set {text!r}: not YAML: {' '.join(str(error).split())}") from None
+    parsed = parse_document(value, f"--set {shortened(path)}")
     if isinstance(at, list):
         at[_index(at, last, text)] = parsed
     elif isinstance(at, dict):
         at[last] = parsed
     else:
-        raise RecipeError(f"--set {text!r}: {keys[-2]!r} is a value, it has no keys")
+        raise RecipeError(f"--set {shortened(text)}: {keys[-2]!r} is a value, it has no keys")
 
 
 def _step_into(at: Any, key: str, text: str) -> Any:
@@ -112,7 +86,7 @@ def _step_into(at: Any, key: str, text: str) -> Any:
         return item[key] if isinstance(item, dict) and key in item else item  # `- {flip: {...}}` goes by its only key
     if isinstance(at, dict):
         return at.setdefault(key, {})
-    raise RecipeError(f"--set {text!r}: nothing below {key!r} can be set")
+    raise RecipeError(f"--set {shortened(text)}: nothing below {key!r} can be set")
 
 
 def _index(items: list[Any], key: str, text: str) -> int:
@@ -123,5 +97,5 @@ def _index(items: list[Any], key: str, text: str) -> int:
     ]
     if len(named) != 1:
         names = [str(item.get("name")) for item in items if isinstance(item, dict) and "name" in item]
-        raise RecipeError(f"--set {text!r}: no entry {key!r}{nearest(key, names) if names else ''}")
+        raise RecipeError(f"--set {shortened(text)}: no entry {key!r}{nearest(key, names) if names else ''}")
     return named[0]

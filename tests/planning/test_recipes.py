@@ -120,7 +120,13 @@ def test_sizes_in_bounds_are_taken(tmp_path: Path) -> None:
         assert recipe.output.size == size
 
 
-@pytest.mark.parametrize("override", ["a.b=[", "seed=!!python/object:os.x", "seed=2024-99-99", "seed={a: 1, a: 2}"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "a.b=[", "seed=!!python/object:os.x", "seed=2024-99-99", "seed={a: 1, a: 2}", "seed=010", "seed=1:30",
+        "seed=.inf", "seed=1.0e+999", "seed=99999999999999999999",
+    ],
+)  # fmt: skip
 def test_an_override_that_is_not_yaml_is_one_line(tmp_path: Path, override: str) -> None:
     with pytest.raises(RecipeError, match="--set") as caught:
         load_recipe(str(write_recipe(tmp_path)), [override])
