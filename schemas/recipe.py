@@ -7,6 +7,9 @@ from pydantic_core import PydanticCustomError
 
 MOST_SIZE_PX = 16_384
 MAX_IMAGE_BYTES = 256 << 20
+MOST_BRANCHES = 500
+MOST_OPERATORS = 64
+"""Of one branch."""
 
 
 class Closed(BaseModel):
@@ -84,7 +87,7 @@ class Branch(Closed):
     where: str | None = Field(
         None, description="which source rows: a condition of each row alone, over the light columns"
     )
-    operators: tuple[dict[str, Any], ...] = Field(min_length=1)
+    operators: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=MOST_OPERATORS)
 
 
 class Quality(Closed):
@@ -129,7 +132,7 @@ class Recipe(Closed):
     seed: int = Field(ge=0, lt=2**63)
     input: Input
     output: Output
-    branches: tuple[Branch, ...] = Field(min_length=1)
+    branches: tuple[Branch, ...] = Field(min_length=1, max_length=MOST_BRANCHES)
     quality: Quality = Quality()
     watermark: Watermark | Literal["none"] = Watermark()
     resources: dict[str, Resources] = {}

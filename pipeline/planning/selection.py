@@ -15,9 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
+from pipeline.planning.expression_bounds import text_fault, tree_fault
 from pipeline.shards.column_types import is_string
 from pipeline.shards.layout import Layout
 from pipeline.shards.reader import SourceRow
+from pipeline.texts import shortened
 from pipeline.validation import nearest
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ class Selection:
             return [int(index) for index in np.flatnonzero(self._taken(rows))]
         except Exception as error:
             where = f"{rows[0].uri} rows {rows[0].row} to {rows[-1].row}"
-            raise UnitError(f"{where}: where = {self._where!r}: {_one_line(error)}") from error
+            raise UnitError(f"{where}: where = {shortened(self._where)}: {_one_line(error)}") from error
 
     def check(self) -> None:
         """Read the expression.
@@ -76,12 +78,18 @@ class Selection:
         """
         if not self._expression:
             raise self._error("it is empty; leave it out to take every row")
+        fault = text_fault(self._expression)
+        if fault is not None:
+            raise self._error(fault)
         columns = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
         text = _QUOTED.sub(self._unquoted(), self._expression)
         try:
             tree = ast.parse(text, mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise self._error(f"cannot be read: {_one_line(getattr(error, 'msg', error))}{self._known()}") from None
+        fault = tree_fault(tree)
+        if fault is not None:
+            raise self._error(fault)
         called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         spaces = (node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute))
         spaces = (node for node in spaces if isinstance(node, ast.Attribute) and node.attr in ("str", "dt"))
@@ -179,7 +187,7 @@ class Selection:
         return lambda found: found[0] if found[1] is None else f"_quoted_{next(places)}"
 
     def _error(self, text: str) -> RecipeError:
-        return RecipeError(f"where = {self._where!r}: {text}")
+        return RecipeError(f"where = {shortened(self._where)}: {text}")
 
 
 def _is_constant(node: ast.AST) -> bool:

@@ -95,8 +95,11 @@ class LoadedBranch:
         """Load every operator and gate of the branch.
 
         Raises:
-            JobError: a model, a reference image or the watermark key is not usable.
+            JobError: a model, a reference image, the watermark key or `where` is not usable.
         """
+        selection = Selection(plan.where, job.layout)
+        if plan.where is not None:
+            selection.check()  # of a data set that is replayed, no plan has
         marking = job.marking(key, device) if plan.steps else None
         made = [gate.make() for gate in plan.gates]
         on_torch = [operator.uses_torch for operator in plan.operators] + [gate.uses_torch for gate in made]
@@ -114,7 +117,7 @@ class LoadedBranch:
         for gate, planned in zip(made, plan.gates, strict=True):
             gate.load(device, _supply(store, planned))
         gates = tuple(LoadedGate(planned, gate) for gate, planned in zip(made, plan.gates, strict=True))
-        return cls(job, plan, tuple(steps), Selection(plan.where, job.layout), marking, device, gates)
+        return cls(job, plan, tuple(steps), selection, marking, device, gates)
 
     @property
     def window_rows(self) -> int:
