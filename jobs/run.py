@@ -16,7 +16,8 @@ from pipeline.keys import VARIABLE, new_key_file, read_key
 from pipeline.plan import Plan, Unit
 from pipeline.progress import Progress, summary
 from pipeline.publish import prepare, publish
-from pipeline.shards.store import open_store
+from pipeline.publishing.lease import Lease
+from pipeline.shards.store import Store, open_store
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Manifest, Marker
 
@@ -45,7 +46,12 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None) 
             "or say `watermark: none`"
         )
     store = open_store(plan.output)
-    done = prepare(plan, store)
+    with Lease(store) as lease:
+        return _run_held(plan, store, lease, executor, address, key)
+
+
+def _run_held(plan: Plan, store: Store, lease: Lease, executor: str, address: str, key: bytes | None) -> Manifest:
+    done = prepare(plan, store, lease)
     missing = [unit for unit in plan.units if unit.name not in done]
     if done:
         print(f"{len(done)} of {len(plan.units)} units are done already", file=sys.stderr)
@@ -55,10 +61,14 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None) 
         with outcomes(job, plan, missing, executor, address, key) as stream, progress:
             for outcome in stream:
                 progress.add(outcome)
+                if lease.lost:
+                    lease.check()
     except BaseException:
         with suppress(PalimpsestError):  # the first error is the one to tell
+            lease.check()
             publish(plan, store)
         raise
+    lease.check()
     manifest = publish(plan, store)
     if missing or not store.exists(REPORT):
         write_report(store, manifest)

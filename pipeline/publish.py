@@ -1,12 +1,13 @@
 """Before and after the units: what the output may hold, what units read, and the manifest that says it is done."""
 
-from collections.abc import Mapping
+import logging
 
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
 from pipeline.lineage.openlineage import openlineage_lines
 from pipeline.plan import Plan
 from pipeline.planning.banks import read_images
+from pipeline.publishing.lease import Lease
 from pipeline.publishing.manifest import (
     MANIFEST,
     branch_from,
@@ -19,16 +20,21 @@ from pipeline.publishing.manifest import (
 )
 from pipeline.publishing.ownership import check_files, check_markers, check_owner, check_place
 from pipeline.seeding import canonical_json
-from pipeline.shards.commit import FOLDERS, marker_path, read_markers, write_index
+from pipeline.shards.commit import damaged_units, forget_units, read_markers, remove_orphans, write_index
 from pipeline.shards.store import Store
 from pipeline.unit.fitting import fit_missing, fitted_artifacts
 from schemas.manifest import Failure, Manifest, Marker
 
 __all__ = ["branch_from", "count", "prepare", "publish", "read_manifest", "same_counts"]
 
+_log = logging.getLogger(__name__)
 
-def prepare(plan: Plan, store: Store) -> dict[str, Marker]:
-    """Make the output ready and return the markers of units that are done.
+
+def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, Marker]:
+    """Make the output ready and return the markers of units that are done; units whose files are gone are not.
+
+    Args:
+        lease: taken once the output is known to be ours to write.
 
     Raises:
         RecipeError: the output is nowhere, or where the input is.
@@ -39,6 +45,13 @@ def prepare(plan: Plan, store: Store) -> dict[str, Marker]:
     store.probe()
     done = check_markers(plan, read_markers(store))
     check_owner(plan, store, done)
+    if lease is not None:
+        lease.take()
+    damaged = damaged_units(store, done)
+    for name, what in damaged.items():
+        _log.warning("unit %s is made again: %s", name, what)
+    forget_units(store, damaged)
+    done = {name: marker for name, marker in done.items() if name not in damaged}
     store.write(MANIFEST, manifest_json(build_manifest(plan, done, complete=False)))  # first: what follows is then ours
     missing = [ref for ref in references(plan) if not store.exists(f"_artifacts/{ref.sha256}")]
     for image in read_images(missing):
@@ -54,30 +67,23 @@ def publish(plan: Plan, store: Store) -> Manifest:
         ConflictError: a file lies in `data/`, `rejected/` or `quarantine/` that no marker names.
     """
     markers = check_markers(plan, read_markers(store))
-    _remove_orphans(plan, store, markers)
-    check_files(store, markers)
+    remove_orphans(store, {unit.name for unit in plan.units} - set(markers))
+    check_files(plan, store, markers)
+    damaged = damaged_units(store, markers)
+    for name, what in damaged.items():
+        _log.warning("unit %s: %s; the same command makes it again", name, what)
     for unit in plan.units:
         if unit.name in markers:
             store.remove(f"_failed/{unit.name}.json")
     failures = [Failure.model_validate_json(store.read(path)) for path in store.list("_failed")]
-    failed = [failure.unit for failure in failures]
-    complete, fitted = len(markers) == len(plan.units), fitted_artifacts(plan, store)
+    failed = sorted({failure.unit for failure in failures} | set(damaged))
+    complete, fitted = len(markers) == len(plan.units) and not damaged, fitted_artifacts(plan, store)
     manifest = build_manifest(plan, markers, complete, failed, fitted)
     write_index(store, markers)
     store.write("README.md", dataset_card(manifest).encode())
     store.write("croissant.json", canonical_json(croissant(manifest, markers)).encode())
     lines = openlineage_lines(manifest, markers, failures, plan.output)
     store.write("openlineage.jsonl", "".join(f"{line}\n" for line in lines).encode())
-    for path in store.list("_tmp"):
-        store.remove(path)
+    store.tidy()
     store.write(MANIFEST, manifest_json(manifest))
     return manifest
-
-
-def _remove_orphans(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> None:
-    """Remove what an attempt published that died before its marker, where no later attempt succeeded."""
-    open_units = {unit.name for unit in plan.units} - set(markers)
-    orphans = {f"{folder}/{name}.parquet": name for folder in FOLDERS for name in open_units}
-    for path in (path for folder in FOLDERS if orphans for path in store.list(folder)):
-        if path in orphans and not store.exists(marker_path(orphans[path])):
-            store.remove(path)

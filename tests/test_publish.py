@@ -1,6 +1,10 @@
 """An output is written only where it is ours to write, and what a kill left there is taken up again."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +13,7 @@ import pipeline.publish
 from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.publish import prepare, publish
+from pipeline.shards.owner import Owner
 from pipeline.shards.store import LocalStore, Store, open_store
 from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
 
@@ -113,6 +118,46 @@ def test_the_file_of_a_unit_that_failed_is_removed(folder: Path) -> None:
     assert not manifest.complete
     assert not (folder / f"out/data/{unit}.parquet").exists()
     assert (folder / f"out/data/{plan.units[1].name}.parquet").exists()
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])])
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_committed_file_that_is_gone_or_cut_is_made_again(
+    folder: Path,
+    harm: Callable[[Path], object],
+    indexed: bool,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pipeline.shards.commit.INDEX_FROM", 1 if indexed else 512)
+    plan = plan_of(write_recipe(folder))
+    run_here(plan)
+    before = contents(folder / "out")
+    path = folder / f"out/data/{plan.units[0].name}.parquet"
+    harm(path)
+    assert not publish(plan, open_store(plan.output)).complete
+    manifest, outcomes = run_here(plan)
+    assert manifest.complete and [outcome.unit for outcome in outcomes] == [plan.units[0].name]
+    assert contents(folder / "out") == before
+    assert f"unit {path.stem} is made again: data/{path.name}" in caplog.text
+
+
+def test_staged_files_go_with_their_owner_or_with_age(folder: Path) -> None:
+    plan = plan_of(write_recipe(folder))
+    tmp = folder / "out/_tmp"
+    gone = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, check=True).stdout.strip()
+    live = Owner.here().prefix
+    names = {f"{gone}1": False, f"{live}2": True, f"{'0' * 12}-1-1-3": True, "old-4": False, "new-5": True}
+    for name in names:
+        (tmp / name).mkdir(parents=True)
+        (tmp / name / "data.parquet").write_bytes(b"half")
+    for path in (tmp / "old-4", tmp / "old-4/data.parquet"):
+        os.utime(path, (0, 0))
+    assert run_here(plan)[0].complete
+    assert {name: (tmp / name).exists() for name in names} == names
+
+
+OWN = "from pipeline.shards.owner import Owner; print(Owner.here().prefix)"
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nope"])

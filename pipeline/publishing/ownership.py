@@ -1,6 +1,6 @@
 """What an output may hold before a run: nothing, or what this plan or an earlier part of it made there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import ConflictError, RecipeError
@@ -39,9 +39,7 @@ def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
 
     What a kill leaves is ours: files of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
     """
-    planned = {f"{folder}/{unit.name}.parquet" for folder in FOLDERS for unit in plan.units}
-    planned |= {file.path for marker in done.values() for file in marker.files.values()}
-    _no_strangers([path for folder in FOLDERS for path in store.list(folder) if path not in planned])
+    planned = check_files(plan, store, done)
     if done or _is_ours(store):
         return
     for path in store.list(""):
@@ -78,13 +76,16 @@ def check_markers(plan: Plan, markers: dict[str, Marker]) -> dict[str, Marker]:
     return markers
 
 
-def check_files(store: Store, markers: Mapping[str, Marker]) -> None:
-    """Raise ConflictError where a file is in a data folder that no marker names."""
-    named = {file.path for marker in markers.values() for file in marker.files.values()}
-    _no_strangers([path for folder in FOLDERS for path in store.list(folder) if path not in named])
+def check_files(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> set[str]:
+    """Return the data files that may be there: of planned units and of markers.
 
-
-def _no_strangers(strangers: Sequence[str]) -> None:
+    Raises:
+        ConflictError: a file is in a data folder that is none of them.
+    """
+    known = {f"{folder}/{unit.name}.parquet" for folder in FOLDERS for unit in plan.units}
+    known |= {file.path for marker in markers.values() for file in marker.files.values()}
+    strangers = [path for folder in FOLDERS for path in store.list(folder) if path not in known]
     if strangers:
         more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
         raise ConflictError(f"{strangers[0]}{more}: no marker names this file; move it away and run again")
+    return known

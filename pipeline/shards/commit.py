@@ -3,20 +3,29 @@
     stage under _tmp/  ->  fsync  ->  rename data, rejected, quarantine  ->  create _commits/<unit>.json if absent
 
 A process may die between any two of these. Without a marker the unit is simply made again, byte for byte, over what
-was left; with one it is never touched again.
+was left; with one it is never touched again, unless its files are no longer there.
+
+Two processes may make one unit at once, of two drivers or of one that lost sight of a worker. One creates the marker;
+it then looks whether its files are still in place, and puts back, from a handle it kept, what another moved away before
+the marker was there. Files are removed only where a marker says that they are not of the unit, and the files of a unit
+without a marker are moved aside, and back if the marker has come meanwhile (`remove_orphans`).
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import shutil
+import uuid
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConflictError, InputError
+from pipeline.shards.owner import Owner
 from pipeline.shards.store import Store
 from schemas.manifest import FileRecord, Marker
 
@@ -85,6 +94,42 @@ def check_digest(found: Marker, digest: str) -> None:
         )
 
 
+def damaged_units(store: Store, markers: Mapping[str, Marker]) -> dict[str, str]:
+    """Return the units whose committed files are gone, or of another size, each with what is wrong."""
+    sizes = {path: size for folder in FOLDERS for path, size in store.sizes(folder).items()}
+    found = {}
+    for name, marker in markers.items():
+        for file in marker.files.values():
+            if (there := sizes.get(file.path)) is None:
+                found[name] = f"{file.path} is missing"
+            elif there != file.bytes:
+                found[name] = f"{file.path} has {there} bytes, and {file.bytes} were committed"
+    return found
+
+
+def forget_units(store: Store, units: Iterable[str]) -> None:
+    """Take back the markers of units, so that they are made again."""
+    if names := [*units]:
+        store.remove(INDEX)  # written anew by the next look at the whole
+        for name in names:
+            store.remove(marker_path(name))
+
+
+def remove_orphans(store: Store, units: Collection[str]) -> None:
+    """Remove the files of units without a marker: an attempt died before it, and no later one succeeded."""
+    orphans = {f"{folder}/{name}.parquet": name for folder in FOLDERS for name in units}
+    for path in (path for folder in FOLDERS if orphans for path in store.list(folder)):
+        if path not in orphans or store.exists(marker_path(orphans[path])):
+            continue
+        aside = f"_tmp/{Owner.here().prefix}{uuid.uuid4().hex}"
+        with suppress(FileNotFoundError):
+            store.move(path, aside)
+            if store.exists(marker_path(orphans[path])):  # its maker was not dead, only slow
+                store.move(aside, path)
+            else:
+                store.remove(aside)
+
+
 def open_parquet(data: bytes) -> pq.ParquetFile:
     """Return a committed file's bytes, opened.
 
@@ -145,18 +190,47 @@ class UnitFiles:
         """
         files = {folder: self._close(folder) for folder in FOLDERS if folder in self._writers}
         marker = marker.model_copy(update={"files": files})
-        path = marker_path(self._unit)
-        if not self._store.exists(path):
-            for folder in FOLDERS:  # a file of an attempt that died must not stay beside this one's
-                if folder in files:
-                    self._store.publish(self._staged(folder), files[folder].path)
-                else:
-                    self._store.remove(f"{folder}/{self._unit}.parquet")
-            if self._store.create(path, marker.model_dump_json().encode()):
+        path, data = marker_path(self._unit), marker.model_dump_json().encode()
+        with ExitStack() as kept:
+            handles = {folder: kept.enter_context(self._staged(folder).open("rb")) for folder in files}
+            if not self._store.exists(path):
+                for folder, file in files.items():
+                    self._store.publish(self._staged(folder), file.path)
+                if self._store.create(path, data):
+                    self._put_back(files, handles)
+                    self._remove_others(files)
+                    return marker
+                there = parse_marker(path, self._store.read(path))
+                check_digest(there, marker.digest)
+                if there.files == files or all(self._in_place(file) for file in there.files.values()):
+                    self._remove_others(there.files)
+                    return there
+                self._store.write(path, data)  # other bytes, and these replaced those: the marker says which are there
+                self._put_back(files, handles)
+                self._remove_others(files)
                 return marker
         there = parse_marker(path, self._store.read(path))
         check_digest(there, marker.digest)
         return there
+
+    def _put_back(self, files: Mapping[str, FileRecord], handles: Mapping[str, BinaryIO]) -> None:
+        for folder, file in files.items():
+            if self._store.size(file.path) != file.bytes:
+                with self._staged(folder).open("wb") as again:
+                    shutil.copyfileobj(handles[folder], again)
+                self._store.publish(self._staged(folder), file.path)
+
+    def _in_place(self, file: FileRecord) -> bool:
+        try:
+            return hashlib.sha256(self._store.read(file.path)).hexdigest() == file.sha256
+        except FileNotFoundError:
+            return False
+
+    def _remove_others(self, files: Mapping[str, FileRecord]) -> None:
+        """Remove what another attempt left in folders that the committed one has no rows for."""
+        for folder in FOLDERS:
+            if folder not in files:
+                self._store.remove(f"{folder}/{self._unit}.parquet")
 
     def _close(self, folder: str) -> FileRecord:
         self._writers[folder].close()

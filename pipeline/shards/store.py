@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
+import time
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -13,9 +15,15 @@ from pathlib import Path
 import fsspec
 
 from pipeline.errors import InputError
+from pipeline.shards.owner import Owner
 
 _NO_PLACE = (errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 """Where no folder can be made, however often it is tried; a full disk may be emptied."""
+
+ABANDONED_S = 86_400.0
+"""Age at which what a process of another machine left under `_tmp/` counts as left for good."""
+KEPT = ("driver-", "alive-")
+"""Names under `_tmp/` that say who writes the output; drivers remove them themselves."""
 
 
 class Store(ABC):
@@ -31,12 +39,24 @@ class Store(ABC):
     def exists(self, path: str) -> bool: ...
 
     @abstractmethod
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of every file below `folder`, by path relative to the store, sorted; none if not there."""
+
     def list(self, folder: str) -> list[str]:
         """Return the paths of all files below `folder`, relative to the store, sorted; none if it is not there."""
+        return [*self.sizes(folder)]
+
+    @abstractmethod
+    def size(self, path: str) -> int | None:
+        """Return a file's bytes; None if it is not there."""
 
     @abstractmethod
     def remove(self, path: str) -> None:
         """Remove a file; does nothing if it is not there."""
+
+    @abstractmethod
+    def move(self, path: str, target: str) -> None:
+        """Give a file another path, replacing what is there. Raises FileNotFoundError."""
 
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
@@ -64,6 +84,10 @@ class Store(ABC):
             raise
         except Exception as error:  # every object store brings its own errors
             raise _unusable(self.uri, "written", error) from None
+
+    @abstractmethod
+    def tidy(self) -> None:
+        """Remove what processes that ended left under `_tmp/`; what one that may live is writing stays."""
 
     def write(self, path: str, data: bytes) -> None:
         """Write a whole file, replacing what is there."""
@@ -113,14 +137,42 @@ class LocalStore(Store):
     def exists(self, path: str) -> bool:
         return (self.root / path).exists()
 
-    def list(self, folder: str) -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
         base = self.root / folder
         if not base.is_dir():
-            return []
+            return {}
+        found = {}
         try:
-            return sorted(file.relative_to(self.root).as_posix() for file in base.rglob("*") if file.is_file())
+            for file in base.rglob("*"):
+                with contextlib.suppress(FileNotFoundError):  # moved away meanwhile
+                    status = file.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        found[file.relative_to(self.root).as_posix()] = status.st_size
         except PermissionError as error:
             raise _unusable(str(base), "read", error) from None
+        return dict(sorted(found.items()))
+
+    def size(self, path: str) -> int | None:
+        try:
+            return (self.root / path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def move(self, path: str, target: str) -> None:
+        place = self.root / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).replace(place)
+        _fsync(place.parent)
+
+    def tidy(self) -> None:
+        folder = self.root / "_tmp"
+        for path in [*folder.iterdir()] if folder.is_dir() else []:
+            if path.name.startswith(KEPT):
+                continue
+            owner = Owner.parse(path.name)
+            alive = None if owner is None else owner.alive()
+            if alive is False or (alive is None and _age_s(path) > ABANDONED_S):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
@@ -141,7 +193,7 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
-        folder = self.root / "_tmp" / uuid.uuid4().hex
+        folder = self.root / "_tmp" / f"{Owner.here().prefix}{uuid.uuid4().hex}"
         try:
             folder.mkdir(parents=True)
         except OSError as error:
@@ -180,14 +232,28 @@ class ObjectStore(Store):
     def exists(self, path: str) -> bool:
         return bool(self._filesystem.exists(self._full(path)))
 
-    def list(self, folder: str) -> list[str]:
+    def sizes(self, folder: str) -> dict[str, int]:
         self._filesystem.invalidate_cache()
         try:
-            found = self._filesystem.find(self._full(folder))
+            found = self._filesystem.find(self._full(folder), detail=True)
         except FileNotFoundError:
-            return []
+            return {}
         prefix = self._root.lstrip("/") + "/"
-        return sorted(name.lstrip("/").removeprefix(prefix) for name in found)
+        return {name.lstrip("/").removeprefix(prefix): int(found[name].get("size") or 0) for name in sorted(found)}
+
+    def size(self, path: str) -> int | None:
+        self._filesystem.invalidate_cache(self._full(path))
+        try:
+            return int(self._filesystem.size(self._full(path)))
+        except FileNotFoundError:
+            return None
+
+    def tidy(self) -> None:
+        """Nothing is staged in a bucket."""
+
+    def move(self, path: str, target: str) -> None:
+        self._filesystem.cp_file(self._full(path), self._full(target))
+        self._filesystem.rm_file(self._full(path))
 
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -212,6 +278,15 @@ class ObjectStore(Store):
 def _unusable(place: str, what: str, error: Exception) -> InputError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
     return InputError(f"{place}: cannot be {what}: {type(error).__name__}: {reason}; choose another place")
+
+
+def _age_s(path: Path) -> float:
+    """Return seconds since anything in a file or folder was written."""
+    newest = 0.0
+    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        with contextlib.suppress(FileNotFoundError):
+            newest = max(newest, each.stat().st_mtime)
+    return time.time() - newest
 
 
 def _fsync(path: Path) -> None:

@@ -1,0 +1,168 @@
+"""One driver an output: who writes there says so in `_tmp/`, and a second one is told, or takes over from the dead.
+
+`_tmp/driver-<number>.json` is created only if it is not there, and never changed; the highest number holds the output.
+The holder renews `_tmp/alive-<id>` every few seconds. On the same machine its process tells whether it lives; from
+another one its renewals do, watched for a while, so no two clocks are compared. A driver that was stopped for longer
+and wakes up finds a higher number, and ends. What it may have done meanwhile harms nothing: see the commit protocol.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import threading
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from types import TracebackType
+
+from pipeline.errors import ConflictError
+from pipeline.shards.owner import Owner
+from pipeline.shards.store import Store
+
+_log = logging.getLogger(__name__)
+
+RENEWED_S = 5.0
+WATCHED_S = 20.0
+"""How long a holder on another machine may be silent until it counts as gone."""
+TRIES = 10
+_NAME = re.compile(r"_tmp/driver-(\d{6})\.json")
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds an output: a process, since when, and the number of its turn."""
+
+    number: int
+    id: str
+    since: str
+    owner: Owner
+
+
+class Lease:
+    """The right to write one output; given back at the end of its `with`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._held: Holder | None = None
+        self._lost = False
+        self._ended = threading.Event()
+        self._renewing: threading.Thread | None = None
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended.set()
+        if self._renewing is not None:
+            self._renewing.join()
+        if self._held is not None:
+            with contextlib.suppress(Exception):  # left behind, it is the next driver's to remove
+                last = self._last()
+                if last is None or last.id == self._held.id:  # one that took over keeps its own
+                    self._store.remove(_path(self._held.number))
+                self._store.remove(_alive(self._held.id))
+
+    def take(self) -> None:
+        """Take the output for this process.
+
+        Raises:
+            ConflictError: another driver writes there.
+        """
+        for _ in range(TRIES):
+            before = self._last()
+            if before is not None and self._lives(before):
+                raise ConflictError(
+                    f"{self._store.uri}: process {before.owner.pid} on {before.owner.host} has been writing it since "
+                    f"{before.since}; wait for it or stop it, or choose another output"
+                )
+            number = before.number + 1 if before else 1
+            mine = Holder(number, uuid.uuid4().hex, time.strftime("%Y-%m-%d %H:%M:%S %Z"), Owner.here())
+            if self._store.create(_path(number), json.dumps(asdict(mine)).encode()):
+                self._held = mine
+                self._renew()
+                if before is not None:
+                    self._drop(before.number, before.id)
+                self._renewing = threading.Thread(target=self._keep, daemon=True)
+                self._renewing.start()
+                return
+        raise ConflictError(f"{self._store.uri}: several drivers want to write there; run again when one is left")
+
+    def check(self) -> None:
+        """Raise ConflictError where another driver has taken over; does nothing where the lease was never taken."""
+        if self._held is None:
+            return
+        last = self._last()
+        if self._lost or last is None or last.id != self._held.id:
+            self._lost = True
+            by = f"process {last.owner.pid} on {last.owner.host}" if last else "another driver"
+            raise ConflictError(
+                f"{self._store.uri}: this driver was silent for too long, and {by} took over; what was made is kept"
+            )
+
+    @property
+    def lost(self) -> bool:
+        """Whether another driver was seen to have taken over."""
+        return self._lost
+
+    def _last(self) -> Holder | None:
+        found = [_NAME.fullmatch(path) for path in self._store.list("_tmp")]
+        for number in sorted((int(match[1]) for match in found if match), reverse=True):
+            try:
+                data = json.loads(self._store.read(_path(number)))
+                return Holder(number, data["id"], data["since"], Owner(**data["owner"]))
+            except FileNotFoundError:  # given back since
+                continue
+            except (ValueError, KeyError, TypeError):
+                return Holder(number, "", "", Owner("", "", 0, ""))
+        return None
+
+    def _lives(self, holder: Holder) -> bool:
+        known = holder.owner.alive()
+        if known is not None:
+            return known
+        if not holder.id:
+            return False
+        first, until = self._renewal(holder), time.monotonic() + WATCHED_S
+        _log.warning(
+            "%s was written by process %d on %s; watching for %d s whether it still is",
+            self._store.uri, holder.owner.pid, holder.owner.host, WATCHED_S,
+        )  # fmt: skip
+        while time.monotonic() < until:
+            time.sleep(RENEWED_S / 5)
+            if self._renewal(holder) != first:
+                return True
+        return False
+
+    def _renewal(self, holder: Holder) -> bytes:
+        try:
+            return self._store.read(_alive(holder.id))
+        except FileNotFoundError:
+            return b""
+
+    def _renew(self) -> None:
+        assert self._held is not None
+        self._store.write(_alive(self._held.id), uuid.uuid4().hex.encode())
+
+    def _keep(self) -> None:
+        while not self._ended.wait(RENEWED_S):
+            try:
+                self.check()
+                self._renew()
+            except ConflictError:
+                return
+            except Exception as error:  # a full disk, a store that is away: the next time may do
+                _log.debug("the lease of %s was not renewed: %s", self._store.uri, error)
+
+    def _drop(self, number: int, name: str) -> None:
+        self._store.remove(_path(number))
+        if name:
+            self._store.remove(_alive(name))
+
+
+def _path(number: int) -> str:
+    return f"_tmp/driver-{number:06d}.json"
+
+
+def _alive(name: str) -> str:
+    return f"_tmp/alive-{name}"
