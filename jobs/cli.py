@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pipeline import __version__
 from pipeline.errors import PalimpsestError, RunError
+from pipeline.shards.faults import REMEDIES, fault
 
 INTERRUPTED = 130
 
@@ -25,6 +26,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `palimpsest ... | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # of a place that is not the output: the key's, the temporary folder's
+        if error.errno not in REMEDIES:
+            raise
+        print(f"palimpsest: {fault(str(error.filename or 'this machine'), error)}", file=sys.stderr)
+        return 1
 
 
 def parser() -> argparse.ArgumentParser:

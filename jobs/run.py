@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jobs.plan import read_plan, show_plan
 from pipeline.audit.report import REPORT, write_report
-from pipeline.errors import PalimpsestError, RecipeError
+from pipeline.errors import PalimpsestError, RecipeError, StorageError
 from pipeline.executor import run_inline
 from pipeline.keys import VARIABLE, new_key_file, read_key
 from pipeline.plan import Plan, Unit
@@ -63,10 +63,12 @@ def _run_held(plan: Plan, store: Store, lease: Lease, executor: str, address: st
                 progress.add(outcome)
                 if lease.lost:
                     lease.check()
-    except BaseException:
+    except BaseException as error:
         with suppress(PalimpsestError):  # the first error is the one to tell
             lease.check()
             publish(plan, store)
+        if isinstance(error, StorageError):
+            raise StorageError(f"{error}; the same command then goes on where this run ended") from error
         raise
     lease.check()
     manifest = publish(plan, store)

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
-from pipeline.errors import JobError, UnitError
+from pipeline.errors import JobError, RunError, UnitError
 from pipeline.plan import BranchPlan, Unit
 from pipeline.runner import run_unit
 from pipeline.unit.job import Job, LoadedBranch
@@ -29,13 +29,13 @@ class Worker:
             self._loaded = LoadedBranch.load(self.job, self.branch, self.device, self.key)
 
     def run(self, unit: Unit, attempts: int = UNIT_ATTEMPTS) -> Marker | Failure:
-        """Return the unit's marker, or its failure after `attempts` tries. A JobError ends the job instead."""
+        """Return the unit's marker, or its failure after `attempts` tries. JobError and RunError end the job."""
         self.load()
         assert self._loaded is not None
         for attempt in range(1, attempts + 1):
             try:
                 return run_unit(self._loaded, unit)
-            except JobError:
+            except (JobError, RunError):
                 raise
             except Exception as error:  # whatever a model or a file does, the other units go on
                 last = error

@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray
 
 from pipeline.cluster.ledger import DEATHS, Ledger
-from pipeline.errors import JobError
+from pipeline.errors import JobError, RunError
 from pipeline.executor import Worker, device_for
 from pipeline.keys import key_id, read_key
 from pipeline.plan import BranchPlan, Unit
@@ -55,7 +55,7 @@ class UnitActor:
             for unit in pickle.loads(units):  # noqa: S301 - the driver's own
                 try:
                     yield answer_row(self.run(unit))
-                except JobError as error:
+                except (JobError, RunError) as error:
                     yield answer_row(error)
 
     def run(self, unit: Unit) -> Marker | Failure:
@@ -90,7 +90,7 @@ class UnitActor:
         worker = Worker(self._job, self._branch, device_for(self._branch), self._key())
         try:
             worker.load()
-        except JobError:
+        except (JobError, RunError):
             raise
         except Exception as error:
             raise JobError(f"branch {self._branch.name!r} cannot load: {type(error).__name__}: {error}") from error
@@ -134,8 +134,9 @@ def left_out(store: Store, unit: Unit, deaths: int) -> Failure:
     return failure
 
 
-def answer_row(answer: Marker | Failure | JobError) -> pa.Table:
+def answer_row(answer: Marker | Failure | JobError | RunError) -> pa.Table:
     """Return the one row that carries an answer to the driver."""
-    if isinstance(answer, JobError):
-        return pa.table({"kind": ["JobError"], "body": [str(answer)]})
+    if isinstance(answer, Exception):
+        kind = RunError if isinstance(answer, RunError) else JobError
+        return pa.table({"kind": [kind.__name__], "body": [str(answer)]})
     return pa.table({"kind": [type(answer).__name__], "body": [answer.model_dump_json()]})

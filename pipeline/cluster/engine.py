@@ -19,7 +19,7 @@ from pipeline.cluster.actor import UnitActor, block_row
 from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
 from pipeline.cluster.rooms import rooms
-from pipeline.errors import JobError
+from pipeline.errors import JobError, RunError
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.store import LocalStore
 from pipeline.unit.job import Job
@@ -29,6 +29,8 @@ Outcomes = Generator[Marker | Failure, None, None]
 
 SPARE_DEATHS = 10
 """Worker deaths that no unit is to blame for (a lost node), on top of those that units may cause."""
+STOPS: dict[str, type[JobError | RunError]] = {"JobError": JobError, "RunError": RunError}
+"""What a worker answers where the whole run has to stop, by the name it comes under."""
 MOST_RESTARTS = 1_000
 """An actor that dies more often than this is not coming back."""
 
@@ -44,6 +46,7 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key
     Raises:
         JobError: a GPU that was asked for is not there, a branch cannot load, a node does not see the output folder,
             the workers cannot start or keep dying.
+        RunError: the output's place failed.
     """
     by_branch = _by_branch(units)
     token = _drop_token(job)
@@ -105,8 +108,8 @@ def _run_wave(
     with _quiet():
         try:
             for kind, body in answers:
-                if kind == "JobError":
-                    raise JobError(body)
+                if kind in STOPS:
+                    raise STOPS[kind](body)
                 yield Marker.model_validate_json(body) if kind == "Marker" else Failure.model_validate_json(body)
         finally:
             answers.close()  # lets the actors go; the end of the ledger then ends those that are busy

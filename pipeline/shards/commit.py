@@ -162,13 +162,19 @@ class UnitFiles:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for writer in self._writers.values():
-            writer.close()
+            with suppress(OSError):  # on a full disk, where the first error is the one to tell
+                writer.close()
         self._stack.close()
 
     def add(self, folder: str, table: pa.Table) -> None:
         """Append rows to the unit's file in `folder` as one row group."""
         if table.num_rows == 0:
             return
+        with self._store.charged():
+            self._write(folder, table)
+        self._rows[folder] = self._rows.get(folder, 0) + table.num_rows
+
+    def _write(self, folder: str, table: pa.Table) -> None:
         if folder not in self._writers:
             # Encoded images do not compress again; the text columns around them do.
             compression = dict.fromkeys(table.schema.names, "zstd") | {"image": "none"}
@@ -180,7 +186,6 @@ class UnitFiles:
                 write_statistics=["source_row"],
             )
         self._writers[folder].write_table(table, row_group_size=table.num_rows)
-        self._rows[folder] = self._rows.get(folder, 0) + table.num_rows
 
     def commit(self, marker: Marker) -> Marker:
         """Publish the files, then the marker; return the marker that counts.
@@ -216,7 +221,7 @@ class UnitFiles:
     def _put_back(self, files: Mapping[str, FileRecord], handles: Mapping[str, BinaryIO]) -> None:
         for folder, file in files.items():
             if self._store.size(file.path) != file.bytes:
-                with self._staged(folder).open("wb") as again:
+                with self._store.charged(), self._staged(folder).open("wb") as again:
                     shutil.copyfileobj(handles[folder], again)
                 self._store.publish(self._staged(folder), file.path)
 
@@ -233,7 +238,8 @@ class UnitFiles:
                 self._store.remove(f"{folder}/{self._unit}.parquet")
 
     def _close(self, folder: str) -> FileRecord:
-        self._writers[folder].close()
+        with self._store.charged():
+            self._writers[folder].close()
         staged = self._staged(folder)
         return FileRecord(
             path=f"{folder}/{self._unit}.parquet",

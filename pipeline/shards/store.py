@@ -1,7 +1,6 @@
 """One seam for every place a data set can live: a local folder, or an object store through fsspec."""
 
 import contextlib
-import errno
 import os
 import shutil
 import stat
@@ -9,16 +8,24 @@ import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import fsspec
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, StorageError
+from pipeline.shards.faults import charged_to, fault
 from pipeline.shards.owner import Owner
+from pipeline.shards.vacancy import move_to_free
 
-_NO_PLACE = (errno.ENOTDIR, errno.ENOENT, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
-"""Where no folder can be made, however often it is tried; a full disk may be emptied."""
+T = TypeVar("T")
+
+PROBE_BYTES = 1 << 20
+"""Enough that a disk which is as good as full is found before the first unit."""
+PAUSES_S = (1.0, 3.0)
+"""How long to wait before an object store is asked again, after what its own library tried."""
+_ELSEWHERE = "choose another place"
 
 ABANDONED_S = 86_400.0
 """Age at which what a process of another machine left under `_tmp/` counts as left for good."""
@@ -70,20 +77,47 @@ class Store(ABC):
     def publish(self, staged: Path, path: str) -> None:
         """Move a staged file to its place, durably, in one step."""
 
+    def charged(self) -> contextlib.AbstractContextManager[None]:
+        """Charge to the place what goes wrong while a staged file is written: raises StorageError for a full disk."""
+        return charged_to(self.uri)
+
     def probe(self) -> None:
-        """Write a file and remove it again.
+        """Do once, with a file of a MiB, what commits need: write, replace, create only once, read, list, remove.
 
         Raises:
-            InputError: that cannot be done: no folder, no right, no credentials, no such bucket.
+            InputError: one of them cannot be done: no folder, no right, no space, no credentials, no such bucket, a
+                file system or an object store that writes over what it is told to create.
         """
-        path = f"_tmp/probe-{uuid.uuid4().hex}"
+        folder = f"_tmp/probe-{uuid.uuid4().hex}"
+        whole, once = f"{folder}/whole", f"{folder}/once"
+        data = os.urandom(PROBE_BYTES)
         try:
-            self.write(path, b"")
-            self.remove(path)
-        except InputError:
-            raise
+            self.write(whole, b"")
+            self.write(whole, data)
+            created = self.create(once, b"first"), self.create(once, b"second")
+            kept = (self.read(whole), self.read(once)) == (data, b"first")
+            listed = self.list(folder) == [once, whole] and self.exists(once)
+            self.remove(whole)
+            self.remove(once)
+            emptied = not self.list(folder)
         except Exception as error:  # every object store brings its own errors
-            raise _unusable(self.uri, "written", error) from None
+            for path in (whole, once):
+                with contextlib.suppress(Exception):
+                    self.remove(path)
+            reason = str(error).removeprefix(f"{self.uri}: ")
+            text = reason if isinstance(error, StorageError) else f"{type(error).__name__}: {reason}; {_ELSEWHERE}"
+            raise InputError(f"{self.uri}: cannot be written: {text}") from None
+        if created != (True, False):
+            raise InputError(
+                f"{self.uri}: cannot be written safely: it writes over a file that it is told to create only where "
+                "there is none, so two workers could commit one unit; use a folder, or a store with conditional writes "
+                "(s3:// of AWS, gs://)"
+            )
+        if not (kept and listed and emptied):
+            raise InputError(
+                f"{self.uri}: cannot be written safely: it does not give back, list or remove at once what was "
+                f"written; {_ELSEWHERE}"
+            )
 
     @abstractmethod
     def tidy(self) -> None:
@@ -93,7 +127,8 @@ class Store(ABC):
         """Write a whole file, replacing what is there."""
         with self.stage() as folder:
             staged = folder / "file"
-            staged.write_bytes(data)
+            with self.charged():
+                staged.write_bytes(data)
             self.publish(staged, path)
 
 
@@ -122,9 +157,13 @@ class LocalStore(Store):
         self.uri = str(self.root)
 
     def probe(self) -> None:
-        super().probe()
-        with contextlib.suppress(OSError):  # a folder that turns out to be another's stays as it was
-            (self.root / "_tmp").rmdir()
+        try:
+            super().probe()
+        finally:
+            with contextlib.suppress(OSError):  # a folder that turns out to be another's stays as it was
+                for folder in (self.root / "_tmp").glob("probe-*"):
+                    folder.rmdir()
+                (self.root / "_tmp").rmdir()
 
     def read(self, path: str) -> bytes:
         try:
@@ -160,7 +199,8 @@ class LocalStore(Store):
 
     def move(self, path: str, target: str) -> None:
         place = self.root / target
-        place.parent.mkdir(parents=True, exist_ok=True)
+        with self.charged():
+            place.parent.mkdir(parents=True, exist_ok=True)
         (self.root / path).replace(place)
         _fsync(place.parent)
 
@@ -175,17 +215,18 @@ class LocalStore(Store):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
-        (self.root / path).unlink(missing_ok=True)
+        with self.charged():
+            (self.root / path).unlink(missing_ok=True)
 
     def create(self, path: str, data: bytes) -> bool:
         target = self.root / path
-        with self.stage() as folder:
+        with self.stage() as folder, self.charged():
             staged = folder / "file"
             staged.write_bytes(data)
             _fsync(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(staged, target)  # unlike rename, fails if the target is there
+                move_to_free(staged, target)
             except FileExistsError:
                 return False
             _fsync(target.parent)
@@ -194,12 +235,8 @@ class LocalStore(Store):
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
         folder = self.root / "_tmp" / f"{Owner.here().prefix}{uuid.uuid4().hex}"
-        try:
+        with self.charged():
             folder.mkdir(parents=True)
-        except OSError as error:
-            if error.errno in _NO_PLACE:
-                raise _unusable(self.uri, "written", error) from None
-            raise
         try:
             yield folder
         finally:
@@ -207,10 +244,11 @@ class LocalStore(Store):
 
     def publish(self, staged: Path, path: str) -> None:
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _fsync(staged)
-        staged.replace(target)
-        _fsync(target.parent)
+        with self.charged():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _fsync(staged)
+            staged.replace(target)
+            _fsync(target.parent)
 
 
 class ObjectStore(Store):
@@ -225,17 +263,42 @@ class ObjectStore(Store):
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"
 
+    def charged(self) -> contextlib.AbstractContextManager[None]:
+        return charged_to(tempfile.gettempdir())
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """Return what the store answers, asked again after a while where it does not.
+
+        Raises:
+            StorageError: it refuses, or still does not answer.
+        """
+        for pause in (*PAUSES_S, None):
+            try:
+                return call()
+            except (FileNotFoundError, FileExistsError):
+                raise
+            except Exception as error:  # every object store brings its own errors
+                if pause is None or isinstance(error, PermissionError | ValueError | TypeError | NotImplementedError):
+                    raise fault(self.uri, error) from error
+                time.sleep(pause)
+        raise AssertionError("the last pause is None")
+
+    def _put(self, call: Callable[[], T]) -> T:
+        try:
+            return self._ask(call)
+        except FileNotFoundError as error:  # a file that is put there can miss nothing but its bucket
+            raise fault(self.uri, error) from error
+
     def read(self, path: str) -> bytes:
-        data: bytes = self._filesystem.cat_file(self._full(path))
-        return data
+        return self._ask(lambda: bytes(self._filesystem.cat_file(self._full(path))))
 
     def exists(self, path: str) -> bool:
-        return bool(self._filesystem.exists(self._full(path)))
+        return self._ask(lambda: bool(self._filesystem.exists(self._full(path))))
 
     def sizes(self, folder: str) -> dict[str, int]:
         self._filesystem.invalidate_cache()
         try:
-            found = self._filesystem.find(self._full(folder), detail=True)
+            found = self._ask(lambda: self._filesystem.find(self._full(folder), detail=True))
         except FileNotFoundError:
             return {}
         prefix = self._root.lstrip("/") + "/"
@@ -244,7 +307,7 @@ class ObjectStore(Store):
     def size(self, path: str) -> int | None:
         self._filesystem.invalidate_cache(self._full(path))
         try:
-            return int(self._filesystem.size(self._full(path)))
+            return self._ask(lambda: int(self._filesystem.size(self._full(path))))
         except FileNotFoundError:
             return None
 
@@ -252,32 +315,34 @@ class ObjectStore(Store):
         """Nothing is staged in a bucket."""
 
     def move(self, path: str, target: str) -> None:
-        self._filesystem.cp_file(self._full(path), self._full(target))
-        self._filesystem.rm_file(self._full(path))
+        self._ask(lambda: self._filesystem.cp_file(self._full(path), self._full(target)))
+        self.remove(path)
 
     def remove(self, path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._filesystem.rm_file(self._full(path))
+            self._ask(lambda: self._filesystem.rm_file(self._full(path)))
 
     def create(self, path: str, data: bytes) -> bool:
         try:
-            self._filesystem.pipe_file(self._full(path), data, mode="create")
+            self._put(lambda: self._filesystem.pipe_file(self._full(path), data, mode="create"))
         except FileExistsError:
             return False
         return True
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="palimpsest-") as folder:
-            yield Path(folder)
+        with self.charged():
+            folder = tempfile.TemporaryDirectory(prefix="palimpsest-")
+        with folder as name:
+            yield Path(name)
 
     def publish(self, staged: Path, path: str) -> None:
-        self._filesystem.put_file(str(staged), self._full(path))
+        self._put(lambda: self._filesystem.put_file(str(staged), self._full(path)))
 
 
 def _unusable(place: str, what: str, error: Exception) -> InputError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-    return InputError(f"{place}: cannot be {what}: {type(error).__name__}: {reason}; choose another place")
+    return InputError(f"{place}: cannot be {what}: {type(error).__name__}: {reason}; {_ELSEWHERE}")
 
 
 def _age_s(path: Path) -> float:

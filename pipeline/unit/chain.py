@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Pixels
-from pipeline.errors import JobError, RowError, UnitError
+from pipeline.errors import JobError, RowError, RunError, UnitError
 from pipeline.noise import Noise
 from pipeline.plan import StepPlan
 from pipeline.seeding import canonical_json, step_seed
@@ -185,7 +185,7 @@ def in_halves(
     answer: A | RowError | None = None
     try:
         answer = call(rows)
-    except JobError:
+    except (JobError, RunError):
         raise
     except Exception as error:
         report.exact = False

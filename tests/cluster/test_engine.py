@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 
@@ -13,7 +14,7 @@ from pipeline.cluster.actor import UnitActor, require_token
 from pipeline.cluster.engine import execute, pool_options, pools
 from pipeline.cluster.ledger import Ledger
 from pipeline.cluster.pools import Pool
-from pipeline.errors import JobError
+from pipeline.errors import JobError, RunError
 from pipeline.plan import BranchPlan, Plan
 from pipeline.publish import prepare, publish
 from pipeline.registry import OPERATORS
@@ -23,6 +24,7 @@ from schemas.manifest import Failure, Marker
 from tests.cluster.probes import REGISTRATION, probe_job
 from tests.cluster.processes import descendants, unit_actors
 from tests.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
+from tests.disks import mounted
 from tests.shard_files import photos, write_shard
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -110,6 +112,20 @@ def test_a_branch_that_cannot_load_ends_the_job_with_its_line(
     with pytest.raises(JobError) as error:
         run_on_ray(probe_plan(what))
     assert str(error.value) == line
+    printed = capfd.readouterr()
+    assert printed.out + printed.err == ""
+
+
+def test_a_disk_that_is_full_ends_the_run_with_its_line_and_no_unit_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 120, 180, 3), np.uint8)
+    write_shard(tmp_path / "data/a.parquet", list(noise), labels=[0] * 96)
+    recipe = write_recipe(tmp_path, output={"uri": "disk/out", "rows_per_unit": 16})
+    with mounted(tmp_path / "disk", "4m") as disk:
+        with pytest.raises(RunError, match="No space left on device; free some space there"):
+            run_on_ray(plan_of(recipe))
+        assert not list((disk / "out").glob("_failed/*"))
     printed = capfd.readouterr()
     assert printed.out + printed.err == ""
 

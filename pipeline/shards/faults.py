@@ -1,0 +1,59 @@
+"""Faults of a place: errors that no unit is to blame for, told from all others, each with what helps against it."""
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from pipeline.errors import StorageError
+
+_FULL = "free some space there"
+_RIGHT = "give this user the right to write there"
+_BLOCKED = "something else stands where a folder is needed; move it away"
+_LOST = "the disk or mount is at fault; mend it"
+REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: f"{_FULL}, or have the quota raised",
+    errno.EROFS: "it is mounted read-only; mount it for writing",
+    errno.EACCES: _RIGHT,
+    errno.EPERM: _RIGHT,
+    errno.EFBIG: "it takes no larger file; raise that bound (ulimit -f, the file system's own)",
+    errno.ENAMETOOLONG: "it takes no longer name; choose a shorter one",
+    errno.EOPNOTSUPP: "choose a folder on another disk, or s3:// or gs://",
+    errno.ENOENT: "the folder cannot be made, or was removed; see that it stays",
+    errno.ENOTDIR: _BLOCKED,
+    errno.EISDIR: _BLOCKED,
+    errno.EEXIST: _BLOCKED,
+    errno.EIO: _LOST,
+    errno.ENODEV: _LOST,
+    errno.ENXIO: _LOST,
+    errno.ESTALE: _LOST,
+    errno.ENOTCONN: _LOST,
+    errno.EHOSTDOWN: _LOST,
+    errno.ETIMEDOUT: _LOST,
+}
+"""By error number of the system: what a person does about it."""
+
+
+@contextlib.contextmanager
+def charged_to(place: str) -> Iterator[None]:
+    """Charge to `place` what the system says of it while something is written there.
+
+    Raises:
+        StorageError: such an error was raised within; any other passes as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        raise fault(place, error) from error
+
+
+def fault(place: str, error: Exception) -> StorageError:
+    """Return the error of a place: what it said, and what helps."""
+    if isinstance(error, OSError) and error.strerror:
+        said, helps = f"{type(error).__name__}: {error.strerror}", REMEDIES.get(error.errno or 0)
+    else:
+        said, helps = f"{type(error).__name__}: {error}", None
+    helps = helps or "see that it can be reached"
+    return StorageError(f"{place}: {said}; {helps}{'' if 'choose' in helps else ', or choose another place'}")
