@@ -35,6 +35,7 @@ from PIL import Image
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 from pipeline.shards.colour_profiles import to_srgb
+from pipeline.shards.completeness import check_whole, mark_unseen
 from pipeline.shards.depth import check_high_bytes, from_whole_numbers, is_16_bit, is_scaled
 from pipeline.shards.formats import open_image
 
@@ -82,7 +83,7 @@ def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixel
         raise RowError("empty_image", "the image has 0 bytes")
     _silence_pillow()
     try:
-        return _pixels(open_image(data, max_pixels), depth_bits)
+        return _pixels(open_image(data, max_pixels), data, depth_bits)
     except RowError:
         raise
     except Image.DecompressionBombError as error:
@@ -153,10 +154,12 @@ def to_channels(pixels: Pixels, channels: Channels) -> Pixels:
     return _array(_image(pixels).convert("L"))
 
 
-def _pixels(image: Image.Image, depth_bits: int | None) -> Pixels:
+def _pixels(image: Image.Image, data: bytes, depth_bits: int | None) -> Pixels:
     """Return the decoded, upright pixels of an opened image, by the table in this module's docstring."""
     deep, scaled = is_16_bit(image), is_scaled(image)
+    mark_unseen(image)
     image.load()
+    check_whole(image, data)
     turn = _turn(image)
     if turn is not None:
         info = image.info
