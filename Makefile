@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.locked
 
-.PHONY: demo test check bench golden clean
+.PHONY: demo test check bench gpu-bench golden clean
 
 demo: $(STAMP)
 	$(BIN)/palimpsest demo --out demo-out
@@ -22,6 +22,9 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/palimpsest bench light
 	$(BIN)/palimpsest bench adain
+
+gpu-bench: $(STAMP)
+	$(BIN)/python -m jobs.bench.gpu --out gpu-bench.json
 
 golden: $(STAMP)
 	$(BIN)/python -m tests.golden.regenerate

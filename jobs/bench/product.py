@@ -15,13 +15,14 @@ from jobs.bench.task import JPEG_QUALITY, Task
 from jobs.plan import read_plan
 from jobs.run import run_plan
 from pipeline.audit.report import write_report
-from pipeline.cluster import engine  # noqa: F401 - imported before the clock starts, as in the Ray Data script
 from pipeline.shards.commit import read_markers
 from pipeline.shards.store import open_store
 
 
 def main(text: str) -> None:
     """Do the task; print rows, seconds and where they went as JSON."""
+    from pipeline.cluster import engine  # noqa: F401 - imported before the clock starts, as in the Ray Data script
+
     task = Task.from_json(text)
     path = Path(f"{task.output}.recipe.json")
     path.write_text(json.dumps(recipe(task)))  # JSON is YAML

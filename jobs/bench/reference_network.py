@@ -68,13 +68,14 @@ def mean_std(features: Tensor) -> tuple[Tensor, Tensor]:
 class Stylist:
     """Full AdaIN towards one style: [N, H, W, 3] uint8 -> the same. With `anew` each call encodes the style again."""
 
-    def __init__(self, models: Models, threads: int = 1, anew: bool = False) -> None:
+    def __init__(self, models: Models, threads: int = 1, anew: bool = False, device: str = "cpu") -> None:
         torch.set_num_threads(threads)
+        self._device = device
         whole, self._decoder = encoder(), decoder()
         whole.load_state_dict(torch.load(models.encoder, weights_only=True))
         self._decoder.load_state_dict(torch.load(models.decoder, weights_only=True))
-        self._encoder = whole[:USED].eval()
-        self._decoder.eval()
+        self._encoder = whole[:USED].eval().to(device)
+        self._decoder.eval().to(device)
         self._style = np.array(Image.open(models.style).convert("RGB"))[None]
         self._kept = None if anew else self._statistics(self._style)
 
@@ -89,9 +90,10 @@ class Stylist:
             mean, deviation = mean_std(features)
             made = self._decoder((features - mean) / deviation * style_deviation + style_mean)
             grey_levels = made.clamp(0, 1).mul(255).round().byte()
-            pixels: npt.NDArray[np.uint8] = grey_levels.permute(0, 2, 3, 1).contiguous().numpy()
+            pixels: npt.NDArray[np.uint8] = grey_levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
             return pixels
 
-    @staticmethod
-    def _tensor(images: npt.NDArray[np.uint8]) -> Tensor:
-        return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    def _tensor(self, images: npt.NDArray[np.uint8]) -> Tensor:
+        return (
+            torch.from_numpy(np.require(images, requirements=["W"])).to(self._device).permute(0, 3, 1, 2).float() / 255
+        )

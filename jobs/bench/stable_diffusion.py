@@ -64,10 +64,10 @@ class Edit:
         return json.dumps(asdict(self))
 
 
-def save_model(folder: Path, size: Size) -> None:
-    """Write the pipeline with random weights, as a user has it."""
+def save_model(folder: Path, size: Size, device: str = "cpu", dtype: str = "float32") -> None:
+    """Write the pipeline with random weights, as a user has it; drawn on `device`, stored as `dtype`."""
     import torch
-    from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import PNDMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
@@ -82,15 +82,37 @@ def save_model(folder: Path, size: Size) -> None:
         eos_token_id=words - 1,
         pad_token_id=words - 1,
     )
-    unet = UNet2DConditionModel(
+    with torch.device(device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the libraries announce their own future here
+        StableDiffusionPipeline(
+            vae=_autoencoder(size),
+            text_encoder=CLIPTextModel(text),
+            tokenizer=tokenizer,
+            unet=_unet(size),
+            scheduler=PNDMScheduler(skip_prk_steps=True, steps_offset=1),
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).to(getattr(torch, dtype)).save_pretrained(str(folder / "model"))
+
+
+def _unet(size: Size) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
         sample_size=size.side_px // 8,
         block_out_channels=size.unet,
         cross_attention_dim=size.text,
         attention_head_dim=size.heads,
         norm_num_groups=size.groups,
     )
+
+
+def _autoencoder(size: Size) -> Any:
+    from diffusers import AutoencoderKL
+
     levels = len(size.autoencoder)
-    autoencoder = AutoencoderKL(
+    return AutoencoderKL(
         block_out_channels=size.autoencoder,
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
@@ -98,18 +120,6 @@ def save_model(folder: Path, size: Size) -> None:
         norm_num_groups=size.groups,
         sample_size=size.side_px,
     )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the libraries announce their own future here
-        StableDiffusionPipeline(
-            vae=autoencoder,
-            text_encoder=CLIPTextModel(text),
-            tokenizer=tokenizer,
-            unet=unet,
-            scheduler=PNDMScheduler(skip_prk_steps=True, steps_offset=1),
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        ).save_pretrained(str(folder / "model"))
 
 
 def _tokenizer(folder: Path) -> tuple[Any, int]:

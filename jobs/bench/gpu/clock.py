@@ -1,0 +1,101 @@
+"""Timing on a device: work is waited for, contestants take turns, medians count, memory is looked at."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+
+from pipeline.devices import pin_arithmetic
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`make(first, count)` makes the images of these numbers; `images` of them a round, after `warm` to warm up.
+
+    plain: it is a script of a user's, which leaves torch's arithmetic as it comes: TF32 in convolutions.
+    """
+
+    make: Callable[[int, int], object]
+    images: int
+    warm: int
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Takes times on `device`, in `rounds` at most, and in fewer where `budget_s` is spent."""
+
+    device: str
+    rounds: int
+    budget_s: float
+
+    def contest(self, contestants: Mapping[str, Contestant], ours: str) -> dict[str, Any]:
+        """Return medians in images a second, how many times as fast `ours` is, each round, and peak memory."""
+        ends = time.monotonic() + self.budget_s
+        first = dict.fromkeys(contestants, 0)
+        for name, each in contestants.items():
+            self._seconds(each, 0, each.warm)
+            first[name] = each.warm
+        found: dict[str, list[float]] = {name: [] for name in contestants}
+        peaks: dict[str, float] = {}
+        for _ in range(self.rounds):
+            for name, each in contestants.items():
+                self._forget_peak()
+                speed = each.images / self._seconds(each, first[name], each.images)
+                first[name] += each.images
+                found[name].append(speed)
+                peaks[name] = self._peak_mib()
+                print(f"  {name:<28}{speed:10.2f} images/s", file=sys.stderr, flush=True)
+            if time.monotonic() > ends:
+                break
+        speeds = {name: median(values) for name, values in found.items()}
+        return {
+            "images_per_s": {name: float(f"{speed:.4g}") for name, speed in speeds.items()},
+            "ratio": {name: round(speeds[ours] / speed, 2) for name, speed in speeds.items() if name != ours},
+            "each_round": {name: [float(f"{speed:.4g}") for speed in values] for name, values in found.items()},
+            "peak_memory_mib": peaks,
+        }
+
+    def _seconds(self, each: Contestant, first: int, count: int) -> float:
+        if each.plain:
+            arithmetic_as_it_comes(self.device)
+        else:
+            pin_arithmetic(self.device, threads=1)
+        self._wait()
+        started = time.perf_counter()
+        each.make(first, count)
+        self._wait()
+        return time.perf_counter() - started
+
+    def _wait(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+
+    def _forget_peak(self) -> None:
+        if self.device != "cpu":
+            torch.cuda.reset_peak_memory_stats()
+
+    def _peak_mib(self) -> float:
+        return round(torch.cuda.max_memory_allocated() / MIB) if self.device != "cpu" else 0.0
+
+
+def arithmetic_as_it_comes(device: str) -> None:
+    """Undo `pin_arithmetic` on a GPU: what a script that sets nothing computes with."""
+    if device == "cpu":
+        return
+    backends: Any = torch.backends
+    backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = False, True
+    for part, precision in (
+        (backends.cuda.matmul, "ieee"),
+        (backends.cudnn.conv, "tf32"),
+        (backends.cudnn.rnn, "tf32"),
+    ):
+        part.fp32_precision = precision
+    backends.cudnn.deterministic = False
+    torch.use_deterministic_algorithms(False)

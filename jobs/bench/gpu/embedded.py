@@ -1,0 +1,92 @@
+"""The embedded models of 28 px: images by diffusion and by the GAN, beside one image a call in float32."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from jobs.bench.diffusion import METHOD, STUDENT, STUDENT_STEPS
+from jobs.bench.gpu.clock import Contestant
+from jobs.bench.gpu.setting import Setting, operated
+from pipeline.contracts import Operator
+from pipeline.models.diffusion import load_flow
+from pipeline.models.references import ASSETS
+from pipeline.models.wgan import load_generator
+from pipeline.operators.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
+from pipeline.operators.gan_synth import GanSynth, GanSynthParams
+from pipeline.planning.parts import find_files, supply
+
+FOLDER = ASSETS / "models"
+
+
+def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The operator at as many steps as the loop, at its own, and by the model of four; and in larger batches."""
+    sizes, (_, classes) = setting.sizes, load_flow(FOLDER / "fashion-diffusion.safetensors")
+    many, steps = 8 * sizes.embedded_batch, sizes.embedded_steps
+    asked = {
+        "palimpsest_equal_steps": ({"steps": steps}, sizes.embedded_batch),
+        "palimpsest_third_of_steps": ({"steps": -(-steps // 3), "method": METHOD}, sizes.embedded_batch),
+        "palimpsest_third_of_steps_batch_8x": ({"steps": -(-steps // 3), "method": METHOD}, many),
+        "palimpsest_4_steps": ({"steps": STUDENT_STEPS, "model": STUDENT}, sizes.embedded_batch),
+    }
+    contestants = {}
+    for name, (told, batch) in asked.items():
+        operator = _loaded(DiffusionGenerate(DiffusionGenerateParams(**told)), setting)
+        make = operated(operator, setting.device, batch, None, tuple(classes))
+        contestants[name] = Contestant(make, max(batch, sizes.embedded_images), batch)
+    contestants["loop"] = Contestant(_flow_loop(setting.device, steps), sizes.embedded_loop_images, 1, plain=True)
+    found = setting.clock().contest(contestants, "palimpsest_equal_steps")
+    yield (
+        "diffusion",
+        {"what": "builtin:fashion-diffusion, 28 px", "steps": steps, "batch": sizes.embedded_batch, **found},
+    )
+
+
+def gan(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The operator beside one pass an image."""
+    sizes, (_, classes) = setting.sizes, load_generator(FOLDER / "fashion-wgan.safetensors")
+    make = operated(_loaded(GanSynth(GanSynthParams()), setting), setting.device, sizes.embedded_batch, None, classes)
+    contestants = {
+        "palimpsest": Contestant(make, 8 * sizes.embedded_images, sizes.embedded_batch),
+        "loop": Contestant(_gan_loop(setting.device), 8 * sizes.embedded_loop_images, 1, plain=True),
+    }
+    found = setting.clock().contest(contestants, "palimpsest")
+    yield "gan", {"what": "builtin:fashion-wgan, 28 px", "batch": sizes.embedded_batch, **found}
+
+
+def _loaded(operator: Operator, setting: Setting) -> Operator:
+    given = replace(supply(*find_files(operator, ".")), dtype=setting.half)  # type: ignore[arg-type]
+    operator.load(setting.device, given)
+    return operator
+
+
+def _flow_loop(device: str, steps: int) -> Callable[[int, int], None]:
+    net, classes = load_flow(FOLDER / "fashion-diffusion.safetensors")
+    net = net.to(device)
+    size = net.shape.size_px
+
+    @torch.inference_mode()
+    def make(first: int, count: int) -> None:
+        for index in range(first, first + count):
+            label = torch.tensor([index % len(classes)], device=device)
+            image = torch.randn(1, 1, size, size, device=device)
+            for left in range(steps, 0, -1):
+                image = image - net(image, torch.tensor([left / steps], device=device), label) / steps
+            ((image[0, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+    return make
+
+
+def _gan_loop(device: str) -> Callable[[int, int], None]:
+    net, classes = load_generator(FOLDER / "fashion-wgan.safetensors")
+    net = net.to(device)
+
+    @torch.inference_mode()
+    def make(first: int, count: int) -> None:
+        for index in range(first, first + count):
+            latent = torch.randn(1, net.shape.latent, device=device)
+            image = net(latent, torch.tensor([index % len(classes)], device=device))
+            ((image[0, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
+
+    return make

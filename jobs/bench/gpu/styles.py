@@ -1,0 +1,50 @@
+"""AdaIN in its published layout, random weights: the operator beside loops that encode the style anew, or once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from jobs.bench.gpu.clock import Contestant
+from jobs.bench.gpu.setting import Setting, operated, pictures
+from jobs.bench.inputs import reference_models
+from jobs.bench.reference_network import Stylist
+from jobs.bench.task import CASES, Models
+from pipeline.contracts import Supply
+from pipeline.operators.adain_style import AdaINStyle, AdaINStyleParams
+from pipeline.planning.banks import find_images, read_images
+
+GOAL = {"images_per_s": 500, "ratio_one_at_a_time": 10}
+
+
+def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Full style at the image's own size, arrays in and out."""
+    sizes, device = setting.sizes, setting.device
+    models = reference_models(CASES["adain"])
+    contestants = {}
+    for dtype in dict.fromkeys((setting.half, "float32")):
+        make = operated(_product(setting, models, dtype), device, sizes.style_batch, sizes.style_px)
+        contestants[f"palimpsest_{dtype}"] = Contestant(make, sizes.style_images, sizes.style_batch)
+    for name, anew, batch in (("one_at_a_time", True, 1), ("batches", False, sizes.style_batch)):
+        stylist = Stylist(models, anew=anew, device=device)
+        images = sizes.style_loop_images if anew else sizes.style_images
+        contestants[name] = Contestant(_loop(stylist, sizes.style_px, batch), images, batch, plain=True)
+    found = setting.clock().contest(contestants, f"palimpsest_{setting.half}")
+    what = f"published layout, random weights, {sizes.style_px} px"
+    yield "adain", {"what": what, "batch": sizes.style_batch, "goal": GOAL, **found}
+
+
+def _product(setting: Setting, models: Models, dtype: str) -> AdaINStyle:
+    given = {"encoder": models.encoder, "decoder": models.decoder}
+    operator = AdaINStyle(AdaINStyleParams(**given, styles=models.style, alpha_range=(1, 1), least_side_px=1))
+    files = {name: Path(path) for name, path in given.items()}
+    styles = read_images(find_images(models.style, "."))
+    operator.load(setting.device, Supply(files, {"styles": tuple(styles)}, dtype=dtype))  # type: ignore[arg-type]
+    return operator
+
+
+def _loop(stylist: Stylist, side_px: int, batch: int) -> Any:
+    def make(first: int, count: int) -> None:
+        for start in range(first, first + count, batch):
+            stylist(pictures(side_px, start, min(batch, first + count - start)))
+
+    return make

@@ -1,0 +1,114 @@
+"""Whole runs with `--executor inline`: decode, model, encode, lineage, commit; beside loops that save files, too."""
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from jobs.bench import stable_diffusion
+from jobs.bench.gpu import stable
+from jobs.bench.gpu.clock import Contestant
+from jobs.bench.gpu.setting import Setting, pictures
+from jobs.bench.inputs import reference_models, synthetic_shards
+from jobs.bench.plain_images import decode, encode
+from jobs.bench.product import recipe
+from jobs.bench.reference_network import Stylist
+from jobs.bench.task import CASES, Case, Task
+from jobs.plan import read_plan
+from jobs.run import run_plan
+from pipeline.shards.commit import read_markers
+from pipeline.shards.store import open_store
+
+
+def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
+    """AdaIN from JPEG to JPEG."""
+    sizes = setting.sizes
+    models = reference_models(CASES["adain"])
+    case = Case("adain", sizes.whole_style_images, sizes.style_px)
+    shards = str(synthetic_shards(case, sizes.whole_style_images))
+    task = Task("adain", shards, str(setting.folder / "adain"), sizes.style_px, models, dtype=setting.half)
+    found = _run(setting, recipe(task), "adain_style")
+    stylist = Stylist(models, anew=True, device=setting.device)
+
+    def restyle(data: bytes) -> bytes:
+        return encode(stylist(decode(data, sizes.style_px)[None])[0])
+
+    loop = Contestant(_over_files(sizes.style_px, restyle), sizes.style_loop_images, 1, plain=True)
+    yield "run_adain", _beside(found, setting.clock().contest({"one_at_a_time": loop}, "one_at_a_time"))
+
+
+def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Both edits from JPEG to PNG."""
+    sizes, model = setting.sizes, stable.model_of(setting)
+    size = replace(sizes.stable, images=sizes.whole_stable_images)
+    stable_diffusion.save_shard(setting.folder / "stable-shards", size)
+    for few, name in ((True, "run_4_steps"), (False, "run_25_steps")):
+        asked = {
+            "version": 1,
+            "seed": 0,
+            "input": {"uri": str(setting.folder / "stable-shards")},
+            "output": {"uri": str(setting.folder / name)},
+            "branches": [{"name": "edited", "operators": [{"diffusion_edit": stable.params(setting, model, few)}]}],
+            "watermark": "none",
+            "numerics": {"dtype": setting.half, "micro_batch": sizes.stable_batch},
+        }
+        found = _run(setting, asked, "diffusion_edit")
+        edit = stable.caller(setting, model, few, "float32")
+
+        def redraw(data: bytes, edit: Callable[[Image.Image], Image.Image] = edit) -> bytes:
+            out = io.BytesIO()
+            edit(Image.open(io.BytesIO(data))).save(out, "PNG")
+            return out.getvalue()
+
+        images = sizes.few_loop_images if few else sizes.stable_loop_images
+        loop = Contestant(_over_files(sizes.stable.side_px, redraw), images, min(2, images), plain=True)
+        yield name, _beside(found, setting.clock().contest({"loop_float32": loop}, "loop_float32"))
+
+
+def _run(setting: Setting, asked: dict[str, Any], operator: str) -> dict[str, Any]:
+    """Run a recipe once; images a second while units were made, and what the rest took."""
+    gpus = 0 if setting.device == "cpu" else 1
+    asked = {**asked, "resources": {operator: {"gpus": gpus, "cpus": setting.cpus}}}
+    path = Path(f"{asked['output']['uri']}.recipe.json")
+    path.write_text(json.dumps(asked))
+    started = time.perf_counter()
+    plan = read_plan(argparse.Namespace(recipe=str(path), input=None, output=None, set=[], limit=None))
+    manifest = run_plan(plan, "inline", "local")
+    seconds = time.perf_counter() - started
+    counts, markers = manifest.counts, list(read_markers(open_store(plan.output)).values())
+    if not manifest.complete or not markers:
+        raise RuntimeError(f"{counts.units} of {manifest.units} units were made; failed: {manifest.failed}")
+    units_s = sum(marker.seconds for marker in markers)
+    made = counts.accepted + counts.rejected  # random weights may paint black images
+    return {
+        "images": made,
+        "images_per_s": {"palimpsest": float(f"{made / units_s:.4g}")},
+        "seconds": {"whole": round(seconds, 1), "units": round(units_s, 1)},
+        "operators_s": round(sum(marker.busy_s for marker in markers), 1),
+        "exact": all(marker.exact for marker in markers),
+        "rejected": counts.rejected,
+        "devices": manifest.devices,
+        "cpus": setting.cpus,
+    }
+
+
+def _beside(run: dict[str, Any], loop: dict[str, Any]) -> dict[str, Any]:
+    ours, theirs = run["images_per_s"]["palimpsest"], loop["images_per_s"]
+    ratio = {name: round(ours / speed, 2) for name, speed in theirs.items()}
+    return {**run, "images_per_s": {"palimpsest": ours, **theirs}, "ratio": ratio}
+
+
+def _over_files(side_px: int, change: Callable[[bytes], bytes]) -> Callable[[int, int], None]:
+    files = [encode(image) for image in pictures(side_px, 0, 8)]
+
+    def make(first: int, count: int) -> None:
+        for index in range(first, first + count):
+            change(files[index % len(files)])
+
+    return make

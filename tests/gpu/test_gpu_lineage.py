@@ -1,0 +1,24 @@
+"""The model of the device that made a unit stands in its marker and in the manifest."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline.devices import device_like, device_model
+from pipeline.shards.commit import read_markers
+from pipeline.shards.store import open_store
+from tests.gpu.on_gpu import ADAIN, gpu_plan, made
+
+
+def test_markers_and_manifest_name_the_gpu_and_the_cpu(tmp_path: Path) -> None:
+    branches = [
+        {"name": "restyled", "copies": 1, "operators": [ADAIN]},
+        {"name": "flipped", "copies": 1, "operators": [{"flip": {}}]},
+    ]
+    plan = gpu_plan(tmp_path, "out", branches, resources={"restyled": {"gpus": 1}})
+    manifest, _ = made(plan)
+    name = torch.cuda.get_device_name()
+    assert manifest.devices == sorted([name, device_model("cpu")])
+    found = {(m.branch, m.device) for m in read_markers(open_store(plan.output)).values()}
+    assert found == {("restyled", name), ("flipped", device_model("cpu"))}
+    assert device_like(name) == "cuda" and device_like(device_model("cpu")) == "cpu"
