@@ -65,6 +65,8 @@ def replay(dataset: str, sample: str, key_file: str | None) -> int:
     for column in made.differs:
         print(f"differs {column}: {made.stored[column]} is stored, {made.again[column]} was made")
     print(f"differs by up to {made.grey_levels} grey levels")
+    if made.other_device:
+        print(f"made on {made.made_on}, and again on {made.again_on}: on another device last bits may differ")
     return 1
 
 

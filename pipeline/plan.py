@@ -26,7 +26,7 @@ from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard, find_shards
 from pipeline.validation import nearest
-from schemas.recipe import MAX_IMAGE_BYTES, Branch, Recipe, Resources
+from schemas.recipe import MAX_IMAGE_BYTES, Branch, Numerics, Recipe, Resources
 
 ORIGINAL = "original"
 """The branch that `keep_originals` adds."""
@@ -274,7 +274,7 @@ def _check_images(branches: list[BranchPlan], recipe: Recipe, first: FirstRows) 
 
 def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
     """Return what every unit's bytes depend on beside its own branch and rows."""
-    output, numerics = recipe.output, recipe.numerics
+    output = recipe.output
     named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"
     names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
     quality = None if output.encoding == "png" else output.quality
@@ -293,7 +293,7 @@ def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list
         [DECODER, recipe.input.depth_bits, list(dimensions_of(layout, recipe))],
         [output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
-        numerics.threads if numerics.dtype == "float32" else [numerics.threads, numerics.dtype],
+        _numerics_identity(recipe.numerics),
     ]
 
 
@@ -302,6 +302,13 @@ def _links(recipe: Recipe) -> list[Any]:
     given = recipe.input
     said = given.allow_paths or given.allow_urls or given.max_image_bytes != MAX_IMAGE_BYTES
     return [[list(given.allow_paths), list(given.allow_urls), given.max_image_bytes]] if said else []
+
+
+def _numerics_identity(numerics: Numerics) -> Any:
+    """Return what of the arithmetic a recipe changes; a later key is there only where it is not the default."""
+    found: list[Any] = [] if numerics.dtype == "float32" else [numerics.dtype]
+    found += ["tf32"] if numerics.tf32 else []
+    return [numerics.threads, *found] if found else numerics.threads
 
 
 def _units(

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pyarrow as pa
 
+from pipeline.devices import device_model
 from pipeline.errors import UnitError
 from pipeline.plan import Unit
 from pipeline.shards.commit import UnitFiles
@@ -64,6 +65,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
             exact=report.exact,
             seconds=round(time.perf_counter() - started, 3),
             busy_s=round(report.busy_s, 3),
+            device=device_model(branch.device),
         )
         check_sum(marker)
         return files.commit(marker)

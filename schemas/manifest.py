@@ -42,6 +42,7 @@ class Marker(Record):
     exact: bool = True  # False: memory back-off changed a micro-batch
     seconds: float = 0.0
     busy_s: float = 0.0  # of them inside operators
+    device: str = ""  # model of the device that made it; empty in the markers of earlier versions
 
 
 class Failure(Record):
@@ -106,3 +107,4 @@ class Manifest(Record):
     markers: dict[str, str]  # folder, and sha256 over the sorted markers
     watermark: dict[str, Any] | None
     versions: dict[str, str]
+    devices: list[str] = []  # models of the devices that made it

@@ -123,6 +123,10 @@ class Numerics(Closed):
         "float32",
         description="what the networks of the diffusion operators, gan_synth, fast_style and those by AdaIN compute in",
     )
+    tf32: bool = Field(
+        False,
+        description="on a GPU: products and convolutions of float32 keep 11 of its 24 bits; up to eight times as fast",
+    )
 
 
 class Recipe(Closed):

@@ -25,6 +25,7 @@ LAYERS = [
         "pipeline.noise",
         "pipeline.validation",
         "pipeline.contracts",
+        "pipeline.devices",
         "pipeline.keys",
         "pipeline.materials",
     },

@@ -70,6 +70,7 @@ def test_where_and_how_fast_change_no_digest(folder: Path, changes: dict[str, st
         {"numerics__micro_batch": "4"},
         {"numerics__threads": "2"},
         {"numerics__dtype": "bfloat16"},
+        {"numerics__tf32": "true"},
         {"branches__flipped__copies": "3"},
         {"branches__flipped__where": "label == 1"},
         {"branches__flipped__operators__flip__probability": "0.25"},

@@ -1,11 +1,12 @@
 """What a figure was measured on: hardware, software, commit."""
 
-import importlib.metadata
 import os
 import platform
 import shutil
 import subprocess
 from pathlib import Path
+
+from pipeline.devices import installed_versions, processor
 
 PACKAGES = ("ray", "torch", "pyarrow", "pillow", "numpy")
 ROOT = Path(__file__).resolve().parents[2]
@@ -16,16 +17,7 @@ def machine() -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
     memory = f"{pages / 2**30:.0f} GiB, " if pages > 0 else ""
-    return f"{_processor()}, {cores} cores, {memory}{platform.system()} {platform.machine()}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {cores} cores, {memory}{platform.system()} {platform.machine()}"
 
 
 def quick_dtype() -> str:
@@ -55,4 +47,4 @@ def _git(git: str, *arguments: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and the packages that decide the figures."""
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in PACKAGES}}
+    return {"python": platform.python_version(), **installed_versions(PACKAGES)}

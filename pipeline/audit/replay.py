@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.devices import device_like, device_model
 from pipeline.errors import InputError
 from pipeline.plan import Unit
 from pipeline.publish import branch_from, read_manifest
@@ -37,18 +38,26 @@ class Replayed:
     again: dict[str, Any]
     grey_levels: int  # largest difference of one pixel in one channel; 0 where equal
     differs: list[str]  # lineage columns that are not the same
+    made_on: str = ""  # model of the device; empty in data sets of earlier versions
+    again_on: str = ""
 
     @property
     def equal(self) -> bool:
         same_bytes: bool = self.stored["image"]["bytes"] == self.again["image"]["bytes"]
         return same_bytes and not self.differs
 
+    @property
+    def other_device(self) -> bool:
+        """Whether the two were made on other models of a device, so that last bits may differ."""
+        return bool(self.made_on) and self.made_on != self.again_on
+
 
 def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replayed:
     """Make the image with this `sample_id` again.
 
     The whole window it was in is made again, the attempts before it as well: a network's last bit may depend on the
-    batch, and what a gate refused decides which images the next attempt's batches hold.
+    batch, and what a gate refused decides which images the next attempt's batches hold. On a GPU where it was made on
+    one and there is one here, else on the CPU.
 
     Raises:
         InputError: no such sample, or its source is gone or changed.
@@ -64,9 +73,10 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     job = Job(
         recipe, store.uri, layout, tuple(manifest.classes), key_id, ImageLinks.of(recipe.input, manifest.recipe_base)
     )
-    branch = LoadedBranch.load(job, branch_from(chain), "cpu", key)
+    device = device_like(marker.device)
+    branch = LoadedBranch.load(job, branch_from(chain), device, key)
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
-    with Overlap(1, "cpu") as overlap:
+    with Overlap(1, device) as overlap:
         for window in windows(branch, unit, overlap):
             if not _holds(branch, unit, window, stored):
                 continue
@@ -74,7 +84,8 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
                 for row in table.to_pylist():
                     if row.get("sample_id") == sample:
                         differs = [name for name in PROVENANCE if repr(row.get(name)) != repr(stored.get(name))]
-                        return Replayed(stored, row, _distance(stored, row), differs)
+                        models = (marker.device, device_model(device))
+                        return Replayed(stored, row, _distance(stored, row), differs, *models)
             raise InputError(
                 f"sample {sample}: attempt {stored['attempt']} at this image is not made here: its source row can no "
                 "longer be used, or a gate decides otherwise on this device"

@@ -1,12 +1,12 @@
 """`manifest.json`: written from a plan and its markers, read back and checked."""
 
 import dataclasses
-import importlib.metadata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline import __version__
+from pipeline.devices import installed_versions
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef
 from pipeline.plan import BranchPlan, Plan, StepPlan
@@ -86,7 +86,8 @@ def build_manifest(
         branches={name: count(found) for name, found in branches.items()},
         markers={"folder": COMMITS, "sha256": markers_digest(markers)},
         watermark=_watermark(plan),
-        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        versions=installed_versions(PACKAGES),
+        devices=sorted({marker.device for marker in markers.values() if marker.device}),
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pipeline.contracts import ReferenceImage, Supply
+from pipeline.devices import pin_arithmetic
 from pipeline.errors import JobError
 from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
@@ -104,9 +105,7 @@ class LoadedBranch:
         made = [gate.make() for gate in plan.gates]
         on_torch = [operator.uses_torch for operator in plan.operators] + [gate.uses_torch for gate in made]
         if marking is not None or any(on_torch):
-            import torch
-
-            torch.set_num_threads(job.recipe.numerics.threads)  # threads change sums in the last bit
+            pin_arithmetic(device, job.recipe.numerics.threads, job.recipe.numerics.tf32)
         store = job.open_store()
         steps = []
         for index, step in enumerate(plan.steps):

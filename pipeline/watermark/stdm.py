@@ -45,6 +45,7 @@ RUNG_DB = 20 * math.log10(2) / 16
 CLIPPING_RUNGS = 5
 ROUNDING = 1.0 / 12.0  # mean square of rounding to whole grey levels
 PIXELS_A_CHUNK = 1 << 19
+GPU_PIXELS_A_CHUNK = 1 << 23  # small chunks would leave a GPU waiting for its next call
 CANDIDATES = 4  # steps decoded for an image that the first does not read
 
 
@@ -116,7 +117,7 @@ class Stdm:
         if _fits(images):
             plain = (images == images[:, :1, :1]).all(axis=(1, 2, 3))
             todo = np.flatnonzero(~plain)
-            for part in _parts(todo, images.shape[1] * images.shape[2]):
+            for part in self._parts(todo, images.shape[1] * images.shape[2]):
                 written = self._write(images[part], [payloads[index] for index in part])
                 kept = written.good.cpu().numpy()
                 result[part[kept]] = written.planes.permute(0, 2, 3, 1).cpu().numpy()[kept]
@@ -132,7 +133,7 @@ class Stdm:
         band = band_of(*images.shape[1:3])
         return [
             reading
-            for part in _parts(np.arange(len(images)), images.shape[1] * images.shape[2])
+            for part in self._parts(np.arange(len(images)), images.shape[1] * images.shape[2])
             for reading in self._read(images[part], band, len(RUNGS))
         ]
 
@@ -169,6 +170,11 @@ class Stdm:
                 best, place = float(highest), int(index)
         sure = float(evidence.match_score(np.array([best]), TERMS, len(RUNGS) * len(bands), len(payloads))[0])
         return (place if sure >= evidence.THRESHOLD else None), sure
+
+    def _parts(self, indexes: npt.NDArray[np.intp], pixels: int) -> list[npt.NDArray[np.intp]]:
+        chunk = PIXELS_A_CHUNK if self.device.type == "cpu" else GPU_PIXELS_A_CHUNK
+        size = min(256, max(1, chunk // pixels))
+        return [indexes[first : first + size] for first in range(0, len(indexes), size)]
 
     def _lattice(self, band: int) -> Lattice:
         if band not in self._lattices:
@@ -315,11 +321,6 @@ def _psnr_db(planes: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     mean = rows.sum(dim=(1, 2)).to(torch.float64) / source[0].numel()
     values = [10 * math.log10(255.0**2 / value) if value else math.inf for value in mean.tolist()]
     return torch.tensor(values, dtype=torch.float64, device=planes.device)
-
-
-def _parts(indexes: npt.NDArray[np.intp], pixels: int) -> list[npt.NDArray[np.intp]]:
-    size = min(256, max(1, PIXELS_A_CHUNK // pixels))
-    return [indexes[first : first + size] for first in range(0, len(indexes), size)]
 
 
 def _fits(images: Pixels) -> bool:

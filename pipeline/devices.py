@@ -1,0 +1,82 @@
+"""What makes bytes beside a recipe: software by version, devices by model, and the arithmetic that is pinned there.
+
+Where all three are equal, equal inputs make equal bytes; so each is written down.
+"""
+
+import functools
+import importlib.metadata
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+FIXED_WORKSPACES = (":4096:8", ":16:8")
+"""Settings with which cuBLAS adds in one order, whatever else runs; it reads them when it is first used."""
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:  # a run in one process needs no Ray
+            continue
+    return found
+
+
+def device_model(device: str) -> str:
+    """Return the model of a device as its maker writes it: `cpu (AMD EPYC 7B13)`, `NVIDIA H100 80GB HBM3`."""
+    if device == "cpu":
+        return f"cpu ({processor()})"
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def device_like(model: str) -> str:
+    """Return the device here that is of the kind that a `device_model` names: `cuda` for a GPU's, if there is one."""
+    if not model or model.startswith("cpu"):
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@functools.cache
+def processor() -> str:
+    """Return the model of this machine's processor."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def pin_arithmetic(device: str, threads: int, tf32: bool = False) -> None:
+    """Set what else changes a last bit, for this whole process.
+
+    On a CPU the number of threads. On a GPU also: products and convolutions of float32 keep all 24 bits of it (or 11,
+    TF32), cuDNN tries no algorithms against the clock, and every library takes the ones that add in one order; where
+    there is none such, PyTorch warns.
+    """
+    import torch
+
+    torch.set_num_threads(threads)
+    if device == "cpu":
+        return
+    if os.environ.get(WORKSPACE) not in FIXED_WORKSPACES:
+        os.environ[WORKSPACE] = FIXED_WORKSPACES[0]
+    backends: Any = torch.backends  # its parts' settings are properties that its own annotations leave out
+    backends.cuda.matmul.allow_tf32 = tf32  # first the older names: setting those puts both in one state
+    backends.cudnn.allow_tf32 = tf32
+    for part in (backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn):
+        part.fp32_precision = "tf32" if tf32 else "ieee"
+    backends.cudnn.benchmark = False
+    backends.cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    filling: Any = torch.utils.deterministic
+    filling.fill_uninitialized_memory = False  # every operator writes what it reads

@@ -1,0 +1,91 @@
+"""What makes bytes beside a recipe: versions, device models, pinned arithmetic."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.audit.replay import replay_sample
+from pipeline.devices import WORKSPACE, device_like, device_model, installed_versions, pin_arithmetic, processor
+from pipeline.shards.store import open_store
+from schemas.manifest import Marker
+from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
+
+
+@pytest.fixture
+def arithmetic() -> Iterator[None]:
+    """Put everything back that a test pins."""
+    threads, workspace = torch.get_num_threads(), os.environ.get(WORKSPACE)
+    yield
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
+    for part, before in zip(_parts(), ("none", "tf32", "tf32"), strict=True):
+        part.fp32_precision = before
+    torch.backends.cudnn.deterministic = False
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(threads)
+    os.environ.pop(WORKSPACE, None)
+    if workspace is not None:
+        os.environ[WORKSPACE] = workspace
+
+
+def _parts() -> tuple[object, ...]:
+    return torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+
+
+def _state() -> list[object]:
+    backends = torch.backends
+    precisions = [part.fp32_precision for part in _parts()]  # type: ignore[attr-defined]
+    return [
+        *precisions, backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark,
+        backends.cudnn.deterministic, torch.are_deterministic_algorithms_enabled(), os.environ.get(WORKSPACE),
+    ]  # fmt: skip
+
+
+def test_a_gpu_branch_computes_in_whole_float32_in_one_order(arithmetic: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(WORKSPACE, ":4096:2")  # which adds in any order
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
+    pin_arithmetic("cuda", threads=2)
+    assert torch.get_num_threads() == 2
+    assert _state() == ["ieee", "ieee", "ieee", False, False, False, True, True, ":4096:8"]
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    pin_arithmetic("cuda", threads=2, tf32=True)
+    assert _state() == ["tf32", "tf32", "tf32", True, True, False, True, True, ":4096:8"]
+    pin_arithmetic("cuda", threads=2)
+    assert _state()[:5] == ["ieee", "ieee", "ieee", False, False]
+
+
+def test_a_cpu_branch_sets_its_threads_and_nothing_of_a_gpu(arithmetic: None) -> None:
+    before = _state()
+    pin_arithmetic("cpu", threads=2)
+    assert torch.get_num_threads() == 2 and _state() == before
+
+
+def test_what_is_not_installed_has_no_version() -> None:
+    assert installed_versions(["numpy", "no-such-package"]).keys() == {"numpy"}
+
+
+def test_a_data_set_says_which_device_made_it_and_replay_which_made_it_again(tmp_path: Path) -> None:
+    write_input(tmp_path / "data", shards=1, rows=6)
+    manifest, (marker,) = run_here(plan_of(write_recipe(tmp_path)))
+    assert isinstance(marker, Marker)
+    assert marker.device == device_model("cpu") == f"cpu ({processor()})"
+    assert manifest.devices == [marker.device]
+    store, sample = open_store(str(tmp_path / "out")), rows_of(tmp_path / "out")[0]["sample_id"]
+    made = replay_sample(store, sample)
+    assert (made.made_on, made.again_on, made.other_device) == (marker.device, marker.device, False)
+    (path,) = (tmp_path / "out" / "_commits").glob("*.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "device": "cpu (of another make)"}))
+    made = replay_sample(store, sample)
+    assert made.equal and made.other_device and made.made_on == "cpu (of another make)"
+    path.write_text(json.dumps({key: value for key, value in record.items() if key != "device"}))
+    made = replay_sample(store, sample)  # as an earlier version wrote it
+    assert made.equal and made.made_on == "" and not made.other_device
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_what_a_gpu_made_is_made_again_on_the_cpu_where_there_is_none() -> None:
+    assert device_like("NVIDIA H100 80GB HBM3") == device_like("") == device_like("cpu (AMD EPYC)") == "cpu"
