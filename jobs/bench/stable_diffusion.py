@@ -82,18 +82,18 @@ def save_model(folder: Path, size: Size, device: str = "cpu", dtype: str = "floa
         eos_token_id=words - 1,
         pad_token_id=words - 1,
     )
-    with torch.device(device), warnings.catch_warnings():
+    with torch.device(device):
+        networks = {"vae": _autoencoder(size), "text_encoder": CLIPTextModel(text), "unet": _unet(size)}
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries announce their own future here
         StableDiffusionPipeline(
-            vae=_autoencoder(size),
-            text_encoder=CLIPTextModel(text),
+            **{name: network.to(getattr(torch, dtype)) for name, network in networks.items()},
             tokenizer=tokenizer,
-            unet=_unet(size),
             scheduler=PNDMScheduler(skip_prk_steps=True, steps_offset=1),
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
-        ).to(getattr(torch, dtype)).save_pretrained(str(folder / "model"))
+        ).save_pretrained(str(folder / "model"))
 
 
 def _unet(size: Size) -> Any:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.errors import ModelError
+from pipeline.models.decoded_in_parts import decode_in_parts
 from pipeline.models.encoded_once import EncodedOnce
 from pipeline.models.folders import CONFIG_FILE, INDEX_FILE, read_json
 from pipeline.models.pipelines import load_quietly
@@ -56,6 +57,7 @@ class ClassModel:
             whole = load_quietly(diffusers.DiTPipeline.from_pretrained, folder)
             self.transformer = self.network = whole.transformer
             self._vae, own = lowered(whole.vae, dtype).to(device).requires_grad_(False), whole.scheduler
+            decode_in_parts(self._vae, device)
             EncodedOnce(self._vae)
             self.null_class: int | None = self.network.config.num_embeds_ada_norm
             self.class_count = int(self.network.config.num_embeds_ada_norm)

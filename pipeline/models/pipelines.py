@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.models.compiled import compile_network, padded
+from pipeline.models.decoded_in_parts import decode_in_parts
 from pipeline.models.encoded_once import EncodedOnce
 from pipeline.models.folders import CONFIG_FILE, INDEX_FILE, read_json
 from pipeline.models.precision import lowered
@@ -163,6 +164,8 @@ class TextPipeline:
                     f"model {self._folder}: the autoencoder of {self._name} cannot be {speed.decode}; leave decode out"
                 )
             turn_on()
+        else:
+            decode_in_parts(autoencoder, device)
         if hasattr(autoencoder, "encode"):
             self.sources = EncodedOnce(autoencoder)
         if speed.compiled_rows is not None:

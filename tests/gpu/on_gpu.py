@@ -21,13 +21,15 @@ from schemas.manifest import Manifest, Marker
 from tests.data_sets import rows_of, write_input, write_recipe
 
 KEY = bytes(range(32))
-EDIT: dict[str, Any] = {"diffusion_edit": {"steps": 4, "strength_range": [0.5, 1.0], "condition": "none"}}
+EDIT: dict[str, Any] = {
+    "diffusion_edit": {"steps": 4, "strength_range": [0.5, 1.0], "condition": "none", "force": True}
+}
 ADAIN: dict[str, Any] = {"adain_style": {"alpha_range": [0.5, 1.0]}}
 BRANCHES: list[dict[str, Any]] = [
     {"name": "restyled", "copies": 1, "operators": [ADAIN]},
     {"name": "edited", "copies": 2, "operators": [EDIT]},
-    {"name": "drawn", "count": 20, "operators": [{"gan_synth": {}}]},
-    {"name": "painted", "count": 20, "operators": [{"diffusion_generate": {"steps": 4}}]},
+    {"name": "drawn", "count": 20, "operators": [{"gan_synth": {"force": True}}]},
+    {"name": "painted", "count": 20, "operators": [{"diffusion_generate": {"steps": 4, "force": True}}]},
     {"name": "mosaic", "copies": 1, "operators": [{"fast_style": {}}]},
 ]
 

@@ -1,0 +1,51 @@
+"""An autoencoder's `decode` on a GPU, in parts whose tensors have at most 2^30 elements.
+
+PyTorch's nearest up-sampling of channels-last memory refuses outputs of 2^31 elements on CUDA ("less than INT_MAX
+elements", diffusers issue 3643): 32 images of 512 px of Stable Diffusion 1.5 have as many. Parts cost no time at such
+sizes, and take less memory.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+MOST_ELEMENTS = 1 << 30
+
+
+class DecodedInParts:
+    """Put in the place of `autoencoder.decode`, of diffusers' AutoencoderKL."""
+
+    def __init__(self, autoencoder: Any, most_elements: int = MOST_ELEMENTS) -> None:
+        self._decode: Callable[..., Any] = autoencoder.decode
+        self._channels: Sequence[int] = autoencoder.config.block_out_channels
+        self._most = most_elements
+        autoencoder.decode = self
+
+    def __call__(self, latents: Tensor, return_dict: bool = True, **named: Any) -> Any:
+        """What the autoencoder answers to latents [N, c, h, w]."""
+        rows = self.rows(latents.shape[-2], latents.shape[-1])
+        if len(latents) <= rows:
+            return self._decode(latents, return_dict=return_dict, **named)
+        parts = [self._decode(part, return_dict=False, **named)[0] for part in torch.split(latents, rows)]
+        images = torch.cat(parts)
+        if not return_dict:
+            return (images,)
+        from diffusers.models.autoencoders.vae import DecoderOutput
+
+        return DecoderOutput(sample=images)
+
+    def rows(self, height: int, width: int) -> int:
+        """Return how many latents [c, height, width] one call takes: a power of two."""
+        deep = len(self._channels) - 1
+        # A level is entered at its resolution with the channels of the level below, enlarged before they shrink.
+        widest = max(self._channels[min(level + 1, deep)] * 4 ** (deep - level) for level in range(deep + 1))
+        fitting = max(1, self._most // (widest * height * width))
+        return 1 << (fitting.bit_length() - 1)
+
+
+def decode_in_parts(autoencoder: Any, device: str) -> None:
+    """Have an autoencoder decode in parts on a GPU; on a CPU, and of other classes, it stays as it is."""
+    if device != "cpu" and type(autoencoder).__name__ == "AutoencoderKL":
+        DecodedInParts(autoencoder)
