@@ -35,7 +35,7 @@ class AdainConfig(Closed):
     out: str
     width: int = Field(32, ge=6)
     levels: Literal[3, 4] = 3
-    workers: PositiveInt = 1
+    workers: int = Field(1, ge=0, description="of Ray Train; 0: in this process, without Ray")
     threads: PositiveInt = 2
     sources: list[Source] = Field(min_length=1)
     decoder: DecoderPhase

@@ -70,7 +70,7 @@ class FastStyleConfig(Closed):
     out: str
     styles: str
     style_size_px: int = Field(256, ge=perceptual.LEAST_SIDE, le=4096)
-    workers: PositiveInt = 1
+    workers: int = Field(1, ge=0, description="of Ray Train; 0: in this process, without Ray")
     threads: PositiveInt = 2
     sources: list[Source] = Field(min_length=1)
     network: NetworkSize = NetworkSize()

@@ -37,7 +37,7 @@ class GeneratorConfig(Closed):
 
     seed: int = 7
     out: str
-    workers: PositiveInt = 1
+    workers: int = Field(1, ge=0, description="of Ray Train; 0: in this process, without Ray")
     threads: PositiveInt = 2
     data: LabelledData
 

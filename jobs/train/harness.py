@@ -1,7 +1,8 @@
-"""The Ray Train side of every trainer: budget, checkpoints that survive kill -9, progress lines, sample grids.
+"""The loop of every trainer: budget, checkpoints that survive kill -9, progress lines, sample grids.
 
-A trainer is a `Task`; `fit` runs it on one or more Ray Train workers until its budget is spent. All that a task draws
-at random is to be a function of (seed, rank, step), so that a resumed run makes the losses of an undisturbed one.
+A trainer is a `Task`; `fit` runs it until its budget is spent, on one or more Ray Train workers (`on_ray.py`) or, with
+`workers: 0`, in this process without Ray. All that a task draws at random is to be a function of (seed, rank, step), so
+that a resumed run makes the losses of an undisturbed one.
 """
 
 import contextlib
@@ -10,26 +11,22 @@ import math
 import os
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import ray
-import ray.train
 import torch
 from PIL import Image
-from ray.train.torch import TorchTrainer, get_device
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from jobs.train.checkpoints import LocalCheckpoints
 from pipeline.models.precision import has_bfloat16
 
-STATE_FILE = "state.pt"
 METRICS_FILE = "metrics.jsonl"
 WARM_UP_STEPS = 100
 
@@ -54,6 +51,19 @@ class Task(Protocol):
 
 
 Build = Callable[[dict[str, Any], torch.device], Task]
+
+
+class Checkpoints(Protocol):
+    """Where the states of a run are kept."""
+
+    def newest(self) -> dict[str, Any] | None:
+        """The state to go on from; None at the start."""
+
+    def keep(self, step: int, state: dict[str, Any], losses: dict[str, float]) -> None:
+        """Keep the state of rank 0 after `step` steps, whole or not at all."""
+
+    def passed(self, step: int, losses: dict[str, float]) -> None:
+        """What every other rank says where rank 0 calls `keep`."""
 
 
 @dataclass(frozen=True)
@@ -83,35 +93,19 @@ def fit(build: Build, config: dict[str, Any], budget: Budget, folder: Path, name
     """Train until the budget is spent; the same call again goes on from the last checkpoint of `folder/name`.
 
     build: called on each worker as build(config, device). config: plain values only, it travels to the workers.
-    Raises ray.train.TrainingFailedError where the task itself fails.
+    workers: Ray Train workers; 0: this process, on its GPU where it sees one, without Ray.
+    Raises ray.train.TrainingFailedError where the task itself fails on a worker.
     """
-    if not ray.is_initialized():
-        _start_ray(workers)
     run_folder = (folder / name).absolute()
     run_folder.mkdir(parents=True, exist_ok=True)
-    _mend_snapshot(run_folder)
-    trainer = TorchTrainer(
-        _loop,
-        train_loop_config={"build": build, "task": config, "budget": asdict(budget), "folder": str(run_folder)},
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu="GPU" in ray.cluster_resources()),
-        run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=str(run_folder.parent),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            failure_config=ray.train.FailureConfig(max_failures=1),
-        ),
-    )
     with _echo(run_folder / METRICS_FILE):
-        trainer.fit()
+        if workers == 0:
+            device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            run(build, config, budget, run_folder, 0, device, LocalCheckpoints(run_folder))
+            return
+        from jobs.train.on_ray import fit_on_ray
 
-
-def _start_ray(workers: int) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a local Ray that is just large enough."""
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
-    else:
-        # One CPU more than workers, for Ray Train's own actors.
-        ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False)
+        fit_on_ray(build, config, budget, run_folder, name, workers)
 
 
 @contextlib.contextmanager
@@ -140,15 +134,20 @@ def _echo(path: Path) -> Iterator[None]:
             tell()
 
 
-def _loop(settings: dict[str, Any]) -> None:
+def run(
+    build: Build,
+    config: dict[str, Any],
+    budget: Budget,
+    folder: Path,
+    rank: int,
+    device: torch.device,
+    checkpoints: Checkpoints,
+) -> None:
     """The life of one worker."""
-    budget = Budget(**settings["budget"])
-    folder = Path(settings["folder"])
     torch.set_num_threads(budget.threads)
-    context = ray.train.get_context()
-    chief = context.get_world_rank() == 0
-    task = settings["build"](settings["task"] | {"rank": context.get_world_rank()}, get_device())
-    step, spent_s = _restore(task, folder)
+    chief = rank == 0
+    task = build(config | {"rank": rank}, device)
+    step, spent_s = _restore(task, checkpoints)
     clock = _Clock(spent_s, time.monotonic())
     saved_s = clock.total()
     while not _is_spent(budget, step, clock):
@@ -160,9 +159,9 @@ def _loop(settings: dict[str, Any]) -> None:
         if chief and step % budget.grid_steps == 0:
             _draw(task, folder, step)
         if _agreed(clock.total() - saved_s >= budget.checkpoint_seconds):
-            _save(task, folder, step, clock, losses, chief)
+            _save(task, folder, step, clock, losses, chief, checkpoints)
             saved_s = clock.total()
-    _save(task, folder, step, clock, {}, chief)
+    _save(task, folder, step, clock, {}, chief, checkpoints)
     if chief:
         _draw(task, folder, step)
 
@@ -180,9 +179,17 @@ def _agreed(here: bool) -> bool:
     return said[0]
 
 
-def _save(task: Task, folder: Path, step: int, clock: _Clock, losses: dict[str, float], chief: bool) -> None:
+def _save(
+    task: Task,
+    folder: Path,
+    step: int,
+    clock: _Clock,
+    losses: dict[str, float],
+    chief: bool,
+    checkpoints: Checkpoints,
+) -> None:
     if not chief:
-        ray.train.report({"step": step} | losses)
+        checkpoints.passed(step, losses)
         return
     state = {
         "task": task.state(),
@@ -193,22 +200,13 @@ def _save(task: Task, folder: Path, step: int, clock: _Clock, losses: dict[str, 
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    with tempfile.TemporaryDirectory() as scratch:
-        torch.save(state, Path(scratch) / STATE_FILE)
-        checkpoint = ray.train.Checkpoint.from_directory(scratch)
-        ray.train.report({"step": step} | losses, checkpoint=checkpoint, checkpoint_dir_name=f"step-{step:08d}")
+    checkpoints.keep(step, state, losses)
     task.export(folder)
 
 
-def _restore(task: Task, folder: Path) -> tuple[int, float]:
-    """Load the checkpoint Ray Train hands over, or else the newest whole one on disk: (next step, seconds spent)."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is not None:
-        with checkpoint.as_directory() as held:
-            state = _read(Path(held) / STATE_FILE)
-    else:
-        found = (_read(path) for path in sorted(folder.glob(f"step-*/{STATE_FILE}"), reverse=True))
-        state = next((one for one in found if one is not None), None)
+def _restore(task: Task, checkpoints: Checkpoints) -> tuple[int, float]:
+    """Load the newest checkpoint: (next step, seconds spent)."""
+    state = checkpoints.newest()
     if state is None:
         return 0, 0.0
     task.load_state(state["task"])
@@ -218,33 +216,6 @@ def _restore(task: Task, folder: Path) -> tuple[int, float]:
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
     return state["step"], state["spent_s"]
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    # Our own checkpoint, with Python and NumPy random states in it; never a file from elsewhere.
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)
-    except Exception:  # a copy cut off by kill -9 fails in many ways; the one before it is whole
-        return None
-    return state
-
-
-def _mend_snapshot(run_folder: Path) -> None:
-    """Drop Ray Train's own index of checkpoints if kill -9 cut it off or it names one that is not there.
-
-    Ray overwrites that file in place and refuses to start with a broken one; `_restore` then looks on disk itself.
-    """
-    snapshot = run_folder / "checkpoint_manager_snapshot.json"
-    if not snapshot.exists():
-        return
-    try:
-        index = json.loads(snapshot.read_text())
-        named = [one["checkpoint_dir_name"] for one in index["checkpoint_results"]]
-    except (ValueError, KeyError, TypeError):
-        snapshot.unlink()
-        return
-    if any(_read(run_folder / one / STATE_FILE) is None for one in named):
-        snapshot.unlink()
 
 
 def _tell(folder: Path, step: int, seconds: float, losses: dict[str, float]) -> None:

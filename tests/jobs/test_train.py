@@ -12,7 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
-from jobs.train import harness, textures, train
+from jobs.train import checkpoints, on_ray, textures, train
 from jobs.train.adain import AdainConfig
 from jobs.train.config import read_config
 from jobs.train.encoder import normalise_activations, pass_through_encoder
@@ -158,12 +158,12 @@ def test_unknown_kinds_and_empty_sources_are_named(tmp_path: Path) -> None:
 def test_a_broken_snapshot_or_checkpoint_is_passed_over(tmp_path: Path) -> None:
     snapshot = tmp_path / "checkpoint_manager_snapshot.json"
     snapshot.write_text('{"checkpoint_results": [')
-    harness._mend_snapshot(tmp_path)
+    on_ray.mend_snapshot(tmp_path)
     assert not snapshot.exists()
     (tmp_path / "step-00000002").mkdir()
-    (tmp_path / "step-00000002" / harness.STATE_FILE).write_bytes(b"cut")
+    (tmp_path / "step-00000002" / checkpoints.STATE_FILE).write_bytes(b"cut")
     snapshot.write_text(json.dumps({"checkpoint_results": [{"checkpoint_dir_name": "step-00000002"}]}))
-    harness._mend_snapshot(tmp_path)
+    on_ray.mend_snapshot(tmp_path)
     assert not snapshot.exists()
 
 

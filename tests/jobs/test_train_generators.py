@@ -29,20 +29,21 @@ KINDS = [("diffusion", diffusion), ("gan", gan)]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def content(folder: Path, kind: str, out: str, **training: Any) -> dict[str, Any]:
+def content(folder: Path, kind: str, out: str, workers: int = 1, **training: Any) -> dict[str, Any]:
     budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 20}
     return {
         "out": str(folder / out),
         "threads": 1,
+        "workers": workers,
         "data": {"uri": str(images(folder)), "size_px": 8, "held_out": 12, "classes": NAMES},
         "network": NETWORKS[kind],
         "training": budget | {"learning_rate": 0.001, "batch": 4, "warm_up_steps": 2} | training,
     }
 
 
-def written(folder: Path, kind: str, out: str) -> Path:
+def written(folder: Path, kind: str, out: str, **settings: Any) -> Path:
     path = folder / f"{out}.yaml"
-    path.write_text(yaml.safe_dump(content(folder, kind, out)))
+    path.write_text(yaml.safe_dump(content(folder, kind, out, **settings)))
     return path
 
 
@@ -77,6 +78,17 @@ def test_a_run_killed_in_the_middle_makes_the_model_of_an_undisturbed_one(
     assert 1 < after[0] <= before[-1] + 1 and after[-1] == STEPS
     model = folder / module.MODEL_FILE
     assert model.read_bytes() == (tmp_path / "undisturbed" / module.MODEL_FILE).read_bytes()
+
+
+def test_without_workers_a_run_needs_no_ray_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    whole = train("diffusion", str(written(tmp_path, "diffusion", "whole", workers=0)))
+    folder = tmp_path / "halves" / "diffusion"
+    train("diffusion", str(written(tmp_path, "diffusion", "halves", workers=0, seconds=0.001)))
+    stopped = [line["step"] for line in lines_told(folder)]
+    train("diffusion", str(written(tmp_path, "diffusion", "halves", workers=0)))
+    assert whole == 0 and len(stopped) < STEPS
+    assert [line["step"] for line in lines_told(folder)] == [*range(1, STEPS + 1)]
+    assert sorted(path.name for path in folder.glob("step-*")) == [f"step-{step:08d}" for step in (STEPS - 1, STEPS)]
 
 
 # ---- the tasks themselves --------------------------------------------------------------------------------------------

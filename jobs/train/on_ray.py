@@ -1,0 +1,99 @@
+"""The Ray Train side of every trainer: workers, the checkpoints Ray keeps, and what kill -9 leaves of its index."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.train.torch import TorchTrainer, get_device
+
+from jobs.train import harness
+from jobs.train.checkpoints import KEPT, STATE_FILE, folder_name, newest_state, read_state
+
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+
+
+def fit_on_ray(
+    build: harness.Build, config: dict[str, Any], budget: harness.Budget, run_folder: Path, name: str, workers: int
+) -> None:
+    """`harness.fit` on Ray Train workers.
+
+    Raises ray.train.TrainingFailedError where the task itself fails.
+    """
+    if not ray.is_initialized():
+        _start_ray(workers)
+    mend_snapshot(run_folder)
+    TorchTrainer(
+        _worker,
+        train_loop_config={"build": build, "task": config, "budget": asdict(budget), "folder": str(run_folder)},
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu="GPU" in ray.cluster_resources()),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=str(run_folder.parent),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
+            failure_config=ray.train.FailureConfig(max_failures=1),
+        ),
+    ).fit()
+
+
+def _start_ray(workers: int) -> None:
+    """Join the cluster that RAY_ADDRESS names, or start a local Ray that is just large enough."""
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False)
+    else:
+        # One CPU more than workers, for Ray Train's own actors.
+        ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False)
+
+
+def _worker(settings: dict[str, Any]) -> None:
+    folder = Path(settings["folder"])
+    rank = ray.train.get_context().get_world_rank()
+    budget = harness.Budget(**settings["budget"])
+    harness.run(settings["build"], settings["task"], budget, folder, rank, get_device(), RayCheckpoints(folder))
+
+
+class RayCheckpoints:
+    """Checkpoints that Ray Train stores (`harness.Checkpoints`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def newest(self) -> dict[str, Any] | None:
+        """The checkpoint that Ray Train hands over, or else the newest whole one on disk."""
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return newest_state(self._folder)
+        with checkpoint.as_directory() as held:
+            return read_state(Path(held) / STATE_FILE)
+
+    def keep(self, step: int, state: dict[str, Any], losses: dict[str, float]) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            torch.save(state, Path(scratch) / STATE_FILE)
+            checkpoint = ray.train.Checkpoint.from_directory(scratch)
+            ray.train.report({"step": step} | losses, checkpoint=checkpoint, checkpoint_dir_name=folder_name(step))
+
+    def passed(self, step: int, losses: dict[str, float]) -> None:
+        ray.train.report({"step": step} | losses)
+
+
+def mend_snapshot(run_folder: Path) -> None:
+    """Drop Ray Train's own index of checkpoints if kill -9 cut it off or it names one that is not there.
+
+    Ray overwrites that file in place and refuses to start with a broken one; `newest` then looks on disk itself.
+    """
+    snapshot = run_folder / SNAPSHOT
+    if not snapshot.exists():
+        return
+    try:
+        index = json.loads(snapshot.read_text())
+        named = [one["checkpoint_dir_name"] for one in index["checkpoint_results"]]
+    except (ValueError, KeyError, TypeError):
+        snapshot.unlink()
+        return
+    if any(read_state(run_folder / one / STATE_FILE) is None for one in named):
+        snapshot.unlink()
