@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,14 +99,15 @@ def fit(build: Build, config: dict[str, Any], budget: Budget, folder: Path, name
     """
     run_folder = (folder / name).absolute()
     run_folder.mkdir(parents=True, exist_ok=True)
+    worker = partial(_run, build, config, budget, run_folder)
     with _echo(run_folder / METRICS_FILE):
         if workers == 0:
             device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            run(build, config, budget, run_folder, 0, device, LocalCheckpoints(run_folder))
+            worker(0, device, LocalCheckpoints(run_folder))
             return
         from jobs.train.on_ray import fit_on_ray
 
-        fit_on_ray(build, config, budget, run_folder, name, workers)
+        fit_on_ray(worker, run_folder, workers)
 
 
 @contextlib.contextmanager
@@ -134,7 +136,7 @@ def _echo(path: Path) -> Iterator[None]:
             tell()
 
 
-def run(
+def _run(
     build: Build,
     config: dict[str, Any],
     budget: Budget,

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,25 @@ import ray.train
 import torch
 from ray.train.torch import TorchTrainer, get_device
 
-from jobs.train import harness
 from jobs.train.checkpoints import KEPT, STATE_FILE, folder_name, newest_state, read_state
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
-def fit_on_ray(
-    build: harness.Build, config: dict[str, Any], budget: harness.Budget, run_folder: Path, name: str, workers: int
-) -> None:
-    """`harness.fit` on Ray Train workers.
+def fit_on_ray(run: Callable[..., None], run_folder: Path, workers: int) -> None:
+    """Call run(rank, device, checkpoints) on each of some Ray Train workers; it travels there, pickled.
 
-    Raises ray.train.TrainingFailedError where the task itself fails.
+    Raises ray.train.TrainingFailedError where it fails.
     """
     if not ray.is_initialized():
         _start_ray(workers)
     mend_snapshot(run_folder)
     TorchTrainer(
         _worker,
-        train_loop_config={"build": build, "task": config, "budget": asdict(budget), "folder": str(run_folder)},
+        train_loop_config={"run": run, "folder": str(run_folder)},
         scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu="GPU" in ray.cluster_resources()),
         run_config=ray.train.RunConfig(
-            name=name,
+            name=run_folder.name,
             storage_path=str(run_folder.parent),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
             failure_config=ray.train.FailureConfig(max_failures=1),
@@ -51,10 +48,8 @@ def _start_ray(workers: int) -> None:
 
 
 def _worker(settings: dict[str, Any]) -> None:
-    folder = Path(settings["folder"])
     rank = ray.train.get_context().get_world_rank()
-    budget = harness.Budget(**settings["budget"])
-    harness.run(settings["build"], settings["task"], budget, folder, rank, get_device(), RayCheckpoints(folder))
+    settings["run"](rank, get_device(), RayCheckpoints(Path(settings["folder"])))
 
 
 class RayCheckpoints:
