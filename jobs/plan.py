@@ -35,6 +35,7 @@ def as_json(plan: Plan, branches: list[BranchEstimate]) -> dict[str, object]:
         "images_out": sum(branch.images for branch in branches),
         "estimated_actor_seconds": round(sum(branch.seconds for branch in branches), 1),
         "estimated_bytes": sum(branch.bytes for branch in branches),
+        "notes": list(plan.notes),
         "branches": [dataclasses.asdict(branch) for branch in branches],
     }
 
@@ -57,6 +58,7 @@ def as_text(plan: Plan, branches: list[BranchEstimate]) -> str:
             f"{branch.branch:<20}{branch.units:>8}{branch.images:>12}{actors:>10}{branch.gpus:>10g}"
             f"{duration(branch.seconds):>14}{size(branch.bytes):>12}"
         )
+    lines += ["", *(f"note: {note}" for note in plan.notes)] if plan.notes else []
     lines += ["", "Images are before `where`; time and bytes are estimates, good to a factor of about three."]
     return "\n".join(lines)
 

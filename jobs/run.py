@@ -45,6 +45,8 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None) 
             "the recipe asks for watermarks: give --key-file FILE (16 bytes or more) or PALIMPSEST_KEY, "
             "or say `watermark: none`"
         )
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
     store = open_store(plan.output)
     with Lease(store) as lease:
         return _run_held(plan, store, lease, executor, address, key)

@@ -54,17 +54,42 @@ class ReferenceImage:
 
 
 @dataclass(frozen=True)
+class ClassNeeds:
+    """What a part does with the class that an image is, or is to be, of.
+
+    `model` is the field of a model that is told the class, where it knows classes: `own`, the image's, or another one
+    of the input. `drawn`: an image without a class gets one. `names`: it reads the names of classes an image is not of,
+    `least` of them. `texts` are templates by field; `{label}` in one stands for the class's name, and must have one.
+    `prompts` are those that only a model that takes texts reads, `pulls` those that only one that knows classes does.
+    `unnamed`: the parameter that has images go without a class, where there is one; `blank`: what does so already.
+    """
+
+    model: str | None = None
+    own: bool = True
+    drawn: bool = False
+    names: bool = False
+    least: int = 0
+    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    pulls: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unnamed: str | None = None
+    blank: str | None = None
+
+
+@dataclass(frozen=True)
 class Needs:
     """What must be there: model references and sets of reference images, by field name, and input columns.
 
     `columns` are what `draw` and `apply` read beside the label, by the field that names them. With `fitted`, the images
-    are what `prepare` fits an artifact to (`Fitting`); `load` gets that, and not the images.
+    are what `prepare` fits an artifact to (`Fitting`); `load` gets that, and not the images. `classes`: what it does
+    with an image's class; None: nothing.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     fitted: bool = False
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    classes: ClassNeeds | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef
 from pipeline.planning.annotations import check_annotations, check_dimensions, dimensions_of
+from pipeline.planning.class_checks import check_branches, names_read
 from pipeline.planning.class_names import resolve_classes
 from pipeline.planning.domains import check_domains
 from pipeline.planning.first_rows import FirstRows
@@ -75,6 +76,10 @@ class BranchPlan:
     def operators(self) -> list[type[Operator]]:
         return [operator_class(step.operator) for step in self.steps]
 
+    @property
+    def parts(self) -> tuple[StepPlan | GatePlan, ...]:
+        return (*self.steps, *self.gates)
+
     def identity(self) -> list[Any]:
         """Return what this branch computes of a row, or of an index."""
         made = [self.name, [step.identity() for step in self.steps], self.micro_batch, self.copies]
@@ -111,6 +116,7 @@ class Plan:
     limit: int | None = None
     key_id: str | None = None  # of the watermark key; the key itself is nowhere in a plan
     labels: LabelValues = field(default_factory=LabelValues)  # what the label column holds
+    notes: tuple[str, ...] = ()  # what the reader should know before anything runs, a line each
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -144,6 +150,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     check_links(first.rows, layout, ImageLinks.of(recipe.input, base))
     _check_where(branches, first)
     _check_images(branches, recipe, first)
+    notes = check_branches(recipe.branches, {b.name: b.parts for b in branches}, shards, layout, values)
     common = _common_identity(recipe, layout, key_id)
     units = tuple(unit for branch in branches for unit in _units(recipe, branch, shards, layout, common, limit))
     return Plan(
@@ -158,6 +165,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         limit=limit,
         key_id=key_id,
         labels=values,
+        notes=notes,
     )
 
 
@@ -314,7 +322,7 @@ def _numerics_identity(numerics: Numerics) -> Any:
 def _units(
     recipe: Recipe, branch: BranchPlan, shards: tuple[Shard, ...], layout: Layout, common: list[Any], limit: int | None
 ) -> Iterator[Unit]:
-    identity = [*common, *branch.identity()]
+    identity = [*common, *branch.identity(), *names_read(branch.parts, layout)]
     if branch.copies == 0:
         yield from _synthetic_units(recipe, branch, layout, identity, limit)
         return

@@ -250,10 +250,14 @@ def test_one_broken_shard_beside_good_ones_stops_no_plan(folder: Path) -> None:
     assert plan_of(write_recipe(folder, [branch(where="label == 1")])).units
 
 
+FREE = {"force": True, "condition": "none"}
+"""The embedded model beside images, and classes, that it does not know."""
+
+
 def test_the_estimate_follows_the_steps_that_are_asked_for(tmp_path: Path) -> None:
     write_input(tmp_path / "data")
     usual, given, double = (
-        estimate(plan_of(write_recipe(tmp_path, [branch(operators=[{"diffusion_edit": {"force": True, **params}}])])))[
+        estimate(plan_of(write_recipe(tmp_path, [branch(operators=[{"diffusion_edit": {**FREE, **params}}])])))[
             0
         ].seconds
         for params in ({}, {"steps": 10}, {"steps": 20})

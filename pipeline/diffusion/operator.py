@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Pixels, Supply
 from pipeline.diffusion.parameters import DiffusionParameters, RedrawParameters
 from pipeline.errors import JobError, ModelError, RowError
+from pipeline.materials import ClassNeeds
 from pipeline.models import prompts
 from pipeline.models.labels import class_indexes
 from pipeline.models.strength import draw_guidance, draw_run
@@ -36,6 +37,23 @@ class DiffusionOperator(Operator):
         return Needs(
             models={name: reference for name, reference in models.items() if reference is not None},
             columns={name: prompts.columns_of(templates) for name, templates in texts.items()},
+            classes=self.class_needs(),
+        )
+
+    def class_needs(self) -> ClassNeeds:
+        """The image's own class, for the model, or for its prompt, and for what CLIP pulls towards."""
+        params = self.params
+        told = params.condition == "class"
+        return ClassNeeds(
+            model="model" if told else None,
+            texts={"clip_text": (params.clip_text,)} if params.clip_text is not None else {},
+            prompts={
+                name: tuple(template for template, _ in templates)
+                for name, templates in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt))
+            },
+            pulls={"clip_text": (CLIP_TEXT,)} if params.clip is not None and params.clip_text is None and told else {},
+            unnamed="condition: none" if told else None,
+            blank=None if told else "condition: none",
         )
 
     def load(self, device: str, supply: Supply) -> None:

@@ -18,18 +18,11 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.models.decoded_in_parts import decode_in_parts
 from pipeline.models.encoded_once import EncodedOnce
-from pipeline.models.folders import CONFIG_FILE, INDEX_FILE, read_json
+from pipeline.models.folders import INDEX_FILE, read_json
+from pipeline.models.known_classes import LATENT_PIPELINE, class_network, folder_classes
 from pipeline.models.pipelines import load_quietly
 from pipeline.models.precision import dtype_of, lowered
 from pipeline.models.schedulers import check_steps, is_flow_matching, named_scheduler
-
-CLASS_PIPELINES = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
-
-
-def is_class_model(folder: str | Path) -> bool:
-    """Whether a folder holds a DiT pipeline, or a plain UNet2DModel with its scheduler."""
-    index = read_json(Path(folder, INDEX_FILE)).get("_class_name")
-    return index in CLASS_PIPELINES or (index is None and _unet_folder(folder) is not None)
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,8 @@ class ClassModel:
     ) -> None:
         index = read_json(Path(folder, INDEX_FILE))
         self._vae: Any = None
-        if index.get("_class_name") == "DiTPipeline":
+        latent = index.get("_class_name") == LATENT_PIPELINE
+        if latent:
             import diffusers
 
             whole = load_quietly(diffusers.DiTPipeline.from_pretrained, folder)
@@ -59,18 +53,13 @@ class ClassModel:
             self._vae, own = lowered(whole.vae, dtype).to(device).requires_grad_(False), whole.scheduler
             decode_in_parts(self._vae, device)
             EncodedOnce(self._vae)
-            self.null_class: int | None = self.network.config.num_embeds_ada_norm
-            self.class_count = int(self.network.config.num_embeds_ada_norm)
+            embeddings = int(self.network.config.num_embeds_ada_norm)
         else:
             self.unet = self.network = _load_unet(folder)
             own = _load_scheduler(folder)
-            self.class_count = int(self.network.config.num_class_embeds or 0)
-            self.null_class = None
-        named = index.get("id2label")
-        names = {int(key): str(name) for key, name in named.items()} if isinstance(named, dict) else {}
-        if not self._vae and names and len(names) == self.class_count - 1:
-            self.class_count = self.null_class = len(names)  # one more than there are names: the class of none
-        self.classes = tuple(names[key] for key in sorted(names)) if len(names) == self.class_count else ()
+            embeddings = int(self.network.config.num_class_embeds or 0)
+        known = folder_classes(index, embeddings, latent)
+        self.class_count, self.classes, self.null_class = known.count, known.names, known.none
         self.scheduler = named_scheduler(scheduler, own, folder)
         check_steps(self.scheduler, steps, folder)
         self.network.eval().requires_grad_(False)
@@ -181,17 +170,10 @@ class ClassModel:
         return images.float()
 
 
-def _unet_folder(folder: str | Path) -> Path | None:
-    for place in (Path(folder, "unet"), Path(folder)):
-        if read_json(place / CONFIG_FILE).get("_class_name") == "UNet2DModel":
-            return place
-    return None
-
-
 def _load_unet(folder: str | Path) -> Any:
     import diffusers
 
-    place = _unet_folder(folder)
+    place = class_network(folder)
     if place is None:
         raise ModelError(f"model {folder}: no UNet2DModel in it")
     net = load_quietly(diffusers.UNet2DModel.from_pretrained, place)

@@ -1,11 +1,13 @@
 """From the labels of a data set to the classes of a model. Imports no torch."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 from pipeline.errors import RowError
 
 UNKNOWN_CLASS = "unknown_class"
 NO_CLASS = -1
+_SHOWN = 12
 
 
 def class_indexes(
@@ -15,28 +17,50 @@ def class_indexes(
 
     Args:
         labels: class indexes of the data set, -1 where a row has none.
-        names: the data set's class names; classes are matched by name where both sides have names (case, spaces and
-            punctuation aside), else by index: two data sets rarely number their classes alike.
+        names: the data set's class names; classes are matched by name where both sides have names (`place_of`), else by
+            index: two data sets rarely number their classes alike.
         known: the model's class names, empty where it has none; one may list several, between commas (ImageNet's).
         count: how many classes the model has.
     """
-    places = {_plain(part): index for index, name in enumerate(known) for part in (*name.split(","), name)}
     by_name = bool(names) and bool(known)
     indexes, errors = [], {}
     for row, label in enumerate(int(label) for label in labels):
         if label < 0:
             found: int | None = NO_CLASS
         elif by_name:
-            found = places.get(_plain(names[label])) if label < len(names) else None
+            found = place_of(names[label], known) if label < len(names) else None
         else:
             found = label if label < count else None
         if found is None:
             said = repr(names[label]) if by_name and label < len(names) else str(label)
-            has = ", ".join(known) if known else f"0 to {count - 1}"
+            more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+            has = f"{', '.join(known[:_SHOWN])}{more}" if known else f"0 to {count - 1}"
             errors[row] = RowError(UNKNOWN_CLASS, f"the model has no class {said}; it has: {has}")
         indexes.append(NO_CLASS if found is None else found)
     return indexes, errors
 
 
+def place_of(name: str, known: Sequence[str]) -> int | None:
+    """The index of the class that a name means; None where it means none, or more than one.
+
+    Case, spaces and punctuation aside. A class's whole name comes before the parts of names that list several.
+    """
+    whole, parts = _places(tuple(known))
+    plain = _plain(name)
+    return whole[plain] if plain in whole else parts.get(plain)
+
+
+@functools.lru_cache(maxsize=64)
+def _places(known: tuple[str, ...]) -> tuple[Mapping[str, int | None], Mapping[str, int | None]]:
+    """Index by whole name, and by part of a name; None where two classes share it (ImageNet has two cranes)."""
+    found: tuple[dict[str, int | None], dict[str, int | None]] = ({}, {})
+    for index, name in enumerate(known):
+        for places, texts in zip(found, ([name], name.split(",")), strict=True):
+            for plain in {_plain(text) for text in texts}:
+                places[plain] = index if places.get(plain, index) == index else None
+    return found
+
+
 def _plain(name: str) -> str:
-    return "".join(letter for letter in name.casefold() if letter.isalnum())
+    """A name's letters and digits; all of it where it has none, so that `+` is not `-`."""
+    return "".join(letter for letter in name.casefold() if letter.isalnum()) or name.strip()

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.models import samplers
-from pipeline.models.class_models import ClassModel, Start, is_class_model
+from pipeline.models.class_models import ClassModel, Start
 from pipeline.models.compiled import FixedShapes, check_compiler
 from pipeline.models.diffusion import Velocity, load_flow, steps_of
+from pipeline.models.known_classes import is_class_model
 from pipeline.models.learned_tokens import add_tokens, read_tokens
 from pipeline.models.lora import merge_lora
 from pipeline.models.pictures import with_channels, with_size

@@ -121,6 +121,15 @@ def local_file(ref: FileRef) -> Path:
     return path
 
 
+def place_of_model(ref: FileRef) -> Path | None:
+    """Return where a planned model lies on this machine, its content not checked again; None where it does not."""
+    if ref.uri.startswith(hub.SCHEME):
+        here = hub.cached(ref.uri.removeprefix(hub.SCHEME))
+        return None if here is None else here.folder
+    path = Path(_path_of(ref.uri))
+    return path if "://" not in ref.uri and path.exists() else None
+
+
 def _local_snapshot(ref: FileRef) -> Path:
     commit = ref.uri.removeprefix(hub.SCHEME)
     here = hub.cached(commit)

@@ -1,5 +1,6 @@
 """Repaint images along their own edges with a ControlNet: the structure stays, everything else may change."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -59,7 +60,8 @@ class DiffusionControl(DiffusionOperator):
 
     def needs(self) -> Needs:
         """The pipeline, its adapter and the ControlNet."""
-        return Needs(models={**super().needs().models, "controlnet": self.params.controlnet})
+        found = super().needs()
+        return replace(found, models={**found.models, "controlnet": self.params.controlnet})
 
     def draw(self, batch: ImageBatch) -> Draws:
         """Strength, guidance and prompt of every sample."""

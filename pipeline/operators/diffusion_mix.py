@@ -13,7 +13,7 @@ from pipeline.contracts import Applied, Draws, ImageBatch, PartnerRow
 from pipeline.diffusion.operator import DiffusionOperator
 from pipeline.diffusion.parameters import RedrawParameters
 from pipeline.errors import InputError, RowError
-from pipeline.materials import NO_PARTNER, given
+from pipeline.materials import NO_PARTNER, ClassNeeds, given
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 
@@ -92,6 +92,11 @@ class DiffusionMix(DiffusionOperator):
     def __init__(self, params: DiffusionMixParams) -> None:
         super().__init__(params)
         self.partner = "mix" if params.toward == "row" else None
+
+    def class_needs(self) -> ClassNeeds:
+        """Names of other classes: one of those, or with `toward: row` that of another row, is what an image becomes."""
+        own = self.params.toward == "row"
+        return replace(super().class_needs(), own=own, names=True, least=2, unnamed=None)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other class and its weight, and what `diffusion_edit` draws, told of that class."""

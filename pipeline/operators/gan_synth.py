@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
 from pipeline.errors import RowError
+from pipeline.materials import ClassNeeds
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 
@@ -47,7 +48,7 @@ class GanSynth(Operator):
 
     def needs(self) -> Needs:
         """The generator's file."""
-        return Needs(models={"model": self.params.model})
+        return Needs(models={"model": self.params.model}, classes=ClassNeeds(model="model", drawn=True, names=True))
 
     def load(self, device: str, supply: Supply) -> None:
         """Load the generator."""

@@ -80,8 +80,8 @@ def _check_classes(gate: Gate, layout: Layout, where: str) -> None:
     have = len(layout.classes or ())
     if have < gate.least_classes:
         raise RecipeError(
-            f"{where}: {gate.name} judges by class names: it needs {gate.least_classes} at least, and the input's "
-            f"schema has {have} (ClassLabel)"
+            f"{where}: {gate.name} judges by class names: it needs {gate.least_classes} at least, and the input has "
+            f"{have}; say them with input.class_names"
         )
 
 

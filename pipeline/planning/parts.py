@@ -3,12 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from pipeline.contracts import Part, Supply
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef, local_file, resolve_model
 from pipeline.planning.banks import find_images, read_images
+from pipeline.shards.classes import shortened
 from pipeline.shards.layout import Layout
 from pipeline.validation import nearest, parse
+
+TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")
+"""Fields of `Needs.columns` that are texts with columns in them; others name columns of masks."""
 
 P = TypeVar("P", bound=Part)
 Models = Mapping[str, FileRef]
@@ -55,6 +61,7 @@ def check_columns(part: Part, layout: Layout | None, where: str) -> None:
             if layout is None:
                 raise InputError(f"{where}.{field}: there is no column {name!r}: this branch has no source rows")
             if name in layout.light:
+                _check_text(field, name, layout, where)
                 continue
             if name in layout.schema.names:
                 raise InputError(
@@ -62,6 +69,16 @@ def check_columns(part: Part, layout: Layout | None, where: str) -> None:
                     "`mask` in the column's name"
                 )
             raise InputError(f"{where}.{field}: there is no column {name!r}{nearest(name, list(layout.light))}")
+
+
+def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
+    """Raise InputError where a column of lists or the like is to fill a text."""
+    kind = layout.schema.field(name).type
+    if field in TEXT_FIELDS and pa.types.is_nested(kind):
+        raise InputError(
+            f"{where}.{field}: column {name!r} is {shortened([kind])}, and {{{name}}} needs one text a row; write one "
+            "to a column of its own"
+        )
 
 
 def supply(models: Models, images: Images) -> Supply:

@@ -70,6 +70,13 @@ class Selection:
             where = f"{rows[0].uri} rows {rows[0].row} to {rows[-1].row}"
             raise UnitError(f"{where}: where = {shortened(self._where)}: {_one_line(error)}") from error
 
+    def columns_used(self) -> set[str]:
+        """Return the names that the expression, which `check` has read, takes for columns; `label` and `row` too."""
+        quoted = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
+        tree = ast.parse(_QUOTED.sub(self._unquoted(), self._expression), mode="eval")
+        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        return {quoted.get(name, name) for name in named} & set(self._columns())
+
     def check(self) -> None:
         """Read the expression.
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.contracts import Gate, MadeBatch, Needs, Supply
 from pipeline.errors import JobError
+from pipeline.materials import ClassNeeds
 from pipeline.quality.parameters import GateParameters
 
 LABEL = "{label}"
@@ -68,7 +69,9 @@ class Clip(Gate):
 
     def needs(self) -> Needs:
         """The model's folder."""
-        return Needs(models={"model": self.params.model})
+        by_class = self.params.mode != "prompt"
+        wanted = ClassNeeds(names=self.params.mode == "top_class", texts={"text": (self.params.text,)})
+        return Needs(models={"model": self.params.model}, classes=wanted if by_class else None)
 
     def load(self, device: str, supply: Supply) -> None:
         """Load both networks and the tokenizer."""

@@ -73,7 +73,7 @@ def test_a_wrong_gate_is_one_line_before_anything_runs(
 def test_classes_that_are_not_there_are_one_line(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
     write_shard(tmp_path / "data/a.parquet", photos(3), labels=[0, 1, 0])
     clip = {"clip": {"model": str(tiny("clip"))}}
-    with pytest.raises(JobError, match="needs 1 at least, and the input's schema has 0"):
+    with pytest.raises(JobError, match=r"needs 1 at least, and the input has 0; say them with input.class_names"):
         plan_of(write_recipe(tmp_path, quality={"gates": [clip]}))
     write_input(tmp_path / "data")
     (tmp_path / "data/a.parquet").unlink()
