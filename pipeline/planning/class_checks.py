@@ -160,7 +160,7 @@ def _by_name(
     names = labels.layout.table.names
     places = {name: place_of(name, known.names) for name in names}
     strangers = [names[index] for index in told if places[names[index]] is None]
-    if not needs.own or labels.made == "count":
+    if not needs.own:
         usable = [name for name in names if places[name] is not None]
         strangers = [] if len(usable) >= max(1, needs.least) else list(names)
     if strangers:
