@@ -5,6 +5,7 @@ A unit is a pure function of its inputs. Nothing here knows who calls it, how ma
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 import pyarrow as pa
 
@@ -37,9 +38,9 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
     reasons: Counter[str] = Counter()
     codes: Counter[str] = Counter()
     with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
-        for window in overlap.ahead(windows(branch, unit, overlap)):
+        for window, tables in _made(branch, unit, report, overlap):
             counts["selected"] += window.selected
-            for folder, table in make_window(branch, unit, window, report, overlap).items():
+            for folder, table in tables.items():
                 files.add(folder, table)
                 counts[COUNTED[folder]] += table.num_rows
                 if folder == "rejected":
@@ -69,6 +70,19 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
         )
         check_sum(marker)
         return files.commit(marker)
+
+
+def _made(
+    branch: LoadedBranch, unit: Unit, report: ChainReport, overlap: Overlap
+) -> Iterator[tuple[Window, dict[str, pa.Table]]]:
+    """Yield a unit's windows with their tables, in order: one is marked and encoded while the next one is made."""
+
+    def painted() -> Iterator[Window]:
+        for window in overlap.ahead(windows(branch, unit, overlap)):
+            make_samples(branch, unit, window, report, overlap)
+            yield window
+
+    return overlap.behind(lambda window: (window, tables_of(branch, unit, window, overlap)), painted())
 
 
 def make_window(

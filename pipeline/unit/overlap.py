@@ -1,7 +1,7 @@
 """Keeping the device busy: decode the next window and encode the last one while the model works."""
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
@@ -21,15 +21,17 @@ class Overlap:
         self._threads = 0 if device == "cpu" and cpus <= 1 else max(2, int(cpus))
         self._codecs: ThreadPoolExecutor | None = None
         self._reader: ThreadPoolExecutor | None = None
+        self._writer: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> "Overlap":
         if self._threads:
             self._codecs = ThreadPoolExecutor(self._threads, thread_name_prefix="codec")
             self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
+            self._writer = ThreadPoolExecutor(1, thread_name_prefix="writer")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for pool in (self._reader, self._codecs):
+        for pool in (self._reader, self._writer, self._codecs):
             if pool is not None:
                 pool.shutdown(cancel_futures=True)
 
@@ -46,3 +48,17 @@ class Overlap:
         while (item := coming.result()) is not None:
             coming = self._reader.submit(next, items, None)
             yield item
+
+    def behind(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
+        """Yield `function` of every item, in order, each computed while the caller's thread makes the next item."""
+        if self._writer is None:
+            yield from map(function, items)
+            return
+        before: Future[R] | None = None
+        for item in items:
+            coming = self._writer.submit(function, item)
+            if before is not None:
+                yield before.result()
+            before = coming
+        if before is not None:
+            yield before.result()

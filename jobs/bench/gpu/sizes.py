@@ -29,7 +29,8 @@ class Sizes:
     mark_images: int
     mark_loop_images: int
     whole_style_images: int
-    whole_stable_images: int
+    whole_few_images: int
+    whole_stable_images: int  # of those, the ones that 25 steps are for
 
 
 FULL = Sizes(
@@ -53,6 +54,7 @@ FULL = Sizes(
     mark_images=256,
     mark_loop_images=24,
     whole_style_images=4096,
+    whole_few_images=384,
     whole_stable_images=128,
 )
 TINY = Sizes(
@@ -76,6 +78,7 @@ TINY = Sizes(
     mark_images=2,
     mark_loop_images=1,
     whole_style_images=4,
+    whole_few_images=2,
     whole_stable_images=2,
 )
 SIZES = {"full": FULL, "tiny": TINY}

@@ -1,5 +1,6 @@
 """Editing with the layout of Stable Diffusion 1.5, random weights: 25 steps with guidance, and a few without."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def edits(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
             )
         found = setting.clock().contest(contestants, "palimpsest")
         yield name, {"what": what(setting, few), "dtype": setting.half, "goal": GOALS[name], **found}
-        del ours, contestants  # the next ones need the memory
+        del ours, contestants
+        gc.collect()  # the next ones need the memory
 
 
 def compiled(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -46,7 +46,7 @@ def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     """Both edits from JPEG to PNG."""
     sizes, model = setting.sizes, stable.model_of(setting)
-    size = replace(sizes.stable, images=sizes.whole_stable_images)
+    size = replace(sizes.stable, images=sizes.whole_few_images)
     stable_diffusion.save_shard(setting.folder / "stable-shards", size)
     for few, name in ((True, "run_4_steps"), (False, "run_25_steps")):
         asked = {
@@ -58,7 +58,7 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
             "watermark": "none",
             "numerics": {"dtype": setting.half, "micro_batch": sizes.stable_batch},
         }
-        found = _run(setting, asked, "diffusion_edit")
+        found = _run(setting, asked, "diffusion_edit", None if few else sizes.whole_stable_images)
         edit = stable.caller(setting, model, few, "float32")
 
         def redraw(data: bytes, edit: Callable[[Image.Image], Image.Image] = edit) -> bytes:
@@ -71,14 +71,14 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, _beside(found, setting.clock().contest({"loop_float32": loop}, "loop_float32"))
 
 
-def _run(setting: Setting, asked: dict[str, Any], operator: str) -> dict[str, Any]:
+def _run(setting: Setting, asked: dict[str, Any], operator: str, limit: int | None = None) -> dict[str, Any]:
     """Run a recipe once; images a second while units were made, and what the rest took."""
     gpus = 0 if setting.device == "cpu" else 1
     asked = {**asked, "resources": {operator: {"gpus": gpus, "cpus": setting.cpus}}}
     path = Path(f"{asked['output']['uri']}.recipe.json")
     path.write_text(json.dumps(asked))
     started = time.perf_counter()
-    plan = read_plan(argparse.Namespace(recipe=str(path), input=None, output=None, set=[], limit=None))
+    plan = read_plan(argparse.Namespace(recipe=str(path), input=None, output=None, set=[], limit=limit))
     manifest = run_plan(plan, "inline", "local")
     seconds = time.perf_counter() - started
     counts, markers = manifest.counts, list(read_markers(open_store(plan.output)).values())
