@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jobs.terminal import say, show
 from pipeline.audit.verify import SHOWN, verify_dataset
 from pipeline.errors import InputError, RecipeError, RowError
 from pipeline.keys import read_key
@@ -36,16 +37,16 @@ def verify(dataset: str, key_file: str | None, as_json: bool) -> int:
             "findings": found.findings,
             "notes": found.notes,
         }
-        print(json.dumps(record, indent=1))
+        show(json.dumps(record, indent=1))
         return 0 if found.ok else 1
     for finding in found.findings[:SHOWN]:
-        print(f"WRONG  {finding}")
+        say(f"WRONG  {finding}")
     if len(found.findings) > SHOWN:
-        print(f"WRONG  and {len(found.findings) - SHOWN} more")
+        say(f"WRONG  and {len(found.findings) - SHOWN} more")
     for note in found.notes:
-        print(f"note   {note}")
+        say(f"note   {note}")
     state = "verified" if found.ok else "NOT verified"
-    print(
+    say(
         f"{state}: {found.files} files, {found.images} images, {found.source_links} links to source rows, "
         f"{found.watermarks} watermarks"
     )
@@ -60,13 +61,13 @@ def replay(dataset: str, sample: str, key_file: str | None) -> int:
     row = made.stored
     _show_origin(row)
     if made.equal:
-        print("equal   byte for byte")
+        say("equal   byte for byte")
         return 0
     for column in made.differs:
-        print(f"differs {column}: {made.stored[column]} is stored, {made.again[column]} was made")
-    print(f"differs by up to {made.grey_levels} grey levels")
+        say(f"differs {column}: {made.stored[column]} is stored, {made.again[column]} was made")
+    say(f"differs by up to {made.grey_levels} grey levels")
     if made.other_device:
-        print(f"made on {made.made_on}, and again on {made.again_on}: on another device last bits may differ")
+        say(f"made on {made.made_on}, and again on {made.again_on}: on another device last bits may differ")
     return 1
 
 
@@ -85,14 +86,14 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
     if as_json:
         row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
         record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row}
-        print(json.dumps(_plain(record), indent=1, allow_nan=False))
+        show(json.dumps(_plain(record), indent=1, allow_nan=False))
     elif traced.row is not None:
-        print(f"mark    {traced.payload}, chance of a wrong reading 10^-{traced.score:.0f}")
+        say(f"mark    {traced.payload}, chance of a wrong reading 10^-{traced.score:.0f}")
         _show_origin(traced.row)
     else:
-        print("no mark found" if traced.payload is None else f"mark {traced.payload} of this key, of another data set")
+        say("no mark found" if traced.payload is None else f"mark {traced.payload} of this key, of another data set")
     if traced.other_key is not None:
-        print(f"note    the data set was marked with key {traced.other_key}, and this is another", file=sys.stderr)
+        say(f"note    the data set was marked with key {traced.other_key}, and this is another", file=sys.stderr)
     return 0 if traced.row is not None else NO_MARK
 
 
@@ -111,19 +112,19 @@ def _plain(value: Any) -> Any:
 
 def _show_origin(row: dict[str, Any]) -> None:
     label = "" if row["label"] is None else f", label {row['label']}"
-    print(f"sample  {row['sample_id']}, branch {row['branch']}, copy {row['copy_index']}{label}")
+    say(f"sample  {row['sample_id']}, branch {row['branch']}, copy {row['copy_index']}{label}")
     if row["source_uri"]:
         user_id = f" (id {row['source_id']})" if row["source_id"] else ""
-        print(f"source  {row['source_uri']} row {row['source_row']}{user_id}")
+        say(f"source  {row['source_uri']} row {row['source_row']}{user_id}")
     for step in row["steps"]:
         model = f" with {step['model_id']}" if step["model_id"] else ""
-        print(f"step    {step['operator']} v{step['version']}{model} {step['params']} seed {step['seed']}")
+        say(f"step    {step['operator']} v{step['version']}{model} {step['params']} seed {step['seed']}")
     if row["quality"]:
         scores = ", ".join(f"{score['gate']} {score['score']:.4g}" for score in row["quality"])
         ended = f"refused by {row['rejected_reason']}" if row.get("rejected_reason") else "kept"
-        print(f"judged  {scores}: {ended}, attempt {row['attempt'] + 1}")
+        say(f"judged  {scores}: {ended}, attempt {row['attempt'] + 1}")
     for partner in row["partners"]:
-        print(f"partner {partner['role']} {partner['source_uri']}")
+        say(f"partner {partner['role']} {partner['source_uri']}")
 
 
 def report(dataset: str) -> int:
@@ -132,5 +133,5 @@ def report(dataset: str) -> int:
 
     store = _open(dataset)
     write_report(store, read_manifest(store))
-    print(f"{store.uri}/report/index.html")
+    say(f"{store.uri}/report/index.html")
     return 0

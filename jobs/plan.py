@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 
+from jobs.terminal import show
 from pipeline.keys import key_id
 from pipeline.plan import Plan, make_plan
 from pipeline.planning.estimate import BranchEstimate, estimate
@@ -21,7 +22,7 @@ def show_plan(options: argparse.Namespace) -> int:
     """`palimpsest plan RECIPE`."""
     plan = read_plan(options)
     branches = estimate(plan)
-    print(json.dumps(as_json(plan, branches), indent=1) if options.json else as_text(plan, branches))
+    show(json.dumps(as_json(plan, branches), indent=1) if options.json else as_text(plan, branches))
     return 0
 
 

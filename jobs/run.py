@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from jobs.plan import read_plan, show_plan
+from jobs.terminal import show
 from pipeline.audit.report import REPORT, write_report
 from pipeline.errors import PalimpsestError, RecipeError, StorageError
 from pipeline.executor import run_inline
@@ -76,7 +77,7 @@ def _run_held(plan: Plan, store: Store, lease: Lease, executor: str, address: st
     manifest = publish(plan, store)
     if missing or not store.exists(REPORT):
         write_report(store, manifest)
-    print(summary(manifest, progress, plan.output), file=sys.stderr)
+    show(summary(manifest, progress, plan.output), sys.stderr)
     return manifest
 
 

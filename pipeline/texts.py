@@ -26,6 +26,11 @@ def one_line(text: object, most: int = MOST_CHARACTERS) -> str:
     return _cut(line, most)
 
 
+def printable(text: object) -> str:
+    """Return lines as they are, with what `one_line` spells out spelled out: safe to print, with its layout kept."""
+    return "\n".join(_ODD.sub(_spelled, line) for line in str(text).split("\n"))
+
+
 def shortened(value: Any, most: int = MOST_VALUE) -> str:
     """Return a value as it stands in a message: its `repr` on one line, with the middle left out where it is long."""
     if isinstance(value, str) and len(value) > 4 * most:

@@ -2,6 +2,7 @@
 
 import yaml
 
+from pipeline.lineage.markdown import code, inert
 from schemas.manifest import Manifest
 
 
@@ -16,16 +17,17 @@ def dataset_card(manifest: Manifest) -> str:
         "configs": [{"config_name": "default", "data_files": "data/*.parquet"}],
     }
     rows = [
-        f"| `{name}` | {_chain(manifest, name)} | {c.asked} | {c.accepted} | {c.rejected} | {c.quarantined} |"
+        f"| {code(name)} | {inert(_chain(manifest, name))} "
+        f"| {c.asked} | {c.accepted} | {c.rejected} | {c.quarantined} |"
         for name, c in manifest.branches.items()
     ]
-    classes = f"\nClasses: {', '.join(manifest.classes)}.\n" if manifest.classes else ""
+    classes = f"\nClasses: {', '.join(map(inert, manifest.classes))}.\n" if manifest.classes else ""
     missing = manifest.units - counts.units
     state = "complete" if manifest.complete else f"**incomplete**: {missing} units are missing"
     return (
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n"
         "# Augmented images, with lineage\n\n"
-        f"Made by Palimpsest {manifest.palimpsest} with seed {manifest.recipe['seed']}; {state}.\n{classes}\n"
+        f"Made by Palimpsest {inert(manifest.palimpsest)} with seed {manifest.recipe['seed']}; {state}.\n{classes}\n"
         "| branch | operators | asked | accepted | rejected | rows quarantined |\n|---|---|---|---|---|---|\n"
         + "\n".join(rows)
         + _reasons(manifest)
@@ -41,7 +43,7 @@ def dataset_card(manifest: Manifest) -> str:
 def _reasons(manifest: Manifest) -> str:
     """Return a table of why images were rejected and rows quarantined; nothing where none was."""
     rows = [
-        f"| `{name}` | {what} | `{reason}` | {times} |"
+        f"| {code(name)} | {what} | {code(reason)} | {times} |"
         for name, counts in manifest.branches.items()
         for what, reasons in (
             ("images rejected", counts.reasons),

@@ -5,6 +5,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pipeline.texts import printable
 from schemas.manifest import Counts, Manifest
 
 STYLE = """
@@ -94,8 +95,8 @@ def page(
     body = [
         "<h1>Palimpsest report</h1>",
         f'<p class="soft">{counts.accepted:,} images; <span class="state">{state}</span>; '
-        f"seed {manifest.recipe['seed']}, plan <code>{manifest.plan_digest[:12]}</code>, "
-        f"version {html.escape(manifest.palimpsest)}</p>",
+        f"seed {_text(str(manifest.recipe['seed']))}, plan <code>{_text(manifest.plan_digest[:12])}</code>, "
+        f"version {_text(manifest.palimpsest)}</p>",
         _counts(manifest),
         *([_gates(manifest, gates)] if gates else []),
         *(_reasons(title, reasons) for title, reasons in troubles.items() if reasons),
@@ -106,6 +107,11 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{STYLE}</style></head>\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
     )
+
+
+def _text(text: str) -> str:
+    """Return text of others for the page: no markup, no control characters, no turning of the line."""
+    return html.escape(printable(text))
 
 
 def _counts(manifest: Manifest) -> str:
@@ -120,7 +126,7 @@ def _counts(manifest: Manifest) -> str:
 def _count_row(name: str, chain: str, counts: Counts) -> str:
     numbers = (counts.asked, counts.accepted, counts.rejected, counts.quarantined)
     cells = "".join(f"<td>{number:,}</td>" for number in numbers)
-    return f"<tr><td>{html.escape(name)}</td><td>{html.escape(chain)}</td>{cells}</tr>"
+    return f"<tr><td>{_text(name)}</td><td>{_text(chain)}</td>{cells}</tr>"
 
 
 def _chain(manifest: Manifest, branch: str) -> str:
@@ -136,7 +142,7 @@ def _gates(manifest: Manifest, gates: Sequence[GateLine]) -> str:
         for name in ("branch", "gate", "refused", "scores refused (least, median, most)", "scores kept, of a sample")
     )
     rows = "".join(
-        f"<tr><td>{html.escape(line.branch)}</td><td>{html.escape(line.gate)}</td><td>{line.refused:,}</td>"
+        f"<tr><td>{_text(line.branch)}</td><td>{_text(line.gate)}</td><td>{line.refused:,}</td>"
         f"<td>{_scores(line.refused_scores)}</td><td>{_scores(line.kept_scores)}</td></tr>"
         for line in gates
     )
@@ -152,7 +158,7 @@ def _scores(scores: tuple[float, float, float] | None) -> str:
 
 
 def _reasons(title: str, reasons: Mapping[str, int]) -> str:
-    listed = ", ".join(f"<code>{html.escape(reason)}</code> {count:,}" for reason, count in reasons.items())
+    listed = ", ".join(f"<code>{_text(reason)}</code> {count:,}" for reason, count in reasons.items())
     return f'<p class="soft">{title}: {listed}</p>'
 
 
@@ -163,14 +169,14 @@ def _sheet(sheet: Sheet) -> str:
     width = min(1120, min(longest, 8) * (tile + 8) + 46) if few else 1120
     cards = "".join(_card(card) for card in sheet.cards)
     return (
-        f'<section style="--tile: {tile}px; --card-width: {width}px"><h2>{html.escape(sheet.branch)}</h2>'
-        f'<p class="soft">{html.escape(sheet.chain)}</p><div class="cards">{cards}</div></section>'
+        f'<section style="--tile: {tile}px; --card-width: {width}px"><h2>{_text(sheet.branch)}</h2>'
+        f'<p class="soft">{_text(sheet.chain)}</p><div class="cards">{cards}</div></section>'
     )
 
 
 def _card(card: Card) -> str:
     lines = "".join(f'<div class="line">{"".join(_tile(tile) for tile in line)}</div>' for line in card.lines)
-    title = f"<h3>{html.escape(card.title)}</h3>" if card.title else ""
+    title = f"<h3>{_text(card.title)}</h3>" if card.title else ""
     return f'<div class="card">{title}{lines}</div>'
 
 
@@ -179,15 +185,15 @@ def _tile(tile: Tile) -> str:
     if tile.image is None:
         picture = '<div class="missing caption">not there</div>'
     else:
-        picture = f'<img class="image" alt="{html.escape(tile.caption)}" src="{_data_uri(tile.image)}">'
+        picture = f'<img class="image" alt="{_text(tile.caption)}" src="{_data_uri(tile.image)}">'
         kinds += ["small"] if tile.image[1] == "image/png" else []
     inset = f'<img class="inset" alt="style" src="{_data_uri(tile.inset)}">' if tile.inset else ""
-    caption = html.escape(f"source {tile.caption}" if tile.source else tile.caption)
+    caption = _text(f"source {tile.caption}" if tile.source else tile.caption)
     return (
-        f'<figure class="{" ".join(kinds)}" title="{html.escape(tile.detail)}">{picture}{inset}'
+        f'<figure class="{" ".join(kinds)}" title="{_text(tile.detail)}">{picture}{inset}'
         f'<figcaption class="caption">{caption}</figcaption></figure>'
     )
 
 
 def _data_uri(image: tuple[bytes, str]) -> str:
-    return f"data:{image[1]};base64,{base64.b64encode(image[0]).decode()}"
+    return f"data:{_text(image[1])};base64,{base64.b64encode(image[0]).decode()}"

@@ -24,7 +24,8 @@ ENDLESS = [
     "label == ...", "name" + ".str.lower()" * 3000 + " == 'a'", "label == " + "abs(" * 300 + "label" + ")" * 300,
 ]  # fmt: skip
 USUAL = [
-    "label in (2, 4)", "label**2 > 3", "label ** 0.5 > 1", "name == 'cat' and label > -1", "name.str.contains('(?:cat|dog)s?$')",
+    "label in (2, 4)", "label**2 > 3", "label ** 0.5 > 1", "name == 'cat' and label > -1",
+    "name.str.contains('(?:cat|dog)s?$')",
     "name.str.match('c[a-z]+t')", "name.str.contains('[(+*)]')", "label in (" + "-1, " * 900 + "2)",
     " or ".join(f"label == {n}" for n in range(60)), "name == '" + "(" * 60 + "'",
     "label % 2 == 0", "label.isin([1, 2])", "(label + 1) * 2 > 3",

@@ -1,0 +1,19 @@
+"""Text of others inside Markdown: it shows as it is, and is neither markup nor HTML nor a link."""
+
+import re
+
+from pipeline.texts import one_line
+
+MOST_CHARACTERS = 120
+"""Of one name."""
+_MARKUP = re.compile(r"[\\`*_\[\]<>|&~$!#(){}@:]|(?<=www)\.", re.IGNORECASE)
+
+
+def inert(text: object) -> str:
+    """Return a name as Markdown that shows its characters, on one line, in a sentence or a table."""
+    return _MARKUP.sub(lambda found: f"\\{found.group()}", one_line(text, MOST_CHARACTERS))
+
+
+def code(text: object) -> str:
+    """Return a name as a code span. A backtick or bar, which would end it or its cell, becomes another sign."""
+    return f"`{one_line(text, MOST_CHARACTERS).replace('`', chr(39)).replace('|', '/') or ' '}`"

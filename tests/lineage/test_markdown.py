@@ -1,0 +1,28 @@
+"""Names of others are shown by Markdown as they are, and do nothing."""
+
+import pytest
+
+from pipeline.lineage.markdown import code, inert
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("T-shirt/top", "T-shirt/top"),
+        ("<script>alert(1)</script>", r"\<script\>alert\(1\)\</script\>"),
+        ("[a](http://b)", r"\[a\]\(http\://b\)"),
+        ("www.b.org", r"www\.b.org"),
+        ("a | b\n# c", r"a \| b \# c"),
+        ("*a* _b_ `c` ~~d~~ @e &lt; $x$ \\", r"\*a\* \_b\_ \`c\` \~\~d\~\~ \@e \&lt; \$x\$ " + "\\\\"),
+        ("\x1b[31mred\u202e", r"\\x1b\[31mred\\u202e"),
+        ("---\nlicense: mit\n---", r"--- license\: mit ---"),
+    ],
+)
+def test_a_name_is_inert(name, shown):
+    assert inert(name) == shown
+
+
+def test_a_code_span_stays_one():
+    assert code("a`b|c\nd") == "`a'b/c d`"
+    assert code("") == "` `"
+    assert len(code("x" * 10**6)) < 130
