@@ -51,11 +51,13 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
 
 
 def _line(model: type[BaseModel], error: ErrorDetails, where: str) -> str:
-    location = [part for part in error["loc"] if not _is_union_tag(part)]
+    *parents, last = error["loc"] or ("",)  # of an unknown key, the last part is as it was written
+    unknown = error["type"] == "extra_forbidden"
+    location = [part for part in parents if not _is_union_tag(part)]
+    location += [last] if unknown or not _is_union_tag(last) else []
     path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    if error["type"] == "extra_forbidden":
-        known = _fields_at(model, location[:-1])
-        return f"{path}: unknown key{nearest(str(location[-1]), known)}"
+    if unknown:
+        return f"{path}: unknown key{nearest(str(last), _fields_at(model, location[:-1]))}"
     if error["type"] == "missing":
         return f"{path}: missing; it must be given"
     return f"{path} = {shortened(error['input'])}: {error['msg']}"

@@ -18,7 +18,7 @@ from pipeline.texts import one_line, shortened
 
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32
-MOST_VALUES = 50_000
+MOST_VALUES = 30_000
 MOST_KEYS = 1_000
 """Of one mapping."""
 MOST_CHARACTERS = 65_536

@@ -1,0 +1,40 @@
+"""What this process opens, as the interpreter itself tells it."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_seen: list[str] = []
+_watching = [False]
+
+
+def _watch(event: str, arguments: tuple[object, ...]) -> None:
+    if not _watching[0]:
+        return
+    if event == "open" and isinstance(arguments[0], str | bytes):
+        _seen.append(os.fsdecode(arguments[0]))
+    elif event == "socket.connect":
+        _seen.append(f"socket {arguments[1]}")
+
+
+sys.addaudithook(_watch)  # there is no way to take one off again
+
+
+@contextmanager
+def opened() -> Iterator[list[str]]:
+    """Give the list of paths that are opened meanwhile, and of addresses that are connected to."""
+    _seen.clear()
+    _watching[0] = True
+    try:
+        yield _seen
+    finally:
+        _watching[0] = False
+
+
+def outside(paths: list[str], folders: list[Path]) -> list[str]:
+    """Return the paths below none of the folders; those of the interpreter and its packages are left out."""
+    own = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])]
+    inside = (*own, *map(str, folders), "/dev/null", "/usr/lib", "/usr/share/zoneinfo", "/etc/localtime")
+    return [path for path in paths if path.startswith(("/", "socket")) and not path.startswith(inside)]
