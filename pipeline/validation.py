@@ -51,13 +51,13 @@ def parse(model: type[Model], data: Any, where: str) -> Model:
 
 
 def _line(model: type[BaseModel], error: ErrorDetails, where: str) -> str:
-    *parents, last = error["loc"] or ("",)  # of an unknown key, the last part is as it was written
     unknown = error["type"] == "extra_forbidden"
+    parents = error["loc"][:-1] if unknown else error["loc"]
     location = [part for part in parents if not _is_union_tag(part)]
-    location += [last] if unknown or not _is_union_tag(last) else []
+    location += error["loc"][-1:] if unknown else ()  # an unknown key is as it was written
     path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     if unknown:
-        return f"{path}: unknown key{nearest(str(last), _fields_at(model, location[:-1]))}"
+        return f"{path}: unknown key{nearest(str(location[-1]), _fields_at(model, location[:-1]))}"
     if error["type"] == "missing":
         return f"{path}: missing; it must be given"
     return f"{path} = {shortened(error['input'])}: {error['msg']}"
