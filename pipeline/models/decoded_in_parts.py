@@ -40,7 +40,7 @@ class DecodedInParts:
         """Return how many latents [c, height, width] one call takes: a power of two."""
         deep = len(self._channels) - 1
         # A level is entered at its resolution with the channels of the level below, enlarged before they shrink.
-        widest = max(self._channels[min(level + 1, deep)] * 4 ** (deep - level) for level in range(deep + 1))
+        widest: int = max(self._channels[min(level + 1, deep)] * 4 ** (deep - level) for level in range(deep + 1))
         fitting = max(1, self._most // (widest * height * width))
         return 1 << (fitting.bit_length() - 1)
 
