@@ -11,8 +11,9 @@ from pipeline.shards.layout import Layout
 from pipeline.validation import nearest
 from schemas.recipe import Recipe
 
-SHOWN = 8
-"""Columns that a message names."""
+SHOWN = 5
+"""Columns that a message names, each by so many characters at most."""
+MOST_NAME = 40
 
 
 def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -> None:
@@ -30,9 +31,9 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
     apart = (layout.image, layout.label, layout.id, *unaligned)
     found = annotations(layout.schema, read_features(layout.schema), apart, first.values, first.sizes)
     if found:
-        names = [f"{name} ({what})" for name, what in list(found.items())[:SHOWN]]
+        names = [f"{name[:MOST_NAME]} ({what})" for name, what in list(found.items())[:SHOWN]]
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        drop = ", ".join([*list(found)[:SHOWN], *(["..."] if more else [])])
+        drop = ", ".join([*(name[:MOST_NAME] for name in list(found)[:SHOWN]), *(["..."] if more else [])])
         raise RecipeError(
             f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; leave them out with input.drop: [{drop}], "
             "or name in input.unaligned what says nothing about places in the image"

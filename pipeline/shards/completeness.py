@@ -35,11 +35,11 @@ _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 
 
 
 def mark_unseen(image: Image.Image) -> None:
-    """Fill the memory of an opened PNG, before it is decoded, with the value that tells rows nobody has written."""
+    """Write into the last row of an opened PNG, before it is decoded, the value that tells rows nobody has written."""
     if isinstance(image, PngImagePlugin.PngImageFile) and not image.info.get("interlace"):
-        bands = 1 if image.mode in ("1", "L", "P", "I", "I;16") else len(image.getbands())
-        colour = _UNSEEN if bands == 1 else (_UNSEEN,) * bands
-        image.im = Image.core.fill(image.mode, image.size, colour)  # type: ignore[attr-defined]
+        (width, height), single = image.size, image.mode in ("1", "L", "P", "I", "I;16")
+        image.im = Image.core.new(image.mode, image.size)  # type: ignore[attr-defined]
+        image.im.paste(_UNSEEN if single else (_UNSEEN,) * len(image.getbands()), (0, height - 1, width, height))
 
 
 def check_whole(image: Image.Image, data: bytes) -> None:
@@ -50,10 +50,11 @@ def check_whole(image: Image.Image, data: bytes) -> None:
         data: the file.
     """
     if isinstance(image, PngImagePlugin.PngImageFile):
-        if image.info.get("interlace") or _is_row_of(image, image.height - 1, _UNSEEN):
+        if image.info.get("interlace") or _is_unseen(image):
             _check_png(data)
     elif isinstance(image, JpegImagePlugin.JpegImageFile):
-        if all(low == high for low, high in _extrema(image, image.height - 1)):
+        row = image.height - 1
+        if image.getpixel((0, row)) == image.getpixel((image.width - 1, row)) and _is_flat(image, row):
             _check_jpeg(image, data)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff(image)
@@ -64,10 +65,19 @@ def check_whole(image: Image.Image, data: bytes) -> None:
             start = data.find(b"\x89PNG\r\n\x1a\n", start + 8)
 
 
-def _is_row_of(image: Image.Image, row: int, value: int) -> bool:
-    """Return whether every pixel of a row is `value` in every channel."""
-    values = (value, 255) if image.mode == "1" else (value,)
-    return all(low == high and low in values for low, high in _extrema(image, row))
+def _is_unseen(image: Image.Image) -> bool:
+    """Return whether the last row may be as `mark_unseen` left it; of 16-bit grey whatever its one value is."""
+    row = image.height - 1
+    if image.mode in ("1", "I", "I;16"):
+        return _is_flat(image, row)
+    pixel = image.getpixel((0, row))
+    first = pixel[0] if isinstance(pixel, tuple) else pixel
+    return first == _UNSEEN and all(low == high == _UNSEEN for low, high in _extrema(image, row))
+
+
+def _is_flat(image: Image.Image, row: int) -> bool:
+    """Return whether a row is of one colour."""
+    return all(low == high for low, high in _extrema(image, row))
 
 
 def _extrema(image: Image.Image, row: int) -> tuple[tuple[Any, Any], ...]:

@@ -17,6 +17,8 @@ MOST: Final = 65_535
 LEAST_SURE: Final = 4096
 """Values from here on can be of no less than 13 bits."""
 
+_DEEP: Final = ("PNG", "TIFF", "PPM", "ICO")  # formats that can hold 16 bits
+
 ASK: Final = (
     "say how many bits the images use with input.depth_bits (8 to 16; 16 where they are meant to be as dark as that)"
 )
@@ -72,9 +74,9 @@ def check_high_bytes(image: Image.Image, depth_bits: int | None) -> None:
 
 def is_16_bit(image: Image.Image) -> bool:
     """Return whether an opened image, not loaded yet, holds 16 bits a channel."""
-    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    return image.format in _DEEP and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def is_scaled(image: Image.Image) -> bool:
     """Return whether the file says what its largest value is, so that Pillow scales to it: a PPM."""
-    return any(tile[0] == "ppm" for tile in getattr(image, "tile", ()))
+    return image.format == "PPM" and any(tile[0] == "ppm" for tile in getattr(image, "tile", ()))
