@@ -1,36 +1,75 @@
 """The command line. A command's code is imported when it is called: `--help` and `plan` need no torch and no Ray."""
 
 import argparse
+import os
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pipeline import __version__
 from pipeline.errors import PalimpsestError, RunError
 from pipeline.shards.faults import REMEDIES, fault
+from pipeline.stopping import SIGNALS, Stopped, leave, say, stoppable
+from pipeline.texts import one_line
+from pipeline.working_copy import require_no_packed_keys
 
-INTERRUPTED = 130
+FAILED, WRONG = 1, 2
+PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status. Errors made on purpose are one line on stderr, and status 2 or 1."""
+    """Run one command; return its exit status. Whatever ends it is one line on stderr, never a traceback."""
     options = parser().parse_args(arguments)
+    with stoppable():
+        try:
+            require_no_packed_keys()
+            status: int = options.call(options)
+            sys.stdout.flush()
+            return status
+        except PalimpsestError as error:
+            say(str(error))
+            return FAILED if isinstance(error, RunError) else WRONG
+        except KeyboardInterrupt as error:
+            return _stopped(error)
+        except BrokenPipeError:  # `palimpsest ... | head`
+            _drop_output()
+            return PIPE_CLOSED
+        except Exception as error:  # a fault of ours, or of the place: either way not a page of source lines
+            say(_unexpected(error))
+            _drop_output()
+            return FAILED
+
+
+def _stopped(error: KeyboardInterrupt) -> int:
+    """Say what stopped the command; return its exit status, or leave at once where a clean-up would never end."""
+    stopped = error if isinstance(error, Stopped) else Stopped("stopped", 128 + signal.SIGINT)
+    if stopped.abrupt:
+        leave(str(stopped), stopped.status)
+    say(str(stopped))
+    for number in SIGNALS:  # nobody is left who could do more about a second one than end with a traceback
+        signal.signal(number, signal.SIG_IGN)
+    return stopped.status
+
+
+def _drop_output() -> None:
+    """Let go of what is still to be written to a stdout that takes nothing more: it would fail again at exit."""
     try:
-        status: int = options.call(options)
-        return status
-    except PalimpsestError as error:
-        print(f"palimpsest: {error}", file=sys.stderr)
-        return 1 if isinstance(error, RunError) else 2
-    except KeyboardInterrupt:
-        print("palimpsest: stopped; the same command goes on where this one ended", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # `palimpsest ... | head`
-        sys.stderr.close()
-        return 0
-    except OSError as error:  # of a place that is not the output: the key's, the temporary folder's
-        if error.errno not in REMEDIES:
-            raise
-        print(f"palimpsest: {fault(str(error.filename or 'this machine'), error)}", file=sys.stderr)
-        return 1
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _unexpected(error: Exception) -> str:
+    """Return the line for an error that nobody raised on purpose: what and where."""
+    if isinstance(error, OSError) and error.errno in REMEDIES:  # a place that is not the output: the key's, stdout
+        return str(fault(str(error.filename or "this machine"), error))
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(last.filename).name}:{last.lineno}"
+    return (
+        f"internal error: {one_line(f'{type(error).__name__}: {error}')} ({where}); please report it with the command"
+    )
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,6 +16,7 @@ from pipeline.planning.recipes import absolute
 from pipeline.publish import read_manifest
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import Store, open_store
+from pipeline.working_copy import require_lasting
 
 NO_MARK = 3
 
@@ -131,6 +132,7 @@ def report(dataset: str) -> int:
     """`palimpsest report DATASET`: writes report/index.html into it."""
     from pipeline.audit.report import write_report
 
+    require_lasting(dataset, "DATASET", "as DATASET")
     store = _open(dataset)
     write_report(store, read_manifest(store))
     say(f"{store.uri}/report/index.html")

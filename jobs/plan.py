@@ -8,13 +8,15 @@ from jobs.terminal import show
 from pipeline.keys import key_id
 from pipeline.plan import Plan, make_plan
 from pipeline.planning.estimate import BranchEstimate, estimate
-from pipeline.planning.recipes import load_recipe
+from pipeline.planning.recipes import absolute, load_recipe
 from pipeline.progress import duration
+from pipeline.working_copy import require_lasting
 
 
 def read_plan(options: argparse.Namespace, key: bytes | None = None) -> Plan:
     """Return the plan of the recipe that the command line names. Raises JobError."""
     recipe, base = load_recipe(options.recipe, options.set, options.input, options.output)
+    require_lasting(absolute(recipe.output.uri, base), "output.uri", "in the recipe or by --output")
     return make_plan(recipe, base, options.limit, None if key is None else key_id(key))
 
 

@@ -20,6 +20,7 @@ from pipeline.publish import prepare, publish
 from pipeline.publishing.lease import Lease
 from pipeline.shards.store import Store, open_store
 from pipeline.unit.job import Job
+from pipeline.working_copy import require_lasting
 from schemas.manifest import Failure, Manifest, Marker
 
 Outcomes = Iterator[Marker | Failure]
@@ -101,6 +102,7 @@ def outcomes(
 
 def demo(out: str, executor: str) -> int:
     """`palimpsest demo`: the embedded recipe; prints where the data set, its report and its key lie."""
+    require_lasting(out, "--out", "by --out")
     key_file = Path(f"{out.rstrip('/')}.key")  # beside the output, never in it
     if VARIABLE not in os.environ and not key_file.exists():
         new_key_file(key_file)

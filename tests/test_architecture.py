@@ -28,6 +28,7 @@ LAYERS = [
         "pipeline.devices",
         "pipeline.keys",
         "pipeline.materials",
+        "pipeline.working_copy",
     },
     {
         "pipeline.models",
@@ -42,7 +43,14 @@ LAYERS = [
     {"pipeline.registry"},
     {"pipeline.planning", "pipeline.plan"},
     {"pipeline.unit", "pipeline.runner"},
-    {"pipeline.executor", "pipeline.audit", "pipeline.publish", "pipeline.publishing", "pipeline.progress"},
+    {
+        "pipeline.executor",
+        "pipeline.audit",
+        "pipeline.publish",
+        "pipeline.publishing",
+        "pipeline.progress",
+        "pipeline.stopping",
+    },
     {"pipeline.cluster"},
     {"jobs"},
 ]

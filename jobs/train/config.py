@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pipeline.errors import RecipeError
 from pipeline.planning.documents import read_document
 from pipeline.texts import shortened
+from pipeline.working_copy import require_lasting
 
 
 class Closed(BaseModel):
@@ -24,9 +25,12 @@ def read_config(path: str | Path, model: type[Config]) -> Config:
     """Parse a YAML file. Raises RecipeError, in one line, for what cannot be read, is unknown, missing or wrong."""
     content = read_document(str(path), "config")
     try:
-        return model.model_validate(content)
+        config = model.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"config {path}: {_first_line(error, model)}") from error
+    if "out" in model.model_fields:
+        require_lasting(getattr(config, "out"), "out", "in the configuration")  # noqa: B009 - not every trainer has one
+    return config
 
 
 def _first_line(error: ValidationError, model: type[BaseModel]) -> str:

@@ -75,7 +75,7 @@ class Origins:
         self, manifest: Manifest, recipe: Recipe, record: ShardRecord, links: Mapping[int, Link]
     ) -> Iterator[str]:
         try:
-            (shard,) = find_shards(record.uri, manifest.recipe_base)
+            (shard,) = find_shards(record.uri, ".")
             layout = read_layout((shard,), recipe.input.columns, recipe.input.drop)
         except (PalimpsestError, OSError, ValueError) as error:
             self.notes.append(f"shard {record.path}: {len(links)} source links were not checked: {error}")

@@ -133,7 +133,7 @@ def _shard(manifest: Manifest, marker: Marker) -> Shard | None:
     if marker.shard is None:
         return None
     record = next(record for record in manifest.shards if record.path == marker.shard)
-    (found,) = find_shards(record.uri, manifest.recipe_base)
+    (found,) = find_shards(record.uri, ".")
     if found.digest != record.digest:
         raise InputError(f"{record.uri}: the source shard has changed since the run")
     # A single file is found under its own name; the lineage knows it by its path under the input's root.

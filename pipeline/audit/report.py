@@ -165,7 +165,6 @@ class SourceImages:
 
     def __init__(self, manifest: Manifest) -> None:
         self._recipe = Recipe.model_validate(manifest.recipe)
-        self._base = manifest.recipe_base
         self._digests = {shard.uri: shard.digest for shard in manifest.shards}
 
     def tile(self, row: dict[str, Any]) -> Tile:
@@ -173,7 +172,7 @@ class SourceImages:
         caption = f"row {row['source_row']}"
         detail = f"{shard_name} row {row['source_row']}" + (f", id {row['source_id']}" if row["source_id"] else "")
         try:
-            (shard,) = find_shards(row["source_uri"], self._base)
+            (shard,) = find_shards(row["source_uri"], ".")
             if shard.digest != self._digests.get(row["source_uri"]) or row["source_row"] >= shard.rows:
                 raise InputError("the shard has changed since the run")
             layout = read_layout((shard,), self._recipe.input.columns, self._recipe.input.drop)

@@ -1,5 +1,6 @@
 """The connection to Ray: a local one of our own, the cluster this machine belongs to, or a named head."""
 
+import atexit
 import contextlib
 import logging
 import os
@@ -7,6 +8,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,7 +17,9 @@ import ray._private.services
 import ray._private.worker
 
 from pipeline.cluster.pools import SPARE_CPUS
+from pipeline.cluster.watch import watching
 from pipeline.errors import JobError
+from pipeline.stopping import Stopped
 
 constants: Any = ray._private.ray_constants
 worker: Any = ray._private.worker
@@ -54,10 +58,50 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
     with _silence():
         with _native_silence(), _signals_kept(), _loopback() if address == "local" else contextlib.nullcontext():
             _init(address, gpus, cpus)
+        with _watched(address == "local"):
+            yield
+
+
+@contextlib.contextmanager
+def _watched(own: bool) -> Iterator[None]:
+    """Leave Ray at the end; where it is gone before, say so instead of whatever that led to."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(_shut_down)
+        watch = stack.enter_context(watching(own))
         try:
             yield
+        except Exception as error:
+            if (lost := watch.look()) is not None:
+                raise lost from error
+            raise
         finally:
-            ray.shutdown()
+            if watch.lost is not None:
+                stack.pop_all()
+                _abandon(own)
+
+
+def _shut_down() -> None:
+    with _signals_kept():
+        ray.shutdown()
+
+
+def _abandon(own: bool) -> None:
+    """Do without a Ray that is gone: a clean-up would wait for it, until the native part ends this process."""
+    atexit.unregister(worker.shutdown)
+    node = worker._global_node
+    if not own or node is None:
+        return
+    orphans = [child for info in node.all_processes.get("raylet", ()) for child in _children(info.process.pid)]
+    node.kill_all_processes(check_alive=False)
+    for child in orphans:  # agents would wait for the head; workers end by themselves, only later
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
 
 
 def _init(address: str, gpus: float | None, cpus: float | None) -> None:
@@ -123,6 +167,10 @@ def _signals_kept() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
+    except SystemExit as error:  # what Ray's own handler raises while it starts
+        if error.code != signal.SIGTERM:
+            raise
+        raise Stopped("stopped by SIGTERM", 128 + signal.SIGTERM) from None
     finally:
         for number, handler in before.items():
             if callable(handler):

@@ -2,12 +2,9 @@
 
 import contextlib
 import logging
-import signal
-import threading
 import uuid
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
 import ray
@@ -19,9 +16,11 @@ from pipeline.cluster.actor import UnitActor, block_row
 from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
 from pipeline.cluster.rooms import rooms
+from pipeline.cluster.watch import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.store import LocalStore
+from pipeline.stopping import stoppable
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 
@@ -50,7 +49,7 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key
     """
     by_branch = _by_branch(units)
     token = _drop_token(job)
-    with _one_interrupt():
+    with stoppable():
         try:
             for wave in pools(branches, units):
                 yield from _run_wave(job, wave, by_branch, token, key)
@@ -112,8 +111,9 @@ def _run_wave(
                     raise STOPS[kind](body)
                 yield Marker.model_validate_json(body) if kind == "Marker" else Failure.model_validate_json(body)
         finally:
-            answers.close()  # lets the actors go; the end of the ledger then ends those that are busy
-            ledger.close()
+            if not is_lost():  # who would hear it? It would wait for an answer
+                answers.close()  # lets the actors go; the end of the ledger then ends those that are busy
+                ledger.close()
 
 
 def _answers(
@@ -162,24 +162,6 @@ def _context() -> DataContext:
     context.execution_no_progress_timeout_s = -1  # a unit may take hours
     context.memory_usage_poll_interval_s = None
     return context
-
-
-@contextlib.contextmanager
-def _one_interrupt() -> Iterator[None]:
-    """Take one Ctrl-C and ignore more until the workers are gone: a second would leave the first's work half done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - what a handler is called with
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import fsspec
 from pipeline.errors import InputError, ModelError
 from pipeline.models import hub
 from pipeline.models.folders import folder_sha256, is_model_folder
+from pipeline.working_copy import lasting
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -82,7 +83,7 @@ def resolve_images(reference: str, base: str) -> tuple[FileRef, ...]:
             raise InputError(f"{reference!r}: no embedded image set has this name (known: builtin:styles)")
         found = [(f"{reference}/{path.name}", str(path)) for path in sorted(folder.iterdir()) if _is_image(path.name)]
     else:
-        uri = reference if "://" in reference else str(Path(base, reference))
+        uri = reference if "://" in reference else lasting(str(Path(base, reference)))
         found = [(path, path) for path in _list_images(uri)]
     if not found:
         raise InputError(f"{reference!r}: no image file there ({', '.join(IMAGE_SUFFIXES)})")

@@ -15,6 +15,7 @@ from pipeline.shards.commit import COMMITS, markers_digest
 from pipeline.shards.store import Store
 from pipeline.unit.fitting import fits
 from pipeline.validation import parse
+from pipeline.working_copy import lasting
 from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
 from schemas.recipe import Recipe, Watermark
 
@@ -73,7 +74,7 @@ def build_manifest(
         complete=complete,
         plan_digest=plan.digest,
         recipe=plan.recipe.model_dump(mode="json"),
-        recipe_base=plan.base,
+        recipe_base=lasting(plan.base),
         limit=plan.limit,
         chains=[chain_record(branch) for branch in plan.branches],
         classes=list(plan.classes),

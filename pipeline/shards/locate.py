@@ -12,6 +12,7 @@ from fsspec.utils import glob_translate
 from pipeline.errors import InputError
 from pipeline.shards.footers import footer_of, known_schema
 from pipeline.shards.uris import absolute, filesystem, is_local, one_line
+from pipeline.working_copy import lasting
 
 _THREADS: Final = 8
 _GLOB: Final = re.compile(r"[*?\[]")
@@ -60,7 +61,7 @@ def find_shards(uri: str, base: str) -> tuple[Shard, ...]:
     names = sorted(files, key=lambda name: _below(root, name))
 
     def shard(name: str) -> Shard:
-        found = name if is_local(where) else str(fs.unstrip_protocol(name))
+        found = lasting(name) if is_local(where) else str(fs.unstrip_protocol(name))
         footer = footer_of(fs, name, files[name], found)
         metadata = footer.metadata
         groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))

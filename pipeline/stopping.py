@@ -1,0 +1,101 @@
+"""Being stopped: a signal, or the loss of what a run stands on, ends the main thread's work once and in good order."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CALL = signal.SIGUSR2  # how another thread calls the main one: what is to be ignored stays ignored
+AT_ONCE_AFTER_S = 10.0
+"""So long further signals are ignored, because people press Ctrl-C twice; a later one ends the process at once."""
+RESUMES = "the same command goes on where this one ended"
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was stopped from outside. No `Exception`: nobody who guards against faults of a row or a unit catches it.
+
+    Attributes:
+        status: the exit code: 128 + the signal's number, or 1 where something was lost.
+        abrupt: whether this process must leave without the usual clean-up, which would wait for what is gone.
+    """
+
+    def __init__(self, why: str, status: int, abrupt: bool = False) -> None:
+        super().__init__(f"{why}; {RESUMES}")
+        self.status = status
+        self.abrupt = abrupt
+
+
+class _Handler:
+    """What the signals call: raises once."""
+
+    def __init__(self) -> None:
+        self.pending: Stopped | None = None
+        self._taken: float | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what a handler is called with
+        now = time.monotonic()
+        if self._taken is None and (self.pending or number != _CALL):
+            self._taken = now
+            why = "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+            raise self.pending or Stopped(why, 128 + number)
+        if number != _CALL and self._taken is not None and now - self._taken > AT_ONCE_AFTER_S:
+            leave(f"ended at once; {RESUMES}", 128 + number)
+
+
+_handler: _Handler | None = None
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[None]:
+    """Meanwhile, let the first SIGINT, SIGTERM or SIGHUP raise Stopped in the main thread, and ignore further ones.
+
+    A signal that this process was told to ignore (`nohup`) stays ignored. Inside another `stoppable`, or outside the
+    main thread, this does nothing.
+    """
+    global _handler
+    if _handler is not None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _handler = _Handler()
+    before: dict[signal.Signals, Any] = {
+        number: signal.getsignal(number)
+        for number in (*SIGNALS, _CALL)
+        if number == _CALL or signal.getsignal(number) is not signal.SIG_IGN
+    }
+    for number in before:
+        signal.signal(number, _handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _handler = None
+
+
+def stop(error: Stopped) -> bool:
+    """Raise `error` in the main thread, from any other; return whether anybody there listens (see `stoppable`)."""
+    if _handler is None:
+        return False
+    _handler.pending = error
+    signal.pthread_kill(threading.main_thread().ident or 0, _CALL)
+    return True
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, where there still is one: a terminal that is gone is no reason to fail."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"palimpsest: {' '.join(text.split())}", file=sys.stderr, flush=True)
+
+
+def leave(text: str, status: int) -> None:
+    """Say `text` and end this process now, without its clean-up; what it started ends by its own watch over it."""
+    say(text)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    os._exit(status)

@@ -1,0 +1,107 @@
+"""Ray's unpacked copy of a submitted working directory: what may be read there, and what must not be kept there.
+
+`ray job submit --working-dir .` packs a folder, names the package by its contents, unpacks it below its session's
+folder on every node, runs the command there, and deletes it some time later.
+Source: `ray/_private/runtime_env/working_dir.py` and `packaging.py` of Ray 2.60.
+"""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from pipeline.errors import JobError
+from pipeline.keys import VARIABLE
+
+KEY_SUFFIX = ".key"
+NOTE = ".palimpsest-keys-were-packed"
+"""Left in a copy that held keys: a further job of the same package finds the copy as we left it."""
+_PARENT = ("runtime_resources", "working_dir_files")
+_JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray hands to the command of a job
+
+
+def copy_root(path: str | Path) -> Path | None:
+    """Return the root of the unpacked copy that `path` lies in, relative paths from here; None where it is in none."""
+    parts = Path(path).resolve().parts
+    for at in range(len(parts) - len(_PARENT)):
+        if parts[at : at + len(_PARENT)] == _PARENT:
+            return Path(*parts[: at + len(_PARENT) + 1])
+    return None
+
+
+def lasting(path: str) -> str:
+    """Return a local path as lineage may hold it: inside a copy, where this process is at its root, relative to it.
+
+    The copy's own name changes with every file of the folder, and the copy is deleted; the relative path is that of the
+    folder that was submitted, and opens the same file in every process of the job. Other paths are returned unchanged.
+    """
+    root = copy_root(path)
+    if root is None or "://" in path or Path.cwd() != root:
+        return path
+    return os.path.relpath(path, root)
+
+
+def require_lasting(uri: str, what: str, remedy: str) -> None:
+    """Raise JobError where what is written to `uri` would be deleted with a copy.
+
+    Args:
+        what: how the user calls the place (`output.uri`).
+        remedy: how to name another one.
+    """
+    if "://" in uri and not uri.startswith("file://"):
+        return
+    path = uri.removeprefix("file://")
+    root = copy_root(path)
+    if root is not None:
+        raise JobError(
+            f"{what} {os.path.relpath(path, root)!r} lies in Ray's unpacked copy of the submitted working directory, "
+            f"which Ray deletes: give an absolute path in a folder that all nodes share, or an object store, {remedy}"
+        )
+
+
+def require_no_packed_keys() -> None:
+    """Where this process runs in an unpacked copy: refuse a key that was packed, and remove it from this node's copy.
+
+    Raises:
+        JobError: a `*.key` file is or was in the copy, or PALIMPSEST_KEY in the job's runtime environment.
+    """
+    root = copy_root(Path.cwd())
+    if root is None:
+        return
+    note = root / NOTE
+    found = sorted(_keys_in(root))
+    if found:
+        with contextlib.suppress(OSError), note.open("a") as file:
+            file.writelines(f"{name}\n" for name in found)
+        for name in found:
+            with contextlib.suppress(OSError):
+                (root / name).unlink()
+    names = sorted(set(note.read_text().splitlines())) if note.is_file() else found
+    if names:
+        raise JobError(
+            f"ray job submit has packed a key and sent it to the cluster ({', '.join(names[:3])}); this node's copy is "
+            f"removed. Keep keys outside the folder, or put the line *{KEY_SUFFIX} into its .rayignore (or into "
+            "runtime_env.excludes), and make a new key if others use this cluster"
+        )
+    if VARIABLE in _environment_of_the_job():
+        raise JobError(
+            f"{VARIABLE} is in the job's runtime_env.env_vars, which Ray's head stores and its dashboard shows; set it "
+            "on the node, or give --key-file with a path there"
+        )
+
+
+def _keys_in(root: Path) -> list[str]:
+    return [
+        os.path.relpath(Path(folder, name), root)
+        for folder, _, names in os.walk(root)
+        for name in names
+        if name.lower().endswith(KEY_SUFFIX)
+    ]
+
+
+def _environment_of_the_job() -> dict[str, str]:
+    try:
+        config = json.loads(os.environ.get(_JOB_CONFIG) or "{}")
+        return dict(config["runtime_env"]["env_vars"])
+    except (ValueError, KeyError, TypeError):
+        return {}

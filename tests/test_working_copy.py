@@ -1,0 +1,125 @@
+"""Ray's unpacked copy of a submitted folder: outputs and keys are refused there, inputs keep their names."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs.cli import main
+from pipeline.working_copy import copy_root, lasting, require_lasting
+from tests.data_sets import contents, rows_of, write_input, write_recipe
+
+CLASSIC = [{"name": "flipped", "copies": 1, "operators": [{"flip": {}}]}]
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder as Ray unpacks it, with a recipe and shards, as the working directory."""
+    root = tmp_path / "session_1/runtime_resources/working_dir_files/_ray_pkg_0123456789abcdef"
+    write_input(root / "data", shards=1, rows=6)
+    write_recipe(root, CLASSIC)
+    monkeypatch.chdir(root)
+    yield root
+
+
+def test_a_copy_is_known_by_its_place(copy: Path) -> None:
+    assert copy_root("recipe.yaml") == copy
+    assert copy_root(copy / "data/a/b") == copy
+    assert copy_root(copy.parent) is None
+    assert copy_root("/data") is None
+    assert lasting(str(copy / "data/a.parquet")) == "data/a.parquet"
+    assert lasting(str(copy)) == "."
+    assert lasting("/data/a.parquet") == "/data/a.parquet"
+    assert lasting("s3://bucket/a.parquet") == "s3://bucket/a.parquet"
+    require_lasting("/shared/out", "output.uri", "")
+    require_lasting("s3://bucket/out", "output.uri", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (["run", "recipe.yaml", "--executor", "inline"], "output.uri 'out'"),
+        (["run", "recipe.yaml", "--address", "auto"], "output.uri 'out'"),
+        (["run", "recipe.yaml", "--executor", "inline", "--output", "./elsewhere"], "output.uri 'elsewhere'"),
+        (["plan", "recipe.yaml"], "output.uri 'out'"),
+        (["demo", "--executor", "inline"], "--out 'demo-out'"),
+        (["report", "out"], "DATASET 'out'"),
+        (["train", "gan", "gan.yaml"], "out 'models'"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_would_be_deleted_is_refused(
+    copy: Path, capsys: pytest.CaptureFixture[str], command: list[str], what: str
+) -> None:
+    (copy / "gan.yaml").write_text(
+        "out: models\ndata: {uri: data/*.parquet}\ntraining: {seconds: 1, steps: 1, learning_rate: 0.001}\n"
+    )
+    before = sorted(copy.rglob("*"))
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"palimpsest: {what} lies in Ray's unpacked copy of the submitted working directory")
+    assert "give an absolute path in a folder that all nodes share, or an object store" in line
+    assert sorted(copy.rglob("*")) == before
+
+
+def test_the_next_submission_goes_on(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ["run", "recipe.yaml", "--executor", "inline", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    made = contents(tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/data").iterdir()}
+    assert {row["source_uri"] for row in rows_of(tmp_path / "out")} == {"data/train-00000.parquet"}
+
+    again = copy.with_name("_ray_pkg_fedcba9876543210")  # a file changed, so the package has another name
+    shutil.copytree(copy, again)
+    shutil.rmtree(copy)
+    (again / "notes.txt").write_text("2")
+    monkeypatch.chdir(again)
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert main([*command[:-1], str(tmp_path / "whole")]) == 0
+    assert contents(tmp_path / "whole") == made  # nothing in a row names the package
+
+    own = tmp_path / "own"  # the folder that was submitted: from there the data set can be checked
+    shutil.copytree(again, own)
+    shutil.rmtree(again)
+    monkeypatch.chdir(own)
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    assert main(["replay", str(tmp_path / "out"), "--sample-id", rows_of(tmp_path / "out")[0]["sample_id"]]) == 0
+
+
+def test_a_packed_key_is_refused_and_removed(copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (copy / "my.key").write_text("not a real key at all")
+    (copy / "keys").mkdir()
+    (copy / "keys/OTHER.KEY").write_text("not a real key either")
+    command = ["run", "recipe.yaml", "--executor", "inline", "--output", str(tmp_path / "out")]
+    for _ in range(2):  # the package is still the one that held it
+        assert main(command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "packed a key" in line
+        assert "keys/OTHER.KEY, my.key" in line
+        assert ".rayignore" in line
+        assert not list(copy.rglob("*.[kK][eE][yY]"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_key_in_the_jobs_environment_is_refused(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "a key for this test alone"
+    environment = {"runtime_env": {"env_vars": {"PALIMPSEST_KEY": secret}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(environment))
+    assert main(["plan", "recipe.yaml"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "PALIMPSEST_KEY is in the job's runtime_env.env_vars" in line
+    assert secret not in line
+
+
+def test_elsewhere_keys_are_nobodys_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_input(tmp_path / "data", shards=1, rows=4)
+    write_recipe(tmp_path)
+    (tmp_path / "my.key").write_text("not a real key at all")
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "recipe.yaml", "--executor", "inline"]) == 0
+    assert (tmp_path / "my.key").is_file()
