@@ -58,8 +58,17 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
     with _silence():
         with _native_silence(), _signals_kept(), _loopback() if address == "local" else contextlib.nullcontext():
             _init(address, gpus, cpus)
+            _close_token()
         with _watched(address == "local"):
             yield
+
+
+def _close_token() -> None:
+    """Take Ray's token from other users of this machine: Ray 2.60 makes its file with the rights of any other."""
+    path = Path("~/.ray/auth_token").expanduser()
+    with contextlib.suppress(OSError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
 
 
 @contextlib.contextmanager

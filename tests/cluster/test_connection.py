@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -53,13 +54,16 @@ def test_a_local_ray_listens_on_the_loopback_interface_alone(ray_local: None) ->
     assert {host for host, _ in found} == {"127.0.0.1"}
 
 
-def test_what_hears_a_signal_before_ray_starts_hears_it_afterwards() -> None:
+def test_what_ray_would_replace_or_leave_open_is_mended(tmp_path: Path) -> None:
     script = (
         "import os, signal\n"
         "signal.signal(signal.SIGTERM, lambda number, frame: print('heard'))\n"
         "from pipeline.cluster.connection import connect\n"
         "with connect('local', gpus=0, cpus=1):\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
+    environment = {**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "heard\nheard\n", "")
+    assert (tmp_path / ".ray/auth_token").stat().st_mode & 0o777 == 0o600

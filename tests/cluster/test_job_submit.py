@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.processes import descendants, kill_all
-from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.data_sets import plan_of, run_here, write_input, write_recipe
 
 pytest.importorskip("aiohttp_cors", reason="needs ray[default]: the dashboard takes jobs")
 
@@ -25,8 +25,8 @@ DEADLINE_S = 60
 
 
 @pytest.fixture
-def head() -> Iterator[str]:
-    """Start a head on free ports with its own folder; yield the address of its dashboard; end its processes by id."""
+def head() -> Iterator[tuple[str, Path]]:
+    """Start a head on free ports with its own folder; yield its dashboard's address and that folder; end it by id."""
     folder = tempfile.mkdtemp(prefix="head-", dir="/tmp")  # short: a socket's path has at most 107 bytes
     dashboard, *ports = _free_ports(4)
     environment = {**os.environ, "PATH": f"{Path(RAY).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -39,26 +39,69 @@ def head() -> Iterator[str]:
     try:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for(f"{address}/api/version")
-        yield address
+        yield address, Path(folder)
     finally:
         kill_all([*descendants(process.pid), process.pid])
         process.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def submit(address: str, folder: Path, *options: str, id: str) -> subprocess.Popen[str]:
+    command = [
+        RAY, "job", "submit", "--address", address, "--submission-id", id, "--working-dir", ".", "--",
+        sys.executable, "-m", "jobs", "run", "recipe.yaml", "--address", "auto", *options,
+    ]  # fmt: skip
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ended(job: subprocess.Popen[str]) -> tuple[int, str]:
+    text, _ = job.communicate(timeout=3 * DEADLINE_S)
+    return job.returncode, text
+
+
 @pytest.mark.slow
-def test_a_submitted_job_runs_to_the_end(head: str, tmp_path: Path) -> None:
-    write_input(tmp_path / "data", shards=1, rows=12)
-    recipe = write_recipe(tmp_path)
-    run_here(plan_of(recipe, output__uri="undisturbed"))
-    submitted = subprocess.run(
-        [RAY, "job", "submit", "--address", head, "--working-dir", ".", "--",
-         "python", "-m", "jobs", "run", str(recipe), "--address", "auto"],
-        cwd=ROOT, capture_output=True, text=True, timeout=3 * DEADLINE_S,
-    )  # fmt: skip
-    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
-    assert "succeeded" in submitted.stdout
-    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+def test_a_submitted_folder_from_its_first_refusal_to_the_whole_data_set(
+    head: tuple[str, Path], tmp_path: Path
+) -> None:
+    address, rays = head
+    folder, out = tmp_path / "folder", tmp_path / "out"
+    write_input(folder / "data", shards=1, rows=400)
+    recipe = write_recipe(folder, output={"rows_per_unit": 2}, resources={"flipped": {"actors": 1}})
+    key = folder / "my.key"
+    key.write_text("not a real key at all")
+
+    status, text = ended(submit(address, folder, "--output", str(out), id="with-a-key"))
+    assert status != 0
+    assert "packed a key" in text
+    (folder / ".rayignore").write_text("*.key\n")
+    status, text = ended(submit(address, folder, id="relative-output"))
+    assert status != 0
+    assert "output.uri 'out' lies in Ray's unpacked copy" in text
+    assert "Traceback" not in text
+    assert not out.exists()
+
+    job = submit(address, folder, "--output", str(out), id="stopped")
+    deadline = time.monotonic() + 2 * DEADLINE_S
+    while len(list((out / "_commits").glob("*.json"))) < 3:
+        assert time.monotonic() < deadline and job.poll() is None
+        time.sleep(0.05)
+    subprocess.run([RAY, "job", "stop", "--address", address, "stopped"], check=True, capture_output=True)
+    _, text = ended(job)
+    assert "stopped by SIGTERM; the same command goes on where this one ended" in text
+    first = {path: path.stat().st_mtime_ns for path in (out / "data").iterdir()}
+    assert 3 <= len(first) < 200
+
+    (folder / "notes.txt").write_text("another package")
+    status, text = ended(submit(address, folder, "--output", str(out), id="resumed"))
+    assert status == 0, text
+    assert "are done already" in text
+    assert {path: path.stat().st_mtime_ns for path in first} == first
+    run_here(plan_of(recipe, output__uri=str(tmp_path / "undisturbed")))
+    made, whole = (rows_of(where) for where in (out, tmp_path / "undisturbed"))
+    assert {row.pop("source_uri") for row in made} == {"data/train-00000.parquet"}
+    assert {row.pop("source_uri") for row in whole} == {str(folder / "data/train-00000.parquet")}
+    assert made == whole
+    assert not list(rays.rglob("my.key"))
 
 
 def _free_ports(count: int) -> list[int]:
