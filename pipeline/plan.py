@@ -1,17 +1,17 @@
 """Recipe -> Plan: which units there are, what each computes, and its digest. Pure; no torch, no Ray."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef
-from pipeline.planning.annotations import check_annotations, check_dimensions, dimensions_of
+from pipeline.planning.annotations import dimensions_of
 from pipeline.planning.class_checks import check_branches, names_read
 from pipeline.planning.class_names import resolve_classes
-from pipeline.planning.domains import check_domains
+from pipeline.planning.first_images import check_images
 from pipeline.planning.first_rows import FirstRows
 from pipeline.planning.gates import GatePlan, plan_gates
 from pipeline.planning.link_check import check_links
@@ -149,7 +149,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     first = FirstRows(shards, layout, recipe.input.max_pixels)
     check_links(first.rows, layout, ImageLinks.of(recipe.input, base))
     _check_where(branches, first)
-    _check_images(branches, recipe, first)
+    check_images(recipe, _models(branches), first)
     notes = check_branches(recipe.branches, {b.name: b.parts for b in branches}, shards, layout, values)
     common = _common_identity(recipe, layout, key_id)
     units = tuple(unit for branch in branches for unit in _units(recipe, branch, shards, layout, common, limit))
@@ -262,22 +262,22 @@ def _check_where(branches: list[BranchPlan], first: FirstRows) -> None:
             raise RecipeError(f"branch {name!r}: {error}") from None
 
 
-def _check_images(branches: list[BranchPlan], recipe: Recipe, first: FirstRows) -> None:
-    """Check what the chains do to images against the first of them, and against the columns beside them."""
-    made = [branch for branch in branches if branch.name != ORIGINAL]  # in the order of the recipe
-    moving = []
-    for index, branch in enumerate(made):
-        for place, step in enumerate(branch.steps):
-            where = f"recipe.branches[{index}].operators[{place}]"
-            operator = read_part(recipe.branches[index].operators[place], where, "operator", operator_class)
-            if operator.geometric and branch.copies:
-                moving.append(f"{where}: {operator.name} moves pixels")
-            check_domains(operator, step.models, f"{where}.{operator.name}", recipe, first)
-    if recipe.output.size != "source" and any(branch.copies for branch in made):
-        moving.append("recipe.output.size: it changes the size of the images")
-    check_annotations(moving, recipe, first)
-    check_dimensions(recipe, first)
-    first.check_depth(recipe.input.depth_bits)
+def check_named_images(plan: Plan) -> None:
+    """Check images that rows name instead of holding: a plan opens none, so this comes when the run begins.
+
+    Raises:
+        JobError: as `make_plan` of images that rows hold.
+    """
+    assert plan.layout is not None
+    first = FirstRows(plan.shards, plan.layout, plan.recipe.input.max_pixels)
+    if any(row.link is not None for row in first.rows):
+        links = ImageLinks.of(plan.recipe.input, plan.base)
+        check_images(plan.recipe, _models(plan.branches), replace(first, links=links))
+
+
+def _models(branches: Sequence[BranchPlan]) -> list[list[Mapping[str, FileRef]]]:
+    """Return the models of every step of every branch of the recipe."""
+    return [[step.models for step in branch.steps] for branch in branches if branch.name != ORIGINAL]
 
 
 def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:

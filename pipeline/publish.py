@@ -5,7 +5,7 @@ import logging
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
 from pipeline.lineage.openlineage import openlineage_lines
-from pipeline.plan import Plan
+from pipeline.plan import Plan, check_named_images
 from pipeline.planning.banks import read_images
 from pipeline.publishing.lease import Lease
 from pipeline.publishing.manifest import (
@@ -37,11 +37,12 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, M
         lease: taken once the output is known to be ours to write.
 
     Raises:
-        RecipeError: the output is nowhere, or where the input is.
+        RecipeError: the output is nowhere, or where the input is; or a chain is not for the images that rows name.
         InputError: nothing can be written there.
         ConflictError: the output holds a unit that this plan does not make, or makes differently, or other files.
     """
     check_place(plan)
+    check_named_images(plan)
     store.probe()
     done = check_markers(plan, read_markers(store))
     check_owner(plan, store, done)

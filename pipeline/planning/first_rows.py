@@ -13,6 +13,7 @@ from pipeline.shards.codecs import decode
 from pipeline.shards.depth import is_16_bit
 from pipeline.shards.formats import open_image
 from pipeline.shards.layout import Layout
+from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard
 from pipeline.shards.reader import SourceRow, read_windows
 
@@ -27,15 +28,18 @@ class FirstRows:
     shards: tuple[Shard, ...]
     layout: Layout
     max_pixels: int
+    links: ImageLinks | None = None  # what images that rows name may be opened; None: none are
 
     @cached_property
     def _window(self) -> tuple[pa.Table | None, list[SourceRow]]:
         for shard in self.shards:
             try:
-                for window in read_windows(shard, self.layout, 0, min(shard.rows, TRIED_ROWS), TRIED_ROWS):
+                rows = min(shard.rows, TRIED_ROWS)
+                for window in read_windows(shard, self.layout, 0, rows, TRIED_ROWS, self.links):
                     return window
             except UnitError:
-                continue
+                if self.links is not None:  # a server that is asked again and again is the run's concern, too
+                    break
         return None, []
 
     @property

@@ -8,7 +8,7 @@ import pytest
 from pipeline.errors import RecipeError
 from pipeline.models.references import ASSETS, FileRef
 from pipeline.planning.domains import domain_of
-from tests.data_sets import plan_of, write_recipe
+from tests.data_sets import plan_of, run_here, write_recipe
 from tests.shard_files import photos, pictures, write_shard
 
 EDIT, MIX, SYNTH = {"diffusion_edit": {}}, {"diffusion_mix": {}}, {"gan_synth": {}}
@@ -55,6 +55,15 @@ def test_other_images_are_refused_and_can_be_forced(tmp_path, operator, images, 
 def test_small_grey_images_pass(tmp_path, operator, images):
     write(tmp_path, images)
     assert plan_of(write_recipe(tmp_path, [branch(operator)])).units
+
+
+def test_images_that_rows_name_are_looked_at_when_the_run_begins(tmp_path):
+    path = tmp_path / "data" / "a.parquet"
+    write_shard(path, photos(3, 28, 28), labels=[0] * 3, class_names=["T-shirt/top", "Trouser"], kind="path")
+    plan = plan_of(write_recipe(tmp_path, [branch(EDIT)]))
+    with pytest.raises(RecipeError, match="28 x 28 pixels, colour"):
+        run_here(plan)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_size_that_reaches_the_model_counts(tmp_path):
