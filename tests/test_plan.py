@@ -257,9 +257,7 @@ FREE = {"force": True, "condition": "none"}
 def test_the_estimate_follows_the_steps_that_are_asked_for(tmp_path: Path) -> None:
     write_input(tmp_path / "data")
     usual, given, double = (
-        estimate(plan_of(write_recipe(tmp_path, [branch(operators=[{"diffusion_edit": {**FREE, **params}}])])))[
-            0
-        ].seconds
+        estimate(plan_of(write_recipe(tmp_path, [branch(operators=[{"diffusion_edit": FREE | params}])])))[0].seconds
         for params in ({}, {"steps": 10}, {"steps": 20})
     )
     assert given == usual and 1.8 * usual < double < 2 * usual

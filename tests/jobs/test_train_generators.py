@@ -203,3 +203,18 @@ def test_the_committed_configurations_are_valid() -> None:
     recipes = ROOT / "jobs" / "recipes"
     assert read_config(recipes / "train_diffusion.yaml", diffusion.DiffusionConfig).data.held_out == 5000
     assert read_config(recipes / "train_gan.yaml", gan.GanConfig).training.critic_steps == 5
+
+
+def test_labels_that_are_text_are_classes_and_metadata_names_numbers(tmp_path: Path) -> None:
+    write_shard(tmp_path / "a.parquet", pictures(4, 8, 8, 1), labels=["owl", "cat", None, "owl"])
+    told: dict[str, Any] = {"uri": str(tmp_path / "*.parquet"), "size_px": 8, "held_out": 0}
+    split = load_split(LabelledData(**told))
+    assert split.classes == ("cat", "owl") and sorted(split.train.labels.tolist()) == [-1, 0, 1, 1]
+    other = load_split(LabelledData(**told, classes=("owl", "cat", "dog")))
+    assert other.classes == ("owl", "cat", "dog") and sorted(other.train.labels.tolist()) == [-1, 0, 0, 1]
+    with pytest.raises(InputError, match="label 'owl' is no class; known: cat, dog"):
+        load_split(LabelledData(**told, classes=("cat", "dog")))
+    write_shard(tmp_path / "a.parquet", pictures(2, 8, 8, 1), labels=[1, 0])
+    table = pq.read_table(tmp_path / "a.parquet").replace_schema_metadata({"id2label": '{"0": "cat", "1": "owl"}'})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert load_split(LabelledData(**told)).classes == ("cat", "owl")
