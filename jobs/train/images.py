@@ -3,6 +3,7 @@
 import glob
 import gzip
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from jobs.train import textures
 from pipeline.errors import InputError
+from pipeline.shards.classes import ClassTable, label_kind, shortened
+from pipeline.shards.label_values import read_label_values
+from pipeline.shards.locate import find_shards
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 Rng = np.random.Generator
@@ -43,17 +47,18 @@ class ImageSet:
         return chosen.expand(-1, 3, -1, -1) if chosen.shape[1] == 1 else chosen
 
 
-def load_images(uri: str, size_px: int, limit: int | None = None) -> ImageSet:
+def load_images(uri: str, size_px: int, limit: int | None = None, names: Sequence[str] = ()) -> ImageSet:
     """Read a Parquet glob, an image folder (sub-folders are classes) or an IDX `*-images-idx3-ubyte.gz` file.
 
     Each image is cut to its central square and resized to `size_px`; IDX images keep their size. The first `limit`
-    images are taken. Raises InputError where nothing is found or a column is missing.
+    are taken. `names` are the classes of labels that are text; sorted if omitted. Raises InputError where nothing is
+    found, a column is missing, or a label is no class.
     """
     if uri.endswith("idx3-ubyte.gz"):
         return _from_idx(Path(uri), limit)
     if Path(uri).is_dir():
         return _from_folder(Path(uri), size_px, limit)
-    return _from_parquet(uri, size_px, limit)
+    return _from_parquet(uri, size_px, limit, names)
 
 
 def draw_textures(count: int, size_px: int, seed: int) -> ImageSet:
@@ -104,23 +109,44 @@ def _stacked(pictures: list[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
 
 
-def _from_parquet(uri: str, size_px: int, limit: int | None) -> ImageSet:
+def label_texts(paths: Sequence[str]) -> tuple[str, ...]:
+    """The texts in the column `label` of some Parquet files, sorted; none where it holds none."""
+    schemas = [pq.read_schema(path) for path in paths]
+    if not any("label" in schema.names and label_kind(schema.field("label").type) == "text" for schema in schemas):
+        return ()
+    shards = [shard for path in paths for shard in find_shards(path, "")]
+    return tuple(text for text in read_label_values(shards, "label").values if text.strip())
+
+
+def _index(table: ClassTable, label: object, path: str) -> int:
+    index = table.index(label)
+    none = label is None or (isinstance(label, int | float) and not label >= 0) or not str(label).strip()
+    if index < 0 and not none:
+        known = shortened(table.names)
+        raise InputError(f"images {path}: label {shortened([repr(label)])} is no class; known: {known}")
+    return index
+
+
+def _from_parquet(uri: str, size_px: int, limit: int | None, named: Sequence[str]) -> ImageSet:
     paths = sorted(glob.glob(uri))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not paths:
         raise InputError(f"images {uri!r}: no file matches; give a Parquet glob, an image folder or an IDX file")
     pictures: list[NDArray[np.uint8]] = []
     labels: list[int] = []
+    known = tuple(named) or label_texts(paths)
     for path in paths:
         file = pq.ParquetFile(path)
         names = set(file.schema_arrow.names)
         if "image" not in names:
             raise InputError(f"images {path}: no column 'image' (columns: {', '.join(sorted(names))})")
+        kind = label_kind(file.schema_arrow.field("label").type) if "label" in names else None
+        table = ClassTable(known, kind or "none")
         for batch in file.iter_batches(64, columns=[name for name in ("image", "label") if name in names]):
             for row in batch.to_pylist():
                 if limit is not None and len(pictures) >= limit:
                     return ImageSet(_stacked(pictures), torch.tensor(labels))
                 pictures.append(square(_decoded(row["image"], batch.schema), size_px))
-                labels.append(-1 if row.get("label") is None else int(row["label"]))
+                labels.append(_index(table, row.get("label"), path))
     return ImageSet(_stacked(pictures), torch.tensor(labels))
 
 

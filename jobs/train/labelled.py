@@ -1,7 +1,6 @@
 """Labelled training images for generators: read once, split into those trained on and those held out."""
 
 import glob
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,10 +13,11 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from jobs.train.config import Closed
-from jobs.train.images import ImageSet, image_files, load_images
+from jobs.train.images import ImageSet, image_files, label_texts, load_images
 from jobs.train.references import Anywhere
 from pipeline.errors import InputError
 from pipeline.models.pictures import from_pixels, with_channels
+from pipeline.shards.class_names import names_in
 
 SPLIT_SEED = 0  # one split for a data set, whoever asks: trainers with other seeds, and the measuring jobs
 
@@ -47,13 +47,14 @@ def load_split(data: LabelledData) -> Split:
 
     Raises InputError where there are no images, too few, of another size, or a label without a name.
     """
-    images = load_images(data.uri, data.size_px, data.limit)
+    named = data.classes or _names_in(data)
+    images = load_images(data.uri, data.size_px, data.limit, named)
     pixels = _with_channels(images.pixels, data.channels)
     if pixels.shape[-1] != data.size_px:
         raise InputError(f"images {data.uri!r} have {pixels.shape[-1]} px; say size_px: {pixels.shape[-1]}")
     if len(pixels) <= data.held_out:
         raise InputError(f"images {data.uri!r}: {len(pixels)} of them, and held_out: {data.held_out} leaves none")
-    classes = data.classes or _names_in(data) or tuple(str(index) for index in range(images.classes))
+    classes = named or tuple(str(index) for index in range(images.classes))
     if images.classes > len(classes):
         raise InputError(f"images {data.uri!r}: labels up to {images.classes - 1}, but {len(classes)} class names")
     order = torch.from_numpy(np.random.default_rng(SPLIT_SEED).permutation(len(pixels)))
@@ -74,13 +75,14 @@ def _with_channels(pixels: Tensor, channels: int) -> Tensor:
 
 
 def _names_in(data: LabelledData) -> tuple[str, ...]:
-    """Class names: a folder's sub-folders, or the `huggingface` metadata of the first Parquet file; or none."""
+    """Class names: a folder's sub-folders, what the metadata of the Parquet files says, or labels that are text."""
     uri = data.uri
     if Path(uri).is_dir():
         return tuple(path.name for path in image_files(Path(uri), data.limit)[1])
     paths = sorted(glob.glob(uri)) if uri.endswith(".parquet") else []  # noqa: PTH207 - Path.glob: no absolute pattern
-    if not paths:
-        return ()
-    metadata = pq.ParquetFile(paths[0]).schema_arrow.metadata or {}
-    features = json.loads(metadata.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    return tuple(features.get("label", {}).get("names", ()))
+    for path in paths[:1]:
+        schema = pq.read_schema(path)
+        stated = names_in(schema, "label") if "label" in schema.names else None
+        if stated is not None:
+            return stated.names
+    return label_texts(paths)

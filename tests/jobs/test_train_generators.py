@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -16,6 +17,7 @@ from pipeline.errors import InputError, RecipeError
 from pipeline.models.diffusion import load_flow
 from pipeline.models.wgan import load_generator
 from tests.jobs.trainings import ROOT, images, kill, lines_told, start, wait_for_step
+from tests.shard_files import pictures, write_shard
 
 STEPS = 40
 NAMES = ["dark", "bright", "striped"]
