@@ -44,7 +44,7 @@ def drawn(row: dict[str, Any], name: str = "class_index") -> Any:
     return json.loads(row["steps"][0]["params"])[name]
 
 
-TEXT_TYPES = [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+TEXT_TYPES = [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())]
 
 
 @pytest.mark.parametrize("kind", TEXT_TYPES, ids=str)
