@@ -14,6 +14,7 @@ from pipeline.planning.class_names import resolve_classes
 from pipeline.planning.first_images import check_images
 from pipeline.planning.first_rows import FirstRows
 from pipeline.planning.gates import GatePlan, plan_gates
+from pipeline.planning.inputs import InputPlan, read_input
 from pipeline.planning.link_check import check_links
 from pipeline.planning.parts import check_columns, content, find_files, read_part
 from pipeline.planning.recipes import absolute
@@ -23,9 +24,10 @@ from pipeline.seeding import digest
 from pipeline.shards.class_names import CLASS_LABEL
 from pipeline.shards.codecs import DECODER
 from pipeline.shards.label_values import LabelValues
-from pipeline.shards.layout import Layout, read_layout
+from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import ImageLinks
-from pipeline.shards.locate import Shard, find_shards
+from pipeline.shards.listing import Passed
+from pipeline.shards.locate import Shard
 from pipeline.validation import nearest
 from schemas.recipe import MAX_IMAGE_BYTES, Branch, Numerics, Recipe, Resources
 
@@ -117,6 +119,7 @@ class Plan:
     key_id: str | None = None  # of the watermark key; the key itself is nowhere in a plan
     labels: LabelValues = field(default_factory=LabelValues)  # what the label column holds
     notes: tuple[str, ...] = ()  # what the reader should know before anything runs, a line each
+    passed: Passed = field(default_factory=Passed)  # names of the input that were passed over
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -138,9 +141,10 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     Raises:
         JobError: one line that names what is wrong.
     """
-    shards = find_shards(absolute(recipe.input.uri, base), base)
-    layout = read_layout(shards, recipe.input.columns, recipe.input.drop)
-    layout, values = resolve_classes(layout, shards, recipe.input, base)
+    found = read_input(recipe.input, base)
+    shards = found.shards
+    layout, values = resolve_classes(found.layout, shards, recipe.input, base)
+    found = replace(found, layout=layout)
     branches = [_branch(recipe, index, branch, base, layout) for index, branch in enumerate(recipe.branches)]
     _check_names(recipe)
     branches = _gated(branches, recipe, base, layout)
@@ -152,7 +156,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     check_images(recipe, _models(branches), first)
     notes = check_branches(recipe.branches, {b.name: b.parts for b in branches}, shards, layout, values)
     common = _common_identity(recipe, layout, key_id)
-    units = tuple(unit for branch in branches for unit in _units(recipe, branch, shards, layout, common, limit))
+    units = tuple(unit for branch in branches for unit in _units(recipe, branch, found, common, limit))
     return Plan(
         recipe=recipe,
         base=base,
@@ -166,6 +170,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         key_id=key_id,
         labels=values,
         notes=notes,
+        passed=found.passed,
     )
 
 
@@ -320,19 +325,20 @@ def _numerics_identity(numerics: Numerics) -> Any:
 
 
 def _units(
-    recipe: Recipe, branch: BranchPlan, shards: tuple[Shard, ...], layout: Layout, common: list[Any], limit: int | None
+    recipe: Recipe, branch: BranchPlan, found: InputPlan, common: list[Any], limit: int | None
 ) -> Iterator[Unit]:
-    identity = [*common, *branch.identity(), *names_read(branch.parts, layout)]
+    identity = [*common, *branch.identity(), *names_read(branch.parts, found.layout)]
     if branch.copies == 0:
-        yield from _synthetic_units(recipe, branch, layout, identity, limit)
+        yield from _synthetic_units(recipe, branch, found.layout, identity, limit)
         return
     left = limit
-    for shard in shards:
+    for shard in found.shards:
+        more = found.identities.get(shard.path, [])
         rows_in = shard.rows if left is None else min(shard.rows, left)
         for first in range(0, rows_in, recipe.output.rows_per_unit):
             rows = min(recipe.output.rows_per_unit, rows_in - first)
             name = f"{branch.name}-{_slug(shard.path)}-{first:09d}"
-            made = digest([*identity, branch.where, shard.path, shard.digest, first, rows])
+            made = digest([*identity, branch.where, shard.path, shard.digest, first, rows, *more])
             yield Unit(name, made, branch.name, first, rows, shard)
         left = None if left is None else left - rows_in
 

@@ -72,6 +72,16 @@ class ShardRecord(Record):
     digest: str
 
 
+class InputRecord(Record):
+    """The columns of the input as the run took them; `columns`: the Arrow schema, as IPC in base64."""
+
+    columns: str
+    image: str
+    image_kind: str
+    label: str | None
+    id: str | None
+
+
 class Counts(Record):
     """Sums over all markers, of the whole data set or of one branch."""
 
@@ -98,6 +108,7 @@ class Manifest(Record):
     chains: list[dict[str, Any]]  # every branch, resolved: operators, versions, parameters, files by sha256
     classes: list[str]
     shards: list[ShardRecord]
+    input: InputRecord | None = None  # None in the manifests of earlier versions
     models: list[ModelRecord]
     artifacts: dict[str, str]  # sha256 -> where it came from
     units: int

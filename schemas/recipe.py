@@ -10,6 +10,7 @@ MAX_IMAGE_BYTES = 256 << 20
 MOST_BRANCHES = 500
 MOST_OPERATORS = 64
 """Of one branch."""
+MOST_URIS = 10_000
 
 
 class Closed(BaseModel):
@@ -26,6 +27,13 @@ def _size(value: Any) -> Any:
     return value
 
 
+def _uris(value: Any) -> Any:
+    many = isinstance(value, list | tuple) and 0 < len(value) <= MOST_URIS
+    if not all(isinstance(uri, str) for uri in (value if many else [value])):
+        raise PydanticCustomError("uris", f"needs a path, a glob or a URI, or a list of 1 to {MOST_URIS:,} of these")
+    return value
+
+
 class Columns(Closed):
     """Names of the columns that matter; each is found by itself where omitted. `label: none`: there is no class."""
 
@@ -35,9 +43,9 @@ class Columns(Closed):
 
 
 class Input(Closed):
-    """Where the labelled shards are: a local path, glob or folder, or anything fsspec opens."""
+    """Where the labelled shards are: a local path, glob or folder, or anything fsspec opens; or a list of these."""
 
-    uri: str
+    uri: Annotated[str | tuple[str, ...], BeforeValidator(_uris)]
     columns: Columns = Columns()
     class_names: tuple[str, ...] | dict[int, str] | str | None = Field(
         None,

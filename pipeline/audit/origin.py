@@ -5,15 +5,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.audit.sources import reopen
 from pipeline.errors import PalimpsestError
 from pipeline.lineage.records import RowSchema
 from pipeline.shards.class_names import CLASS_LABEL
-from pipeline.shards.layout import Layout, read_layout
+from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import OWN_FOLDER
-from pipeline.shards.locate import Shard, find_shards
+from pipeline.shards.locate import Shard
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.manifest import Manifest, ShardRecord
-from schemas.recipe import Recipe
 
 _WINDOW_ROWS = 256
 
@@ -65,18 +65,14 @@ class Origins:
 
     def findings(self, manifest: Manifest) -> Iterator[str]:
         """Read the source rows again where the shards can still be reached, and compare."""
-        recipe = Recipe.model_validate(manifest.recipe)
         records = {record.path: record for record in manifest.shards}
         for path, links in sorted(self.links.items()):
             if path in records:  # the marker's findings tell where not
-                yield from self._shard(manifest, recipe, records[path], links)
+                yield from self._shard(manifest, records[path], links)
 
-    def _shard(
-        self, manifest: Manifest, recipe: Recipe, record: ShardRecord, links: Mapping[int, Link]
-    ) -> Iterator[str]:
+    def _shard(self, manifest: Manifest, record: ShardRecord, links: Mapping[int, Link]) -> Iterator[str]:
         try:
-            (shard,) = find_shards(record.uri, ".")
-            layout = read_layout((shard,), recipe.input.columns, recipe.input.drop)
+            shard, layout = reopen(manifest, record)
         except (PalimpsestError, OSError, ValueError) as error:
             self.notes.append(f"shard {record.path}: {len(links)} source links were not checked: {error}")
             return
@@ -86,7 +82,7 @@ class Origins:
         if (shard.rows, shard.bytes) != (record.rows, record.bytes):
             yield f"shard {record.path}: {shard.rows} rows, and the manifest says {record.rows}"
         stated = list(layout.classes) if layout.class_origin == CLASS_LABEL and layout.classes else None
-        if recipe.input.class_names is None and stated not in (None, manifest.classes):
+        if manifest.recipe["input"].get("class_names") is None and stated not in (None, manifest.classes):
             yield f"shard {record.path}: its classes are not those of the manifest"
         wanted = RowSchema(layout.schema, layout.image, layout.carried_label).accepted.names
         if self.columns.get(record.path, wanted) != wanted:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.audit.sources import reopen
 from pipeline.devices import device_like, device_model
 from pipeline.errors import InputError
 from pipeline.plan import Unit
@@ -13,9 +14,9 @@ from pipeline.publish import branch_from, read_manifest
 from pipeline.runner import make_window
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import open_parquet, read_markers
-from pipeline.shards.layout import Layout, read_layout
+from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import ImageLinks
-from pipeline.shards.locate import Shard, find_shards
+from pipeline.shards.locate import Shard
 from pipeline.shards.store import Store
 from pipeline.unit.chain import ChainReport
 from pipeline.unit.job import Job, LoadedBranch
@@ -66,8 +67,7 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     manifest = read_manifest(store)
     marker, stored, kind = find_sample(store, sample)
     recipe = Recipe.model_validate(manifest.recipe)
-    shard = _shard(manifest, marker)
-    layout = _layout(recipe, manifest, shard, kind)
+    shard, layout = _source(manifest, marker, kind)
     chain = next(chain for chain in manifest.chains if chain["name"] == marker.branch)
     key_id = (manifest.watermark or {}).get("key_id")
     job = Job(
@@ -100,16 +100,6 @@ def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, A
     return any(each.sample_id == stored["sample_id"] for each in again)
 
 
-def _layout(recipe: Recipe, manifest: Manifest, shard: Shard | None, kind: pa.DataType) -> Layout:
-    """Return the layout of a source shard; of an image without one, what its label is stored as. Names as planned."""
-    if shard is not None:
-        found = read_layout((shard,), recipe.input.columns, recipe.input.drop)
-    else:
-        schema = pa.schema([pa.field("image", IMAGE), pa.field("label", kind)])
-        found = Layout("image", "struct", "label", None, None, schema, ())
-    return found.named(manifest.classes, found.class_origin)
-
-
 def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any], pa.DataType]:
     """Return the marker and the stored row of a sample, and the type of its label.
 
@@ -129,15 +119,17 @@ def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any], pa.D
     raise InputError(f"sample {sample!r}: no image in {store.uri} has this id")
 
 
-def _shard(manifest: Manifest, marker: Marker) -> Shard | None:
+def _source(manifest: Manifest, marker: Marker, kind: pa.DataType) -> tuple[Shard | None, Layout]:
+    """Return the source shard and its layout; without one, what the label is stored as. Class names as planned."""
     if marker.shard is None:
-        return None
+        schema = pa.schema([pa.field("image", IMAGE), pa.field("label", kind)])
+        found = Layout("image", "struct", "label", None, None, schema, ())
+        return None, found.named(manifest.classes, found.class_origin)
     record = next(record for record in manifest.shards if record.path == marker.shard)
-    (found,) = find_shards(record.uri, ".")
-    if found.digest != record.digest:
+    shard, layout = reopen(manifest, record)
+    if shard.digest != record.digest:
         raise InputError(f"{record.uri}: the source shard has changed since the run")
-    # A single file is found under its own name; the lineage knows it by its path under the input's root.
-    return Shard(found.uri, record.path, found.rows, found.bytes, found.digest, found.group_rows)
+    return shard, layout.named(manifest.classes, layout.class_origin)
 
 
 def _distance(stored: dict[str, Any], again: dict[str, Any]) -> int:

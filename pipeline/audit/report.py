@@ -7,18 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.audit.sources import reopen
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
 from pipeline.plan import ORIGINAL
 from pipeline.shards.codecs import decode, encode, resize
 from pipeline.shards.commit import open_parquet, read_markers
-from pipeline.shards.layout import read_layout
 from pipeline.shards.linked_images import OWN_FOLDER
-from pipeline.shards.locate import find_shards
 from pipeline.shards.reader import read_windows
 from pipeline.shards.store import Store
 from schemas.manifest import Manifest, Marker
-from schemas.recipe import Recipe
 
 REPORT = "report/index.html"
 SOURCES_PER_CLASS = 2
@@ -164,18 +162,20 @@ class SourceImages:
     """Source rows by shard and row, where the shards can still be reached."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._recipe = Recipe.model_validate(manifest.recipe)
-        self._digests = {shard.uri: shard.digest for shard in manifest.shards}
+        self._manifest = manifest
+        self._records = {shard.uri: shard for shard in manifest.shards}
 
     def tile(self, row: dict[str, Any]) -> Tile:
         shard_name = row["source_uri"].rsplit("/", 1)[-1]
         caption = f"row {row['source_row']}"
         detail = f"{shard_name} row {row['source_row']}" + (f", id {row['source_id']}" if row["source_id"] else "")
         try:
-            (shard,) = find_shards(row["source_uri"], ".")
-            if shard.digest != self._digests.get(row["source_uri"]) or row["source_row"] >= shard.rows:
+            record = self._records.get(row["source_uri"])
+            if record is None:
+                raise InputError("the manifest does not list this shard")
+            shard, layout = reopen(self._manifest, record)
+            if shard.digest != record.digest or row["source_row"] >= shard.rows:
                 raise InputError("the shard has changed since the run")
-            layout = read_layout((shard,), self._recipe.input.columns, self._recipe.input.drop)
             _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1, OWN_FOLDER))
             return Tile(thumbnail(rows[0].data or b""), caption, detail, None, source=True)
         except PalimpsestError as error:

@@ -36,7 +36,7 @@ def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: 
     given = None if told.class_names is None else _given(told.class_names, base)
     if layout.label is None:
         return layout if given is None else layout.named(given, RECIPE_NAMES), LabelValues()
-    values = read_label_values(shards, layout.label)
+    values = read_label_values(shards, layout.label, layout.schema.field(layout.label).type)
     if given is not None:
         layout = layout.named(given, RECIPE_NAMES)
     elif layout.classes is None and layout.table.kind == "text":

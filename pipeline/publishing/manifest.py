@@ -12,6 +12,7 @@ from pipeline.models.references import FileRef
 from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.planning.gates import GatePlan
 from pipeline.shards.commit import COMMITS, markers_digest
+from pipeline.shards.layout import record_of
 from pipeline.shards.store import Store
 from pipeline.unit.fitting import fits
 from pipeline.validation import parse
@@ -79,6 +80,7 @@ def build_manifest(
         chains=[chain_record(branch) for branch in plan.branches],
         classes=list(plan.classes),
         shards=[ShardRecord(uri=s.uri, path=s.path, rows=s.rows, bytes=s.bytes, digest=s.digest) for s in plan.shards],
+        input=record_of(plan.layout) if plan.layout else None,
         models=[ModelRecord(reference=reference, sha256=sha256) for reference, sha256 in sorted(models)],
         artifacts={ref.sha256: ref.uri for ref in references(plan)} | dict(fitted or {}),
         units=len(plan.units),

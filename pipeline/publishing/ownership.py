@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pipeline.errors import ConflictError, RecipeError
 from pipeline.plan import Plan
+from pipeline.planning.inputs import uris_of
 from pipeline.planning.recipes import absolute
 from pipeline.publishing.manifest import MANIFEST
 from pipeline.shards.commit import COMMITS, FOLDERS, check_digest
@@ -26,12 +27,12 @@ def check_place(plan: Plan) -> None:
                 f"recipe.output.uri = {plan.recipe.output.uri!r}: the input shard {shard.uri} lies in it; "
                 "name another folder"
             )
-    source = plan.recipe.input.uri
-    if would_find(absolute(source, plan.base), plan.base, f"{folder}{FOLDERS[0]}/unit.parquet"):
-        raise RecipeError(
-            f"recipe.output.uri = {plan.recipe.output.uri!r}: input.uri {source!r} would find what is written there; "
-            "name a folder outside of it"
-        )
+    for source in uris_of(plan.recipe.input):
+        if would_find(absolute(source, plan.base), plan.base, f"{folder}{FOLDERS[0]}/unit.parquet"):
+            raise RecipeError(
+                f"recipe.output.uri = {plan.recipe.output.uri!r}: input.uri {source!r} would find what is written "
+                "there; name a folder outside of it"
+            )
 
 
 def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:

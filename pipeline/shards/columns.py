@@ -15,6 +15,7 @@ unlabelled.
 """
 
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -30,7 +31,22 @@ IMAGE_NAMES: Final = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", 
 PATH_NAMES: Final = ("image", "img", "path", "image_path", "file", "file_path", "filename", "file_name")
 LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")
 ID_NAMES: Final = ("image_id", "img_id", "sample_id", "uid", "uuid", "guid", "key", "__key__")
+CLASS_WORDS: Final = frozenset((
+    "label", "labels", "class", "classes", "classname", "cls", "category", "categories", "categoryid", "target",
+    "species", "breed", "genus", "diagnosis", "classid", "labelid",
+))  # fmt: skip
+NO_CLASS_WORDS: Final = frozenset((
+    "size", "width", "height", "count", "num", "number", "url", "uri", "path", "file", "filename", "time", "date",
+    "source", "weight", "score", "confidence", "prob", "probability", "version", "annotator", "quality", "type",
+    "mask", "box", "boxes", "bbox", "map",
+))  # fmt: skip
 FILE_NAMES: Final = ("filename", "file_name", "path", "image_path", "file_path")
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a column's name: `className2` and `class_name-2` are `class`, `name`, `2`."""
+    apart = re.sub(r"([a-z0-9])([A-Z])|([A-Za-z])([0-9])", r"\1\3 \2\4", name)
+    return re.findall(r"[a-z]+|[0-9]+", apart.lower())
 
 
 def check_there(where: str, name: str, names: Sequence[str]) -> None:
@@ -73,14 +89,21 @@ def image_kind(field: pa.Field) -> ImageKind:
     )
 
 
-def says_none(label: str | None, schema: pa.Schema) -> bool:
+def says_none(label: str | None, names: Sequence[str]) -> bool:
     """Whether `input.columns.label` says that no column is the label: `none`, where no column is called so."""
-    return label is not None and label.lower() == "none" and label not in schema.names
+    return label is not None and label.lower() == "none" and label not in names
 
 
-def label_column(schema: pa.Schema, features: Mapping[str, Any], named: str | None, image: str) -> str | None:
+def label_column(
+    schema: pa.Schema, features: Mapping[str, Any], named: str | None, image: str, asks: bool = True
+) -> str | None:
+    """Return the label column; None where the recipe says `none`, or there is none.
+
+    Raises:
+        InputError: several could be it, its type is no label's, or a column looks like one by its name alone (`asks`).
+    """
     label = named
-    if says_none(named, schema):
+    if says_none(named, schema.names):
         return None
     if label is None:
         others = [name for name in schema.names if name != image]
@@ -88,12 +111,33 @@ def label_column(schema: pa.Schema, features: Mapping[str, Any], named: str | No
         label = _one(classes, (("label",), LABEL_NAMES), "label")
         if label is None:
             label = _one([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
+        if label is None and asks:
+            _ask_for_label([name for name in others if _is_class_like(schema.field(name))])
     if label is not None and label_kind(schema.field(label).type) is None:
         raise InputError(
             f"input.columns.label: column {label!r} is {schema.field(label).type}; a class is a text, a whole number "
             "or a boolean. Name another column, or carry it as it is with input.columns: {label: none}"
         )
     return label
+
+
+def _is_class_like(field: pa.Field) -> bool:
+    """Return whether a column is a class by a word in its name, and of a label's type."""
+    words = set(words_of(field.name))
+    return bool(words & CLASS_WORDS) and not words & NO_CLASS_WORDS and _is_class_type(field.type)
+
+
+def _ask_for_label(likely: Sequence[str]) -> None:
+    if likely:
+        raise InputError(
+            f"input.columns.label: no column is named like a label, but {', '.join(map(repr, likely))} "
+            f"may hold classes; say input.columns: {{label: {likely[0]}}}, or {{label: none}} where there is no label"
+        )
+
+
+def _is_class_type(kind: pa.DataType) -> bool:
+    kind = plain(kind)
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_string(kind))
 
 
 def id_column(schema: pa.Schema, named: str | None, taken: Sequence[str | None]) -> str | None:

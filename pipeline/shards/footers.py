@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.shards.endings import advice, unwrap
 from pipeline.shards.uris import one_line
 
 _TAIL_BYTES: Final = 65_536  # one request brings the whole footer of all but very wide or very finely grouped files
@@ -40,6 +41,9 @@ def read_footer(read: ReadRange, size: int, name: str) -> Footer:
         raise InputError(f"{name}: the Parquet footer is encrypted; store the shard without encryption")
     length = int.from_bytes(tail[-8:-4], "little") + 8
     if tail[-4:] != _MAGIC or length + 4 > size:
+        head = read(0, min(size, 8))
+        if head[:4] != _MAGIC and (known := unwrap(head, name) or advice([name], None)):
+            raise InputError(f"{name}: not a Parquet file, but {known}")
         raise InputError(f"{name}: not a Parquet file, or truncated ({size} bytes, and no Parquet footer at the end)")
     if length > len(tail):
         tail = read(size - length, size)
@@ -80,3 +84,17 @@ def footer_of(fs: Any, path: str, size: int | None, name: str) -> Footer:
         raise
     except Exception as error:  # every object store brings its own errors
         raise InputError(f"{name}: cannot be read: {one_line(error)}") from error
+
+
+def one_value(fs: Any, path: str, name: str, column: str) -> Any:
+    """Return the one value that every row of a column has, by the statistics of the footer; None where unknown."""
+    metadata = footer_of(fs, path, None, name).metadata
+    values = set()
+    for group in (metadata.row_group(place) for place in range(metadata.num_row_groups)):
+        for chunk in (group.column(place) for place in range(group.num_columns)):
+            if chunk.path_in_schema == column:
+                known = chunk.statistics
+                if known is None or not known.has_min_max or known.min != known.max or known.null_count:
+                    return None
+                values.add(known.min)
+    return values.pop() if len(values) == 1 else None

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError
 from pipeline.shards.classes import label_kind, shortened
 from pipeline.shards.locate import Shard
+from pipeline.shards.partitions import partition_column
 from pipeline.shards.uris import is_local, open_binary
 
 MOST_TEXTS: Final = 25_000  # ImageNet-21k has 21,841
 MOST_NUMBERS: Final = 1_000_000
+_TEXT: Final = pa.string()
 _THREADS: Final = 8
 _BATCH_ROWS: Final = 65_536
 
@@ -37,8 +39,11 @@ class LabelValues:
         return sorted(value for value in self.rows if value is not None)
 
 
-def read_label_values(shards: Sequence[Shard], label: str) -> LabelValues:
+def read_label_values(shards: Sequence[Shard], label: str, kind: pa.DataType = _TEXT) -> LabelValues:
     """Return what the label column of all shards holds. A shard that is broken is left out: its units will fail.
+
+    Args:
+        kind: its type over all shards; one may have it from its folder, or not at all.
 
     Raises:
         InputError: there are too many distinct values for classes, or a remote shard cannot be read.
@@ -46,7 +51,7 @@ def read_label_values(shards: Sequence[Shard], label: str) -> LabelValues:
     rows: Counter[Any] = Counter()
     declared: set[tuple[str, ...] | None] = set()
     with ThreadPoolExecutor(_THREADS) as pool:
-        for shard, found in zip(shards, pool.map(lambda shard: _values_of(shard, label), shards), strict=True):
+        for shard, found in zip(shards, pool.map(lambda shard: _values_of(shard, label, kind), shards), strict=True):
             if found is None:
                 continue
             rows.update(found.rows)
@@ -57,10 +62,14 @@ def read_label_values(shards: Sequence[Shard], label: str) -> LabelValues:
     return LabelValues(dict(rows), same)
 
 
-def _values_of(shard: Shard, label: str) -> LabelValues | None:
+def _values_of(shard: Shard, label: str, kind: pa.DataType) -> LabelValues | None:
     try:
         with open_binary(shard.uri) as stream:
-            return _counted(pq.ParquetFile(stream), label)
+            file = pq.ParquetFile(stream)
+            if label in file.schema_arrow.names:
+                return _counted(file, label)
+            (value,) = partition_column(dict(shard.partitions).get(label), kind, 1).to_pylist()
+            return LabelValues({value: shard.rows})
     except (pa.ArrowException, OSError, ValueError) as error:
         if is_local(shard.uri):
             return None

@@ -1,5 +1,6 @@
 """What the columns of the input are: which holds the image, the label and the id, and what the classes are called."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +16,9 @@ from pipeline.shards.column_types import (
 )
 from pipeline.shards.columns import ImageKind, check_there, id_column, image_column, image_kind, label_column, says_none
 from pipeline.shards.geometry import is_mask
-from pipeline.shards.locate import Shard, read_schemas
+from pipeline.shards.locate import Shard
+from pipeline.shards.shared_schema import merged, shard_schemas
+from schemas.manifest import InputRecord
 from schemas.recipe import Columns
 
 
@@ -57,65 +60,78 @@ class Layout:
         return replace(self, classes=tuple(names) or None, class_origin=origin if names else None)
 
 
-def read_layout(shards: Sequence[Shard], columns: Columns, drop: tuple[str, ...]) -> Layout:
-    """Return the layout that all `shards` share, from their footers.
+def read_layout(
+    shards: Sequence[Shard],
+    columns: Columns,
+    drop: tuple[str, ...],
+    recorded: InputRecord | None = None,
+    asks: bool = True,
+) -> Layout:
+    """Return the layout that all `shards` share, from their footers, their first rows and the names of their folders.
+
+    Args:
+        recorded: the columns as a run took them, where these are some of its shards.
+        asks: whether a column that may be meant, and is not taken, is an error; not for what a run has taken.
 
     Raises:
         InputError: a column that is named but not there, ambiguous or of a wrong type; no image column; or shards whose
-            columns differ (apart from dropped ones, and from metadata).
+            columns cannot be made one (apart from dropped ones, and from metadata).
     """
     if not shards:
         raise InputError("input.uri: there is no shard to read the columns from")
-    schemas = read_schemas(shards)
-    distinct = list({id(schema): (shard, schema) for shard, schema in zip(shards, schemas, strict=True)}.values())
-    first = _kept(schemas[0], columns, drop)
-    for shard, schema in distinct:
-        _check_same(shards[0], first, shard, _without(schema, drop))
-    features = read_features(first)
-    image = image_column(first, features, columns.image)
-    label = label_column(first, features, columns.label, image)
-    stated = None if label is None else stated_names(distinct, label)
+    distinct = shard_schemas(shards)
+    if recorded is not None:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(recorded.columns)))
+        image, label, name = recorded.image, recorded.label, recorded.id
+        kind = image_kind(schema.field(image))
+    else:
+        _check_named([schema for _, schema in distinct], columns, drop)
+        schema = merged([(shard, _without(schema, drop)) for shard, schema in distinct])
+        features = read_features(schema)
+        image = image_column(schema, features, columns.image)
+        kind = image_kind(schema.field(image))
+        for shard, own in distinct:
+            if image not in own.names and shard.rows:
+                raise InputError(f"{shard.uri}: it has no column {image!r}, the image of other shards; take it out")
+        label = label_column(schema, features, columns.label, image, asks)
+        name = id_column(schema, columns.id, (image, label))
+    stated = None if label is None else stated_names([pair for pair in distinct if label in pair[1].names], label)
     return Layout(
         image=image,
-        image_kind=image_kind(first.field(image)),
+        image_kind=kind,
         label=label,
-        id=id_column(first, columns.id, (image, label)),
+        id=name,
         classes=stated.names if stated else None,
-        schema=first,
-        light=tuple(f.name for f in first if not holds_binary(f.type) or (f.name != image and is_mask(f))),
+        schema=schema,
+        light=tuple(f.name for f in schema if not holds_binary(f.type) or (f.name != image and is_mask(f))),
         class_origin=stated.origin if stated else None,
     )
 
 
-def _kept(schema: pa.Schema, columns: Columns, drop: tuple[str, ...]) -> pa.Schema:
-    """Return the first shard's schema without the dropped columns, having checked every name the recipe mentions."""
+def record_of(layout: Layout) -> InputRecord:
+    """Return the columns of a layout, for `read_layout` to take them again."""
+    return InputRecord(
+        columns=base64.b64encode(layout.schema.serialize()).decode(),
+        image=layout.image,
+        image_kind=layout.image_kind,
+        label=layout.label,
+        id=layout.id,
+    )
+
+
+def _check_named(schemas: Sequence[pa.Schema], columns: Columns, drop: tuple[str, ...]) -> None:
+    """Check every column that the recipe names against those of all shards together."""
+    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     for name in drop:
-        check_there("input.drop", name, schema.names)
-    kept = _without(schema, drop)
+        check_there("input.drop", name, names)
     for role, wanted in columns.model_dump().items():
-        if role == "label" and says_none(wanted, kept):
+        if role == "label" and says_none(wanted, names):
             continue
         if wanted is not None and wanted in drop:
             raise InputError(f"input.drop: {wanted!r} is also input.columns.{role}; take it out of one of them")
         if wanted is not None:
-            check_there(f"input.columns.{role}", wanted, kept.names)
-    return kept
+            check_there(f"input.columns.{role}", wanted, [name for name in names if name not in drop])
 
 
 def _without(schema: pa.Schema, drop: tuple[str, ...]) -> pa.Schema:
     return pa.schema([field for field in schema if field.name not in drop], metadata=schema.metadata)
-
-
-def _check_same(shard: Shard, schema: pa.Schema, other: Shard, theirs: pa.Schema) -> None:
-    """Raise InputError at the first column that two shards do not share by name and type, or that one holds twice."""
-    repeated = sorted({name for name in theirs.names if theirs.names.count(name) > 1})
-    if repeated:
-        raise InputError(f"{other.uri}: two columns are named {repeated[0]!r}; rename one")
-    types, other_types = ({field.name: str(field.type) for field in found} for found in (schema, theirs))
-    for name in [*types, *other_types]:
-        here, there = types.get(name, "absent"), other_types.get(name, "absent")
-        if here != there:
-            raise InputError(
-                f"column {name!r} is {here} in {shard.uri} and {there} in {other.uri}; make the shards alike, "
-                f"or leave the column out with input.drop: [{name}]"
-            )

@@ -1,21 +1,24 @@
 """Find input shards: which Parquet files there are, how many rows each holds, and what identifies each of them."""
 
-import re
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import cached_property
+from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
-from fsspec.utils import glob_translate
 
 from pipeline.errors import InputError
+from pipeline.shards.endings import advice
 from pipeline.shards.footers import footer_of, known_schema
-from pipeline.shards.uris import absolute, filesystem, is_local, one_line
+from pipeline.shards.listing import OTHER_ENDING, SAME_FILE, Listing, Passed, below, list_files, would_list
+from pipeline.shards.partitions import Partitions, partitions_of
+from pipeline.shards.uris import absolute, filesystem, one_line
 from pipeline.working_copy import lasting
 
 _THREADS: Final = 8
-_GLOB: Final = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
@@ -35,53 +38,82 @@ class Shard:
     digest: str
     group_rows: tuple[int, ...]
 
+    @cached_property
+    def partitions(self) -> Partitions:
+        """The columns that its folders state, such as `label=cat/`."""
+        return partitions_of(self.uri, self.path)
 
-def find_shards(uri: str, base: str) -> tuple[Shard, ...]:
-    """Return the Parquet files that a file, a glob or a folder stands for, sorted by path; read their footers alone.
 
-    A folder stands for every `*.parquet` below it. In folders and behind wildcards, names that begin with `_` or `.`
-    are left out. The root that `path` is relative to is the folder; of a glob, the last folder before its first
-    wildcard; of a file, its parent. A shard without rows is allowed among others.
+@dataclass(frozen=True)
+class Found:
+    """What an input stands for: its shards, sorted by path, and what was passed over on the way to them."""
+
+    shards: tuple[Shard, ...]
+    passed: Passed
+
+
+def find_input(uris: str | Sequence[str], base: str) -> Found:
+    """Return the Parquet files that files, globs and folders stand for, sorted by path; read their footers alone.
+
+    A folder stands for every file below it that `endings.is_shard_name` takes. In folders and behind wildcards, names
+    that begin with `_` or `.` are left out. The root that `path` is relative to is the folder; of a glob, the last
+    folder before its first wildcard or brace; of a file, its parent; of several URIs, the deepest folder that holds the
+    roots of all (where they share none, a path is the whole URI). No two shards have one path. A shard without rows is
+    allowed among others.
 
     Raises:
-        InputError: nothing found, a file that is not Parquet, an empty file, no rows in all, or a missing package.
+        InputError: a URI that stands for nothing, a file that is not Parquet, an empty file, no rows in all, or a
+            missing package.
     """
-    where = absolute(uri, base)
-    fs, path = filesystem(where)
-    try:
-        root, files = _list(fs, path)
-    except FileNotFoundError as error:
-        raise InputError(f"input.uri {where}: nothing is there; check the path") from error
-    except InputError:
-        raise
-    except Exception as error:  # every object store brings its own errors
-        raise InputError(f"input.uri {where}: cannot be listed: {one_line(error)}") from error
-    if not files:
-        raise InputError(f"input.uri {where}: no Parquet file found; give a file, a glob, or a folder of *.parquet")
-    names = sorted(files, key=lambda name: _below(root, name))
+    places = [absolute(uri, base) for uri in ([uris] if isinstance(uris, str) else uris)]
+    listings = [_listing(place) for place in places]
+    root = None if len(listings) == 1 else _common_folder([each.uri(each.root) for each in listings])
+    passed = Passed()
+    files: dict[str, tuple[str, Listing, str]] = {}  # by URI: path, and where it is
+    for listing in listings:
+        passed.update(listing.passed)
+        for name in listing.files:
+            uri = listing.uri(name)
+            files[uri] = (below(listing.root, name) if root is None else below(root, uri), listing, name)
+    for uri, kept in _other_names(uri for uri, (_, listing, _) in files.items() if listing.local).items():
+        passed.add(SAME_FILE, f"{files[uri][0]} ({files[kept][0]})")
+        del files[uri]
 
-    def shard(name: str) -> Shard:
-        found = lasting(name) if is_local(where) else str(fs.unstrip_protocol(name))
-        footer = footer_of(fs, name, files[name], found)
+    def shard(uri: str) -> Shard:
+        path, listing, name = files[uri]
+        lasts = lasting(uri) if listing.local else uri
+        footer = footer_of(listing.fs, name, listing.files[name], lasts)
         metadata = footer.metadata
         groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
-        return Shard(found, _below(root, name), metadata.num_rows, footer.bytes, footer.digest, groups)
+        return Shard(lasts, path, metadata.num_rows, footer.bytes, footer.digest, groups)
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        shards = tuple(pool.map(shard, names))
+        shards = tuple(pool.map(shard, sorted(files, key=lambda uri: files[uri][0])))
     if not any(shard.rows for shard in shards):
-        raise InputError(f"input.uri {where}: {_count(len(shards), 'shard')}, none with a row in it")
-    return shards
+        count = f"{len(shards)} shard" + "s" * (len(shards) != 1)
+        raise InputError(f"input.uri {', '.join(places[:3])}: {count}, none with a row in it")
+    return Found(shards, passed)
 
 
-def would_find(uri: str, base: str, name: str) -> bool:
+def find_shards(uris: str | Sequence[str], base: str) -> tuple[Shard, ...]:
+    """Return the shards of `find_input`."""
+    return find_input(uris, base).shards
+
+
+def find_again(uri: str, path: str, base: str) -> Shard:
+    """Return one shard that a run has read, by its URI and its path under the root of that run.
+
+    Raises:
+        InputError: it is not there, or not Parquet.
+    """
+    (found,) = find_shards(uri, base)
+    # A single file is found under its own name; folders that state columns are seen from the root alone.
+    return Shard(found.uri, path, found.rows, found.bytes, found.digest, found.group_rows)
+
+
+def would_find(uris: str | Sequence[str], base: str, name: str) -> bool:
     """Return whether `find_shards` of this input would take a file `name` (a path or a URI), were it there."""
-    fs, path = filesystem(absolute(uri, base))
-    wanted = filesystem(name)[1]
-    root = _glob_root(fs, path)
-    if root is None:
-        return wanted.startswith(path.rstrip("/") + "/") and _is_taken(path.rstrip("/"), None, wanted)
-    return re.match(glob_translate(path), wanted) is not None and _is_taken(root, path, wanted)
+    return any(would_list(absolute(uri, base), name) for uri in ([uris] if isinstance(uris, str) else uris))
 
 
 def read_schemas(shards: Iterable[Shard]) -> list[pa.Schema]:
@@ -105,41 +137,46 @@ def read_schemas(shards: Iterable[Shard]) -> list[pa.Schema]:
         return list(pool.map(schema, shards))
 
 
-def _list(fs: Any, path: str) -> tuple[str, dict[str, int | None]]:
-    """Return the root, and the size of each file found by its path on `fs`."""
-    root = _glob_root(fs, path)
-    if root is not None:
-        glob, found = path, fs.glob(path, detail=True)
-    elif fs.info(path)["type"] == "directory":
-        root, glob, found = path.rstrip("/"), None, fs.find(path, detail=True)
-    else:
-        return path.rpartition("/")[0], {path: fs.info(path).get("size")}
-    names = [name for name in found if found[name]["type"] == "file" and _is_taken(root, glob, name)]
-    return root, {name: found[name].get("size") for name in names}
+def _listing(where: str) -> Listing:
+    """List one URI, which must stand for a file at least."""
+    try:
+        listing = list_files(where)
+    except FileNotFoundError as error:
+        raise InputError(f"input.uri {where}: nothing is there; check the path") from error
+    except InputError:
+        raise
+    except Exception as error:  # every object store brings its own errors
+        raise InputError(f"input.uri {where}: cannot be listed: {one_line(error)}") from error
+    if not listing.files:
+        known = advice(listing.passed.names(OTHER_ENDING), listing.uri(listing.root))
+        said = f"it holds {known}" if known else "give a file, a glob, or a folder of *.parquet"
+        counts = "".join(f"; {count} passed over: {reason}" for reason, count in listing.passed.counts.items())
+        raise InputError(f"input.uri {where}: no Parquet file found{counts}; {said}")
+    return listing
 
 
-def _glob_root(fs: Any, path: str) -> str | None:
-    """Return the last folder before a glob's first wildcard; None where `path` is no glob."""
-    wildcard = _GLOB.search(path)
-    return path[: wildcard.start()].rpartition("/")[0] if wildcard and not fs.exists(path) else None
+def _common_folder(roots: Sequence[str]) -> str:
+    """Return the deepest folder that holds all of these; empty where there is none."""
+    parts = [root.split("/") for root in roots]
+    shared = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        shared.append(names[0])
+    return "/".join(shared) if any(shared) and not shared[-1].endswith(":") else ""
 
 
-def _is_taken(root: str, glob: str | None, name: str) -> bool:
-    """Return whether a file that is found below `root` is a shard: hidden names are only where a glob names such."""
-    if glob is None and not name.endswith(".parquet"):
-        return False
-    return not _is_hidden(_below(root, name)) or (glob is not None and _is_hidden(_below(root, glob)))
-
-
-def _below(root: str, name: str) -> str:
-    """Return a path relative to `root`."""
-    return name[len(root) :].lstrip("/") if name.startswith(root) else name.lstrip("/")
-
-
-def _is_hidden(path: str) -> bool:
-    """Return whether a part of a relative path begins with `_` or `.`."""
-    return any(part.startswith(("_", ".")) for part in path.split("/"))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def _other_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the local files that are other names of one kept, by links: the kept one is no link, or sorts first."""
+    folders: dict[str, str] = {}
+    kept: dict[str, str] = {}
+    others = {}
+    links = {name: Path(name).is_symlink() for name in names}
+    for name in sorted(links, key=lambda name: (links[name], name)):
+        folder, _, file = name.rpartition("/")
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder)
+        real = os.path.realpath(name) if links[name] else f"{folders[folder]}/{file}"
+        if kept.setdefault(real, name) != name:
+            others[name] = kept[real]
+    return others

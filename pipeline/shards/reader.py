@@ -1,22 +1,20 @@
 """Read source rows: a range of one shard, window by window, with memory for one window and a few Parquet pages."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from pipeline.errors import InputError, RowError, UnitError
-from pipeline.shards.footers import read_footer
+from pipeline.errors import RowError, UnitError
+from pipeline.shards.cursor import Cursors
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard
-from pipeline.shards.uris import open_binary
-
-_BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
-_BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard
+from pipeline.shards.partitions import partition_column
+from pipeline.shards.promotion import cast
 
 
 @dataclass
@@ -40,14 +38,24 @@ class SourceRow:
 
 
 def read_windows(
-    shard: Shard, layout: Layout, first: int, rows: int, window: int, links: ImageLinks | None = None
+    shard: Shard,
+    layout: Layout,
+    first: int,
+    rows: int,
+    window: int,
+    links: ImageLinks | None = None,
+    cursors: Cursors | None = None,
 ) -> Iterator[tuple[pa.Table, list[SourceRow]]]:
     """Yield rows [first, first + rows) of a shard in windows of `window` rows (the last may be shorter).
 
-    Each is a table of the input columns in the order of `layout.schema`, and its rows. Only row groups that overlap are
-    read, in pieces. An image that a row names instead of holding is opened as far as `links` allow; without them it is
+    Each is a table of the input columns as `layout.schema` has them, and its rows: a column that the shard's folder
+    states is filled with that, one that the shard lacks is null. Only row groups that overlap are read, in pieces. An
+    image that a row names instead of holding is opened as far as `links` allow; without them it is
     not, and the row has neither data nor an error. Row errors: `null_image` (neither bytes nor a name), and those of
     `linked_images`.
+
+    Args:
+        cursors: of a worker that reads one range after another: it goes on where it stopped.
 
     Raises:
         UnitError: the shard cannot be opened, has changed since the plan, is corrupt (the message names the row group),
@@ -58,14 +66,14 @@ def read_windows(
         raise ValueError(f"rows {first} to {first + rows} in windows of {window}: {shard.uri} has {shard.rows} rows")
     if rows == 0:
         return
-    try:
-        stream = open_binary(shard.uri)
-    except OSError as error:
-        raise UnitError(f"{shard.uri}: cannot be opened: {error}") from error
-    with stream:
+    with contextlib.ExitStack() as stack:
+        if cursors is None:
+            cursors = Cursors()
+            stack.callback(cursors.close)
+        cursor = stack.enter_context(cursors.at(shard, layout.schema.names))
         held: list[pa.RecordBatch] = []
         count, start = 0, first
-        for batch in _batches(_open(stream, shard), shard, layout, first, rows):
+        for batch in cursor.read(first, rows):
             while batch.num_rows:
                 part = batch.slice(0, window - count)
                 batch = batch.slice(part.num_rows)
@@ -78,63 +86,11 @@ def read_windows(
             yield _window(shard, layout, held, start, links)
 
 
-def _open(stream: BinaryIO, shard: Shard) -> pq.ParquetFile:
-    """Open a shard, having made sure that it is the one the plan saw."""
-
-    def read(start: int, end: int) -> bytes:
-        stream.seek(start)
-        return stream.read(end - start)
-
-    try:
-        footer = read_footer(read, stream.seek(0, 2), shard.uri)
-    except InputError as error:
-        raise UnitError(str(error)) from error
-    except Exception as error:  # every object store brings its own errors
-        raise UnitError(f"{shard.uri}: cannot be read: {type(error).__name__}: {error}") from error
-    if footer.digest != shard.digest:
-        raise UnitError(f"{shard.uri}: the file has changed since the plan was made; plan and run again")
-    return pq.ParquetFile(
-        stream,
-        metadata=footer.metadata,
-        buffer_size=_BUFFER_BYTES,
-        pre_buffer=False,
-        page_checksum_verification=True,
-    )
-
-
-def _batches(file: pq.ParquetFile, shard: Shard, layout: Layout, first: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield the rows [first, first + rows) in batches that never cross a row group."""
-    group_start = 0
-    for group, group_rows in enumerate(shard.group_rows):
-        skip = max(first - group_start, 0)
-        take = min(first + rows - group_start, group_rows) - skip
-        group_start += group_rows
-        if take <= 0:
-            continue
-        try:
-            for batch in file.iter_batches(
-                _BATCH_ROWS, row_groups=[group], columns=layout.schema.names, use_threads=False
-            ):
-                part = batch.slice(skip, take)
-                skip = max(skip - batch.num_rows, 0)
-                take -= part.num_rows
-                if part.num_rows:
-                    yield part
-                if take == 0:
-                    break
-        except (pa.ArrowException, OSError, ValueError) as error:
-            text = " ".join(str(error).split())
-            raise UnitError(f"{shard.uri}: row group {group} cannot be read: {type(error).__name__}: {text}") from error
-        if take > 0:
-            raise UnitError(f"{shard.uri}: row group {group} is {take} rows shorter than its footer says")
-
-
 def _window(
     shard: Shard, layout: Layout, batches: list[pa.RecordBatch], start: int, links: ImageLinks | None
 ) -> tuple[pa.Table, list[SourceRow]]:
     """Return the table of some batches in the layout's columns, and its rows."""
-    found = pa.Table.from_batches(batches)
-    table = pa.table([found.column(name) for name in layout.schema.names], schema=layout.schema)
+    table = _as_laid_out(pa.Table.from_batches(batches), shard, layout)
     held, names = _images(table.column(layout.image), layout)
     images = _opened(held, names, layout, shard, links)
     light = {name: table.column(name).to_pylist() for name in layout.light}
@@ -154,6 +110,22 @@ def _window(
         )
         for i, image in enumerate(images)
     ]
+
+
+def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
+    """Return the rows of a shard in the columns, and the types, that all shards of the input share."""
+    stated = dict(shard.partitions)
+    columns = []
+    for field in layout.schema:
+        if field.name in found.column_names:
+            try:
+                columns.append(cast(found.column(field.name), field.type))
+            except pa.ArrowException as error:
+                text = " ".join(str(error).split())
+                raise UnitError(f"{shard.uri}: column {field.name!r} cannot become {field.type}: {text}") from error
+        else:
+            columns.append(partition_column(stated.get(field.name), field.type, len(found)))
+    return pa.table(columns, schema=layout.schema)
 
 
 def _images(column: pa.ChunkedArray, layout: Layout) -> tuple[list[bytes | None], list[str | None]]:

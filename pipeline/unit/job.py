@@ -1,6 +1,6 @@
 """What a worker knows of a run, and a branch made ready to work: its operators on a device."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pipeline.contracts import ReferenceImage, Supply
@@ -14,6 +14,7 @@ from pipeline.planning.annotations import dimensions_of
 from pipeline.planning.gates import GatePlan
 from pipeline.planning.selection import Selection
 from pipeline.shards.classes import ClassTable
+from pipeline.shards.cursor import Cursors
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import OWN_FOLDER, ImageLinks
 from pipeline.shards.store import Store, open_store
@@ -90,6 +91,7 @@ class LoadedBranch:
     marking: Marking | None
     device: str
     gates: tuple[LoadedGate, ...] = ()
+    cursors: Cursors = field(default_factory=Cursors)  # where the last unit stopped reading
 
     @classmethod
     def load(cls, job: Job, plan: BranchPlan, device: str, key: bytes | None = None) -> "LoadedBranch":

@@ -67,7 +67,8 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
     job = branch.job
     assert job.layout is not None
     before: list[Candidate] = []
-    for table, rows in read_windows(unit.shard, job.layout, unit.first, unit.rows, branch.window_rows, job.links):
+    place = unit.first, unit.rows, branch.window_rows
+    for table, rows in read_windows(unit.shard, job.layout, *place, job.links, branch.cursors):
         chosen = branch.selection.of(rows)
         decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
         window = Window(table, rows, [], {}, len(chosen))

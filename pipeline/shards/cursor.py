@@ -1,0 +1,171 @@
+"""A place in an open shard, kept between reads: a row group is decoded from its start to its end once, not per unit.
+
+Parquet cannot be entered in the middle of a row group, and pandas, Polars and Spark write shards of a single one. A
+worker gets its units in the order of their rows, so it goes on where it stopped, and what lies between is skipped.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import InputError, UnitError
+from pipeline.shards.footers import Footer, read_footer
+from pipeline.shards.locate import Shard
+from pipeline.shards.uris import open_binary
+
+_BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
+_BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard
+
+
+class Cursor:
+    """One open shard, read forwards. It holds a buffer a column, and a batch of 64 rows at most.
+
+    Args:
+        columns: those to read; the shard may lack some.
+
+    Raises:
+        UnitError: the shard cannot be opened, or has changed since the plan.
+    """
+
+    def __init__(self, shard: Shard, columns: Sequence[str]) -> None:
+        self.shard = shard
+        self.columns = tuple(columns)
+        self._stream = _opened(shard)
+        try:
+            footer = _checked(self._stream, shard)
+        except UnitError:
+            self._stream.close()
+            raise
+        self._file = pq.ParquetFile(
+            self._stream,
+            metadata=footer.metadata,
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+        self._group = -1
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+        self._left: pa.RecordBatch | None = None  # of the last batch, what no one has asked for yet
+        self._row = 0  # of the group: the first that has not been given or skipped
+
+    def __del__(self) -> None:
+        if hasattr(self, "_stream"):
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._batches, self._left = iter(()), None
+        with contextlib.suppress(Exception):  # it was only read
+            self._stream.close()
+
+    def is_of(self, shard: Shard, columns: Sequence[str]) -> bool:
+        """Return whether this is a place in that very shard, with those columns."""
+        return self.shard == shard and self.columns == tuple(columns)
+
+    def check(self) -> None:
+        """Raise UnitError where the shard is no longer the one that the plan saw."""
+        with _opened(self.shard) as stream:
+            _checked(stream, self.shard)
+
+    def read(self, first: int, rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows [first, first + rows) in batches that never cross a row group.
+
+        Raises:
+            UnitError: a row group is corrupt, or shorter than the footer says.
+        """
+        group_start = 0
+        for group, group_rows in enumerate(self.shard.group_rows):
+            skip = max(first - group_start, 0)
+            take = min(first + rows - group_start, group_rows) - skip
+            group_start += group_rows
+            if take > 0:
+                yield from self._of_group(group, skip, take)
+
+    def _of_group(self, group: int, skip: int, take: int) -> Iterator[pa.RecordBatch]:
+        """Yield `take` rows of a row group, behind its first `skip`."""
+        try:
+            if group != self._group or skip < self._row:
+                self._enter(group)
+            while take > 0:
+                batch = self._left if self._left is not None else next(self._batches, None)
+                if batch is None:
+                    raise UnitError(f"{self.shard.uri}: row group {group} is {take} rows shorter than its footer says")
+                part = batch.slice(max(skip - self._row, 0), take)
+                given = min(batch.num_rows, max(skip - self._row, 0) + part.num_rows)
+                self._left = batch.slice(given) if given < batch.num_rows else None
+                self._row += given
+                take -= part.num_rows
+                if part.num_rows:
+                    yield part
+        except (pa.ArrowException, OSError, ValueError) as error:
+            text = " ".join(str(error).split())
+            raise UnitError(
+                f"{self.shard.uri}: row group {group} cannot be read: {type(error).__name__}: {text}"
+            ) from error
+
+    def _enter(self, group: int) -> None:
+        held = [name for name in self.columns if name in self._file.schema_arrow.names]
+        self._batches = self._file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=held, use_threads=False)
+        self._group, self._row, self._left = group, 0, None
+
+
+class Cursors:
+    """Keeps the last place that a worker read at, for the next unit. Not for several threads at a time."""
+
+    def __init__(self) -> None:
+        self._kept: Cursor | None = None
+
+    @contextlib.contextmanager
+    def at(self, shard: Shard, columns: Sequence[str]) -> Iterator[Cursor]:
+        """Give a place in a shard; it is kept afterwards, unless reading failed or was broken off.
+
+        Raises:
+            UnitError: the shard cannot be opened, or has changed since the plan.
+        """
+        cursor, self._kept = self._kept, None
+        if cursor is not None and cursor.is_of(shard, columns):
+            cursor.check()
+        else:
+            if cursor is not None:
+                cursor.close()
+            cursor = Cursor(shard, columns)
+        try:
+            yield cursor
+        except BaseException:
+            cursor.close()
+            raise
+        self._kept = cursor
+
+    def close(self) -> None:
+        """Let go of the kept file."""
+        cursor, self._kept = self._kept, None
+        if cursor is not None:
+            cursor.close()
+
+
+def _opened(shard: Shard) -> BinaryIO:
+    try:
+        return open_binary(shard.uri)
+    except OSError as error:
+        raise UnitError(f"{shard.uri}: cannot be opened: {error}") from error
+
+
+def _checked(stream: BinaryIO, shard: Shard) -> Footer:
+    """Return the footer of a shard, having made sure that it is the one the plan saw."""
+
+    def read(start: int, end: int) -> bytes:
+        stream.seek(start)
+        return stream.read(end - start)
+
+    try:
+        footer = read_footer(read, stream.seek(0, 2), shard.uri)
+    except InputError as error:
+        raise UnitError(str(error)) from error
+    except Exception as error:  # every object store brings its own errors
+        raise UnitError(f"{shard.uri}: cannot be read: {type(error).__name__}: {error}") from error
+    if footer.digest != shard.digest:
+        raise UnitError(f"{shard.uri}: the file has changed since the plan was made; plan and run again")
+    return footer
