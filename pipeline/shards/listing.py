@@ -175,6 +175,8 @@ def _walk_folder(root: str, passed: Passed) -> Iterator[tuple[str, int]]:
 
 
 def _walk_glob(root: str, glob: str, passed: Passed) -> Iterator[tuple[str, int]]:
+    if not Path(root or "/").is_dir():
+        return
     rest = glob[len(root) :].lstrip("/")
     depth = None if "**" in rest else rest.count("/")
     matches = re.compile(glob_translate(glob)).match
@@ -206,7 +208,7 @@ def _walk(
         matches: of a glob: names a folder that it would have taken.
     """
     entered: set[str] = set()
-    own, linked = [(root, 0)], list[tuple[str, int]]()
+    own, linked = [(root or "/", 0)], list[tuple[str, int]]()
     while own or linked:
         folder, level = own.pop() if own else linked.pop(0)
         real = os.path.realpath(folder)
