@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 
+from jobs import input_summary
 from jobs.terminal import show
 from pipeline.keys import key_id
 from pipeline.plan import Plan, make_plan
@@ -34,6 +35,7 @@ def as_json(plan: Plan, branches: list[BranchEstimate]) -> dict[str, object]:
         "output": plan.output,
         "shards": len(plan.shards),
         "rows_in": rows_in(plan),
+        "input": input_summary.as_json(plan),
         "units": len(plan.units),
         "images_out": sum(branch.images for branch in branches),
         "estimated_actor_seconds": round(sum(branch.seconds for branch in branches), 1),
@@ -51,6 +53,7 @@ def rows_in(plan: Plan) -> int:
 def as_text(plan: Plan, branches: list[BranchEstimate]) -> str:
     lines = [
         f"{len(plan.shards)} shards, {rows_in(plan)} rows -> {plan.output}",
+        *input_summary.as_lines(plan),
         f"plan {plan.digest[:12]}: {len(plan.units)} units",
         "",
         f"{'branch':<20}{'units':>8}{'images':>12}{'actors':>10}{'gpu each':>10}{'actor time':>14}{'bytes':>12}",

@@ -120,6 +120,7 @@ class Plan:
     labels: LabelValues = field(default_factory=LabelValues)  # what the label column holds
     notes: tuple[str, ...] = ()  # what the reader should know before anything runs, a line each
     passed: Passed = field(default_factory=Passed)  # names of the input that were passed over
+    splits: Mapping[str | None, int] = field(default_factory=dict)  # rows of the input by split; None: in none
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -141,7 +142,8 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     Raises:
         JobError: one line that names what is wrong.
     """
-    found = read_input(recipe.input, base)
+    wheres = [branch.where for branch in recipe.branches if branch.per_class is None and branch.count is None]
+    found = read_input(recipe.input, base, wheres)
     shards = found.shards
     layout, values = resolve_classes(found.layout, shards, recipe.input, base)
     found = replace(found, layout=layout)
@@ -150,6 +152,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     branches = _gated(branches, recipe, base, layout)
     if recipe.output.keep_originals:
         branches.insert(0, _originals(recipe))
+    branches = [replace(each, where=found.narrowed(each.where)) if each.copies else each for each in branches]
     first = FirstRows(shards, layout, recipe.input.max_pixels)
     check_links(first.rows, layout, ImageLinks.of(recipe.input, base))
     _check_where(branches, first)
@@ -171,6 +174,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         labels=values,
         notes=notes,
         passed=found.passed,
+        splits=found.splits,
     )
 
 

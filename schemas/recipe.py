@@ -46,6 +46,9 @@ class Input(Closed):
     """Where the labelled shards are: a local path, glob or folder, or anything fsspec opens; or a list of these."""
 
     uri: Annotated[str | tuple[str, ...], BeforeValidator(_uris)]
+    split: str | None = Field(
+        None, min_length=1, description="the one to take, such as train; `all`; asked for where there are several"
+    )
     columns: Columns = Columns()
     class_names: tuple[str, ...] | dict[int, str] | str | None = Field(
         None,

@@ -1,15 +1,27 @@
-"""The input as `plan` reads it: shards, columns, and what beside them a unit's bytes depend on."""
+"""The input as `plan` reads it: shards, columns, splits, and what beside them a unit's bytes depend on."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+import pyarrow as pa
+
+from pipeline.errors import InputError
 from pipeline.planning.recipes import absolute
+from pipeline.shards.column_types import is_string
+from pipeline.shards.label_values import read_label_values
 from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.listing import Passed
 from pipeline.shards.locate import Shard, find_input
 from pipeline.shards.shared_schema import promoted_shards
+from pipeline.shards.splits import SPLIT, called, rows_by_split, split_of
 from schemas.recipe import Input
+
+ALL: Final = "all"
+"""What `input.split` says of an input whose splits are all wanted."""
+OTHER_SPLIT: Final = "of another split than input.split"
+_MOST_SPLITS: Final = 20  # a column of more values is called `split` for another reason
 
 
 @dataclass(frozen=True)
@@ -17,29 +29,97 @@ class InputPlan:
     """The input, resolved.
 
     `identities` are, by the path of a shard, what its rows are made of beside its own bytes: values that its folders
-    state, and the columns it was promoted to; a shard that has neither is not in it.
+    state, and the columns it was promoted to; a shard that has neither is not in it. `splits` are rows by split, None
+    of those in none; `where` is the condition that `input.split` puts on every row, where a column states splits.
     """
 
     shards: tuple[Shard, ...]
     layout: Layout
     passed: Passed = field(default_factory=Passed)
     identities: Mapping[str, list[Any]] = field(default_factory=dict)
+    splits: Mapping[str | None, int] = field(default_factory=dict)
+    where: str | None = None
+
+    def narrowed(self, where: str | None) -> str | None:
+        """Return a branch's condition with that of `input.split`."""
+        if self.where is None or where is None:
+            return self.where if where is None else where
+        return f"({where}) and {self.where}"
 
 
-def read_input(wanted: Input, base: str) -> InputPlan:
+def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> InputPlan:
     """Find the shards and columns that a recipe's `input` stands for; relative URIs start at `base`.
+
+    Args:
+        wheres: the conditions of the branches with source rows: where all of them speak of the split, none is asked.
 
     Raises:
         InputError: one line that names what is wrong.
     """
     found = find_input([absolute(uri, base) for uri in uris_of(wanted)], base)
-    layout = read_layout(found.shards, wanted.columns, wanted.drop)
-    return InputPlan(found.shards, layout, found.passed, _identities(found.shards, layout))
+    chosen = bool(wheres) and all(where is not None and re.search(rf"\b{SPLIT}\b", where) for where in wheres)
+    splits = rows_by_split(found.shards)
+    splits = splits if any(split is not None for split in splits) else {}
+    shards = found.shards
+    if splits:
+        name = _wanted(wanted.split, splits, chosen)
+        if name is not None:
+            shards = tuple(shard for shard in shards if split_of(shard) == name)
+            for shard in found.shards:
+                if split_of(shard) != name:
+                    found.passed.add(OTHER_SPLIT, shard.path)
+            if not any(shard.rows for shard in shards):
+                raise InputError(f"input.split: {wanted.split}: its shards hold no row")
+    layout = read_layout(shards, wanted.columns, wanted.drop)
+    where = None
+    if not splits:
+        stated = _column_splits(shards, layout)
+        if stated:
+            for value, rows in stated.items():
+                split = None if value is None else called(value)
+                splits[split] = splits.get(split, 0) + rows
+            name = _wanted(wanted.split, splits, chosen)
+            values = [value for value in stated if value is not None and called(value) == name]
+            where = f"{SPLIT} in ({', '.join(map(repr, values))})" if name is not None and len(splits) > 1 else None
+        elif wanted.split not in (None, ALL):
+            raise InputError(
+                f"input.split: {wanted.split}: no folder, file name or column {SPLIT!r} of the input says a split; "
+                "leave it out"
+            )
+    return InputPlan(shards, layout, found.passed, _identities(shards, layout), splits, where)
 
 
 def uris_of(wanted: Input) -> tuple[str, ...]:
     """Return the URIs of an input, one or several."""
     return (wanted.uri,) if isinstance(wanted.uri, str) else wanted.uri
+
+
+def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool) -> str | None:
+    """Return the split to take; None for all rows."""
+    names = [split for split in splits if split is not None]
+    said = ", ".join(f"{split} ({splits[split]:,} rows)" for split in names[:6])
+    if asked == ALL or (asked is None and (chosen or len(names) < 2)):
+        return None
+    if asked is None:
+        first = "train" if "train" in names else names[0]
+        raise InputError(f"input.split: the input has several splits, {said}; say input.split: {first}, or {ALL}")
+    if called(asked) not in names:
+        raise InputError(f"input.split: {asked}: there is no such split; there are {said}")
+    return called(asked)
+
+
+def _column_splits(shards: Sequence[Shard], layout: Layout) -> dict[str | None, int]:
+    """Return rows by the values of the column `split`; empty where there is none, or it says no splits."""
+    if SPLIT not in layout.light or SPLIT in (layout.label, layout.image):
+        return {}
+    kind: pa.DataType = layout.schema.field(SPLIT).type
+    if not is_string(kind):
+        return {}
+    try:
+        rows = dict(read_label_values(shards, SPLIT, kind).rows)
+    except InputError:  # more values than any data set has splits
+        return {}
+    return rows if len(rows) <= _MOST_SPLITS else {}
 
 
 def _identities(shards: Sequence[Shard], layout: Layout) -> dict[str, list[Any]]:

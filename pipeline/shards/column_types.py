@@ -1,6 +1,7 @@
 """What a column of a shard holds, by its Arrow type and by the Hugging Face features beside it."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,6 +25,12 @@ def read_features(schema: pa.Schema) -> Mapping[str, Any]:
 def is_feature(feature: Any, kind: str) -> bool:
     """Return whether a Hugging Face feature is of a kind: `Image`, `ClassLabel`, ..."""
     return isinstance(feature, dict) and feature.get("_type") == kind
+
+
+def words_of(name: str) -> list[str]:
+    """Return the words of a column's name: `className2` and `class_name-2` are `class`, `name`, `2`."""
+    apart = re.sub(r"([a-z0-9])([A-Z])|([A-Za-z])([0-9])", r"\1\3 \2\4", name)
+    return re.findall(r"[a-z]+|[0-9]+", apart.lower())
 
 
 def plain(kind: pa.DataType) -> pa.DataType:

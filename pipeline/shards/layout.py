@@ -4,6 +4,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 import pyarrow as pa
 
@@ -14,8 +15,10 @@ from pipeline.shards.column_types import (
     holds_binary,
     read_features,
 )
-from pipeline.shards.columns import ImageKind, check_there, id_column, image_column, image_kind, label_column, says_none
+from pipeline.shards.columns import check_there, id_column, label_column, says_none
+from pipeline.shards.first_values import first_values
 from pipeline.shards.geometry import is_mask
+from pipeline.shards.image_choice import ImageKind, image_column, image_kind
 from pipeline.shards.locate import Shard
 from pipeline.shards.shared_schema import merged, shard_schemas
 from schemas.manifest import InputRecord
@@ -83,13 +86,14 @@ def read_layout(
     if recorded is not None:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(recorded.columns)))
         image, label, name = recorded.image, recorded.label, recorded.id
-        kind = image_kind(schema.field(image))
+        kind = cast(ImageKind, recorded.image_kind)
     else:
         _check_named([schema for _, schema in distinct], columns, drop)
         schema = merged([(shard, _without(schema, drop)) for shard, schema in distinct])
         features = read_features(schema)
-        image = image_column(schema, features, columns.image)
-        kind = image_kind(schema.field(image))
+        values = first_values(shards)
+        image = image_column(schema, features, columns.image, values, asks)
+        kind = image_kind(schema.field(image), values)
         for shard, own in distinct:
             if image not in own.names and shard.rows:
                 raise InputError(f"{shard.uri}: it has no column {image!r}, the image of other shards; take it out")
@@ -103,9 +107,16 @@ def read_layout(
         id=name,
         classes=stated.names if stated else None,
         schema=schema,
-        light=tuple(f.name for f in schema if not holds_binary(f.type) or (f.name != image and is_mask(f))),
+        light=tuple(f.name for f in schema if _is_light(f, image, kind)),
         class_origin=stated.origin if stated else None,
     )
+
+
+def _is_light(field: pa.Field, image: str, kind: ImageKind) -> bool:
+    """Return whether a column is no image data, or a mask; paths of images are light, images as text are not."""
+    if field.name == image:
+        return kind == "path"
+    return not holds_binary(field.type) or is_mask(field)
 
 
 def record_of(layout: Layout) -> InputRecord:

@@ -10,18 +10,21 @@ import pyarrow.compute as pc
 
 from pipeline.errors import RowError, UnitError
 from pipeline.shards.cursor import Cursors
+from pipeline.shards.image_choice import holds_lists
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.locate import Shard
 from pipeline.shards.partitions import partition_column
 from pipeline.shards.promotion import cast
+from pipeline.shards.text_images import image_in_bytes, image_in_text
 
 
 @dataclass
 class SourceRow:
     """One source row. `row` is its index in the shard, `uri` the shard's.
 
-    `data` are the encoded image's bytes, untouched; None together with `error` where there are none to be had.
+    `data` are the encoded image's bytes, untouched, or what base64 text stands for; None together with `error` where
+    there are none to be had.
     `link` is the path or URL that the row names instead of holding bytes.
     `label` is what is stored, of any type where the recipe says `label: none`; `light` are the values of the layout's
     light columns.
@@ -51,8 +54,8 @@ def read_windows(
     Each is a table of the input columns as `layout.schema` has them, and its rows: a column that the shard's folder
     states is filled with that, one that the shard lacks is null. Only row groups that overlap are read, in pieces. An
     image that a row names instead of holding is opened as far as `links` allow; without them it is
-    not, and the row has neither data nor an error. Row errors: `null_image` (neither bytes nor a name), and those of
-    `linked_images`.
+    not, and the row has neither data nor an error. Row errors: `null_image` (neither bytes nor a name),
+    `several_images` (a list of them), and those of `linked_images`.
 
     Args:
         cursors: of a worker that reads one range after another: it goes on where it stopped.
@@ -128,22 +131,46 @@ def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
     return pa.table(columns, schema=layout.schema)
 
 
-def _images(column: pa.ChunkedArray, layout: Layout) -> tuple[list[bytes | None], list[str | None]]:
-    """Return the encoded bytes of each row, and the name that it holds instead."""
+def _images(column: pa.ChunkedArray, layout: Layout) -> tuple[list[bytes | RowError | None], list[str | None]]:
+    """Return the encoded bytes of each row, decoded where they are text, and the name that it holds instead."""
     none: list[Any] = [None] * len(column)
-    if layout.image_kind == "path":
-        return none, [name or None for name in column.to_pylist()]
+    errors: dict[int, RowError] = {}
+    if holds_lists(column.type):
+        column, errors = _singles(column)
+    names: list[str | None] = none
+    if layout.image_kind in ("path", "text"):
+        texts = column.to_pylist()
+        data: list[bytes | RowError | None] = [image_in_text(text) if text else None for text in texts]
+        if layout.image_kind == "text":  # never opened: what is no image stays as it is, and cannot be decoded
+            data = [text.encode() if held is None and text else held for text, held in zip(texts, data, strict=True)]
+        else:
+            names = [(text or None) if held is None else None for text, held in zip(texts, data, strict=True)]
+        return data, names
     if layout.image_kind == "bytes":
-        return column.to_pylist(), none
-    data = pc.struct_field(column, "bytes").to_pylist()
-    if None not in data or column.type.get_field_index("path") < 0:
-        return data, none
-    names = pc.struct_field(column, "path").to_pylist()
-    return data, [name or None if held is None else None for held, name in zip(data, names, strict=True)]
+        stored = column.to_pylist()
+    else:
+        stored = pc.struct_field(column, "bytes").to_pylist()
+        if None in stored and column.type.get_field_index("path") >= 0:
+            paths = pc.struct_field(column, "path").to_pylist()
+            names = [name or None if held is None else None for held, name in zip(stored, paths, strict=True)]
+    stored = [(image_in_bytes(held) or held) if held else held for held in stored]
+    return [errors.get(row, held) for row, held in enumerate(stored)], names
+
+
+def _singles(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, RowError]]:
+    """Return the one item of each list, null where there is none; and an error for each row of several."""
+    rows = column.to_pylist()
+    several = {
+        place: RowError("several_images", f"the row holds {len(row)} images; make a row of each")
+        for place, row in enumerate(rows)
+        if row is not None and len(row) > 1
+    }
+    items = [row[0] if row is not None and len(row) == 1 else None for row in rows]
+    return pa.chunked_array([pa.array(items, column.type.value_type)]), several
 
 
 def _opened(
-    data: list[bytes | None], names: list[str | None], layout: Layout, shard: Shard, links: ImageLinks | None
+    data: list[bytes | RowError | None], names: list[str | None], layout: Layout, shard: Shard, links: ImageLinks | None
 ) -> list[bytes | RowError | None]:
     """Return each row's bytes, those of named files as well, or why there are none; None where none are opened."""
     null = RowError("null_image", f"column {layout.image!r} is null, or holds neither bytes nor a path")

@@ -7,8 +7,9 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.shards.column_types import HUGGINGFACE, read_features
-from pipeline.shards.columns import IMAGE_NAMES, LABEL_NAMES
+from pipeline.shards.columns import LABEL_NAMES
 from pipeline.shards.footers import one_value
+from pipeline.shards.image_choice import IMAGE_NAMES
 from pipeline.shards.locate import Shard, read_schemas
 from pipeline.shards.partitions import partition_fields
 from pipeline.shards.promotion import plain_type, promoted_field

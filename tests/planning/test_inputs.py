@@ -1,0 +1,126 @@
+"""The input as `plan` reads it: splits that are asked for, chosen and counted, and what it says of all of it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.cli import main
+from pipeline.audit.verify import verify_dataset
+from pipeline.errors import InputError
+from pipeline.shards.store import open_store
+from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_recipe
+from tests.shard_files import photos, write_shard
+
+RANDOM = {"name": "two", "copies": 1, "operators": [{"flip": {}}], "where": "label == 1"}
+
+
+def splits(folder: Path) -> None:
+    write_shard(folder / "data/train-00000-of-00001.parquet", photos(4), labels=[0, 1, 0, 1])
+    write_shard(folder / "data/test-00000-of-00001.parquet", photos(2, seed=1), labels=[1, 1])
+
+
+def column(folder: Path, **more: Any) -> None:
+    (folder / "data").mkdir()
+    table = pa.table({"image": photos(4), "label": [0, 1, 0, 1], "split": ["train", "training", "val", None], **more})
+    pq.write_table(table, folder / "data/a.parquet")
+
+
+def test_several_splits_are_asked_for(tmp_path: Path) -> None:
+    splits(tmp_path)
+    recipe = write_recipe(tmp_path, input={"uri": "data"})
+    with pytest.raises(InputError, match=r"several splits, test \(2 rows\), train \(4 rows\); say input.split: train"):
+        plan_of(recipe)
+    assert plan_of(recipe, input__uri="data/train-*").splits == {"train": 4}
+    assert len(plan_of(recipe, input__split="all").shards) == 2
+    with pytest.raises(InputError, match=r"input\.split: mine: there is no such split"):
+        plan_of(recipe, input__split="mine")
+
+
+@pytest.mark.parametrize("name", ["train", "training"])
+def test_one_split_is_taken_and_the_others_are_named(tmp_path: Path, name: str) -> None:
+    splits(tmp_path)
+    plan = plan_of(write_recipe(tmp_path, input={"uri": "data", "split": name}))
+    assert [shard.path for shard in plan.shards] == ["train-00000-of-00001.parquet"]
+    assert plan.splits == {"test": 2, "train": 4}
+    assert plan.passed.first == {"of another split than input.split": ["test-00000-of-00001.parquet"]}
+    alone = plan_of(write_recipe(tmp_path, input={"uri": "data/train-*.parquet"}))
+    assert [unit.digest for unit in plan.units] == [unit.digest for unit in alone.units]
+
+
+def test_a_column_of_splits(tmp_path: Path) -> None:
+    column(tmp_path)
+    recipe = write_recipe(tmp_path, [FLIP, RANDOM], input={"uri": "data"}, output={"keep_originals": True})
+    with pytest.raises(InputError, match=r"several splits, train \(2 rows\), validation \(1 rows\)"):
+        plan_of(recipe)
+    run_here(plan_of(recipe, input__split="train"))
+    rows = rows_of(tmp_path / "out")
+    assert sorted((row["branch"], row["source_row"]) for row in rows) == [
+        ("flipped", 0), ("flipped", 0), ("flipped", 1), ("flipped", 1), ("original", 0), ("original", 1), ("two", 1),
+    ]  # fmt: skip
+    assert verify_dataset(open_store(str(tmp_path / "out"))).findings == []
+
+
+def test_a_recipe_whose_conditions_speak_of_the_split_is_not_asked(tmp_path: Path) -> None:
+    column(tmp_path)
+    own = {**RANDOM, "where": "split == 'val'"}
+    assert plan_of(write_recipe(tmp_path, [own], input={"uri": "data"})).branches[0].where == "split == 'val'"
+    with pytest.raises(InputError, match="several splits"):
+        plan_of(write_recipe(tmp_path, [own, FLIP], input={"uri": "data"}))
+
+
+def test_a_column_of_that_name_that_says_no_splits(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table = pa.table({"image": photos(30, 8, 8), "split": [f"part {row}" for row in range(30)]})
+    pq.write_table(table, tmp_path / "data/a.parquet")
+    assert plan_of(write_recipe(tmp_path, input={"uri": "data"})).splits == {}
+    with pytest.raises(InputError, match="no folder, file name or column 'split'"):
+        plan_of(write_recipe(tmp_path, input={"uri": "data", "split": "train"}))
+
+
+def test_plan_says_what_it_took_and_what_it_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("cat", "dog"):
+        write_shard(tmp_path / f"data/label={name}/train-0.parquet", photos(2), ids=["a", "b"])
+    (tmp_path / "data/README.md").write_text("x")
+    os.symlink(tmp_path / "data/label=cat/train-0.parquet", tmp_path / "data/label=cat/z.parquet")
+    recipe = str(write_recipe(tmp_path, input={"uri": "data"}))
+    assert main(["plan", recipe]) == 0
+    said = capsys.readouterr().out
+    assert "columns      image: image (bytes and paths), label: label (string), id: id\n" in said
+    assert "classes      2 by the labels themselves, sorted: cat, dog\n" in said
+    assert "splits       train 4 rows\n" in said
+    assert "passed over  1 not named as Parquet: README.md\n" in said
+    assert "passed over  1 a link to a file that is taken: label=cat/z.parquet (label=cat/train-0.parquet)\n" in said
+    assert main(["plan", recipe, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["input"]
+    assert found["columns"] == {
+        "image": "image", "image_kind": "struct", "label": "label", "id": "id", "all": ["image", "id", "label"],
+    }  # fmt: skip
+    assert (found["classes"], found["class_count"]) == (["cat", "dog"], 2)
+    assert found["splits"] == [{"split": "train", "rows": 4}]
+    assert {each["reason"]: (each["count"], each["first"]) for each in found["passed_over"]} == {
+        "not named as Parquet": (1, ["README.md"]),
+        "a link to a file that is taken": (1, ["label=cat/z.parquet (label=cat/train-0.parquet)"]),
+    }
+
+
+@pytest.mark.parametrize("name", ["class_name", "species", "category_id", "labelId", "cls", "target_name", "dog_breed"])
+def test_a_column_that_may_be_the_label_is_asked_for(tmp_path: Path, name: str) -> None:
+    write_shard(tmp_path / "data/0.parquet", photos(2), extra={name: ["a", "b"]})
+    recipe = write_recipe(tmp_path)
+    with pytest.raises(InputError, match=rf"input\.columns\.label: .*'{name}' may hold classes; .*label: none"):
+        plan_of(recipe)
+    layout = plan_of(recipe, input__columns__label=name).layout
+    assert layout is not None and (layout.label, layout.classes) == (name, ("a", "b"))
+    layout = plan_of(recipe, input__columns__label="none").layout
+    assert layout is not None and layout.label is None
+
+
+@pytest.mark.parametrize("name", ["caption", "class_weight", "target_size", "label_confidence", "category_url"])
+def test_other_columns_are_not(tmp_path: Path, name: str) -> None:
+    write_shard(tmp_path / "data/0.parquet", photos(2), extra={name: ["a", "b"]})
+    assert plan_of(write_recipe(tmp_path)).layout is not None
