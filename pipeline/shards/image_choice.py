@@ -6,10 +6,10 @@ the first values.
     Hugging Face `Image` feature; struct<bytes, path>; binary, base64 text   `image`, then IMAGE_NAMES
     string named as in PATH_NAMES                                            `image`
 
-A list of one image a row counts as that image. Columns named after something that is made of an image (`thumbnail`,
-`sha256`, `embedding`, ...) are never taken unless the recipe names them, nor are masks, sound and video. A column that
-is by its name as likely the image as the one that is taken, or likelier, but that cannot be read (several images a row,
-arrays of pixels), stops the run.
+A list of one image a row counts as that image; beside another column of bytes, the recipe must say so. Columns named
+after something that is made of an image (`thumbnail`, `sha256`, `embedding`, ...) are never taken unless the recipe
+names them, nor are masks, sound and video. A column that is by its name as likely the image as the one that is taken,
+or likelier, but that cannot be read (several images a row, arrays of pixels), stops the run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +65,7 @@ def image_column(
         raise _none_found(schema, [field for field in readable if _holds_bytes(field.type)], unread)
     if asks:
         _check_likelier(chosen, readable, unread)
+        _check_list(schema.field(chosen), fields)
     return chosen
 
 
@@ -127,6 +128,16 @@ def _check_likelier(chosen: str, readable: Sequence[pa.Field], unread: Mapping[s
         raise InputError(
             f"input.columns.image: {chosen}, {', '.join(paths)} could each be the image; say which with "
             f"input.columns.image: {paths[0]}"
+        )
+
+
+def _check_list(chosen: pa.Field, fields: Sequence[pa.Field]) -> None:
+    """Raise InputError where the chosen column is one of lists, and another holds bytes: the first rows may mislead."""
+    beside = [field.name for field in fields if field.name != chosen.name and _holds_bytes(field.type)]
+    if holds_lists(chosen.type) and beside:
+        raise InputError(
+            f"input.columns.image: column {chosen.name!r} holds lists of one image, and {beside[0]!r} holds bytes "
+            f"beside it; say input.columns.image: {chosen.name}"
         )
 
 

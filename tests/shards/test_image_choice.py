@@ -50,8 +50,8 @@ def read(tmp_path):
 @pytest.mark.parametrize(
     "columns",
     [
-        {"images": ONE, "thumbnail": SMALL},
-        {"images": ONE, "sha256": SHA},
+        {"images": ONE},
+        {"images": ONE, "image_embedding": [[0.5]] * 3},
         {"images": pa.array([[image] for image in IMAGES], pa.list_(pa.binary()))},
         {"image": BASE64},
         {"image_base64": BASE64, "thumbnail": SMALL},
@@ -86,6 +86,8 @@ def test_the_image_is_found_and_read(read, columns):
         ({"images": TWO}, r"'images' holds several images a row; .*df\.explode\('images'\)"),
         ({"images": TWO, "thumbnail": SMALL}, "'images' holds several images a row"),
         ({"images": TWO, "sha256": SHA}, "'images' holds several images a row.*'sha256' is the image"),
+        ({"images": ONE, "thumbnail": SMALL}, "'images' holds lists of one image, and 'thumbnail' holds bytes"),
+        ({"images": ONE, "sha256": SHA}, "'images' holds lists of one image.*say input.columns.image: images"),
         ({"scan": SMALL, "images": TWO}, "column 'images' looks like the image, and holds several.*image: scan"),
         ({"scan": SMALL, "views": TWO}, "column 'views' looks like the image"),
         ({"blob": SMALL, "image": PIXELS}, r"column 'image' looks like the image, and holds pixels.*Image\.fromarray"),
@@ -109,6 +111,7 @@ def test_what_is_no_sure_choice_stops_the_run(read, columns, message):
 
 
 def test_what_the_recipe_names_is_taken(read):
+    assert [row.data for row in read({"images": ONE, "sha256": SHA}, image="images")[1]] == IMAGES
     assert read({"scan": SMALL, "images": TWO}, image="scan")[0].image == "scan"
     assert [row.data for row in read({"thumbnail": SMALL}, image="thumbnail")[1]] == SMALL
     with pytest.raises(InputError, match=r"input\.columns\.image: column 'images' holds several images a row"):
