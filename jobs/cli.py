@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
 from pipeline.errors import PalimpsestError, RunError
 from pipeline.shards.faults import REMEDIES, fault
@@ -22,6 +23,7 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Whatever ends it is one line on stderr, never a traceback."""
     options = parser().parse_args(arguments)
+    configure(options)
     with stoppable():
         try:
             require_no_packed_keys()
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
         except PalimpsestError as error:
-            say(str(error))
+            last_words(options, str(error))
             return FAILED if isinstance(error, RunError) else WRONG
         except KeyboardInterrupt as error:
             return _stopped(error)
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _drop_output()
             return PIPE_CLOSED
         except Exception as error:  # a fault of ours, or of the place: either way not a page of source lines
-            say(_unexpected(error))
+            last_words(options, _unexpected(error))
             _drop_output()
             return FAILED
 
@@ -151,6 +153,7 @@ def _run(commands: "Commands") -> None:
     _recipe(command)
     _key(command)
     _engine(command)
+    add_log_options(command)
     command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
 
 

@@ -3,22 +3,23 @@
 import argparse
 import importlib.resources
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from jobs.logs import shows_progress
 from jobs.plan import read_plan, show_plan
-from jobs.terminal import show
 from pipeline.audit.report import REPORT, write_report
-from pipeline.errors import PalimpsestError, RecipeError, StorageError
+from pipeline.budget import Budget, check_result
+from pipeline.errors import BudgetError, PalimpsestError, RecipeError, StorageError
 from pipeline.executor import run_inline
+from pipeline.journal import Journal
 from pipeline.keys import VARIABLE, new_key_file, read_key
 from pipeline.plan import Plan, Unit
-from pipeline.progress import Progress, summary
+from pipeline.progress import Progress
 from pipeline.publish import prepare, publish
 from pipeline.publishing.lease import Lease
-from pipeline.shards.store import Store, open_store
+from pipeline.shards.store import open_store
 from pipeline.unit.job import Job
 from pipeline.working_copy import require_lasting
 from schemas.manifest import Failure, Manifest, Marker
@@ -27,59 +28,90 @@ Outcomes = Iterator[Marker | Failure]
 
 
 def run(options: argparse.Namespace) -> int:
-    """`palimpsest run`: 0 done, 1 some units failed for good; a JobError is the caller's exit 2."""
+    """`palimpsest run`: 0 done, 1 some units failed for good; a JobError is the caller's exit 2, a RunError its 1."""
     if options.dry_run:
         options.json = False
         return show_plan(options)
     key = read_key(options.key_file)
     plan = read_plan(options, key)
-    return 0 if run_plan(plan, options.executor, options.address, key).complete else 1
+    return 0 if run_plan(plan, options.executor, options.address, key, shows_progress(options)).complete else 1
 
 
-def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None) -> Manifest:
+def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, progress: bool = True) -> Manifest:
     """Make every unit of `plan` that its output does not hold yet, and publish; a run that was stopped as well.
+
+    Args:
+        progress: show how far it is, on stderr.
 
     Raises:
         RecipeError: the recipe asks for watermarks, and there is no key.
+        BudgetError: more failed than the recipe allows, or a branch made nothing; what was made is published.
+        StorageError: the output's place failed.
     """
     if plan.recipe.watermark != "none" and key is None:
         raise RecipeError(
             "the recipe asks for watermarks: give --key-file FILE (16 bytes or more) or PALIMPSEST_KEY, "
             "or say `watermark: none`"
         )
-    for note in plan.notes:
-        print(f"note: {note}", file=sys.stderr)
     store = open_store(plan.output)
+    journal = Journal(plan, store)
+    for note in plan.notes:
+        journal.noted(note)
     with Lease(store) as lease:
-        return _run_held(plan, store, lease, executor, address, key)
+        done = prepare(plan, store, lease)
+        budget = Budget(plan, done.values())
+        journal.started(len(done))
+        shown = Progress(plan, done.values(), shown=progress)
+        stopped: BudgetError | None = None
+        try:
+            _make_missing(plan, done, lease, journal, budget, shown, executor, address, key)
+        except BudgetError as error:
+            stopped = error
+        lease.check()
+        manifest = publish(plan, store)
+        if len(done) < len(plan.units) or not store.exists(REPORT):
+            write_report(store, manifest)
+        journal.finished(manifest, shown)
+        try:
+            if stopped is not None:
+                raise stopped
+            check_result(plan, manifest.branches)
+        except BudgetError as error:
+            journal.stopped(error, manifest.branches)
+            raise
+        return manifest
 
 
-def _run_held(plan: Plan, store: Store, lease: Lease, executor: str, address: str, key: bytes | None) -> Manifest:
-    done = prepare(plan, store, lease)
+def _make_missing(
+    plan: Plan,
+    done: Mapping[str, Marker],
+    lease: Lease,
+    journal: Journal,
+    budget: Budget,
+    progress: Progress,
+    executor: str,
+    address: str,
+    key: bytes | None,
+) -> None:
+    budget.check()
     missing = [unit for unit in plan.units if unit.name not in done]
-    if done:
-        print(f"{len(done)} of {len(plan.units)} units are done already", file=sys.stderr)
-    job = Job.of(plan)
-    progress = Progress(plan, done.values())
     try:
-        with outcomes(job, plan, missing, executor, address, key) as stream, progress:
+        with outcomes(Job.of(plan), plan, missing, executor, address, key) as stream, progress:
             for outcome in stream:
                 progress.add(outcome)
+                journal.ended(outcome)
+                budget.add(outcome)
                 if lease.lost:
                     lease.check()
+    except BudgetError:
+        raise
     except BaseException as error:
         with suppress(PalimpsestError):  # the first error is the one to tell
             lease.check()
-            publish(plan, store)
+            publish(plan, open_store(plan.output))
         if isinstance(error, StorageError):
             raise StorageError(f"{error}; the same command then goes on where this run ended") from error
         raise
-    lease.check()
-    manifest = publish(plan, store)
-    if missing or not store.exists(REPORT):
-        write_report(store, manifest)
-    show(summary(manifest, progress, plan.output), sys.stderr)
-    return manifest
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.plan import BranchPlan, Unit
 from pipeline.runner import run_unit
+from pipeline.texts import one_line, story_of
 from pipeline.unit.job import Job, LoadedBranch
 from schemas.manifest import Failure, Marker
 
@@ -32,17 +33,16 @@ class Worker:
         """Return the unit's marker, or its failure after `attempts` tries. JobError and RunError end the job."""
         self.load()
         assert self._loaded is not None
-        for attempt in range(1, attempts + 1):
+        reason = story = ""
+        for _ in range(attempts):
             try:
                 return run_unit(self._loaded, unit)
             except (JobError, RunError):
                 raise
             except Exception as error:  # whatever a model or a file does, the other units go on
-                last = error
-                if attempt < attempts:
-                    continue
-        reason = str(last) if isinstance(last, UnitError) else f"{type(last).__name__}: {last}"
-        failure = Failure(unit=unit.name, digest=unit.digest, attempts=attempts, error=reason)
+                reason = one_line(error if isinstance(error, UnitError) else f"{type(error).__name__}: {error}")
+                story = story_of(error)
+        failure = Failure(unit=unit.name, digest=unit.digest, attempts=attempts, error=reason, traceback=story)
         self.job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
         return failure
 

@@ -40,33 +40,36 @@ class Progress:
         actors: int | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
+        shown: bool = True,
     ) -> None:
         copies = {branch.name: max(1, branch.copies) for branch in plan.branches}
-        self._images = {unit.name: unit.rows * copies[unit.branch] for unit in plan.units}
-        self.total = sum(self._images.values())
+        self._weights = {unit.name: unit.rows * copies[unit.branch] for unit in plan.units}  # for bar and time left
+        self._all, self._ended_units = len(plan.units), 0
+        self.total = sum(self._weights.values())
         self.earlier = 0
         for marker in done:
-            self.earlier += self._images.get(marker.unit, 0)
-        self.images = 0  # of this run, those of failed units included: they will not come any more
+            self.earlier += self._weights.get(marker.unit, 0)
+            self._ended_units += 1
+        self.now = 0  # weight of what ended in this run, well or badly
+        self.images = 0  # made in this run: accepted, rejected, or refused and made again
         self.failures: list[Failure] = []
         self._actors = actors
         self._units_s = self._busy_s = 0.0
         self._stream = stream or sys.stderr
-        self._clock = clock
+        self._clock, self._shown = clock, shown
         self._started = self._printed = clock()
         self._ended: float | None = None
         self._bar: Any = None  # tqdm, on a terminal
 
     def __enter__(self) -> "Progress":
         self._started = self._printed = self._clock()
-        if self._stream.isatty():
+        if self._shown and self._stream.isatty():
             self._bar = tqdm(
                 total=self.total,
                 initial=self.earlier,
-                unit=" images",
                 file=self._stream,
                 dynamic_ncols=True,
-                bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
+                bar_format="{percentage:3.0f}% |{bar}|{postfix}",
             )
             self._bar.set_postfix_str("starting")
         return self
@@ -75,22 +78,24 @@ class Progress:
         self._ended = self._clock()
         if self._bar is not None:
             self._bar.close()
-        elif self.images and self._printed > self._started:
+        elif self._shown and self.now and self._printed > self._started:
             print(self.line(), file=self._stream, flush=True)
 
     def add(self, outcome: Marker | Failure) -> None:
         """Count a unit that ended."""
-        images = self._images.get(outcome.unit, 0)
-        self.images += images
+        weight = self._weights.get(outcome.unit, 0)
+        self.now += weight
+        self._ended_units += 1
         if isinstance(outcome, Failure):
             self.failures.append(outcome)
         else:
+            self.images += outcome.accepted + outcome.rejected + outcome.remade
             self._units_s += outcome.seconds
             self._busy_s += outcome.busy_s
         if self._bar is not None:
-            self._bar.set_postfix_str(" ".join(self._figures()), refresh=False)
-            self._bar.update(images)
-        elif self._clock() - self._printed >= LINE_EVERY_S:
+            self._bar.set_postfix_str(", ".join(self._figures()), refresh=False)
+            self._bar.update(weight)
+        elif self._shown and self._clock() - self._printed >= LINE_EVERY_S:
             self._printed = self._clock()
             print(self.line(), file=self._stream, flush=True)
 
@@ -111,15 +116,20 @@ class Progress:
 
     def line(self) -> str:
         """Return the state as one plain line."""
-        return f"{self.earlier + self.images}/{self.total} images, {', '.join(self._figures())}"
+        return ", ".join(self._figures())
 
     def _figures(self) -> list[str]:
-        figures = [f"{self.images_per_s:.1f} images/s", f"busy {self.busy:.0%}"]
+        figures = [
+            f"{self._ended_units}/{self._all} units",
+            f"{self.images} images",
+            f"{self.images_per_s:.1f} images/s",
+        ]
+        figures.append(f"busy {self.busy:.0%}")
         if self.failures:
             figures.append(f"{len(self.failures)} failed")
-        left = self.total - self.earlier - self.images
-        if left > 0 and self.images_per_s > 0:
-            figures.append(f"{duration(left / self.images_per_s)} left")
+        left = self.total - self.earlier - self.now
+        if left > 0 and self.now and self.seconds > 0:
+            figures.append(f"{duration(left * self.seconds / self.now)} left")
         return figures
 
 

@@ -23,6 +23,7 @@ from pipeline.seeding import canonical_json
 from pipeline.shards.commit import damaged_units, forget_units, read_markers, remove_orphans, write_index
 from pipeline.shards.store import Store
 from pipeline.unit.fitting import fit_missing, fitted_artifacts
+from pipeline.unit.kinds import FOLDER, drop_kinds
 from schemas.manifest import Failure, Manifest, Marker
 
 __all__ = ["branch_from", "count", "prepare", "publish", "read_manifest", "same_counts"]
@@ -76,7 +77,9 @@ def publish(plan: Plan, store: Store) -> Manifest:
     for unit in plan.units:
         if unit.name in markers:
             store.remove(f"_failed/{unit.name}.json")
-    failures = [Failure.model_validate_json(store.read(path)) for path in store.list("_failed")]
+    drop_kinds(store, ((m.branch, code) for m in markers.values() for code in m.quarantine_reasons))
+    paths = [path for path in store.list("_failed") if not path.startswith(f"{FOLDER}/")]
+    failures = [Failure.model_validate_json(store.read(path)) for path in paths]
     failed = sorted({failure.unit for failure in failures} | set(damaged))
     complete, fitted = len(markers) == len(plan.units) and not damaged, fitted_artifacts(plan, store)
     manifest = build_manifest(plan, markers, complete, failed, fitted)

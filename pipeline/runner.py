@@ -16,6 +16,7 @@ from pipeline.shards.commit import UnitFiles
 from pipeline.unit.attempts import make_samples
 from pipeline.unit.chain import ChainReport
 from pipeline.unit.job import LoadedBranch
+from pipeline.unit.kinds import Kinds
 from pipeline.unit.outputs import tables_of
 from pipeline.unit.overlap import Overlap
 from pipeline.unit.window import Window, windows
@@ -37,6 +38,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
     counts = {"selected": 0, "remade": 0, **dict.fromkeys(COUNTED.values(), 0)}
     reasons: Counter[str] = Counter()
     codes: Counter[str] = Counter()
+    kinds = Kinds(unit)
     with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
         for window, tables in _made(branch, unit, report, overlap):
             counts["selected"] += window.selected
@@ -45,6 +47,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
                 counts[COUNTED[folder]] += table.num_rows
                 if folder == "rejected":
                     reasons.update(table.column("rejected_reason").to_pylist())
+            kinds.note(window)
             codes.update(error.code for error in window.errors.values())
             remade = [each for each in window.samples if not each.final and each.source not in window.errors]
             counts["remade"] += len(remade)
@@ -69,6 +72,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
             device=device_model(branch.device),
         )
         check_sum(marker)
+        kinds.write(branch.job.open_store())
         return files.commit(marker)
 
 

@@ -1,12 +1,15 @@
 """Text of others in lines of ours: what a shard, a recipe or a library says never breaks a line or floods it."""
 
 import re
+import traceback
 from typing import Any
 
 MOST_CHARACTERS = 500
 """Of a whole message; what is cut is its middle, so that its head, which names the place, and its remedy stay."""
 MOST_VALUE = 120
 """Of one value in a message."""
+MOST_LINES = 60
+"""Of a traceback that is kept."""
 
 _JOINERS = "\u200c\u200d"
 """Not printable, and harmless: letters and emoji are joined by them."""
@@ -50,3 +53,17 @@ def _cut(line: str, most: int) -> str:
         return line
     tail = (most - 5) // 2
     return f"{line[: most - 5 - tail].rstrip()} ... {line[-tail:].lstrip()}"
+
+
+def story_of(error: BaseException) -> str:
+    """Return the traceback of an error as text of bounded size, for a record and for the log."""
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    if len(lines) > MOST_LINES:
+        half = MOST_LINES // 2
+        lines = [*lines[:half], f"... {len(lines) - 2 * half} lines", *lines[-half:]]
+    return "\n".join(_indented(line) for line in lines)
+
+
+def _indented(line: str) -> str:
+    body = line.lstrip(" ")
+    return " " * min(12, len(line) - len(body)) + one_line(body)

@@ -55,6 +55,19 @@ class Failure(Record):
     traceback: str = ""  # of the last attempt; empty where its worker died
 
 
+class RowFailure(Record):
+    """The first quarantined row of its kind, in `_failed/rows/<branch>-<code>[-<part>].json`."""
+
+    branch: str
+    code: str
+    part: str | None  # operator or gate that failed
+    unit: str
+    source_uri: str
+    source_row: int
+    error: str  # one line
+    traceback: str
+
+
 class ModelRecord(Record):
     """A model file: the reference in the recipe, and its sha256."""
 

@@ -102,10 +102,16 @@ class Branch(Closed):
 
 
 class Quality(Closed):
-    """Gates that decide which images are kept."""
+    """Gates that decide which images are kept, and how much may fail. What may fail is in no unit's digest."""
 
     gates: tuple[dict[str, Any], ...] = Field((), description="one gate an entry; each scores every made image")
     max_attempts: int = Field(1, ge=1, le=100, description="how often an image is made until no gate refuses it")
+    max_quarantined_share: float = Field(
+        0.05, ge=0, le=1, description="of a branch's source rows; beyond it the run stops, exit 1. One row always may"
+    )
+    max_failed_units: int | None = Field(
+        None, ge=0, description="beyond it the run stops, exit 1; 10, or 2 while no unit has been made, if omitted"
+    )
 
 
 class Watermark(Closed):

@@ -44,6 +44,8 @@ LAYERS = [
     {"pipeline.planning", "pipeline.plan"},
     {"pipeline.unit", "pipeline.runner"},
     {
+        "pipeline.budget",
+        "pipeline.journal",
         "pipeline.executor",
         "pipeline.audit",
         "pipeline.publish",

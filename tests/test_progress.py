@@ -53,9 +53,9 @@ def test_a_log_gets_a_plain_line_every_ten_seconds(plan: Plan) -> None:
         assert stream.getvalue() == ""
         clock.now += LINE_EVERY_S - 4
         progress.add(failure(plan, 2))
-        assert stream.getvalue() == "60/80 images, 4.0 images/s, busy 5%, 1 failed, 5 s left\n"
+        assert stream.getvalue() == "3/4 units, 20 images, 2.0 images/s, busy 5%, 1 failed, 5 s left\n"
         progress.add(marker(plan, 3))
-    assert stream.getvalue().splitlines()[-1].startswith("80/80 images")
+    assert stream.getvalue().splitlines()[-1].startswith("4/4 units, 40 images")
 
 
 def test_a_terminal_gets_one_bar(plan: Plan) -> None:
@@ -65,7 +65,7 @@ def test_a_terminal_gets_one_bar(plan: Plan) -> None:
         for index in range(4):
             progress.add(marker(plan, index))
     last = stream.getvalue().split("\r")[-1]
-    assert "80/80" in last
+    assert "4/4 units, 80 images" in last
     assert "20.0 images/s" in last
     assert "busy 50%" in last  # of the time that units took
 

@@ -13,6 +13,7 @@ from pipeline.errors import JobError, RowError, RunError, UnitError
 from pipeline.noise import Noise
 from pipeline.plan import StepPlan
 from pipeline.seeding import canonical_json, step_seed
+from pipeline.texts import story_of
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -193,6 +194,7 @@ def in_halves(
             raise UnitError(f"{who}: out of memory with a single image: {error}") from error
         if len(rows) == 1:
             answer = RowError(code, f"{who}: {type(error).__name__}: {error}")
+            answer.part, answer.story = who, story_of(error)  # as text: the error's frames hold tensors
     if answer is not None:
         yield rows, answer
         return

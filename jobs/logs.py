@@ -1,0 +1,90 @@
+"""What a command says on stderr while it runs: lines for a person, or one JSON object a line; stdout is for results."""
+
+import argparse
+import datetime
+import json
+import logging
+import sys
+
+from tqdm import tqdm
+
+from pipeline.stopping import say
+from pipeline.texts import printable
+
+LOGGERS = ("palimpsest", "pipeline", "py.warnings")
+"""Whose records are shown: events of a run, what modules of ours have to say, and warnings of libraries."""
+
+
+def add_log_options(command: argparse.ArgumentParser) -> None:
+    """Add `--verbose`, `--quiet` and `--log-json`, of which one may be given."""
+    group = command.add_mutually_exclusive_group()
+    group.add_argument("--verbose", action="store_true", help="one line a unit, and tracebacks, on stderr")
+    group.add_argument("--quiet", action="store_true", help="nothing on stderr but errors and one last line")
+    group.add_argument("--log-json", action="store_true", help="one JSON object a line and an event, on stderr")
+
+
+def shows_progress(options: argparse.Namespace) -> bool:
+    """Whether there is a bar, or a line now and then: not beside lines of other kinds."""
+    return not any(getattr(options, name, False) for name in ("verbose", "quiet", "log_json"))
+
+
+def configure(options: argparse.Namespace) -> None:
+    """Send the records of LOGGERS to stderr, in the form the options ask for; called once a command."""
+    form = next((name for name in ("verbose", "quiet", "log_json") if getattr(options, name, False)), "plain")
+    handler = _Stderr(form)
+    logging.captureWarnings(form == "log_json")
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+def last_words(options: argparse.Namespace, text: str) -> None:
+    """Say what ended a command, in the form of its other lines."""
+    if getattr(options, "log_json", False):
+        logging.getLogger(LOGGERS[0]).error("%s", text, extra={"event": "error"})
+    else:
+        say(text)
+
+
+class _Stderr(logging.Handler):
+    """Writes records to whatever stderr is at the time, beside a progress bar where there is one."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self._form = form
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = as_json(record) if self._form == "log_json" else printable(as_text(record, self._form))
+            if text:
+                tqdm.write(text, file=sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+def as_json(record: logging.LogRecord) -> str:
+    """Return a record as one JSON object: time, level, event, message and the event's own fields."""
+    at = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
+    event = getattr(record, "event", "message")
+    told = {"time": at, "level": record.levelname.lower(), "event": event, "message": record.getMessage()}
+    return json.dumps(told | getattr(record, "fields", {}), default=str)
+
+
+def as_text(record: logging.LogRecord, form: str) -> str:
+    """Return what a person is shown of a record; empty where that is nothing."""
+    event, detail = getattr(record, "event", ""), getattr(record, "detail", "")
+    text = record.getMessage()
+    if form == "quiet":
+        shown = record.levelno >= logging.ERROR or event == "run_finished"
+        return (f"{text}\n{detail}" if record.levelno >= logging.ERROR else text).strip() if shown else ""
+    if event in ("run_finished", "note"):
+        return detail or f"note: {text}"
+    if record.levelno >= logging.ERROR:
+        return f"{text}\n{detail}".strip()
+    if record.levelno >= logging.WARNING:
+        text = f"palimpsest: {text}"
+    elif form == "plain":
+        return text if event == "run_started" and getattr(record, "fields", {}).get("done") else ""
+    return f"{text}\n{detail}".strip() if form == "verbose" else text
