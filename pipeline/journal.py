@@ -54,7 +54,8 @@ class Journal:
         if isinstance(outcome, Failure):
             self._failures.append(outcome)
             where = f"{self._plan.output}/_failed/{outcome.unit}.json"
-            text = f"unit {outcome.unit} failed after {outcome.attempts} attempts: {one_line(outcome.error, 200)} ({where})"
+            said = one_line(outcome.error, 200)
+            text = f"unit {outcome.unit} failed after {outcome.attempts} attempts: {said} ({where})"
             _tell(logging.WARNING, "unit_failed", text, _without(outcome, "digest"), outcome.traceback)
             return
         names = ("unit", "branch", "accepted", "rejected", "quarantined", "remade", "reasons", "quarantine_reasons")

@@ -73,10 +73,8 @@ def test_lines_for_a_person(recipe: Path, form: str | None, capsys: pytest.Captu
     assert len(units) == (3 if form else 0)
     assert ("Traceback (most recent call last):" in lines) == bool(form)
     (kind,) = [line for line in lines if "quarantines rows as not_an_image" in line]
-    assert (
-        kind.startswith("palimpsest: branch 'flipped' quarantines")
+    assert kind.startswith("palimpsest: branch 'flipped' quarantines")
     assert "_failed/rows/flipped-not_an_image.json" in kind
-    )
     assert any(line.startswith("58 images in ") for line in lines)
 
 
