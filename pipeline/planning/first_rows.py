@@ -48,11 +48,13 @@ class FirstRows:
 
     @cached_property
     def values(self) -> Mapping[str, Sequence[Any]]:
-        """The values of every column but the image's; empty where no shard can be read."""
+        """The values of every column but the image's and those that Python cannot hold; empty where none can be read."""
         table = self._window[0]
         if table is None:
             return {}
-        return {name: table.column(name).to_pylist() for name in table.column_names if name != self.layout.image}
+        columns = {name: table.column(name) for name in table.column_names if name != self.layout.image}
+        found = {name: _values(column) for name, column in columns.items()}
+        return {name: values for name, values in found.items() if values is not None}
 
     @cached_property
     def images(self) -> list[Image.Image | None]:
@@ -74,6 +76,13 @@ class FirstRows:
             except RowError as error:
                 if error.code in ("ambiguous_depth", "depth_exceeded"):
                     raise InputError(f"input.depth_bits: {row.uri} row {row.row}: {error.message}") from None
+
+
+def _values(column: pa.ChunkedArray) -> list[Any] | None:
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException):  # text that is no UTF-8, a time beyond the year 9999
+        return None
 
 
 def _header(row: SourceRow, max_pixels: int) -> Image.Image | None:

@@ -113,7 +113,9 @@ def _is_polygon(vector: Sequence[float], size: Size | None) -> bool:
 
 def _is_map(value: Any, size: Size | None) -> bool:
     """Return whether lists are the rows of a map: of the image's size, or of its shape and a whole part of its size."""
-    if size is None or not isinstance(value, Sequence) or not value or not isinstance(value[0], Sequence):
+    if size is None or not isinstance(value, Sequence) or not value:
+        return False
+    if not all(isinstance(row, Sequence) for row in value):
         return False
     rows, columns = len(value), len(value[0])
     width, height = size
@@ -133,7 +135,7 @@ def _is_yolo(text: str) -> bool:
     """Return whether every line is a class and a box, or a class and a polygon, in shares of the image."""
     for line in text.splitlines():
         numbers = [float(each) for each in _NUMBER.findall(line)]
-        if len(numbers) < 5 or len(numbers) % 2 == 0 or numbers[0] != int(numbers[0]):
+        if len(numbers) < 5 or len(numbers) % 2 == 0 or not numbers[0].is_integer():
             return False
         if min(numbers) < 0 or max(numbers[1:]) > 1:
             return False
