@@ -48,7 +48,7 @@ class FirstRows:
 
     @cached_property
     def values(self) -> Mapping[str, Sequence[Any]]:
-        """The values of every column but the image's and those that Python cannot hold; empty where none can be read."""
+        """The values of every column but the image's, and but those that Python cannot hold."""
         table = self._window[0]
         if table is None:
             return {}

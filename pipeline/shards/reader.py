@@ -96,10 +96,10 @@ def _window(
     table = _as_laid_out(pa.Table.from_batches(batches), shard, layout)
     held, names = _images(table.column(layout.image), layout)
     images = _opened(held, names, layout, shard, links)
-    light = {name: table.column(name).to_pylist() for name in layout.light}
-    ids = table.column(layout.id).to_pylist() if layout.id else [None] * len(table)
+    light = {name: _values(table, name, shard) for name in layout.light}
+    ids = _values(table, layout.id, shard) if layout.id else [None] * len(table)
     label = layout.carried_label
-    labels = table.column(label).to_pylist() if label else [None] * len(table)
+    labels = _values(table, label, shard) if label else [None] * len(table)
     return table, [
         SourceRow(
             row=start + i,
@@ -113,6 +113,17 @@ def _window(
         )
         for i, image in enumerate(images)
     ]
+
+
+def _values(table: pa.Table, name: str, shard: Shard) -> list[Any]:
+    """Return the values of a column. Raises UnitError where one is nothing that Python can hold."""
+    try:
+        return list(table.column(name).to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException) as error:  # text that is no UTF-8, a time beyond year 9999
+        raise UnitError(
+            f"{shard.uri}: column {name!r} cannot be read: {type(error).__name__}: {error}; mend it, or leave it out "
+            f"with input.drop: [{name}]"
+        ) from error
 
 
 def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:

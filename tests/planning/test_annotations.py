@@ -1,8 +1,10 @@
 """Annotations beside images whose pixels move are refused by the plan; sizes of images follow what is made."""
 
 import io
+import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, RecipeError
 from pipeline.shards.store import open_store
+from schemas.manifest import Failure
 from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_recipe
 from tests.shard_files import photos, write_shard
 from tests.ugly import turned
@@ -113,3 +116,13 @@ def test_a_column_named_as_what_the_runner_notes_of_a_row(tmp_path):
     run_here(plan_of(write_recipe(tmp_path, [MADE, STILL])))
     rows = [(row["branch"], row["source"], row["_shape"]) for row in rows_of(tmp_path / "out")]
     assert rows == [("made", None, None)] * 3 + [("still", "web", "round")] * 6
+
+
+def test_text_that_is_no_text_is_told_by_column(tmp_path):
+    ends = np.arange(0, 28, 4, dtype=np.int32).tobytes()
+    text = pa.StringArray.from_buffers(6, pa.py_buffer(ends), pa.py_buffer(b"\xff\xfe\xfd\xfc" * 6))
+    shard(tmp_path, note=text)
+    _, outcomes = run_here(plan_of(write_recipe(tmp_path)))
+    assert {type(each) for each in outcomes} == {Failure}
+    assert all(re.search(r"column 'note' cannot be read: .*input\.drop: \[note\]", each.error) for each in outcomes)
+    assert plan_of(write_recipe(tmp_path, input={"drop": ["note"]})).units

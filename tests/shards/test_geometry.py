@@ -124,6 +124,10 @@ def test_coordinates_that_stand_alone(names):
         ("phone", pa.string(), "555 1234"),
         ("blob", pa.binary(), b"BM is how this text begins"),
         ("tags", pa.list_(pa.string()), None),
+        ("note", pa.string(), "1e999 0.5 0.5 0.5 0.5"),
+        ("note", pa.string(), "[" * 5000),
+        ("vector", FLOATS, [float("nan")] * 4),
+        ("vector", FLOATS, [None] * 4),
     ],
 )
 def test_what_is_none(name, kind, value):
