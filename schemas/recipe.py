@@ -96,7 +96,9 @@ class Branch(Closed):
     per_class: int | None = Field(None, ge=1, description="new images of every class")
     count: int | None = Field(None, ge=1, description="new images without a class")
     where: str | None = Field(
-        None, description="which source rows: a condition of each row alone, over the light columns"
+        None,
+        description="which source rows: a condition of each row alone, over the light columns; "
+        "`label` is what is stored, a text where labels are text",
     )
     operators: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=MOST_OPERATORS)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import fsspec
@@ -14,12 +15,14 @@ from pipeline.shards.classes import MOST_INDEX, NO_CLASS, shortened
 from pipeline.shards.label_values import LabelValues, read_label_values
 from pipeline.shards.layout import Layout
 from pipeline.shards.locate import Shard
+from pipeline.shards.uris import is_local
 from schemas.recipe import Input
 
 RECIPE_NAMES: Final = "input.class_names"
 LABEL_TEXTS: Final = "the labels themselves, sorted"
 DECLARED: Final = "the label column's categories, in their order"
 _MOST_BYTES: Final = 16 << 20
+_MOST_NAMES: Final = 100_000
 _REMEDY: Final = "say the names with input.class_names, or carry the column as it is with input.columns: {label: none}"
 
 
@@ -50,14 +53,19 @@ def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: 
 
 def _given(said: Any, base: str) -> tuple[str, ...]:
     try:
-        return names_of(_read(said, base) if isinstance(said, str) else said, "recipe.input.class_names", "correct it")
+        names = names_of(_read(said, base) if isinstance(said, str) else said, "recipe.input.class_names", "correct it")
     except InputError as error:
         raise RecipeError(str(error)) from None
+    if len(names) > _MOST_NAMES:
+        raise RecipeError(f"recipe.input.class_names: {len(names):,} names; {_MOST_NAMES:,} at most")
+    return names
 
 
 def _read(uri: str, base: str) -> Any:
     """Return what a file of names holds: a JSON value, or its lines without blank ones."""
     where = absolute(uri, base)
+    if is_local(where) and Path(where.removeprefix("file://")).exists() and not Path(where).is_file():
+        raise RecipeError(f"recipe.input.class_names = {uri!r}: no file; give a file of names, or a list")
     try:
         with fsspec.open(where, "rb") as file:
             data: bytes = file.read(_MOST_BYTES + 1)

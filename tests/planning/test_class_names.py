@@ -60,6 +60,9 @@ def test_names_of_texts_are_their_order_and_change_no_unit(tmp_path: Path) -> No
         ([0], ["a", "a"], "recipe.input.class_names: a is there twice"),
         ([0], [], "needs a list of names"),
         ([0], {"1": "a"}, "index 0 has no name"),
+        ([0], ".", "'.': no file"),
+        ([0], "many.txt", "100,001 names; 100,000 at most"),
+        ([0], [False, True], "recipe.input.class_names.*False"),
         ([0], "nowhere.txt", "'nowhere.txt': cannot be read: No such file"),
         ([[0]], None, r"column 'label' is list.*carry it as it is with input.columns: \{label: none\}"),
     ],
@@ -67,6 +70,7 @@ def test_names_of_texts_are_their_order_and_change_no_unit(tmp_path: Path) -> No
 def test_labels_and_names_that_do_not_fit_are_errors_of_the_plan(
     tmp_path: Path, labels: Any, told: Any, message: str
 ) -> None:
+    (tmp_path / "many.txt").write_text("\n".join(map(str, range(100_001))))
     with pytest.raises(JobError, match=message) as caught:
         planned(tmp_path, labels, **({} if told is None else {"class_names": told}))
     assert "\n" not in str(caught.value) and "drop" not in str(caught.value)
