@@ -157,7 +157,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     check_links(first.rows, layout, ImageLinks.of(recipe.input, base))
     _check_where(branches, first)
     check_images(recipe, _models(branches), first)
-    notes = check_branches(recipe.branches, {b.name: b.parts for b in branches}, shards, layout, values)
+    notes = check_branches(recipe.branches, {branch.name: branch for branch in branches}, shards, layout, values)
     common = _common_identity(recipe, layout, key_id)
     units = tuple(unit for branch in branches for unit in _units(recipe, branch, found, common, limit))
     return Plan(

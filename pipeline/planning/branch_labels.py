@@ -13,6 +13,7 @@ from pipeline.planning.selection import Selection
 from pipeline.shards.label_values import LabelValues
 from pipeline.shards.layout import Layout
 from pipeline.shards.locate import Shard
+from pipeline.shards.partitions import partition_column
 from pipeline.shards.reader import SourceRow
 from pipeline.shards.uris import open_binary
 from schemas.recipe import Branch
@@ -29,8 +30,10 @@ class BranchLabels:
     made: Literal["copies", "per_class", "count"] = "copies"
 
 
-def branch_labels(branch: Branch, layout: Layout, values: LabelValues, shards: Sequence[Shard]) -> BranchLabels:
-    """Return the labels of what a branch makes; its `where` has been checked."""
+def branch_labels(
+    branch: Branch, where: str | None, layout: Layout, values: LabelValues, shards: Sequence[Shard]
+) -> BranchLabels:
+    """Return the labels of what a branch makes; `where` is the condition on its rows, which has been checked."""
     if branch.per_class is not None:
         named = range(len(layout.classes or ()))
         return BranchLabels(layout, {layout.table.value(index): branch.per_class for index in named}, "per_class")
@@ -38,9 +41,9 @@ def branch_labels(branch: Branch, layout: Layout, values: LabelValues, shards: S
         return BranchLabels(layout, {None: branch.count}, "count")
     if layout.label is None:
         return BranchLabels(layout, {None: sum(shard.rows for shard in shards)})
-    if branch.where is None:
+    if where is None:
         return BranchLabels(layout, values.rows)
-    return BranchLabels(layout, _taken(Selection(branch.where, layout), layout, values, shards))
+    return BranchLabels(layout, _taken(Selection(where, layout), layout, values, shards))
 
 
 def _taken(selection: Selection, layout: Layout, values: LabelValues, shards: Sequence[Shard]) -> dict[Any, int]:
@@ -53,27 +56,47 @@ def _taken(selection: Selection, layout: Layout, values: LabelValues, shards: Se
     found: Counter[Any] = Counter()
     names = [name for name in layout.light if name in {*used, layout.label}]
     for shard in shards:
-        for rows in _rows(shard, layout.label, names):
+        for rows in _rows(shard, layout, names):
             found.update(rows[index].label for index in selection.of(rows))
     return dict(found)
 
 
-def _rows(shard: Shard, label: str, names: Sequence[str]) -> Iterator[list[SourceRow]]:
+def _rows(shard: Shard, layout: Layout, names: Sequence[str]) -> Iterator[list[SourceRow]]:
     """Yield the rows of a shard, a batch at a time, with some columns; a broken shard is the run's concern."""
+    label = str(layout.label)
     start = 0
     try:
         with open_binary(shard.uri) as stream:
-            for batch in pq.ParquetFile(stream).iter_batches(_BATCH_ROWS, columns=list(names), use_threads=False):
-                light = [dict(zip(names, row, strict=True)) for row in zip(*_lists(batch, names), strict=True)]
-                yield [_row(start + place, row[label], row) for place, row in enumerate(light)]
+            file = pq.ParquetFile(stream)
+            held = [name for name in names if name in file.schema_arrow.names]
+            if not held:  # all that is asked for stands in the names of folders
+                columns = _lists(shard, layout, names, None, 1)
+                yield [_row(place, row[label], row) for row in _dicts(names, columns) for place in range(shard.rows)]
+                return
+            for batch in file.iter_batches(_BATCH_ROWS, columns=held, use_threads=False):
+                columns = _lists(shard, layout, names, batch, batch.num_rows)
+                yield [_row(start + place, row[label], row) for place, row in enumerate(_dicts(names, columns))]
                 start += batch.num_rows
     except (pa.ArrowException, OSError, UnitError):
         return
 
 
-def _lists(batch: pa.RecordBatch, names: Sequence[str]) -> list[list[Any]]:
-    held = batch.schema.names
-    return [batch.column(name).to_pylist() if name in held else [None] * batch.num_rows for name in names]
+def _dicts(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _lists(
+    shard: Shard, layout: Layout, names: Sequence[str], batch: pa.RecordBatch | None, rows: int
+) -> list[list[Any]]:
+    """Return the values of some columns, those that folders state among them, in the types of all shards."""
+    stated, found = dict(shard.partitions), []
+    for name in names:
+        kind = layout.schema.field(name).type
+        if batch is not None and name in batch.schema.names:
+            found.append(pa.array(batch.column(name).to_pylist(), kind).to_pylist())
+        else:
+            found.append(partition_column(stated.get(name), kind, rows).to_pylist())
+    return found
 
 
 def _row(place: int, label: Any, light: dict[str, Any]) -> SourceRow:

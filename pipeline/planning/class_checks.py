@@ -24,6 +24,16 @@ LABEL = "{label}"
 _NAMES = "input.class_names"
 
 
+class PlannedBranch(Protocol):
+    """A branch of a plan."""
+
+    @property
+    def where(self) -> str | None: ...
+
+    @property
+    def parts(self) -> "Sequence[Planned]": ...
+
+
 class Planned(Protocol):
     """A step or a gate of a plan."""
 
@@ -35,22 +45,22 @@ class Planned(Protocol):
 
 def check_branches(
     branches: Sequence[Branch],
-    parts: Mapping[str, Sequence[Planned]],
+    planned: Mapping[str, PlannedBranch],
     shards: Sequence[Shard],
     layout: Layout,
     values: LabelValues,
 ) -> tuple[str, ...]:
-    """Return notes on how classes reach the operators and gates of each branch, which are `parts` by its name.
+    """Return notes on how classes reach the operators and gates of each branch, which is `planned` by its name.
 
     Raises:
         RecipeError: they do not, or not the right ones.
     """
     notes: list[str] = []
     for branch in branches:
-        made = [(planned.make(), planned.models) for planned in parts[branch.name]]
+        made = [(part.make(), part.models) for part in planned[branch.name].parts]
         if not any(part.needs().classes for part, _ in made):
             continue
-        labels = branch_labels(branch, layout, values, shards)
+        labels = branch_labels(branch, planned[branch.name].where, layout, values, shards)
         for part, models in made:
             notes += check_classes(part, models, labels, f"branch {branch.name!r}: {part.name}")
             needs = part.needs().classes

@@ -199,4 +199,16 @@ def test_a_further_class_keeps_units_that_read_no_others(tmp_path: Path) -> None
     assert {(unit.name, unit.digest) for unit in before.units} < {(unit.name, unit.digest) for unit in after.units}
 
 
+def test_labels_and_splits_that_folders_state_are_told_and_chosen(tmp_path: Path) -> None:
+    for split, label in (("train", "Bag"), ("train", "Coat"), ("test", "cat")):
+        write_shard(tmp_path / f"data/split={split}/label={label}/a.parquet", photos(2, 28, 28, 1))
+    branch = {"name": "b", "copies": 1, "operators": [FASHION_EDIT]}
+    with pytest.raises(JobError, match="knows no class 'cat'"):
+        plan_of(write_recipe(tmp_path, [branch], input={"uri": "data", "split": "all"}))
+    for told, where in (({"split": "train"}, None), ({"split": "all"}, "split == 'train'"), ({}, "split != 'test'")):
+        narrowed = branch | ({"where": where} if where else {})
+        plan = plan_of(write_recipe(tmp_path, [narrowed], input={"uri": "data", **told}))
+        assert {"Bag", "Coat"} <= set(plan.classes) and plan.notes == ()
+
+
 GENERATE = {"diffusion_generate": {"model": "builtin:fashion-diffusion", "steps": 2}}
