@@ -81,7 +81,7 @@ def test_a_share_beyond_the_budget_is_exit_1_though_every_unit_is_there(
 def test_rows_that_may_be_in_quarantine() -> None:
     assert [allowed(0.05, rows) for rows in (0, 1, 19, 20, 39, 40, 1000)] == [1, 1, 1, 1, 1, 2, 50]
     assert [allowed(0.0, rows) for rows in (0, 1000)] == [0, 0]
-    assert allowed(1.0, 8) == 8
+    assert allowed(1.0, 8) == 8 and allowed(0.29, 100) == 29
 
 
 def test_an_operator_with_a_bug_stops_the_run_early_and_says_where(
