@@ -79,7 +79,7 @@ def _shards_in(reference: str, base: str) -> tuple[Shard, ...]:
 
 def _rows(shard: Shard, reference: str) -> Iterator[tuple[int, bytes]]:
     try:
-        layout = read_layout((shard,), Columns(), ())
+        layout = read_layout((shard,), Columns(label="none"), ())
         for _, rows in read_windows(shard, layout, 0, shard.rows, _WINDOW_ROWS, OWN_FOLDER):
             for row in rows:
                 yield row.row, _bytes(row)
