@@ -1,5 +1,7 @@
 """Shards that differ, folders that state labels, views and links: run, verified and replayed as one input."""
 
+import base64
+import hashlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -72,3 +74,22 @@ def test_a_folder_that_is_named_anew_is_another_input(folder: Path) -> None:
     second = plan_of(recipe, input__uri="data/label=lion")
     assert first.units[0].name == second.units[0].name
     assert first.units[0].digest != second.units[0].digest
+
+
+def test_images_as_text_are_the_images_they_stand_for(tmp_path: Path) -> None:
+    images = photos(3)
+    texts = [base64.b64encode(image).decode() for image in images]
+    (tmp_path / "data").mkdir()
+    values = [texts[0], f"data:image/png;base64,{texts[1]}", texts[2], *[None] * 8, "no image"]
+    pq.write_table(pa.table({"image": values}), tmp_path / "data/0.parquet")
+    recipe = write_recipe(tmp_path, output={"keep_originals": True}, quality={"max_quarantined_share": 1.0})
+    run_here(plan_of(recipe))
+    rows = [row for row in rows_of(tmp_path / "out") if row["branch"] == "original"]
+    assert [row["image"]["bytes"] for row in rows] == images
+    assert [row["source_sha256"] for row in rows] == [hashlib.sha256(image).hexdigest() for image in images]
+    lost = [row for row in rows_of(tmp_path / "out", "quarantine") if row["branch"] == "original"]
+    assert [row["error_code"] for row in lost] == ["null_image"] * 8 + ["not_an_image"]
+    assert lost[-1]["image"]["bytes"] == b"no image"
+    store = open_store(str(tmp_path / "out"))
+    assert verify_dataset(store).findings == []
+    assert replay_sample(store, rows[1]["sample_id"]).equal
