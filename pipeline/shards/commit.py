@@ -90,7 +90,8 @@ def check_digest(found: Marker, digest: str) -> None:
     if found.digest != digest:
         raise ConflictError(
             f"unit {found.unit} is already in the output with digest {found.digest[:12]}, this plan makes "
-            f"{digest[:12]}: the recipe, the seed, an operator or a model changed; choose another output"
+            f"{digest[:12]}: the recipe, the seed, an operator, a model or this version's decoder changed; choose "
+            "another output"
         )
 
 
