@@ -76,6 +76,19 @@ def test_new_images_of_texts(tmp_path: Path, kind: pa.DataType) -> None:
     assert len(found) == 6 and [row["label"] for row in found] == [names.get(drawn(row)) for row in found]
 
 
+def test_ordered_categories_are_classes_in_their_order(tmp_path: Path) -> None:
+    """As pandas writes an ordered Categorical, and Polars an Enum."""
+    kind = pa.dictionary(pa.int8(), pa.string(), ordered=True)
+    texts = pa.DictionaryArray.from_arrays(pa.array([1, 0, None], pa.int8()), ["Dress", "Bag", "Coat"], ordered=True)
+    new = {"name": "new", "per_class": 1, "operators": [{"gan_synth": {}}]}
+    rows = made(tmp_path, texts, [{"name": "edited", "copies": 1, "operators": [EDIT]}, new])
+    assert [row["label"] for row in rows] == ["Bag", "Dress", None, "Bag", "Coat", "Dress"]
+    assert [drawn(row) for row in rows] == [8, 3, -1, 8, 4, 3]
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["classes"] == ["Dress", "Bag", "Coat"]
+    (file, *_) = (tmp_path / "out/data").glob("*.parquet")
+    assert pq.read_schema(file).field("label").type == kind
+
+
 def test_a_mix_of_texts_has_their_names(tmp_path: Path) -> None:
     mix = {"diffusion_mix": {"model": "builtin:fashion-diffusion", "steps": 4, "label_weight": 0.75}}
     rows = made(tmp_path, ["Bag", "Dress", "Bag", "Sandal"], [{"name": "mixed", "copies": 2, "operators": [mix]}])
