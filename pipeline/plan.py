@@ -359,7 +359,7 @@ def _synthetic_units(
                 "input.class_names"
             )
         text = layout.table.kind == "text"  # a further class must keep the units of the others
-        labels = sorted(layout.classes) if text else list(range(len(layout.classes)))  # `verify` knows no other order
+        labels = [*sorted(layout.classes)] if text else [*range(len(layout.classes))]  # the order `verify` knows
     count = asked.per_class or asked.count or 0
     count = count if limit is None else min(count, -(-limit // len(labels)))
     for label in labels:

@@ -81,7 +81,11 @@ def test_ordered_categories_are_classes_in_their_order(tmp_path: Path) -> None:
     kind = pa.dictionary(pa.int8(), pa.string(), ordered=True)
     texts = pa.DictionaryArray.from_arrays(pa.array([1, 0, None], pa.int8()), ["Dress", "Bag", "Coat"], ordered=True)
     new = {"name": "new", "per_class": 1, "operators": [{"gan_synth": {}}]}
-    rows = made(tmp_path, texts, [{"name": "edited", "copies": 1, "operators": [EDIT]}, new])
+    images = pa.array([{"bytes": image, "path": None} for image in photos(3, 28, 28, 1)])
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"image": images, "label": texts}), tmp_path / "data/a.parquet")
+    run_here(plan_of(write_recipe(tmp_path, [{"name": "edited", "copies": 1, "operators": [EDIT]}, new])))
+    rows = checked(tmp_path / "out")
     assert [row["label"] for row in rows] == ["Bag", "Dress", None, "Bag", "Coat", "Dress"]
     assert [drawn(row) for row in rows] == [8, 3, -1, 8, 4, 3]
     assert json.loads((tmp_path / "out/manifest.json").read_text())["classes"] == ["Dress", "Bag", "Coat"]
