@@ -23,6 +23,7 @@ from pipeline.registry import operator_class
 from pipeline.seeding import digest
 from pipeline.shards.class_names import CLASS_LABEL
 from pipeline.shards.codecs import DECODER
+from pipeline.shards.identity import identified
 from pipeline.shards.label_values import LabelValues
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import ImageLinks
@@ -146,7 +147,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     found = read_input(recipe.input, base, wheres)
     shards = found.shards
     layout, values = resolve_classes(found.layout, shards, recipe.input, base)
-    found = replace(found, layout=layout)
+    found = replace(found, layout=layout, shards=identified(shards, layout))
     branches = [_branch(recipe, index, branch, base, layout) for index, branch in enumerate(recipe.branches)]
     _check_names(recipe)
     branches = _gated(branches, recipe, base, layout)
@@ -165,7 +166,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         base=base,
         output=absolute(recipe.output.uri, base),
         layout=layout,
-        shards=shards,
+        shards=found.shards,
         branches=tuple(branches),
         units=units,
         digest=digest([[unit.name, unit.digest] for unit in units]),
@@ -296,7 +297,7 @@ def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list
     names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
     quality = None if output.encoding == "png" else output.quality
     return [
-        "unit/1",
+        "unit/2",
         recipe.seed,
         [
             layout.image,
@@ -342,7 +343,7 @@ def _units(
         for first in range(0, rows_in, recipe.output.rows_per_unit):
             rows = min(recipe.output.rows_per_unit, rows_in - first)
             name = f"{branch.name}-{_slug(shard.path)}-{first:09d}"
-            made = digest([*identity, branch.where, shard.path, shard.digest, first, rows, *more])
+            made = digest([*identity, branch.where, shard.path, shard.digest, shard.columns, first, rows, *more])
             yield Unit(name, made, branch.name, first, rows, shard)
         left = None if left is None else left - rows_in
 

@@ -18,9 +18,9 @@ from pipeline.publishing.manifest import (
     references,
     same_counts,
 )
-from pipeline.publishing.ownership import check_files, check_markers, check_owner, check_place
+from pipeline.publishing.ownership import check_files, check_markers, check_owner, check_place, written_again
 from pipeline.seeding import canonical_json
-from pipeline.shards.commit import damaged_units, forget_units, read_markers, remove_orphans, write_index
+from pipeline.shards.commit import damaged_units, forget_units, remove_orphans, write_index
 from pipeline.shards.store import Store
 from pipeline.unit.fitting import fit_missing, fitted_artifacts
 from pipeline.unit.kinds import FOLDER, drop_kinds
@@ -45,10 +45,16 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, M
     check_place(plan)
     check_named_images(plan)
     store.probe()
-    done = check_markers(plan, read_markers(store))
+    done = check_markers(plan, store)
     check_owner(plan, store, done)
     if lease is not None:
         lease.take()
+    if again := written_again(plan, store):
+        more = f" and {len(again) - 1} more" if len(again) > 1 else ""
+        _log.warning(
+            "shard %s%s: written again since the last run, with the same columns beside the images; whether the images "
+            "are the same, `palimpsest verify` says", again[0], more,
+        )  # fmt: skip
     damaged = damaged_units(store, done)
     for name, what in damaged.items():
         _log.warning("unit %s is made again: %s", name, what)
@@ -68,7 +74,7 @@ def publish(plan: Plan, store: Store) -> Manifest:
     Raises:
         ConflictError: a file lies in `data/`, `rejected/` or `quarantine/` that no marker names.
     """
-    markers = check_markers(plan, read_markers(store))
+    markers = check_markers(plan, store)
     remove_orphans(store, {unit.name for unit in plan.units} - set(markers))
     check_files(plan, store, markers)
     damaged = damaged_units(store, markers)

@@ -76,13 +76,19 @@ class ModelRecord(Record):
 
 
 class ShardRecord(Record):
-    """An input shard: where it was, its path relative to its root, rows, bytes, and the digest of its footer."""
+    """An input shard: where it was, its path relative to its root, rows, bytes, and the digest of its footer.
+
+    `columns` are the digests of its columns beside the images, and `stamp` is the state of the file that they were read
+    from (size, times and inode, or an ETag); both are empty in the manifests of earlier versions.
+    """
 
     uri: str
     path: str
     rows: int
     bytes: int
     digest: str
+    columns: dict[str, str] = {}
+    stamp: str = ""
 
 
 class InputRecord(Record):

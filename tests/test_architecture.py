@@ -20,6 +20,7 @@ LAYERS = [
     {
         "pipeline",
         "pipeline.errors",
+        "pipeline.caches",
         "pipeline.texts",
         "pipeline.seeding",
         "pipeline.noise",

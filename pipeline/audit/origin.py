@@ -9,6 +9,7 @@ from pipeline.audit.sources import reopen
 from pipeline.errors import PalimpsestError
 from pipeline.lineage.records import RowSchema
 from pipeline.shards.class_names import CLASS_LABEL
+from pipeline.shards.identity import changed_columns, identified
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.locate import Shard
@@ -79,6 +80,9 @@ class Origins:
         if shard.digest != record.digest:
             yield f"shard {record.path}: the source file has changed since the run"
             return
+        now = identified((shard,), layout)[0].columns if record.columns else ()
+        if names := changed_columns(tuple(record.columns.items()), now):
+            yield f"shard {record.path}: column {', '.join(names)} of the source has changed since the run"
         if (shard.rows, shard.bytes) != (record.rows, record.bytes):
             yield f"shard {record.path}: {shard.rows} rows, and the manifest says {record.rows}"
         stated = list(layout.classes) if layout.class_origin == CLASS_LABEL and layout.classes else None

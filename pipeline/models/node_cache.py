@@ -13,9 +13,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from pipeline.caches import cache_folder
 from pipeline.errors import ModelError
 from pipeline.models import weights
-from pipeline.models.references import cache_folder
 from pipeline.seeding import digest
 
 _log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fsspec
 
+from pipeline.caches import cache_folder
 from pipeline.errors import InputError, ModelError
 from pipeline.models import hub
 from pipeline.models.folders import folder_sha256, is_model_folder
@@ -163,11 +164,6 @@ def _list_images(uri: str) -> Iterable[str]:
         paths = [root] if filesystem.exists(root) else []
     files = sorted(path for path in paths if _is_image(path.rsplit("/", 1)[-1]))
     return [filesystem.unstrip_protocol(path) if "://" in uri else path for path in files]
-
-
-def cache_folder() -> Path:
-    """Return the folder of this node that fetched models and what is made of them are kept in."""
-    return Path(os.environ.get("PALIMPSEST_CACHE", Path.home() / ".cache" / "palimpsest"))
 
 
 def _fetch(ref: FileRef) -> Path:

@@ -13,6 +13,7 @@ from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.planning.gates import GatePlan
 from pipeline.shards.commit import COMMITS, markers_digest
 from pipeline.shards.layout import record_of
+from pipeline.shards.locate import Shard
 from pipeline.shards.store import Store
 from pipeline.unit.fitting import fits
 from pipeline.validation import parse
@@ -79,7 +80,7 @@ def build_manifest(
         limit=plan.limit,
         chains=[chain_record(branch) for branch in plan.branches],
         classes=list(plan.classes),
-        shards=[ShardRecord(uri=s.uri, path=s.path, rows=s.rows, bytes=s.bytes, digest=s.digest) for s in plan.shards],
+        shards=[_shard_record(shard) for shard in plan.shards],
         input=record_of(plan.layout) if plan.layout else None,
         models=[ModelRecord(reference=reference, sha256=sha256) for reference, sha256 in sorted(models)],
         artifacts={ref.sha256: ref.uri for ref in references(plan)} | dict(fitted or {}),
@@ -91,6 +92,18 @@ def build_manifest(
         watermark=_watermark(plan),
         versions=installed_versions(PACKAGES),
         devices=sorted({marker.device for marker in markers.values() if marker.device}),
+    )
+
+
+def _shard_record(shard: Shard) -> ShardRecord:
+    return ShardRecord(
+        uri=shard.uri,
+        path=shard.path,
+        rows=shard.rows,
+        bytes=shard.bytes,
+        digest=shard.digest,
+        columns=dict(shard.columns),
+        stamp=shard.stamp,
     )
 
 

@@ -7,10 +7,12 @@ from pipeline.errors import ConflictError, RecipeError
 from pipeline.plan import Plan
 from pipeline.planning.inputs import uris_of
 from pipeline.planning.recipes import absolute
+from pipeline.publishing.differences import causes
 from pipeline.publishing.manifest import MANIFEST
-from pipeline.shards.commit import COMMITS, FOLDERS, check_digest
+from pipeline.shards.commit import COMMITS, FOLDERS, read_markers
 from pipeline.shards.locate import would_find
 from pipeline.shards.store import Store
+from pipeline.texts import shortened
 from schemas.manifest import Manifest, Marker
 
 LEFT_BY_A_KILL = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
@@ -64,17 +66,41 @@ def _normal(uri: str) -> str:
     return uri if "://" in path else str(Path(path).resolve())
 
 
-def check_markers(plan: Plan, markers: dict[str, Marker]) -> dict[str, Marker]:
-    """Return `markers` if each belongs to the plan; raise ConflictError if not."""
+def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
+    """Return the markers in the output.
+
+    Raises:
+        ConflictError: one belongs to a unit that this plan does not make, or makes differently; the message says why.
+    """
+    markers = read_markers(store)
     planned = {unit.name: unit.digest for unit in plan.units}
-    for name, marker in markers.items():
-        if name not in planned:
-            raise ConflictError(
-                f"unit {name} (digest {marker.digest[:12]}) is in the output, and this plan does not make it; "
-                "choose another output, or give back the branch, shard or --limit it came from"
-            )
-        check_digest(marker, planned[name])
+    others = [name for name, marker in markers.items() if planned.get(name) != marker.digest]
+    if others:
+        strange = [name for name in others if name not in planned]
+        what = "this plan does not make" if strange else "this plan makes otherwise"
+        why = _causes(plan, store) or "another recipe, seed, operator, model or --limit"
+        raise ConflictError(
+            f"{store.uri} holds {len(others)} of {len(markers)} units that {what} "
+            f"({shortened((strange or others)[0])}): {why}; undo that, or choose another output"
+        )
     return markers
+
+
+def written_again(plan: Plan, store: Store) -> list[str]:
+    """Return the shards whose files changed since the run before, and whose footers and hashed columns did not."""
+    try:
+        before = Manifest.model_validate_json(store.read(MANIFEST)).shards
+    except (FileNotFoundError, ValueError):
+        return []
+    stamps = {(record.uri, record.path): record.stamp for record in before if record.stamp}
+    return [s.path for s in plan.shards if s.stamp and stamps.get((s.uri, s.path), s.stamp) != s.stamp]
+
+
+def _causes(plan: Plan, store: Store) -> str:
+    try:
+        return causes(Manifest.model_validate_json(store.read(MANIFEST)), plan)
+    except (FileNotFoundError, ValueError):
+        return ""
 
 
 def check_files(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> set[str]:

@@ -89,9 +89,8 @@ def check_digest(found: Marker, digest: str) -> None:
     """Raise ConflictError where a unit is already there, made by another plan."""
     if found.digest != digest:
         raise ConflictError(
-            f"unit {found.unit} is already in the output with digest {found.digest[:12]}, this plan makes "
-            f"{digest[:12]}: the recipe, the seed, an operator, a model or this version's decoder changed; choose "
-            "another output"
+            f"unit {found.unit} was committed meanwhile by a run of another plan (digest {found.digest[:12]}, here "
+            f"{digest[:12]}); stop one of the two, or give it another output"
         )
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -27,8 +27,9 @@ class Shard:
 
     `path` is relative to the root of the search, '/'-separated: it stays the same where the data moves as a whole.
     `digest` is the sha256 (64 hex digits) of the footer's bytes and the file's size. The footer holds the schema, and
-    place, size and statistics of every column chunk, so it tells shards apart without reading a pixel; what a row
-    really held is guarded by `source_sha256` in its lineage. `group_rows` are the rows of each row group.
+    place, size and statistics of every column chunk, so it tells shards apart without reading a pixel. `columns` are
+    the digests of what is read beside the images, and `stamp` is the state of the file that they were read from: see
+    `pipeline.shards.identity`; both are empty until it fills them. `group_rows` are the rows of each row group.
     """
 
     uri: str
@@ -37,6 +38,8 @@ class Shard:
     bytes: int
     digest: str
     group_rows: tuple[int, ...]
+    columns: tuple[tuple[str, str], ...] = ()
+    stamp: str = field(default="", compare=False)
 
     @cached_property
     def partitions(self) -> Partitions:

@@ -8,8 +8,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import RowError, UnitError
+from pipeline.errors import InputError, RowError, UnitError
 from pipeline.shards.cursor import Cursors
+from pipeline.shards.identity import changed_columns, column_digests, stamp_of
 from pipeline.shards.image_choice import holds_lists
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import ImageLinks
@@ -74,6 +75,7 @@ def read_windows(
             cursors = Cursors()
             stack.callback(cursors.close)
         cursor = stack.enter_context(cursors.at(shard, layout.schema.names))
+        _check_columns(shard, layout)
         held: list[pa.RecordBatch] = []
         count, start = 0, first
         for batch in cursor.read(first, rows):
@@ -87,6 +89,20 @@ def read_windows(
                     held, count, start = [], 0, start + window
         if held:
             yield _window(shard, layout, held, start, links)
+
+
+def _check_columns(shard: Shard, layout: Layout) -> None:
+    """Raise UnitError where a column is no longer what the plan saw. Reads only a file that changed since."""
+    if not shard.columns or (shard.stamp and (stamp := stamp_of(shard.uri)) == shard.stamp):
+        return
+    try:
+        now = column_digests(shard, layout, stamp if shard.stamp else "")
+    except InputError as error:
+        raise UnitError(str(error)) from error
+    if names := changed_columns(shard.columns, now):
+        raise UnitError(
+            f"{shard.uri}: column {', '.join(names)} has changed since the plan was made; plan and run again"
+        )
 
 
 def _window(

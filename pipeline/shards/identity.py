@@ -1,0 +1,172 @@
+"""What the columns of a shard hold: a digest of each column that a run reads beside the encoded images.
+
+A footer tells shards apart without reading them, and a label that was corrected in place may leave it as it was. So
+the stored bytes of these columns are hashed, undecoded, where the footer says that they lie: labels, ids, every other
+column without binary data, masks, and the path of an image. Encoded images are not: each row's `source_sha256` says
+what was read, and `verify` compares it with the source.
+
+What was hashed is kept on the node (`PALIMPSEST_CACHE`), under the file's stamp: of a local file size, times of change
+(of content and of status, so that a tool that sets the first one back is noticed) and inode; of an object its ETag. A
+file that changed within the last seconds is not kept: a second change might leave it the same times.
+"""
+
+import contextlib
+import hashlib
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pyarrow.parquet as pq
+
+from pipeline.caches import cache_folder
+from pipeline.errors import InputError
+from pipeline.shards.footers import ReadRange, footer_of
+from pipeline.shards.layout import Layout
+from pipeline.shards.locate import Shard
+from pipeline.shards.uris import filesystem, is_local, one_line
+
+_THREADS: Final = 8
+_DIGITS: Final = 16
+_PIECE_BYTES: Final = 8 << 20
+_YOUNG_NS: Final = 2_000_000_000
+_TAGS: Final = ("ETag", "etag", "md5Hash", "md5", "generation", "version_id", "commit_hash")
+
+Columns = tuple[tuple[str, str], ...]
+"""Name and digest (16 hex digits of a sha256) of each column, sorted by name."""
+
+
+def identified(shards: Sequence[Shard], layout: Layout) -> tuple[Shard, ...]:
+    """Return the shards with the digests of their columns, and their stamps.
+
+    Raises:
+        InputError: a shard cannot be read, or is no longer the one that was found.
+    """
+
+    def one(shard: Shard) -> Shard:
+        stamp = stamp_of(shard.uri)
+        return replace(shard, columns=column_digests(shard, layout, stamp), stamp=stamp)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return tuple(pool.map(one, shards))
+
+
+def stamp_of(uri: str) -> str:
+    """Return what changes whenever a file is written: size, times and inode, or its ETag; empty where nothing does."""
+    with contextlib.suppress(Exception):  # every object store brings its own errors; without a stamp, all is read
+        if is_local(uri):
+            status = Path(uri.removeprefix("file://")).stat()
+            return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
+        fs, path = filesystem(uri)
+        info = fs.info(path)
+        tag = next((info[name] for name in _TAGS if info.get(name)), "")
+        return f"{info.get('size')}-{tag}".replace('"', "") if tag else ""
+    return ""
+
+
+def column_digests(shard: Shard, layout: Layout, stamp: str) -> Columns:
+    """Return the digests of a shard's columns, kept from before where its stamp and footer are the same.
+
+    Raises:
+        InputError: the shard cannot be read, or is no longer the one that was found.
+    """
+    wanted = _wanted(layout)
+    kept = _kept_path(shard, stamp, sorted(wanted.items())) if stamp else None
+    if kept is not None:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return tuple((str(name), str(digest)) for name, digest in json.loads(kept.read_bytes()))
+    fs, path = filesystem(shard.uri)
+    footer = footer_of(fs, path, None, shard.uri)
+    if footer.digest != shard.digest:
+        raise InputError(f"{shard.uri}: the file has changed since it was found; plan again")
+    try:
+        with _ranges(shard.uri, fs, path) as read:
+            found = _hashed(footer.metadata, wanted, read)
+    except Exception as error:  # every object store brings its own errors
+        raise InputError(f"{shard.uri}: cannot be read: {one_line(error)}") from error
+    if kept is not None and not _is_young(shard.uri):
+        _keep(kept, found)
+    return found
+
+
+def changed_columns(before: Columns, now: Columns) -> list[str]:
+    """Return the names of columns whose content differs, of those that both were hashed of."""
+    new = dict(now)
+    return [name for name, digest in before if new.get(name, digest) != digest]
+
+
+def _wanted(layout: Layout) -> dict[str, bool]:
+    """Return the columns to hash; False for one of which leaves of binary data are left out."""
+    whole = {*layout.light, *(name for name in (layout.label, layout.id) if name)} - {layout.image}
+    return {name: name in whole for name in layout.schema.names}
+
+
+def _hashed(metadata: pq.FileMetaData, wanted: dict[str, bool], read: ReadRange) -> Columns:
+    leaves = _leaves(metadata, wanted)
+    hashes = {name: hashlib.sha256() for name in leaves.values()}
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        for leaf, name in leaves.items():
+            chunk = row_group.column(leaf)
+            offsets = [chunk.data_page_offset]
+            if chunk.has_dictionary_page and chunk.dictionary_page_offset:
+                offsets.append(chunk.dictionary_page_offset)
+            start = min(offsets)
+            end = start + chunk.total_compressed_size
+            for first in range(start, end, _PIECE_BYTES):
+                hashes[name].update(read(first, min(first + _PIECE_BYTES, end)))
+    return tuple(sorted((name, found.hexdigest()[:_DIGITS]) for name, found in hashes.items()))
+
+
+def _leaves(metadata: pq.FileMetaData, wanted: dict[str, bool]) -> dict[int, str]:
+    """Return the Parquet columns to hash, each with the input column that it is part of."""
+    found = {}
+    for leaf in range(metadata.num_columns):
+        column = metadata.schema.column(leaf)
+        binary = column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "NONE"
+        owners = [name for name in wanted if column.path == name or column.path.startswith(f"{name}.")]
+        if owners and (wanted[max(owners, key=len)] or not binary):
+            found[leaf] = max(owners, key=len)
+    return found
+
+
+@contextlib.contextmanager
+def _ranges(uri: str, fs: Any, path: str) -> Iterator[ReadRange]:
+    """Give a function that reads a range of bytes of a file."""
+    if not is_local(uri):
+        yield lambda first, end: cast(bytes, fs.cat_file(path, start=first, end=end))
+        return
+    with open(uri.removeprefix("file://"), "rb") as file:
+
+        def read(first: int, end: int) -> bytes:
+            file.seek(first)
+            return file.read(end - first)
+
+        yield read
+
+
+def _kept_path(shard: Shard, stamp: str, wanted: list[tuple[str, bool]]) -> Path | None:
+    name = hashlib.sha256(json.dumps(["columns/1", shard.uri, stamp, shard.digest, wanted]).encode()).hexdigest()
+    with contextlib.suppress(RuntimeError):  # there is no home folder
+        return cache_folder() / "shards" / name[:2] / f"{name}.json"
+    return None
+
+
+def _keep(path: Path, found: Columns) -> None:
+    """Keep digests on the node; where that cannot be, they are made again the next time."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{uuid.uuid4().hex}")
+        partial.write_text(json.dumps(found))
+        partial.replace(path)
+
+
+def _is_young(uri: str) -> bool:
+    if not is_local(uri):
+        return False
+    status = Path(uri.removeprefix("file://")).stat()
+    return time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) < _YOUNG_NS
