@@ -209,10 +209,11 @@ def _report(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
         from jobs.inspect_dataset import report
 
-        return report(options.dataset)
+        return report(options.dataset, options.key_file)
 
     command = _add(commands, "report", "write report/index.html: one self-contained page", call)
     command.add_argument("dataset", metavar="DATASET")
+    _key(command)
 
 
 def _train(commands: "Commands") -> None:

@@ -14,11 +14,19 @@ from pipeline.errors import InputError, RecipeError, RowError
 from pipeline.keys import read_key
 from pipeline.planning.recipes import absolute
 from pipeline.publish import read_manifest
+from pipeline.publishing.seal import SEAL, is_sealed, seal_file
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import Store, open_store
 from pipeline.working_copy import require_lasting
 
 NO_MARK = 3
+MOST_TOLD = 12
+"""Digits of a chance that mean anything: faults of machines and programs are likelier than one in 10^12."""
+PROVES = (
+    "the mark says which row an image leads to, unless somebody means to mislead: whoever holds images with and "
+    "without their marks can put a mark on another image, or take it off; compare the image with its row"
+)
+"""What a mark that was read proves, and what it does not."""
 
 
 def _open(dataset: str) -> Store:
@@ -35,6 +43,7 @@ def verify(dataset: str, key_file: str | None, as_json: bool) -> int:
             "images": found.images,
             "source_links": found.source_links,
             "watermarks": found.watermarks,
+            "sealed": found.sealed,
             "findings": found.findings,
             "notes": found.notes,
         }
@@ -49,7 +58,7 @@ def verify(dataset: str, key_file: str | None, as_json: bool) -> int:
     state = "verified" if found.ok else "NOT verified"
     say(
         f"{state}: {found.files} files, {found.images} images, {found.source_links} links to source rows, "
-        f"{found.watermarks} watermarks"
+        f"{found.watermarks} watermarks, {'the seal' if found.sealed else 'no seal'}"
     )
     return 0 if found.ok else 1
 
@@ -86,10 +95,13 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
     traced = trace_image(image, _open(dataset), key)
     if as_json:
         row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
-        record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row}
+        record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row, "proves": PROVES}
         show(json.dumps(_plain(record), indent=1, allow_nan=False))
     elif traced.row is not None:
-        say(f"mark    {traced.payload}, chance of a wrong reading 10^-{traced.score:.0f}")
+        sure = min(traced.score, MOST_TOLD)
+        say(f"mark    {traced.payload}, read with this key")
+        say(f"chance  10^-{sure:.0f} at most that an image without this mark reads so by accident")
+        say(f"note    {PROVES}")
         _show_origin(traced.row)
     else:
         say("no mark found" if traced.payload is None else f"mark {traced.payload} of this key, of another data set")
@@ -128,12 +140,17 @@ def _show_origin(row: dict[str, Any]) -> None:
         say(f"partner {partner['role']} {partner['source_uri']}")
 
 
-def report(dataset: str) -> int:
-    """`palimpsest report DATASET`: writes report/index.html into it."""
-    from pipeline.audit.report import write_report
+def report(dataset: str, key_file: str | None) -> int:
+    """`palimpsest report DATASET`: writes report/index.html into it, and into its seal where there is the key."""
+    from pipeline.audit.report import REPORT, write_report
 
     require_lasting(dataset, "DATASET", "as DATASET")
-    store = _open(dataset)
+    store, key = _open(dataset), read_key(key_file)
     write_report(store, read_manifest(store))
-    say(f"{store.uri}/report/index.html")
+    if store.exists(SEAL) and not is_sealed(store, REPORT):
+        if key is not None:
+            seal_file(store, REPORT, key)
+        else:
+            say("note    the seal is of another report: give the key, or `verify` will name it", file=sys.stderr)
+    say(f"{store.uri}/{REPORT}")
     return 0

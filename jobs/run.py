@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.resources
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -19,10 +20,14 @@ from pipeline.plan import Plan, Unit
 from pipeline.progress import Progress
 from pipeline.publish import prepare, publish
 from pipeline.publishing.lease import Lease
-from pipeline.shards.store import open_store
+from pipeline.publishing.seal import SEAL, is_sealed, seal_dataset
+from pipeline.shards.commit import read_markers
+from pipeline.shards.store import Store, open_store
 from pipeline.unit.job import Job
 from pipeline.working_copy import require_lasting
 from schemas.manifest import Failure, Manifest, Marker
+
+_log = logging.getLogger(__name__)
 
 Outcomes = Iterator[Marker | Failure]
 
@@ -69,8 +74,9 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, 
             stopped = error
         lease.check()
         manifest = publish(plan, store)
-        if len(done) < len(plan.units) or not store.exists(REPORT):
+        if len(done) < len(plan.units) or not store.exists(REPORT) or not is_sealed(store, REPORT):
             write_report(store, manifest)
+        _seal(store, key)
         journal.finished(manifest, shown)
         try:
             if stopped is not None:
@@ -108,10 +114,19 @@ def _make_missing(
     except BaseException as error:
         with suppress(PalimpsestError):  # the first error is the one to tell
             lease.check()
-            publish(plan, open_store(plan.output))
+            store = open_store(plan.output)
+            publish(plan, store)
+            _seal(store, key)
         if isinstance(error, StorageError):
             raise StorageError(f"{error}; the same command then goes on where this run ended") from error
         raise
+
+
+def _seal(store: Store, key: bytes | None) -> None:
+    if key is not None:
+        seal_dataset(store, read_markers(store), key)
+    elif store.exists(SEAL):
+        _log.warning("%s/%s is of an earlier run with a key; run again with the key to seal this one", store.uri, SEAL)
 
 
 @contextmanager

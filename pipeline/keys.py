@@ -39,6 +39,11 @@ def key_id(key: bytes) -> str:
     return hmac.new(key, b"palimpsest key id", hashlib.sha256).hexdigest()[:16]
 
 
+def derived_key(key: bytes, purpose: str) -> bytes:
+    """Return the 32 bytes that stand for `key` in one purpose: what is made for one tells nothing of another."""
+    return hmac.new(key, b"palimpsest derived key/" + purpose.encode(), hashlib.sha256).digest()
+
+
 def new_key_file(path: str | Path) -> Path:
     """Write 32 fresh random bytes, as 64 hex digits and no line end, to the new file `path`, mode 0600.
 

@@ -22,6 +22,7 @@ from pipeline.unit.chain import ChainReport
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap
 from pipeline.unit.window import Window, new_sample, windows
+from pipeline.watermark.payload import from_text, is_clear, keyed_digest
 from schemas.images import IMAGE
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
@@ -83,7 +84,8 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
             for table in make_window(branch, unit, window, ChainReport(), overlap).values():
                 for row in table.to_pylist():
                     if row.get("sample_id") == sample:
-                        differs = [name for name in PROVENANCE if repr(row.get(name)) != repr(stored.get(name))]
+                        said = {**stored, "watermarks": _marks_as_now(stored["watermarks"], key)}
+                        differs = [name for name in PROVENANCE if repr(row.get(name)) != repr(said.get(name))]
                         models = (marker.device, device_model(device))
                         return Replayed(stored, row, _distance(stored, row), differs, *models)
             raise InputError(
@@ -91,6 +93,17 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
                 "longer be used, or a gate decides otherwise on this device"
             )
     raise InputError(f"sample {sample}: its source row can no longer be used")
+
+
+def _marks_as_now(marks: list[dict[str, Any]], key: bytes | None) -> list[dict[str, Any]]:
+    """Return recorded marks as this version records them: earlier ones wrote payloads in clear."""
+    if key is None:
+        return marks
+    clear = [is_clear(str(mark["payload"])) for mark in marks]
+    return [
+        {**mark, "payload": keyed_digest(key, from_text(mark["payload"]))} if early else mark
+        for mark, early in zip(marks, clear, strict=True)
+    ]
 
 
 def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, Any]) -> bool:

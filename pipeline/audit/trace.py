@@ -12,7 +12,7 @@ from pipeline.keys import key_id
 from pipeline.publish import read_manifest
 from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.store import Store
-from pipeline.watermark.payload import from_text, to_text
+from pipeline.watermark.payload import keyed_digest, payload, to_text
 from pipeline.watermark.stdm import Stdm
 
 MADE = ("data", "rejected")
@@ -22,8 +22,10 @@ MADE = ("data", "rejected")
 class Traced:
     """What a mark led to. `row` is None where there is no mark, or none of this data set; `score` is its evidence.
 
-    `score` is -log10 of the probability that an image without this mark reads as well. `other_key` is the id of the key
-    that the data set was marked with, where it is not the one given.
+    `payload` is what stands for the mark's word in rows. `score` is -log10 of the probability that an image without
+    this mark reads as well by accident; it says nothing against somebody who means it: marks can be copied and removed
+    by whoever holds images with and without them. `other_key` is the id of the key that the data set was marked with,
+    where it is not the one given.
     """
 
     payload: str | None
@@ -44,33 +46,40 @@ def trace_image(image: Pixels, store: Store, key: bytes) -> Traced:
     reader = Stdm(key, settings["psnr_db"])
     reading = reader.read_any(image)
     if settings["key_id"] != key_id(key):
-        word = None if reading.payload is None else to_text(reading.payload)
+        word = None if reading.payload is None else keyed_digest(key, reading.payload)
         return Traced(word, reading.score, None, settings["key_id"])
     if reading.payload is not None:
-        word = to_text(reading.payload)
-        return Traced(word, reading.score, _row_of(store, word))
-    known = sorted({word for _, _, words in _payloads(store) for word in words if word})
-    index, score = reader.match(image, [from_text(word) for word in known])
+        words = (keyed_digest(key, reading.payload), to_text(reading.payload))
+        return _traced(words[0], reading.score, _row_of(store, "payload", words))
+    known = sorted({name for _, _, marks in _marks(store) for name, word in marks if word})
+    index, score = reader.match(image, [payload(key, name) for name in known])
     if index is None:
         return Traced(None, max(score, reading.score), None)
-    return Traced(known[index], score, _row_of(store, known[index]))
+    word = keyed_digest(key, payload(key, known[index]))
+    return _traced(word, score, _row_of(store, "sample", (known[index],)))
 
 
-def _payloads(store: Store) -> Iterator[tuple[pq.ParquetFile, int, list[str]]]:
-    """Yield every row group of made images with the payload of each of its rows; empty where it has none."""
+def _traced(word: str, score: float, row: dict[str, Any] | None) -> Traced:
+    return Traced(word if row is None else row["watermarks"][0]["payload"], score, row)
+
+
+def _marks(store: Store) -> Iterator[tuple[pq.ParquetFile, int, list[tuple[str, str]]]]:
+    """Yield every row group of made images with each row's sample id and recorded payload; empty where it has none."""
     for marker in read_markers(store).values():
         for folder in MADE:
             if folder not in marker.files:
                 continue
             file = open_parquet(store.read(marker.files[folder].path))
             for group in range(file.num_row_groups):
-                marks = file.read_row_group(group, columns=["watermarks"]).column(0).to_pylist()
-                yield file, group, [mark[0]["payload"] if mark else "" for mark in marks]
+                rows = file.read_row_group(group, columns=["sample_id", "watermarks"]).to_pylist()
+                marks = [(row["sample_id"], row["watermarks"]) for row in rows]
+                yield file, group, [(name, mark[0]["payload"] if mark else "") for name, mark in marks]
 
 
-def _row_of(store: Store, word: str) -> dict[str, Any] | None:
-    for file, group, words in _payloads(store):
-        if word in words:
-            row: dict[str, Any] = file.read_row_group(group).slice(words.index(word), 1).to_pylist()[0]
-            return row
+def _row_of(store: Store, by: str, wanted: tuple[str, ...]) -> dict[str, Any] | None:
+    for file, group, marks in _marks(store):
+        for place, (sample, word) in enumerate(marks):
+            if (sample if by == "sample" else word) in wanted:
+                row: dict[str, Any] = file.read_row_group(group).slice(place, 1).to_pylist()[0]
+                return row
     return None

@@ -18,10 +18,11 @@ from pipeline.errors import InputError, PalimpsestError, RowError
 from pipeline.keys import key_id
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publish import branch_from, read_manifest
+from pipeline.publishing.seal import SEAL, seal_findings
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import FOLDERS, open_parquet, read_markers
 from pipeline.shards.store import Store
-from pipeline.watermark.payload import payload, to_text
+from pipeline.watermark.payload import is_clear, payload, stands_for
 from schemas.manifest import FileRecord, Manifest, Marker
 
 __all__ = ["SHOWN", "Verification", "read_manifest", "verify_dataset"]
@@ -43,6 +44,8 @@ class Verification:
     images: int = 0
     source_links: int = 0
     watermarks: int = 0
+    sealed: bool = False  # and the seal was checked
+    clear: int = 0  # recorded payloads of the form of versions that made no seals
 
     @property
     def ok(self) -> bool:
@@ -80,7 +83,23 @@ def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
     _check_artifacts(store, manifest, found)
     found.findings.extend(origins.findings(manifest))
     found.source_links, found.notes = origins.read, found.notes + origins.notes
+    _check_seal(store, markers, key, found)
     return found
+
+
+def _check_seal(store: Store, markers: Mapping[str, Marker], key: bytes | None, found: Verification) -> None:
+    """Check the seal. Without it, what no checksum guards may have been changed by whoever mended the checksums."""
+    unguarded = "recipe, versions, drawn values, order of rows, own columns and texts are guarded by checksums alone"
+    there = store.exists(SEAL)
+    if key is None:
+        found.notes.append(f"the seal was not checked: no key; {unguarded}" if there else f"no seal: {unguarded}")
+    elif there:
+        found.findings.extend(seal_findings(store, markers, key))
+        found.sealed = not any(SEAL in finding for finding in found.findings)
+    elif found.clear:
+        found.notes.append(f"no seal: the data set was made by an earlier version; {unguarded}")
+    else:
+        found.findings.append(f"{SEAL}: there is none: it was removed, or the run had no key; {unguarded}")
 
 
 def _marks(store: Store, manifest: Manifest, key: bytes | None, found: Verification) -> "Marks | None":
@@ -110,8 +129,10 @@ class Marks:
         for row in rows:
             name = row["sample_id"]
             for mark in row["watermarks"]:
-                word = to_text(payload(self._key, name))
-                found.expect(mark["payload"] == word, f"sample {name}: the recorded payload is not that of its id")
+                said = str(mark["payload"])
+                own = stands_for(self._key, said, payload(self._key, name))
+                found.expect(own, f"sample {name}: the recorded payload is not that of its id")
+                found.clear += own and is_clear(said)
                 if mark["verified"] and name in images:
                     by_shape.setdefault(images[name].shape, []).append(name)
         for names in by_shape.values():

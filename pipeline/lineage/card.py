@@ -36,7 +36,7 @@ def dataset_card(manifest: Manifest) -> str:
         "images from source images.\n\n"
         '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("<this folder>", split="train")\n```\n\n'
         "`palimpsest verify <this folder>` checks every byte and link; "
-        "`palimpsest replay <this folder> --sample-id ID` makes an image again.\n"
+        "`palimpsest replay <this folder> --sample-id ID` makes an image again.\n" + _proofs(manifest)
     )
 
 
@@ -53,6 +53,21 @@ def _reasons(manifest: Manifest) -> str:
     ]
     head = "\n\n| branch | what | reason | count |\n|---|---|---|---|\n"
     return head + "\n".join(rows) if rows else ""
+
+
+def _proofs(manifest: Manifest) -> str:
+    """Return what marks and the seal prove, and what they do not."""
+    seal = (
+        "\n`provenance/seal.json`, where it is there, is an HMAC over every commit record and published file: with the "
+        "key of the run, `verify --key-file` says whether anything changed. It proves nothing to whoever has no key.\n"
+    )
+    if manifest.watermark is None:
+        return seal
+    return (
+        "\nEvery made image carries an invisible mark that leads the holder of the key back to its row. It shows where "
+        "an image comes from where nobody means to mislead: whoever holds images with and without marks can put a "
+        f"mark on another image, or take it off. A mark alone is evidence against nobody.\n{seal}"
+    )
 
 
 def _chain(manifest: Manifest, branch: str) -> str:

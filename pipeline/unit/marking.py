@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.contracts import Pixels
 from pipeline.keys import key_id
-from pipeline.watermark.payload import payload, to_text
+from pipeline.watermark.payload import keyed_digest, payload
 
 UNMARKABLE = "unmarkable"
 """The reason of an image that cannot carry a mark: too small, of one colour, or lost in encoding."""
@@ -46,7 +46,7 @@ class Marking:
             for place, reading in zip(places, readings, strict=True):
                 row = marked[place]
                 word = payload(self._key, samples[row])
-                record = {"scheme": self._scheme, "key_id": self._key_id, "payload": to_text(word)}
+                record = {"scheme": self._scheme, "key_id": self._key_id, "payload": keyed_digest(self._key, word)}
                 found[row] = [{**record, "psnr_db": levels[row], "verified": reading.payload == word}]
         return found
 

@@ -15,10 +15,14 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.keys import derived_key
+
 NAME_BITS = 48
 TAG_BITS = 16
 BITS = NAME_BITS + TAG_BITS
 HEX_DIGITS = BITS // 4
+PREFIX = "hmac-sha256:"
+DIGEST_DIGITS = 32
 
 
 def payload(key: bytes, sample_id: str) -> int:
@@ -33,8 +37,27 @@ def check(key: bytes, word: int) -> bool:
     return hmac.compare_digest(data[NAME_BITS // 8 :], _tag(key, data[: NAME_BITS // 8]))
 
 
+def keyed_digest(key: bytes, word: int) -> str:
+    """Return what stands for `word` in lineage: nobody without the key can tell the word by it, or the other way round.
+
+    Rows of earlier versions hold the word itself (`to_text`): see `stands_for`.
+    """
+    own = derived_key(key, "payload digest/1")
+    return PREFIX + hmac.new(own, word.to_bytes(BITS // 8, "big"), hashlib.sha256).hexdigest()[:DIGEST_DIGITS]
+
+
+def stands_for(key: bytes, recorded: str, word: int) -> bool:
+    """Return whether a payload that is recorded in lineage, by this version or an earlier one, is `word`."""
+    return recorded in (keyed_digest(key, word), to_text(word))
+
+
+def is_clear(recorded: str) -> bool:
+    """Return whether a recorded payload is the word itself, as earlier versions wrote it."""
+    return not recorded.startswith(PREFIX)
+
+
 def to_text(word: int) -> str:
-    """Return the 16 hex digits that stand for `word` in lineage."""
+    """Return the 16 hex digits of `word`."""
     return f"{word:0{HEX_DIGITS}x}"
 
 

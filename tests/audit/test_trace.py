@@ -17,7 +17,9 @@ from pipeline.keys import key_id
 from pipeline.plan import Plan, make_plan
 from pipeline.planning.recipes import load_recipe
 from pipeline.publish import prepare, publish
+from pipeline.publishing.seal import seal_dataset
 from pipeline.shards.codecs import decode
+from pipeline.shards.commit import read_markers
 from pipeline.shards.store import open_store
 from pipeline.unit.job import Job
 from tests.data_sets import FLIP, rows_of, write_recipe
@@ -39,6 +41,7 @@ def run_marked(recipe: Path, key: bytes = KEY) -> Path:
     prepare(plan, store)
     list(run_inline(Job.of(plan), plan.branches, plan.units, key))
     assert publish(plan, store).complete
+    seal_dataset(store, read_markers(store), key)
     return Path(plan.output)
 
 

@@ -48,7 +48,8 @@ def test_a_live_holder_is_named_and_a_dead_one_is_followed(tmp_path: Path) -> No
             lease.take()
         assert "driver-000001.json" in names(tmp_path)  # whoever was refused removes nothing
     finally:
-        other.kill()  # and left a zombie: it holds nothing either
+        other.kill()
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # a zombie is left: it holds nothing either
     with Lease(store) as lease:
         lease.take()
         assert [name for name in names(tmp_path) if name.startswith("driver")] == ["driver-000002.json"]

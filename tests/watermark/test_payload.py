@@ -3,7 +3,18 @@ import pytest
 import torch
 
 from pipeline.watermark import evidence, trellis
-from pipeline.watermark.payload import BITS, check, from_bits, from_text, payload, to_bits, to_text
+from pipeline.watermark.payload import (
+    BITS,
+    check,
+    from_bits,
+    from_text,
+    is_clear,
+    keyed_digest,
+    payload,
+    stands_for,
+    to_bits,
+    to_text,
+)
 
 KEY = b"a key for the tests"
 
@@ -72,3 +83,13 @@ def test_the_bound_holds_on_uniform_phases() -> None:
 def test_a_clean_reading_is_beyond_doubt_and_a_random_one_nothing() -> None:
     assert evidence.score(np.array([0.95]), np.array([0.8]), 128, 97)[0] > 40
     assert evidence.score(np.array([0.45]), np.array([0.2]), 128, 97)[0] < evidence.THRESHOLD
+
+
+def test_rows_hold_a_digest_that_needs_the_key() -> None:
+    word = payload(KEY, "a")
+    said = keyed_digest(KEY, word)
+    assert said == "hmac-sha256:0c71f728fc7bc82190aceb5be910483f"  # golden: old rows must stay traceable
+    assert said != keyed_digest(KEY + b"!", word) and said != keyed_digest(KEY, word + 1)
+    assert stands_for(KEY, said, word) and stands_for(KEY, to_text(word), word)
+    assert not stands_for(KEY, said, word + 1)
+    assert is_clear(to_text(word)) and not is_clear(said)
