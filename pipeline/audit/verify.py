@@ -89,7 +89,7 @@ def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
 
 def _check_seal(store: Store, markers: Mapping[str, Marker], key: bytes | None, found: Verification) -> None:
     """Check the seal. Without it, what no checksum guards may have been changed by whoever mended the checksums."""
-    unguarded = "recipe, versions, drawn values, order of rows, own columns and texts are guarded by checksums alone"
+    unguarded = "recipe, versions, drawn values, own columns and texts are guarded by checksums alone"
     there = store.exists(SEAL)
     if key is None:
         found.notes.append(f"the seal was not checked: no key; {unguarded}" if there else f"no seal: {unguarded}")
@@ -167,6 +167,7 @@ class _UnitCheck:
     origins: Origins
     marks: Marks | None
     found: Verification
+    turns: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of the last row in each folder
 
     def run(self, name: str) -> None:
         marker, found = self.marker, self.found
@@ -251,6 +252,9 @@ class _UnitCheck:
         found.expect(place is not None, f"sample {name}: does not follow from its seed and source")
         if place is not None:
             found.findings.extend(account.add(row, place))
+            turn = (*place, row["attempt"])
+            found.expect(turn > self.turns.get(folder, (-1,)), f"sample {name}: not in the order rows are made in")
+            self.turns[folder] = turn
         if self.marker.shard is not None:
             mixed = testimony.mixes and row["soft_label"] is not None
             found.findings.extend(self.origins.add(self.marker.shard, row, mixed))

@@ -62,6 +62,7 @@ def stamp_of(uri: str) -> str:
             status = Path(uri.removeprefix("file://")).stat()
             return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
         fs, path = filesystem(uri)
+        fs.invalidate_cache(fs._parent(path))  # a listing from before would tell the state from before
         info = fs.info(path)
         tag = next((info[name] for name in _TAGS if info.get(name)), "")
         return f"{info.get('size')}-{tag}".replace('"', "") if tag else ""

@@ -20,6 +20,9 @@ cell along a code word keeps uniform phases uniform, leaves S as it is and moves
 words, to each of the 2^64 words, of which 2^48 have a right tag. An image is marked when the smaller bound is at most
 1e-6; then by construction at most 1e-6 of unmarked images (or wrong keys) pass. Looked up in a data set of N rows, a
 false alarm also has to name one of them: times N / 2^48 (for way A and N = 1e6: 3.6e-15 in all).
+
+All of this is against chance. It says nothing against somebody who means it: the mark is added to an image, so whoever
+holds an image with and without its mark, or enough marked ones, can put that mark on another image or take it off.
 """
 
 import numpy as np

@@ -98,6 +98,7 @@ def test_what_was_made_and_marked_verifies(out: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "word"),
     [
+        (lambda table: table.take(list(range(len(table) - 1, -1, -1))), "not in the order rows are made in"),
         (lambda table: table.slice(1), "holds 13 rows, and its marker says 14"),
         (lambda table: table.drop_columns(["steps"]), "column steps is missing"),
         (lambda table: table.drop_columns(["digital_source_type"]), "column digital_source_type is missing"),

@@ -139,6 +139,9 @@ def test_trace_on_the_command_line(folder: Path, tmp_path: Path) -> None:
     found = palimpsest("trace", str(tmp_path / "found.png"), *options, "--json")
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout)["row"]["source_id"] == row["source_id"]
+    assert "unless somebody means to mislead" in json.loads(found.stdout)["proves"]
+    told = palimpsest("trace", str(tmp_path / "found.png"), *options).stdout
+    assert "10^-12 at most" in told and "unless somebody means to mislead" in told
     missed = palimpsest("trace", str(tmp_path / "other.png"), *options)
     assert missed.returncode == 3
     assert "no mark" in missed.stdout

@@ -4,12 +4,20 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipeline.errors import InputError
+from pipeline.errors import InputError, UnitError
+from pipeline.shards.identity import changed_columns, identified
+from pipeline.shards.layout import read_layout
+from pipeline.shards.locate import Shard, find_shards
+from pipeline.shards.reader import read_windows
 from pipeline.shards.store import Store, open_store
+from schemas.recipe import Columns
 from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.shard_files import photos
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +67,30 @@ def test_create_writes_only_once(store: Store) -> None:
     assert store.create("marker", b"first")
     assert not store.create("marker", b"second")
     assert store.read("marker") == b"first"
+
+
+def test_a_label_changed_in_a_bucket_is_noticed_by_its_tag(s3: None, tmp_path: Path) -> None:
+    def write(label: int) -> bytes:
+        sink = pa.BufferOutputStream()
+        rows = {"image": photos(2), "label": pa.array([5, label])}
+        pq.write_table(pa.table(rows), sink, compression="none", use_dictionary=False, write_statistics=False)
+        data: bytes = sink.getvalue().to_pybytes()
+        place.write("data/a.parquet", data)
+        return data
+
+    def look() -> Shard:
+        shards = find_shards(f"{place.uri}/data", "/")
+        return identified(shards, read_layout(shards, Columns(), ()))[0]
+
+    place = open_store(f"s3://bucket/{tmp_path.name}")
+    size, before = len(write(5)), look()
+    assert look() == before and before.stamp.startswith(f"{size}-")
+    assert len(write(7)) == size
+    after = look()
+    assert (after.digest, changed_columns(before.columns, after.columns)) == (before.digest, ["label"])
+    layout = read_layout((before,), Columns(), ())
+    with pytest.raises(UnitError, match="column label has changed"):
+        list(read_windows(before, layout, 0, 2, 2))
 
 
 def test_one_of_many_creators_wins(tmp_path: Path) -> None:
