@@ -13,6 +13,7 @@ import torch
 from ray.train.torch import TorchTrainer, get_device
 
 from jobs.train.checkpoints import KEPT, STATE_FILE, folder_name, newest_state, read_state
+from pipeline.cluster.connection import connect
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 
@@ -20,31 +21,22 @@ SNAPSHOT = "checkpoint_manager_snapshot.json"
 def fit_on_ray(run: Callable[..., None], run_folder: Path, workers: int) -> None:
     """Call run(rank, device, checkpoints) on each of some Ray Train workers; it travels there, pickled.
 
-    Raises ray.train.TrainingFailedError where it fails.
+    Raises ray.train.TrainingFailedError where it fails, and JobError where Ray cannot start.
     """
-    if not ray.is_initialized():
-        _start_ray(workers)
     mend_snapshot(run_folder)
-    TorchTrainer(
-        _worker,
-        train_loop_config={"run": run, "folder": str(run_folder)},
-        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu="GPU" in ray.cluster_resources()),
-        run_config=ray.train.RunConfig(
-            name=run_folder.name,
-            storage_path=str(run_folder.parent),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
-            failure_config=ray.train.FailureConfig(max_failures=1),
-        ),
-    ).fit()
-
-
-def _start_ray(workers: int) -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a local Ray that is just large enough."""
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False)
-    else:
-        # One CPU more than workers, for Ray Train's own actors.
-        ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False)
+    # A local Ray is just large enough: one CPU more than workers, for Ray Train's own actors.
+    with connect("auto" if "RAY_ADDRESS" in os.environ else "local", cpus=workers + 1):
+        TorchTrainer(
+            _worker,
+            train_loop_config={"run": run, "folder": str(run_folder)},
+            scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu="GPU" in ray.cluster_resources()),
+            run_config=ray.train.RunConfig(
+                name=run_folder.name,
+                storage_path=str(run_folder.parent),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
+                failure_config=ray.train.FailureConfig(max_failures=1),
+            ),
+        ).fit()
 
 
 def _worker(settings: dict[str, Any]) -> None:
