@@ -1,17 +1,19 @@
 """Text of others inside Markdown: it shows as it is, and is neither markup nor HTML nor a link."""
 
+import html
 import re
 
 from pipeline.texts import one_line
 
 MOST_CHARACTERS = 120
 """Of one name."""
-_MARKUP = re.compile(r"[\\`*_\[\]<>|&~$!#(){}@:]|(?<=www)\.", re.IGNORECASE)
+_MARKUP = re.compile(r"[\\`*_\[\]|~$!#(){}@:]|(?<=www)\.", re.IGNORECASE)
 
 
 def inert(text: object) -> str:
     """Return a name as Markdown that shows its characters, on one line, in a sentence or a table."""
-    return _MARKUP.sub(lambda found: f"\\{found.group()}", one_line(text, MOST_CHARACTERS))
+    escaped = _MARKUP.sub(lambda found: f"\\{found.group()}", one_line(text, MOST_CHARACTERS))
+    return html.escape(escaped, quote=False)
 
 
 def code(text: object) -> str:

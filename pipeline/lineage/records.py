@@ -66,7 +66,9 @@ class RowSchema:
 
 
 def _same(said: Any, names: Sequence[str]) -> bool:
-    said = [said[key] for key in sorted(said, key=int)] if isinstance(said, dict) else said
+    if isinstance(said, dict):
+        by_index = {str(key): name for key, name in said.items()}
+        said = [by_index.get(str(index)) for index in range(len(said))]
     return isinstance(said, list) and [str(name) for name in said] == list(names)
 
 
@@ -91,7 +93,7 @@ def input_features(schema: pa.Schema | None) -> dict[str, Any]:
         return {}
     try:
         features = json.loads(text)["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return features if isinstance(features, dict) else {}
 

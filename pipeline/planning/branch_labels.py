@@ -16,6 +16,7 @@ from pipeline.shards.locate import Shard
 from pipeline.shards.partitions import partition_column
 from pipeline.shards.reader import SourceRow
 from pipeline.shards.uris import open_binary
+from pipeline.shards.values import python_values
 from schemas.recipe import Branch
 
 _BATCH_ROWS = 4096
@@ -93,7 +94,7 @@ def _lists(
     for name in names:
         kind = layout.schema.field(name).type
         if batch is not None and name in batch.schema.names:
-            found.append(pa.array(batch.column(name).to_pylist(), kind).to_pylist())
+            found.append(pa.array(python_values(batch.column(name), name, shard.uri), kind).to_pylist())
         else:
             found.append(partition_column(stated.get(name), kind, rows).to_pylist())
     return found

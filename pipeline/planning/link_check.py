@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pipeline.errors import InputError
 from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import ImageLinks
+from pipeline.shards.linked_images import ImageLinks, folder_of
 from pipeline.shards.reader import SourceRow
 
 
@@ -18,7 +18,7 @@ def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) ->
     named = [row for row in rows if row.link is not None]
     if not named or any(row.data is not None for row in rows):
         return
-    refused = [links.refusal(row.link or "", row.uri.rpartition("/")[0] or "/") for row in named]
+    refused = [links.refusal(row.link or "", folder_of(row.uri)) for row in named]
     if None in refused:
         return
     name = named[0].link or ""

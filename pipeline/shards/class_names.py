@@ -69,9 +69,7 @@ def class_label_names(feature: Any) -> tuple[str, ...] | None:
     if not is_feature(feature, CLASS_LABEL):
         return None
     names = feature.get("names")
-    if isinstance(names, dict):
-        names = [names[key] for key in sorted(names, key=int)]
-    return tuple(str(name) for name in names) if names else None
+    return names_of(names, "the class names of the metadata", "mend them, or say input.class_names") if names else None
 
 
 def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
@@ -138,7 +136,7 @@ def _enum(field: pa.Field) -> StatedNames | None:
 def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

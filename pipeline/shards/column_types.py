@@ -17,7 +17,7 @@ def read_features(schema: pa.Schema) -> Mapping[str, Any]:
         return {}
     try:
         found = json.loads(text)["info"]["features"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -15,6 +15,7 @@ from pipeline.shards.classes import label_kind, shortened
 from pipeline.shards.locate import Shard
 from pipeline.shards.partitions import partition_column
 from pipeline.shards.uris import is_local, open_binary
+from pipeline.shards.values import python_values
 
 MOST_TEXTS: Final = 25_000  # ImageNet-21k has 21,841
 MOST_NUMBERS: Final = 1_000_000
@@ -67,7 +68,7 @@ def _values_of(shard: Shard, label: str, kind: pa.DataType) -> LabelValues | Non
         with open_binary(shard.uri) as stream:
             file = pq.ParquetFile(stream)
             if label in file.schema_arrow.names:
-                return _counted(file, label)
+                return _counted(file, label, shard.uri)
             (value,) = partition_column(dict(shard.partitions).get(label), kind, 1).to_pylist()
             return LabelValues({value: shard.rows})
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -77,7 +78,7 @@ def _values_of(shard: Shard, label: str, kind: pa.DataType) -> LabelValues | Non
         raise InputError(f"{shard.uri}: column {label!r} cannot be read: {type(error).__name__}: {text}") from error
 
 
-def _counted(file: pq.ParquetFile, label: str) -> LabelValues:
+def _counted(file: pq.ParquetFile, label: str, where: str) -> LabelValues:
     rows: Counter[Any] = Counter()
     declared: set[tuple[str, ...] | None] = set()
     for batch in file.iter_batches(_BATCH_ROWS, columns=[label], use_threads=False):
@@ -88,7 +89,7 @@ def _counted(file: pq.ParquetFile, label: str) -> LabelValues:
             column = column.dictionary_decode()
         if label_kind(column.type) == "text":
             column = column.cast(pa.large_string())  # value_counts takes a null view for an empty text
-        for pair in pc.value_counts(column).to_pylist():
+        for pair in python_values(pc.value_counts(column), label, where):
             value = pair["values"]
             rows[None if value != value else value] += pair["counts"]
         _check_number(rows, label)

@@ -152,6 +152,12 @@ OWN_FOLDER = ImageLinks()
 """Files below the shard's own folder, and nothing else."""
 
 
+def folder_of(uri: str) -> str:
+    """Return the folder that a shard lies in: names in its rows start there."""
+    folder = uri.rpartition("/")[0]
+    return folder or ("/" if uri.startswith("/") else ".")
+
+
 def _regular_file(name: str, root: str, wanted: str, most_bytes: int) -> bytes | RowError:
     """Read a file below `root`, both without links. No link that appears meanwhile is followed, no device opened."""
     *folders, last = Path(wanted).relative_to(root).parts or (".",)

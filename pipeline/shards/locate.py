@@ -77,6 +77,7 @@ def find_input(uris: str | Sequence[str], base: str) -> Found:
         passed.update(listing.passed)
         for name in listing.files:
             uri = listing.uri(name)
+            _check_name(uri)
             files[uri] = (below(listing.root, name) if root is None else below(root, uri), listing, name)
     for uri, kept in _other_names(uri for uri, (_, listing, _) in files.items() if listing.local).items():
         passed.add(SAME_FILE, f"{files[uri][0]} ({files[kept][0]})")
@@ -183,3 +184,11 @@ def _other_names(names: Iterable[str]) -> dict[str, str]:
         if kept.setdefault(real, name) != name:
             others[name] = kept[real]
     return others
+
+
+def _check_name(uri: str) -> None:
+    """Raise InputError where a name cannot be written down: one of bytes that are no UTF-8."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"input.uri: the name of {uri!r} is not UTF-8, and rows go by it; rename it") from None

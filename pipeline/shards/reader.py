@@ -13,11 +13,12 @@ from pipeline.shards.cursor import Cursors
 from pipeline.shards.identity import changed_columns, column_digests, stamp_of
 from pipeline.shards.image_choice import holds_lists
 from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import ImageLinks
+from pipeline.shards.linked_images import ImageLinks, folder_of
 from pipeline.shards.locate import Shard
 from pipeline.shards.partitions import partition_column
 from pipeline.shards.promotion import cast
 from pipeline.shards.text_images import image_in_bytes, image_in_text
+from pipeline.shards.values import python_values
 
 
 @dataclass
@@ -110,7 +111,7 @@ def _window(
 ) -> tuple[pa.Table, list[SourceRow]]:
     """Return the table of some batches in the layout's columns, and its rows."""
     table = _as_laid_out(pa.Table.from_batches(batches), shard, layout)
-    held, names = _images(table.column(layout.image), layout)
+    held, names = _images(table.column(layout.image), layout, shard.uri)
     images = _opened(held, names, layout, shard, links)
     light = {name: _values(table, name, shard) for name in layout.light}
     ids = _values(table, layout.id, shard) if layout.id else [None] * len(table)
@@ -133,13 +134,7 @@ def _window(
 
 def _values(table: pa.Table, name: str, shard: Shard) -> list[Any]:
     """Return the values of a column. Raises UnitError where one is nothing that Python can hold."""
-    try:
-        return list(table.column(name).to_pylist())
-    except (ValueError, OverflowError, pa.ArrowException) as error:  # text that is no UTF-8, a time beyond year 9999
-        raise UnitError(
-            f"{shard.uri}: column {name!r} cannot be read: {type(error).__name__}: {error}; mend it, or leave it out "
-            f"with input.drop: [{name}]"
-        ) from error
+    return python_values(table.column(name), name, shard.uri)
 
 
 def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
@@ -158,7 +153,9 @@ def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
     return pa.table(columns, schema=layout.schema)
 
 
-def _images(column: pa.ChunkedArray, layout: Layout) -> tuple[list[bytes | RowError | None], list[str | None]]:
+def _images(
+    column: pa.ChunkedArray, layout: Layout, where: str
+) -> tuple[list[bytes | RowError | None], list[str | None]]:
     """Return the encoded bytes of each row, decoded where they are text, and the name that it holds instead."""
     none: list[Any] = [None] * len(column)
     errors: dict[int, RowError] = {}
@@ -166,7 +163,7 @@ def _images(column: pa.ChunkedArray, layout: Layout) -> tuple[list[bytes | RowEr
         column, errors = _singles(column)
     names: list[str | None] = none
     if layout.image_kind in ("path", "text"):
-        texts = column.to_pylist()
+        texts = python_values(column, layout.image, where)
         data: list[bytes | RowError | None] = [image_in_text(text) if text else None for text in texts]
         if layout.image_kind == "text":  # never opened: what is no image stays as it is, and cannot be decoded
             data = [text.encode() if held is None and text else held for text, held in zip(texts, data, strict=True)]
@@ -178,7 +175,7 @@ def _images(column: pa.ChunkedArray, layout: Layout) -> tuple[list[bytes | RowEr
     else:
         stored = pc.struct_field(column, "bytes").to_pylist()
         if None in stored and column.type.get_field_index("path") >= 0:
-            paths = pc.struct_field(column, "path").to_pylist()
+            paths = python_values(pc.struct_field(column, "path"), layout.image, where)
             names = [name or None if held is None else None for held, name in zip(stored, paths, strict=True)]
     stored = [(image_in_bytes(held) or held) if held else held for held in stored]
     return [errors.get(row, held) for row, held in enumerate(stored)], names
@@ -206,12 +203,7 @@ def _opened(
     ]
     wanted = [] if links is None else [(place, name) for place, name in enumerate(names) if name is not None]
     if links is not None and wanted:
-        opened = links.read_all([name for _, name in wanted], folder_of(shard))
+        opened = links.read_all([name for _, name in wanted], folder_of(shard.uri))
         for (place, _), image in zip(wanted, opened, strict=True):
             found[place] = image
     return found
-
-
-def folder_of(shard: Shard) -> str:
-    """Return the folder that a shard lies in: names in its rows start there."""
-    return shard.uri.rpartition("/")[0] or "/"

@@ -1,6 +1,7 @@
 """What this process opens, as the interpreter itself tells it."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,4 +38,5 @@ def outside(paths: list[str], folders: list[Path]) -> list[str]:
     """Return the paths below none of the folders; those of the interpreter and its packages are left out."""
     own = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])]
     inside = (*own, *map(str, folders), "/dev/null", "/usr/lib", "/usr/share/zoneinfo", "/etc/localtime")
-    return [path for path in paths if path.startswith(("/", "socket")) and not path.startswith(inside)]
+    found = [path for path in paths if path.startswith(("/", "socket")) and not path.startswith(inside)]
+    return [path for path in found if not re.fullmatch(r"/proc/\d+/stat", path)]  # which processes are alive

@@ -9,11 +9,11 @@ from pipeline.lineage.markdown import code, inert
     ("name", "shown"),
     [
         ("T-shirt/top", "T-shirt/top"),
-        ("<script>alert(1)</script>", r"\<script\>alert\(1\)\</script\>"),
+        ("<script>alert(1)</script>", r"&lt;script&gt;alert\(1\)&lt;/script&gt;"),
         ("[a](http://b)", r"\[a\]\(http\://b\)"),
         ("www.b.org", r"www\.b.org"),
         ("a | b\n# c", r"a \| b \# c"),
-        ("*a* _b_ `c` ~~d~~ @e &lt; $x$ \\", r"\*a\* \_b\_ \`c\` \~\~d\~\~ \@e \&lt; \$x\$ " + "\\\\"),
+        ("*a* _b_ `c` ~~d~~ @e &lt; $x$ \\", r"\*a\* \_b\_ \`c\` \~\~d\~\~ \@e &amp;lt; \$x\$ " + "\\\\"),
         ("\x1b[31mred\u202e", r"\\x1b\[31mred\\u202e"),
         ("---\nlicense: mit\n---", r"--- license\: mit ---"),
     ],

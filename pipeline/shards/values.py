@@ -1,0 +1,25 @@
+"""Values of a column as Python has them; what it has none for is an error that names the column."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.errors import UnitError
+
+
+def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> list[Any]:
+    """Return the values of a column.
+
+    Args:
+        where: the shard, for the message.
+
+    Raises:
+        UnitError: one is nothing that Python can hold: text that is no UTF-8, a time beyond the year 9999.
+    """
+    try:
+        return list(column.to_pylist())
+    except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
+        raise UnitError(
+            f"{where}: column {name!r} cannot be read: {type(error).__name__}: {error}; mend it, or leave it out with "
+            f"input.drop: [{name}]"
+        ) from error
