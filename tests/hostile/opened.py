@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.models.references import cache_folder
+
 _seen: list[str] = []
 _watching = [False]
 
@@ -35,8 +37,16 @@ def opened() -> Iterator[list[str]]:
 
 
 def outside(paths: list[str], folders: list[Path]) -> list[str]:
-    """Return the paths below none of the folders; those of the interpreter and its packages are left out."""
+    """Return the paths below none of the folders; those of the interpreter, its packages and our cache are left out."""
     own = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])]
-    inside = (*own, *map(str, folders), "/dev/null", "/usr/lib", "/usr/share/zoneinfo", "/etc/localtime")
+    inside = (
+        *own,
+        str(cache_folder()),
+        *map(str, folders),
+        "/dev/null",
+        "/usr/lib",
+        "/usr/share/zoneinfo",
+        "/etc/localtime",
+    )
     found = [path for path in paths if path.startswith(("/", "socket")) and not path.startswith(inside)]
     return [path for path in found if not re.fullmatch(r"/proc/\d+/stat", path)]  # which processes are alive
