@@ -38,7 +38,7 @@ def opened() -> Iterator[list[str]]:
 
 def outside(paths: list[str], folders: list[Path]) -> list[str]:
     """Return the paths below none of the folders; those of the interpreter, its packages and our cache are left out."""
-    own = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2])]
+    own = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), str(cache_folder())]
     inside = (
         *own,
         str(cache_folder()),
