@@ -15,13 +15,12 @@ from pipeline.shards.layout import Layout, read_layout
 from pipeline.shards.listing import Passed
 from pipeline.shards.locate import Shard, find_input
 from pipeline.shards.shared_schema import promoted_shards
-from pipeline.shards.splits import SPLIT, called, rows_by_split, split_of
+from pipeline.shards.splits import SPLIT, SPLIT_COLUMNS, called, rows_by_split, says_splits, split_of
 from schemas.recipe import Input
 
 ALL: Final = "all"
 """What `input.split` says of an input whose splits are all wanted."""
 OTHER_SPLIT: Final = "of another split than input.split"
-_MOST_SPLITS: Final = 20  # a column of more values is called `split` for another reason
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
         InputError: one line that names what is wrong.
     """
     found = find_input([absolute(uri, base) for uri in uris_of(wanted)], base)
-    chosen = bool(wheres) and all(where is not None and re.search(rf"\b{SPLIT}\b", where) for where in wheres)
+    chosen = _speak_of(SPLIT, wheres)
     splits = rows_by_split(found.shards)
     splits = splits if any(split is not None for split in splits) else {}
     shards = found.shards
@@ -73,14 +72,14 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
     layout = read_layout(shards, wanted.columns, wanted.drop)
     where = None
     if not splits:
-        stated = _column_splits(shards, layout)
+        column, stated = _column_splits(shards, layout)
         if stated:
             for value, rows in stated.items():
                 split = None if value is None else called(value)
                 splits[split] = splits.get(split, 0) + rows
-            name = _wanted(wanted.split, splits, chosen)
+            name = _wanted(wanted.split, splits, _speak_of(column, wheres))
             values = [value for value in stated if value is not None and called(value) == name]
-            where = f"{SPLIT} in ({', '.join(map(repr, values))})" if name is not None and len(splits) > 1 else None
+            where = _condition(column, values) if name is not None and len(splits) > 1 else None
         elif wanted.split not in (None, ALL):
             raise InputError(
                 f"input.split: {wanted.split}: no folder, file name or column {SPLIT!r} of the input says a split; "
@@ -108,18 +107,31 @@ def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool) -
     return called(asked)
 
 
-def _column_splits(shards: Sequence[Shard], layout: Layout) -> dict[str | None, int]:
-    """Return rows by the values of the column `split`; empty where there is none, or it says no splits."""
-    if SPLIT not in layout.light or SPLIT in (layout.label, layout.image):
-        return {}
-    kind: pa.DataType = layout.schema.field(SPLIT).type
-    if not is_string(kind):
-        return {}
-    try:
-        rows = dict(read_label_values(shards, SPLIT, kind).rows)
-    except InputError:  # more values than any data set has splits
-        return {}
-    return rows if len(rows) <= _MOST_SPLITS else {}
+def _speak_of(column: str, wheres: Sequence[str | None]) -> bool:
+    """Return whether the conditions of all branches speak of a column."""
+    named = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)")
+    return bool(wheres) and all(where is not None and named.search(where) for where in wheres)
+
+
+def _condition(column: str, values: Sequence[str]) -> str:
+    name = column if column.isidentifier() else f"`{column}`"
+    return f"{name} in ({', '.join(map(repr, values))}{',' if len(values) == 1 else ''})"
+
+
+def _column_splits(shards: Sequence[Shard], layout: Layout) -> tuple[str, dict[str | None, int]]:
+    """Return the column that says splits, and rows by its values; no values where there is none."""
+    names = [name for name in layout.light if name.lower() in SPLIT_COLUMNS and name not in (layout.label, layout.id)]
+    for name in sorted(names, key=lambda name: name.lower() != SPLIT):
+        kind: pa.DataType = layout.schema.field(name).type
+        if not is_string(kind) or name == layout.image:
+            continue
+        try:
+            rows = dict(read_label_values(shards, name, kind).rows)
+        except InputError:  # more values than any data set has splits
+            continue
+        if says_splits(name, rows):
+            return name, rows
+    return SPLIT, {}
 
 
 def _identities(shards: Sequence[Shard], layout: Layout) -> dict[str, list[Any]]:

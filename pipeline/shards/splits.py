@@ -1,15 +1,18 @@
 """Splits: which part of a data set a shard belongs to, by its folders and its name.
 
-A shard's split is what a folder `split=...` says; else the innermost of its folders that is called as a split is; else
-what its file name begins with, before a `-`, `_` or `.`, or says before `-00000-of-00005`. A name says a split by these
-words alone, in any case; what they are called here stands first:
+A shard's split is what a folder `split=...` says; else what the innermost of its folders says that says one; else what
+its file name says: before `-00000-of-00005`, in its first word, or in its last that is a split's. A name says a split
+by these words alone, in any case and with digits behind them (`mnist_test.parquet`, `val2017/`); what they are called
+here stands first:
 
-    train: training    validation: valid, val, dev    test: testing, eval, evaluation
+    train: training    validation: valid, val, dev    test: testing, eval, evaluation, holdout
+
+In a table a column says splits by its name (`split`; others of SPLIT_COLUMNS where all its values are such words).
 """
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from pipeline.shards.locate import Shard
 
@@ -18,10 +21,16 @@ SPLIT: Final = "split"
 _WORDS: Final = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+    "test": "test", "testing": "test", "eval": "test", "evaluation": "test", "holdout": "test",
 }  # fmt: skip
-_FIRST: Final = re.compile(r"([a-z]+)(?=[-_.]|$)")
+SPLIT_COLUMNS: Final = frozenset((
+    "split", "splits", "split_name", "data_split", "dataset_split", "set", "subset", "partition", "phase", "usage",
+    "dataset", "mode",
+))  # fmt: skip
+MOST_SPLITS: Final = 20
+"""Values of a column of splits; one of more is called so for another reason."""
 _NUMBERED: Final = re.compile(r"(?:^|[-_.])([a-z]+)-\d+-of-\d+\.")
+_NAME: Final = re.compile(r"(?<![a-z0-9])([a-z]+)\d*(?![a-z0-9])")
 
 
 def called(name: str) -> str:
@@ -35,13 +44,25 @@ def split_of(shard: Shard) -> str | None:
         if key.lower() == SPLIT and value is not None:
             return called(value)
     *folders, file = shard.path.lower().split("/")
-    for folder in reversed(folders):
-        if folder in _WORDS:
-            return _WORDS[folder]
-    for found in (_NUMBERED.search(file), _FIRST.match(file)):
-        if found is not None and found[1] in _WORDS:
-            return _WORDS[found[1]]
+    found = [said for folder in folders if (said := _said(folder)) is not None]
+    return found[-1] if found else _said(file)
+
+
+def _said(name: str) -> str | None:
+    """Return the split that a name in lower case says; None for none."""
+    numbered, words = _NUMBERED.search(name), _NAME.findall(name)
+    for word in ([numbered[1]] if numbered else []) + words[:1] + words[::-1]:
+        if word in _WORDS:
+            return _WORDS[word]
     return None
+
+
+def says_splits(column: str, values: Iterable[Any]) -> bool:
+    """Return whether the distinct values of a column of texts, named as in SPLIT_COLUMNS, are splits."""
+    said = [value for value in values if value is not None]
+    if len(said) > MOST_SPLITS:
+        return False
+    return column == SPLIT or (bool(said) and all(value.lower() in _WORDS for value in said))
 
 
 def rows_by_split(shards: Iterable[Shard]) -> dict[str | None, int]:

@@ -73,6 +73,24 @@ def test_a_recipe_whose_conditions_speak_of_the_split_is_not_asked(tmp_path: Pat
         plan_of(write_recipe(tmp_path, [own, FLIP], input={"uri": "data"}))
 
 
+@pytest.mark.parametrize("name", ["split", "Subset", "usage", "data_split"])
+def test_one_value_and_other_names_of_a_column_of_splits(tmp_path: Path, name: str) -> None:
+    (tmp_path / "data").mkdir()
+    table = pa.table({"image": photos(3, 8, 8), name: ["Train", "TEST", "Train"]})
+    pq.write_table(table, tmp_path / "data/a.parquet")
+    recipe = write_recipe(tmp_path, [FLIP], input={"uri": "data"})
+    with pytest.raises(InputError, match=r"several splits, train \(2 rows\), test \(1 rows\)"):
+        plan_of(recipe)
+    run_here(plan_of(recipe, input__split="train"))
+    assert {row["source_row"] for row in rows_of(tmp_path / "out")} == {0, 2}
+
+
+def test_a_column_of_sets_that_are_no_splits(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"image": photos(2, 8, 8), "set": ["train", "wagon"]}), tmp_path / "data/a.parquet")
+    assert plan_of(write_recipe(tmp_path, input={"uri": "data"})).splits == {}
+
+
 def test_a_column_of_that_name_that_says_no_splits(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     table = pa.table({"image": photos(30, 8, 8), "split": [f"part {row}" for row in range(30)]})
