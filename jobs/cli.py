@@ -13,7 +13,7 @@ from pipeline import __version__
 from pipeline.errors import PalimpsestError, RunError
 from pipeline.shards.faults import REMEDIES, fault
 from pipeline.stopping import SIGNALS, Stopped, leave, say, stoppable
-from pipeline.texts import one_line
+from pipeline.texts import described
 from pipeline.working_copy import require_no_packed_keys
 
 FAILED, WRONG = 1, 2
@@ -69,9 +69,7 @@ def _unexpected(error: Exception) -> str:
         return str(fault(str(error.filename or "this machine"), error))
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
-    return (
-        f"internal error: {one_line(f'{type(error).__name__}: {error}')} ({where}); please report it with the command"
-    )
+    return f"internal error: {described(error)} ({where}); please report it with the command"
 
 
 def parser() -> argparse.ArgumentParser:

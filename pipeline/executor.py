@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.plan import BranchPlan, Unit
 from pipeline.runner import run_unit
-from pipeline.texts import one_line, story_of
+from pipeline.texts import described, one_line, story_of
 from pipeline.unit.job import Job, LoadedBranch
 from schemas.manifest import Failure, Marker
 
@@ -40,7 +40,7 @@ class Worker:
             except (JobError, RunError):
                 raise
             except Exception as error:  # whatever a model or a file does, the other units go on
-                reason = one_line(error if isinstance(error, UnitError) else f"{type(error).__name__}: {error}")
+                reason = one_line(error) if isinstance(error, UnitError) else described(error)
                 story = story_of(error)
         failure = Failure(unit=unit.name, digest=unit.digest, attempts=attempts, error=reason, traceback=story)
         self.job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())

@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.contracts import Pixels
 from pipeline.errors import ModelError
 from pipeline.models.folders import read_json
+from pipeline.texts import one_line
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 FIXED_LENGTH = ("siglip",)  # kinds that were trained on texts padded to full length
@@ -114,7 +115,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
             model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **own)
             tokenizer = AutoTokenizer.from_pretrained(folder, **own)
     except Exception as error:  # the library raises what its parts raise
-        raise ModelError(f"model {folder}: no CLIP model: {' '.join(str(error).split())[:200]}") from None
+        raise ModelError(f"model {folder}: no CLIP model: {one_line(error, 200)}") from None
     if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):
         raise ModelError(f"model {folder}: a {type(model).__name__} has no text and image features; name a CLIP model")
     return model.eval().requires_grad_(False), tokenizer

@@ -2,12 +2,17 @@
 
 import re
 import traceback
+from collections.abc import Iterable
 from typing import Any
 
 MOST_CHARACTERS = 500
 """Of a whole message; what is cut is its middle, so that its head, which names the place, and its remedy stay."""
 MOST_VALUE = 120
 """Of one value in a message."""
+MOST_LISTED = 8
+"""Of the values of a list in a message; the others are counted."""
+MOST_LISTED_CHARACTERS = 40
+"""Of each of them."""
 MOST_LINES = 60
 """Of a traceback that is kept."""
 
@@ -39,6 +44,23 @@ def shortened(value: Any, most: int = MOST_VALUE) -> str:
     if isinstance(value, str) and len(value) > 4 * most:
         value = value[: 2 * most] + value[-2 * most :]
     return one_line(repr(value), most)
+
+
+def listed(values: Iterable[Any], most: int = MOST_LISTED) -> str:
+    """Return some values for a message: the first few, the end of each cut where it is long, and how many more."""
+    every = [_without_end(str(value)) for value in values]
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
+def described(error: BaseException, most: int = MOST_CHARACTERS) -> str:
+    """Return the kind and the text of an error as one line of at most `most` characters."""
+    return one_line(f"{type(error).__name__}: {error}", most)
+
+
+def _without_end(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= MOST_LISTED_CHARACTERS else f"{text[: MOST_LISTED_CHARACTERS - 3]}..."
 
 
 def _spelled(match: re.Match[str]) -> str:

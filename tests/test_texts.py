@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pipeline.errors import InputError, RowError, UnitError
-from pipeline.texts import MOST_CHARACTERS, one_line, shortened
+from pipeline.texts import MOST_CHARACTERS, listed, one_line, shortened
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,8 @@ def test_every_error_is_bounded_and_goes_between_processes() -> None:
     row.part, row.story = "flip", "Traceback"
     again = pickle.loads(pickle.dumps(row))
     assert (again.code, again.message, again.part, again.story) == ("empty", "no bytes", "flip", "Traceback")
+
+
+def test_values_in_messages_are_few_and_short() -> None:
+    assert listed(["a", "b"]) == "a, b" and listed(range(20), 3) == "0, 1, 2 and 17 more"
+    assert len(listed(["x" * 500] * 500)) < 400 and "\n" not in listed(["a\nb"])

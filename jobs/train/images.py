@@ -18,9 +18,10 @@ from torch import Tensor
 
 from jobs.train import textures
 from pipeline.errors import InputError
-from pipeline.shards.classes import ClassTable, label_kind, shortened
+from pipeline.shards.classes import ClassTable, label_kind
 from pipeline.shards.label_values import read_label_values
 from pipeline.shards.locate import find_shards
+from pipeline.texts import listed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 Rng = np.random.Generator
@@ -122,8 +123,8 @@ def _index(table: ClassTable, label: object, path: str) -> int:
     index = table.index(label)
     none = label is None or (isinstance(label, int | float) and not label >= 0) or not str(label).strip()
     if index < 0 and not none:
-        known = shortened(table.names)
-        raise InputError(f"images {path}: label {shortened([repr(label)])} is no class; known: {known}")
+        known = listed(table.names)
+        raise InputError(f"images {path}: label {listed([repr(label)])} is no class; known: {known}")
     return index
 
 

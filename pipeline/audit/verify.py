@@ -22,6 +22,7 @@ from pipeline.publishing.seal import SEAL, seal_findings
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import FOLDERS, open_parquet, read_markers
 from pipeline.shards.store import Store
+from pipeline.texts import described
 from pipeline.watermark.payload import is_clear, payload, stands_for
 from schemas.manifest import FileRecord, Manifest, Marker
 
@@ -216,7 +217,7 @@ class _UnitCheck:
                 count += len(group)
                 self._rows(group, folder, account, testimony)
         except (pa.ArrowException, OSError, ValueError) as error:
-            self.found.findings.append(f"{file.path}: not a Parquet file that can be read: {_line(error)}")
+            self.found.findings.append(f"{file.path}: not a Parquet file that can be read: {described(error)}")
             return None
         return count
 
@@ -236,7 +237,7 @@ class _UnitCheck:
                 self.found.findings.append(f"sample {row['sample_id']}: its image cannot be decoded: {error}")
             except MALFORMED as error:
                 name = row.get("sample_id") or f"of unit {self.marker.unit}"
-                self.found.findings.append(f"sample {name}: its row in {folder}/ is malformed: {_line(error)}")
+                self.found.findings.append(f"sample {name}: its row in {folder}/ is malformed: {described(error)}")
         if self.marks is not None and sound:
             self.marks.check(sound, images, self.found)
 
@@ -283,10 +284,6 @@ def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | N
 def _row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
     for group in range(file.num_row_groups):
         yield file.read_row_group(group, columns=columns).to_pylist()
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _check_artifacts(store: Store, manifest: Manifest, found: Verification) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import ModelError
 from pipeline.models.folders import read_files
+from pipeline.texts import one_line
 
 SCHEME = "hub:"
 ID = re.compile(r"(?P<repository>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[\w./-]+))?")
@@ -51,7 +52,7 @@ def fetch(reference: str) -> Snapshot:
     except Exception as error:  # the client raises errors of its own, of its HTTP library and of the system
         here = cached(reference)
         if here is None:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise ModelError(
                 f"model {reference!r}: there is no such file or folder, and as a hub id it cannot be had: "
                 f"{type(error).__name__}: {reason}"

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.models import weights
+from pipeline.texts import one_line
 
 METADATA_KEY = "learned_tokens"
 
@@ -86,7 +87,7 @@ def read_tokens(path: str | Path) -> dict[str, Tensor]:
         with safe_open(str(path), framework="pt") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"tokens {path}: cannot be read as safetensors: {' '.join(str(error).split())}") from None
+        raise ModelError(f"tokens {path}: cannot be read as safetensors: {one_line(error)}") from None
     found = {
         word: vector.float().squeeze(0) if vector.dim() == 2 else vector.float() for word, vector in tensors.items()
     }

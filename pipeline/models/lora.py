@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.texts import one_line
 
 METADATA_KEY = "lora_adapter_metadata"
 _FACTOR = re.compile(r"(?P<layer>.+?)[._](lora[._])?(?P<side>A|B|down|up)(\.\w+)?\.weight$|(?P<scaled>.+)\.alpha$")
@@ -59,7 +60,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no mapping
             settings = json.loads((opened.metadata() or {}).get(METADATA_KEY, "{}"))
     except (OSError, SafetensorError, ValueError) as error:
-        raise ModelError(f"LoRA {file}: cannot be read as safetensors: {' '.join(str(error).split())}") from None
+        raise ModelError(f"LoRA {file}: cannot be read as safetensors: {one_line(error)}") from None
     if any("dora" in name or "magnitude" in name or "lokr" in name or "hada" in name for name in tensors):
         raise ModelError(f"LoRA {file}: DoRA, LoKr and LoHa adapters cannot be merged; export it as plain LoRA")
     return tensors, settings
@@ -74,7 +75,7 @@ def _converted(model: Any, tensors: dict[str, Tensor], file: Path) -> tuple[dict
     try:
         found = reader(tensors, **({"unet_config": unet.config} if unet is not None else {}))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"LoRA {file}: not understood: {' '.join(str(error).split())[:200]}") from None
+        raise ModelError(f"LoRA {file}: not understood: {one_line(error, 200)}") from None
     if isinstance(found, tuple):
         return found[0], found[1] or {}
     return found, {}

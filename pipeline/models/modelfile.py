@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.models import weights
+from pipeline.texts import one_line
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -75,7 +76,7 @@ def load_model(
     try:
         net.load_state_dict(weights.load_state(path))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise ModelError(f"model {path}: weights do not fit its own numbers: {reason}") from error
     net.eval().requires_grad_(False)
     for parameter in net.parameters():

@@ -22,6 +22,7 @@ from pipeline.models.precision import lowered
 from pipeline.models.schedulers import check_steps, named_scheduler
 from pipeline.models.strength import shares_of
 from pipeline.models.text_embeddings import TextEmbeddings
+from pipeline.texts import one_line
 
 Task = Literal["control", "edit", "generate", "inpaint"]
 Decode = Literal["whole", "sliced", "tiled"]
@@ -63,7 +64,7 @@ def load_quietly(load: Callable[..., Any], folder: str | Path, **given: Any) -> 
                 **given,
             )
     except LOADING_ERRORS as error:
-        raise ModelError(f"model {folder}: not usable: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"model {folder}: not usable: {one_line(error, 300)}") from error
 
 
 def _quieten() -> None:

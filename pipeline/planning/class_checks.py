@@ -14,10 +14,11 @@ from pipeline.models.labels import place_of
 from pipeline.models.references import FileRef
 from pipeline.planning.branch_labels import BranchLabels, branch_labels
 from pipeline.shards.class_names import CLASS_LABEL
-from pipeline.shards.classes import NO_CLASS, shortened
+from pipeline.shards.classes import NO_CLASS
 from pipeline.shards.label_values import LabelValues
 from pipeline.shards.layout import Layout
 from pipeline.shards.locate import Shard
+from pipeline.texts import listed
 from schemas.recipe import Branch
 
 LABEL = "{label}"
@@ -115,7 +116,7 @@ def _templates(needs: ClassNeeds, known: KnownClasses | None) -> Iterator[tuple[
 
 def _check_named(labels: BranchLabels, needs: ClassNeeds, where: str, template: str) -> None:
     """Raise RecipeError where an image's class has no name to put into a template."""
-    start = f"{where} = {shortened([template])!r}: {LABEL} would be blank: "
+    start = f"{where} = {listed([template])!r}: {LABEL} would be blank: "
     other = f"write a text without {LABEL}"
     table, label = labels.layout.table, labels.layout.label
     if needs.blank is not None:
@@ -131,7 +132,7 @@ def _check_named(labels: BranchLabels, needs: ClassNeeds, where: str, template: 
         return
     rows = _rows(labels, blank)
     if not table.names and any(table.index(value) != NO_CLASS for value in blank):
-        values = shortened(sorted(value for value in blank if value is not None))
+        values = listed(sorted(value for value in blank if value is not None))
         raise RecipeError(f"{start}column {label!r} holds numbers without names ({values}); say them with {_NAMES}")
     raise RecipeError(
         f"{start}{rows} of column {label!r} {_has(rows)} no class ({_shown(blank)}); leave them out with where: "
@@ -150,18 +151,18 @@ def _matched(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model
     beyond = [index for index in told if index >= known.count]
     if beyond:
         raise RecipeError(
-            f"{model} has {known.count} classes, and column {labels.layout.label!r} holds {shortened(beyond)}; say "
+            f"{model} has {known.count} classes, and column {labels.layout.label!r} holds {listed(beyond)}; say "
             f"what the numbers mean with {_NAMES}{_others(needs, labels)}"
         )
     if known.names and list(known.names) != [str(index) for index in range(known.count)] and (told or needs.drawn):
         pairs = [f"{index} = {known.names[index]}" for index in told or range(known.count)]
         yield (
-            f"the input's classes have no names, so its numbers are taken for the model's: {shortened(pairs)}; say "
+            f"the input's classes have no names, so its numbers are taken for the model's: {listed(pairs)}; say "
             f"what they mean with {_NAMES}"
         )
     elif table.names and told:
         pairs = [f"{table.name(index)} = {index}" for index in told]
-        yield f"the model has no names of classes, so they go by number: {shortened(pairs)}"
+        yield f"the model has no names of classes, so they go by number: {listed(pairs)}"
 
 
 def _by_name(
@@ -175,14 +176,14 @@ def _by_name(
         strangers = [] if len(usable) >= max(1, needs.least) else list(names)
     if strangers:
         raise RecipeError(
-            f"{model} knows no class {shortened([repr(name) for name in strangers])} of "
-            f"{_source(labels)}; it knows {shortened(known.names)}; name the classes as the model does ({_NAMES}), "
+            f"{model} knows no class {listed([repr(name) for name in strangers])} of "
+            f"{_source(labels)}; it knows {listed(known.names)}; name the classes as the model does ({_NAMES}), "
             f"take another model{_others(needs, labels)}"
         )
     if needs.drawn and labels.made == "count":
         nameless = [name for place, name in enumerate(known.names) if place not in places.values()]
         if nameless:
-            yield f"images of {shortened(nameless)} get no label: the input has no such class"
+            yield f"images of {listed(nameless)} get no label: the input has no such class"
 
 
 def _check_classless(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model: str) -> None:
@@ -216,7 +217,7 @@ def _has(rows: str) -> str:
 
 
 def _shown(values: Sequence[Any]) -> str:
-    return shortened(["null" if value is None else repr(value) for value in values])
+    return listed(["null" if value is None else repr(value) for value in values])
 
 
 def _remedy(labels: BranchLabels, values: Sequence[Any]) -> str:
@@ -228,7 +229,7 @@ def _remedy(labels: BranchLabels, values: Sequence[Any]) -> str:
 
 def _source(labels: BranchLabels) -> str:
     label = labels.layout.label
-    return _NAMES if label is None else f"column {label!r} (its classes: {shortened(labels.layout.table.names)})"
+    return _NAMES if label is None else f"column {label!r} (its classes: {listed(labels.layout.table.names)})"
 
 
 def _others(needs: ClassNeeds, labels: BranchLabels) -> str:

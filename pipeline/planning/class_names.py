@@ -11,11 +11,12 @@ import pyarrow as pa
 from pipeline.errors import InputError, RecipeError
 from pipeline.planning.recipes import absolute
 from pipeline.shards.class_names import names_of
-from pipeline.shards.classes import MOST_INDEX, NO_CLASS, shortened
+from pipeline.shards.classes import MOST_INDEX, NO_CLASS
 from pipeline.shards.label_values import LabelValues, read_label_values
 from pipeline.shards.layout import Layout
 from pipeline.shards.locate import Shard
 from pipeline.shards.uris import is_local
+from pipeline.texts import listed
 from schemas.recipe import Input
 
 RECIPE_NAMES: Final = "input.class_names"
@@ -97,7 +98,7 @@ def _check_values(layout: Layout, values: LabelValues) -> None:
         if strangers:
             raise InputError(
                 f"{where}: {_counted(strangers, values)} not among the {len(table.names)} class names of "
-                f"{layout.class_origin} ({shortened(table.names)}); {_REMEDY}"
+                f"{layout.class_origin} ({listed(table.names)}); {_REMEDY}"
             )
         return
     if table.kind == "float":
@@ -112,7 +113,7 @@ def _check_values(layout: Layout, values: LabelValues) -> None:
     if beyond and table.names:
         raise InputError(
             f"{where}: {_counted(beyond, values)} beyond the {len(table.names)} class names of {layout.class_origin} "
-            f"({shortened(table.names)}); {_REMEDY}"
+            f"({listed(table.names)}); {_REMEDY}"
         )
     if beyond:
         raise InputError(f"{where}: {_counted(beyond, values)} no class index; {_REMEDY}")
@@ -124,7 +125,7 @@ def _finite(values: LabelValues) -> bool:
 
 def _counted(some: Sequence[Any], values: LabelValues) -> str:
     rows = sum(values.rows[value] for value in some)
-    return f"{shortened([repr(value) for value in some])} ({rows} {'row' if rows == 1 else 'rows'}) " + (
+    return f"{listed([repr(value) for value in some])} ({rows} {'row' if rows == 1 else 'rows'}) " + (
         "is" if len(some) == 1 else "are"
     )
 

@@ -8,6 +8,7 @@ from pipeline.errors import InputError
 from pipeline.shards.layout import Layout
 from pipeline.shards.linked_images import ImageLinks, folder_of
 from pipeline.shards.reader import SourceRow
+from pipeline.texts import MOST_VALUE, one_line, shortened
 
 
 def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) -> None:
@@ -24,19 +25,16 @@ def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) ->
     name = named[0].link or ""
     raise InputError(
         f"input.columns.image: column {layout.image!r} holds names of files, and these are not opened: "
-        f"{_cut(name)!r} {refused[0]}{_remedy(name)}"
+        f"{shortened(name)} {refused[0]}{_remedy(name)}"
     )
 
 
 def _remedy(name: str) -> str:
     if "://" in name and not name.startswith("file://"):
         parts = urlsplit(name)
-        return f"; if you trust them, say input.allow_urls: [{_cut(f'{parts.scheme}://{parts.netloc}/')}]"
+        host = one_line(f"{parts.scheme}://{parts.netloc}/", MOST_VALUE)
+        return f"; if you trust them, say input.allow_urls: [{host}]"
     if name.startswith(("/", "file://")):
         folder = PurePosixPath(name.removeprefix("file://")).parent
-        return f"; if you trust them, say input.allow_paths: [{_cut(str(folder))}]"
+        return f"; if you trust them, say input.allow_paths: [{one_line(folder, MOST_VALUE)}]"
     return "; names start at the folder of their shard"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 120 else f"{text[:60]}...{text[-50:]}"

@@ -9,8 +9,8 @@ from pipeline.contracts import Part, Supply
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef, local_file, resolve_model
 from pipeline.planning.banks import find_images, read_images
-from pipeline.shards.classes import shortened
 from pipeline.shards.layout import Layout
+from pipeline.texts import listed
 from pipeline.validation import nearest, parse
 
 TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")
@@ -76,7 +76,7 @@ def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
     kind = layout.schema.field(name).type
     if field in TEXT_FIELDS and pa.types.is_nested(kind):
         raise InputError(
-            f"{where}.{field}: column {name!r} is {shortened([kind])}, and {{{name}}} needs one text a row; write one "
+            f"{where}.{field}: column {name!r} is {listed([kind])}, and {{{name}}} needs one text a row; write one "
             "to a column of its own"
         )
 

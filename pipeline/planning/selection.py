@@ -19,7 +19,7 @@ from pipeline.planning.expression_bounds import text_fault, tree_fault
 from pipeline.shards.column_types import is_string
 from pipeline.shards.layout import Layout
 from pipeline.shards.reader import SourceRow
-from pipeline.texts import shortened
+from pipeline.texts import one_line, shortened
 from pipeline.validation import nearest
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Selection:
             return [int(index) for index in np.flatnonzero(self._taken(rows))]
         except Exception as error:
             where = f"{rows[0].uri} rows {rows[0].row} to {rows[-1].row}"
-            raise UnitError(f"{where}: where = {shortened(self._where)}: {_one_line(error)}") from error
+            raise UnitError(f"{where}: where = {shortened(self._where)}: {_reason(error)}") from error
 
     def columns_used(self) -> set[str]:
         """Return the names that the expression, which `check` has read, takes for columns; `label` and `row` too."""
@@ -93,7 +93,7 @@ class Selection:
         try:
             tree = ast.parse(text, mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise self._error(f"cannot be read: {_one_line(getattr(error, 'msg', error))}{self._known()}") from None
+            raise self._error(f"cannot be read: {_reason(getattr(error, 'msg', error))}{self._known()}") from None
         fault = tree_fault(tree)
         if fault is not None:
             raise self._error(fault)
@@ -115,7 +115,7 @@ class Selection:
         except RecipeError:
             raise
         except Exception as error:
-            raise self._error(f"{_one_line(error)}{self._known()}") from None
+            raise self._error(f"{_reason(error)}{self._known()}") from None
         if together.tolist() != alone:
             raise self._error("it says something else of a row alone than among others; write a condition of one row")
 
@@ -234,5 +234,5 @@ def _series(values: list[Any], kind: pa.DataType) -> "pd.Series[Any]":
     return pd.Series(values, dtype=dtype or "object")
 
 
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _reason(error: object) -> str:
+    return one_line(error) or type(error).__name__

@@ -14,9 +14,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.shards.classes import label_kind, repeated, shortened
+from pipeline.shards.classes import label_kind, repeated
 from pipeline.shards.column_types import HUGGINGFACE, is_feature, read_features
 from pipeline.shards.locate import Shard
+from pipeline.texts import listed
 
 CLASS_LABEL: Final = "ClassLabel"
 _BESIDE: Final = (HUGGINGFACE, b"PANDAS_ATTRS", b"pandas")
@@ -46,8 +47,8 @@ def stated_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str) -> Sta
     for shard, names in stated:
         if names.names != classes.names:
             raise InputError(
-                f"column {label!r}: the classes are {shortened(classes.names)} in {first.uri} and "
-                f"{shortened(names.names)} in {shard.uri}; give the shards one order of classes, or say it with "
+                f"column {label!r}: the classes are {listed(classes.names)} in {first.uri} and "
+                f"{listed(names.names)} in {shard.uri}; give the shards one order of classes, or say it with "
                 "input.class_names"
             )
     return classes
@@ -83,7 +84,7 @@ def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
         absent = [index for index in range(len(said)) if index not in by_index]
         if absent or len(by_index) != len(said):
             raise InputError(
-                f"{where}: index {absent[0] if absent else 0} has no name (indexes: {shortened(said)}); name every "
+                f"{where}: index {absent[0] if absent else 0} has no name (indexes: {listed(said)}); name every "
                 f"index from 0 on; {remedy}"
             )
         said = [by_index[index] for index in range(len(said))]
@@ -95,7 +96,7 @@ def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
         raise InputError(f"{where}: the name of index {blank[0]} is blank; {remedy}")
     twice = repeated(names)
     if twice:
-        raise InputError(f"{where}: {shortened(twice)} is there twice; {remedy}")
+        raise InputError(f"{where}: {listed(twice)} is there twice; {remedy}")
     return names
 
 

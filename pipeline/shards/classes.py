@@ -10,7 +10,7 @@ A null, a negative number, NaN and a blank text are no class: -1, and the stored
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Literal
@@ -21,8 +21,6 @@ from pipeline.shards.column_types import is_string, plain
 
 NO_CLASS: Final = -1
 MOST_INDEX: Final = 2**63 - 1
-_SHOWN: Final = 8
-_SHOWN_LETTERS: Final = 40
 
 LabelKind = Literal["text", "whole", "float", "truth", "none"]
 
@@ -79,18 +77,6 @@ class ClassTable:
     def name(self, index: int) -> str | None:
         """Return a class's name; None for no class, and where it has none."""
         return self.names[index] if 0 <= index < len(self.names) else None
-
-
-def shortened(values: Iterable[Any], most: int = _SHOWN) -> str:
-    """Return some values for a message: the first few, each cut, and how many more there are."""
-    every = [_cut(str(value)) for value in values]
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
-
-
-def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN_LETTERS else f"{text[: _SHOWN_LETTERS - 3]}..."
 
 
 def repeated(names: Sequence[str]) -> list[str]:

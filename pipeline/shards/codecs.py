@@ -87,11 +87,11 @@ def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixel
     except RowError:
         raise
     except Image.DecompressionBombError as error:
-        raise RowError("too_large", _one_line(error)) from error
+        raise RowError("too_large", _reason(error)) from error
     except MemoryError as error:
         raise RowError("too_large", "decoding it needs more memory than there is") from error
     except Exception as error:  # Pillow's plugins raise anything at all on broken bytes
-        raise RowError("decode_failed", f"truncated or corrupt: {_one_line(error)}") from error
+        raise RowError("decode_failed", f"truncated or corrupt: {_reason(error)}") from error
 
 
 def encode(pixels: Pixels, encoding: Encoding, quality: int = 90) -> bytes:
@@ -111,7 +111,7 @@ def encode(pixels: Pixels, encoding: Encoding, quality: int = 90) -> bytes:
         image.save(out, **settings)
     except (OSError, ValueError, OverflowError, SystemError) as error:
         size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
-        raise RowError("encode_failed", f"{size} cannot be stored as {encoding}: {_one_line(error)}") from error
+        raise RowError("encode_failed", f"{size} cannot be stored as {encoding}: {_reason(error)}") from error
     return out.getvalue()
 
 
@@ -236,7 +236,7 @@ def _image(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _one_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Return the text of an error on one line and without memory addresses: it is stored, and must not vary."""
     text = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", str(error)).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

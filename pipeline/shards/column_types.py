@@ -38,6 +38,12 @@ def plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def shown_type(kind: pa.DataType) -> str:
+    """Return a type for a message; a long one, as of a struct, without its end."""
+    text = str(kind)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 def is_binary(kind: pa.DataType) -> bool:
     """Return whether a type is binary, of any width."""
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
 from pipeline.shards.endings import advice, unwrap
-from pipeline.shards.uris import one_line
+from pipeline.texts import described
 
 _TAIL_BYTES: Final = 65_536  # one request brings the whole footer of all but very wide or very finely grouped files
 _MAGIC: Final = b"PAR1"
@@ -52,7 +52,7 @@ def read_footer(read: ReadRange, size: int, name: str) -> Footer:
         file = pq.ParquetFile(pa.BufferReader(_MAGIC + footer))
         schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name}: the Parquet footer is corrupt: {one_line(error)}") from error
+        raise InputError(f"{name}: the Parquet footer is corrupt: {described(error)}") from error
     digest = hashlib.sha256(footer + str(size).encode()).hexdigest()
     _remember(digest, schema)
     return Footer(size, digest, file.metadata, schema)
@@ -83,7 +83,7 @@ def footer_of(fs: Any, path: str, size: int | None, name: str) -> Footer:
     except InputError:
         raise
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"{name}: cannot be read: {one_line(error)}") from error
+        raise InputError(f"{name}: cannot be read: {described(error)}") from error
 
 
 def one_value(fs: Any, path: str, name: str, column: str) -> Any:

@@ -28,7 +28,8 @@ from pipeline.errors import InputError
 from pipeline.shards.footers import ReadRange, footer_of
 from pipeline.shards.layout import Layout
 from pipeline.shards.locate import Shard
-from pipeline.shards.uris import filesystem, is_local, one_line
+from pipeline.shards.uris import filesystem, is_local
+from pipeline.texts import described
 
 _THREADS: Final = 8
 _DIGITS: Final = 16
@@ -88,7 +89,7 @@ def column_digests(shard: Shard, layout: Layout, stamp: str) -> Columns:
         with _ranges(shard.uri, fs, path) as read:
             found = _hashed(footer.metadata, wanted, read)
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"{shard.uri}: cannot be read: {one_line(error)}") from error
+        raise InputError(f"{shard.uri}: cannot be read: {described(error)}") from error
     if kept is not None and not _is_young(shard.uri):
         _keep(kept, found)
     return found

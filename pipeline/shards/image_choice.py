@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from pipeline.errors import InputError
-from pipeline.shards.column_types import is_binary, is_feature, is_image_struct, is_string, words_of
+from pipeline.shards.column_types import is_binary, is_feature, is_image_struct, is_string, shown_type, words_of
 from pipeline.shards.first_values import FirstValues
 from pipeline.shards.text_images import image_in_text
 
@@ -85,8 +85,8 @@ def image_kind(field: pa.Field, values: FirstValues) -> ImageKind:
     else:
         remedy = "encode each image first" if _is_array(field.type) else "name another column"
         raise InputError(
-            f"input.columns.image: column {field.name!r} is {_short(field.type)}; it must hold encoded images (binary, "
-            f"or a struct of bytes and path), their base64 text, or their paths (string); {remedy}"
+            f"input.columns.image: column {field.name!r} is {shown_type(field.type)}; it must hold encoded images "
+            f"(binary, or a struct of bytes and path), their base64 text, or their paths (string); {remedy}"
         )
     if kind is not field.type and _longest(values(field.name)) > 1:
         raise InputError(f"input.columns.image: column {field.name!r} holds {_SEVERAL.format(name=field.name)}")
@@ -257,8 +257,3 @@ def one_of(candidates: list[str], preferred: Sequence[tuple[str, ...]], role: st
             f"input.columns.{role}: {candidates[0]}"
         )
     return candidates[0] if candidates else None
-
-
-def _short(kind: pa.DataType) -> str:
-    text = str(kind)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.shards.classes import label_kind, shortened
+from pipeline.shards.classes import label_kind
 from pipeline.shards.locate import Shard
 from pipeline.shards.partitions import partition_column
 from pipeline.shards.uris import is_local, open_binary
 from pipeline.shards.values import python_values
+from pipeline.texts import described, listed
 
 MOST_TEXTS: Final = 25_000  # ImageNet-21k has 21,841
 MOST_NUMBERS: Final = 1_000_000
@@ -74,8 +75,7 @@ def _values_of(shard: Shard, label: str, kind: pa.DataType) -> LabelValues | Non
     except (pa.ArrowException, OSError, ValueError) as error:
         if is_local(shard.uri):
             return None
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"{shard.uri}: column {label!r} cannot be read: {type(error).__name__}: {text}") from error
+        raise InputError(f"{shard.uri}: column {label!r} cannot be read: {described(error, 200)}") from error
 
 
 def _counted(file: pq.ParquetFile, label: str, where: str) -> LabelValues:
@@ -100,7 +100,7 @@ def _check_number(rows: Mapping[Any, int], label: str) -> None:
     text = any(isinstance(value, str) for value in list(rows)[:2])
     most = MOST_TEXTS if text else MOST_NUMBERS
     if len(rows) > most:
-        first = shortened([value for value in list(rows)[:4] if value is not None], 3)
+        first = listed([value for value in list(rows)[:4] if value is not None], 3)
         raise InputError(
             f"input.columns.label: column {label!r} has more than {most:,} distinct values ({first}, ...), so it holds "
             f"no classes; name another column, or carry it as it is with input.columns: {{label: none}}"

@@ -25,7 +25,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.errors import InputError, RecipeError, RowError, UnitError
-from pipeline.shards.fetching import fetch
 from pipeline.shards.uris import absolute, is_local, open_binary
 from pipeline.shards.url_rules import HTTP, UrlRules, bad_rule
 from schemas.recipe import MAX_IMAGE_BYTES, Input
@@ -135,6 +134,8 @@ class ImageLinks:
 
     def _remote(self, name: str, uri: str, folder: str) -> bytes | RowError:
         if uri.startswith(tuple(f"{scheme}://" for scheme in HTTP)):
+            from pipeline.shards.fetching import fetch  # urllib3 is not loaded where no row names a URL
+
             return fetch(uri, self._rules(folder), self.most_bytes)
         try:
             with open_binary(uri) as stream:

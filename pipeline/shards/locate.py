@@ -15,7 +15,8 @@ from pipeline.shards.endings import advice
 from pipeline.shards.footers import footer_of, known_schema
 from pipeline.shards.listing import OTHER_ENDING, SAME_FILE, Listing, Passed, below, list_files, would_list
 from pipeline.shards.partitions import Partitions, partitions_of
-from pipeline.shards.uris import absolute, filesystem, one_line
+from pipeline.shards.uris import absolute, filesystem
+from pipeline.texts import described
 from pipeline.working_copy import lasting
 
 _THREADS: Final = 8
@@ -150,7 +151,7 @@ def _listing(where: str) -> Listing:
     except InputError:
         raise
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"input.uri {where}: cannot be listed: {one_line(error)}") from error
+        raise InputError(f"input.uri {where}: cannot be listed: {described(error)}") from error
     if not listing.files:
         known = advice(listing.passed.names(OTHER_ENDING), listing.uri(listing.root))
         said = f"it holds {known}" if known else "give a file, a glob, or a folder of *.parquet"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.shards.column_types import HUGGINGFACE, read_features
+from pipeline.shards.column_types import HUGGINGFACE, read_features, shown_type
 from pipeline.shards.columns import LABEL_NAMES
 from pipeline.shards.footers import one_value
 from pipeline.shards.image_choice import IMAGE_NAMES
@@ -94,14 +94,9 @@ def _unlike(name: str, shard: Shard, kind: pa.DataType, other: Shard, their: pa.
     if name.lower() not in LABEL_NAMES + IMAGE_NAMES:
         remedy += f", or, if it is neither image nor label, leave it out with input.drop: [{name}]"
     return InputError(
-        f"column {name!r} is {_short(kind)} in {shard.uri} and {_short(their)} in {other.uri}, and no type holds both; "
-        f"{remedy}"
+        f"column {name!r} is {shown_type(kind)} in {shard.uri} and {shown_type(their)} in {other.uri}, and no type "
+        f"holds both; {remedy}"
     )
-
-
-def _short(kind: pa.DataType) -> str:
-    text = str(kind)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _check_once(shard: Shard, schema: pa.Schema) -> None:

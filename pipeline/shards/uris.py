@@ -6,6 +6,7 @@ from typing import Any, BinaryIO, Final, cast
 import fsspec
 
 from pipeline.errors import InputError
+from pipeline.texts import described
 
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -36,10 +37,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(uri)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
-        remedy = f"pip install palimpsest[{extra}]" if extra else one_line(error)
+        remedy = f"pip install palimpsest[{extra}]" if extra else described(error)
         raise InputError(f"{uri}: the package that opens {protocol}:// is not installed; {remedy}") from error
     except ValueError as error:
-        raise InputError(f"{uri}: {one_line(error)}") from error
+        raise InputError(f"{uri}: {described(error)}") from error
     return fs, str(path)
 
 
@@ -60,8 +61,3 @@ def open_binary(uri: str) -> BinaryIO:
 def is_local(uri: str) -> bool:
     """Return whether `uri` is a path of this machine."""
     return "://" not in uri or uri.startswith("file://")
-
-
-def one_line(error: BaseException) -> str:
-    """Return the kind and the text of an error on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.shards.class_names import names_of, stated_names
-from pipeline.shards.classes import ClassTable, label_kind, shortened
+from pipeline.shards.classes import ClassTable, label_kind
 from pipeline.shards.label_values import MOST_TEXTS, LabelValues, read_label_values
 from pipeline.shards.locate import find_shards, read_schemas
 
@@ -74,11 +74,6 @@ def test_booleans_are_two_classes() -> None:
 )
 def test_how_types_are_read(kind: pa.DataType, wanted: str | None) -> None:
     assert label_kind(kind) == wanted
-
-
-def test_values_in_messages_are_few_and_short() -> None:
-    assert shortened(["a", "b"]) == "a, b" and shortened(range(20), 3) == "0, 1, 2 and 17 more"
-    assert len(shortened(["x" * 500] * 500)) < 400 and "\n" not in shortened(["a\nb"])
 
 
 @pytest.fixture
