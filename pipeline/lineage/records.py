@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -35,6 +36,10 @@ class RowSchema:
 
     @property
     def label_type(self) -> pa.DataType:
+        return self._stored("label", self._given_label_type)
+
+    @property
+    def _given_label_type(self) -> pa.DataType:
         return self.source.field(self.label).type if self.source is not None and self.label else pa.int64()
 
     @property
@@ -42,27 +47,36 @@ class RowSchema:
         """Return the schema of `data/`."""
         fields = [pa.field("image", IMAGE), pa.field("label", self.label_type)]
         if self.source is not None:
-            fields += [self.source.field(name).with_name(target).with_nullable(True) for name, target in self.kept]
-        return pa.schema([*fields, *LINEAGE], metadata=self._metadata())
+            for name, target in self.kept:
+                given = self.source.field(name)
+                fields.append(given.with_name(target).with_nullable(True).with_type(self._stored(target, given.type)))
+        metadata = {"huggingface": json.dumps({"info": {"features": self._features}}, sort_keys=True)}
+        return pa.schema([*fields, *LINEAGE], metadata=metadata)
+
+    def _stored(self, column: str, given: pa.DataType) -> pa.DataType:
+        """Return the type of an output column: `datasets` takes class names for int64 alone, so these become wide."""
+        feature = self._features.get(column)
+        named = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        return pa.int64() if named and pa.types.is_integer(given) else given
 
     @property
     def rejected(self) -> pa.Schema:
         """Return the schema of `rejected/`: that of `data/` and the reason."""
         return self.accepted.append(pa.field("rejected_reason", pa.string()))
 
-    def _metadata(self) -> dict[str, str]:
-        """Tell Hugging Face `datasets` which column is an image and what the classes are called."""
+    @cached_property
+    def _features(self) -> dict[str, Any]:
+        """What Hugging Face `datasets` is told: which column is an image, and what the classes are called."""
         features: dict[str, Any] = {"image": {"_type": "Image"}}
         known = input_features(self.source)
         if self.label and self.label in known:
             features["label"] = known[self.label]
         feature = features.get("label")
         said = feature.get("names") if isinstance(feature, dict) else None
-        named = said is not None or pa.types.is_integer(self.label_type)
+        named = said is not None or pa.types.is_integer(self._given_label_type)
         if self.classes and named and not _same(said, self.classes):  # the recipe, or other metadata, says else
             features["label"] = {"_type": "ClassLabel", "names": list(self.classes)}
-        features |= {target: known[name] for name, target in self.kept if name in known}
-        return {"huggingface": json.dumps({"info": {"features": features}}, sort_keys=True)}
+        return features | {target: known[name] for name, target in self.kept if name in known}
 
 
 def _same(said: Any, names: Sequence[str]) -> bool:
@@ -118,7 +132,7 @@ def output_table(
     arrays = []
     for field in target:
         if field.name in columns:
-            arrays.append(columns[field.name])
+            arrays.append(columns[field.name].cast(field.type))
         else:
             arrays.append(pa.array([row.get(field.name) for row in rows], field.type))
     return pa.Table.from_arrays(arrays, schema=target)

@@ -1,5 +1,7 @@
 """Columns of the input keep their names, or get free ones; what their metadata says is taken where it makes sense."""
 
+import json
+
 import pyarrow as pa
 import pytest
 
@@ -42,3 +44,20 @@ def test_malformed_features_are_none(text: bytes) -> None:
     schema = pa.schema([pa.field("image", pa.binary()), pa.field("x", pa.int64())], metadata={b"huggingface": text})
     assert input_features(schema) == {}
     assert RowSchema(schema, "image", None).accepted.names[:3] == ["image", "label", "x"]
+
+
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8(), pa.int32(), pa.int64()])
+def test_integers_with_class_names_are_written_as_int64(kind: pa.DataType) -> None:
+    named = {"_type": "ClassLabel", "names": ["cat", "dog"]}
+    said = {"huggingface": json.dumps({"info": {"features": {"label": named, "kind": named}}})}
+    fields = [pa.field("image", pa.binary()), pa.field("label", kind, False), pa.field("kind", kind, False)]
+    table = pa.table({"image": [b""], "label": [1], "kind": [0], "other": [2]}, schema=None).cast(
+        pa.schema([*fields, pa.field("other", kind)], metadata=said)
+    )
+    made = output_table(RowSchema(table.schema, "image", "label"), table, [{"source": 0, "label": 1}], rejected=False)
+    assert [made.schema.field(name) for name in ("label", "kind", "other")] == [
+        pa.field("label", pa.int64()),
+        pa.field("kind", pa.int64()),
+        pa.field("other", kind),
+    ]
+    assert [made.column(name).to_pylist() for name in ("label", "kind", "other")] == [[1], [0], [2]]
