@@ -18,6 +18,7 @@ from pipeline.publishing.seal import SEAL, is_sealed, seal_file
 from pipeline.shards.codecs import decode
 from pipeline.shards.store import Store, open_store
 from pipeline.working_copy import require_lasting
+from schemas.recipe import MAX_IMAGE_BYTES
 
 NO_MARK = 3
 MOST_TOLD = 12
@@ -81,6 +82,14 @@ def replay(dataset: str, sample: str, key_file: str | None) -> int:
     return 1
 
 
+def _bytes_of(image_file: str) -> bytes:
+    with Path(image_file).open("rb") as file:
+        data = file.read(MAX_IMAGE_BYTES + 1)  # a device never ends
+    if len(data) > MAX_IMAGE_BYTES:
+        raise RowError("too_large", f"more than {MAX_IMAGE_BYTES} bytes")
+    return data
+
+
 def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) -> int:
     """`palimpsest trace IMAGE_FILE --dataset DATASET`: 0 found, 3 no mark found."""
     from pipeline.audit.trace import trace_image
@@ -89,7 +98,7 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
     if key is None:
         raise RecipeError("trace needs the watermark key: --key-file FILE or PALIMPSEST_KEY")
     try:
-        image = decode(Path(image_file).read_bytes(), 2**31)
+        image = decode(_bytes_of(image_file), 2**31)
     except (OSError, RowError) as error:
         raise InputError(f"{image_file}: not an image that can be read: {error}") from None
     traced = trace_image(image, _open(dataset), key)

@@ -6,8 +6,6 @@ import json
 import logging
 import sys
 
-from tqdm import tqdm
-
 from pipeline.stopping import say
 from pipeline.texts import printable
 
@@ -59,6 +57,8 @@ class _Stderr(logging.Handler):
         try:
             text = as_json(record) if self._form == "log_json" else printable(as_text(record, self._form))
             if text:
+                from tqdm import tqdm  # a fifth of a second, which `--help` and a first Ctrl-C need not wait for
+
                 tqdm.write(text, file=sys.stderr)
         except Exception:
             self.handleError(record)

@@ -84,23 +84,28 @@ def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
     _check_artifacts(store, manifest, found)
     found.findings.extend(origins.findings(manifest))
     found.source_links, found.notes = origins.read, found.notes + origins.notes
-    _check_seal(store, markers, key, found)
+    _check_seal(store, manifest, markers, key, found)
     return found
 
 
-def _check_seal(store: Store, markers: Mapping[str, Marker], key: bytes | None, found: Verification) -> None:
+def _check_seal(
+    store: Store, manifest: Manifest, markers: Mapping[str, Marker], key: bytes | None, found: Verification
+) -> None:
     """Check the seal. Without it, what no checksum guards may have been changed by whoever mended the checksums."""
     unguarded = "recipe, versions, drawn values, own columns and texts are guarded by checksums alone"
     there = store.exists(SEAL)
     if key is None:
         found.notes.append(f"the seal was not checked: no key; {unguarded}" if there else f"no seal: {unguarded}")
     elif there:
-        found.findings.extend(seal_findings(store, markers, key))
+        found.findings.extend(seal_findings(store, markers, key, marked=manifest.watermark is not None))
         found.sealed = not any(SEAL in finding for finding in found.findings)
     elif found.clear:
         found.notes.append(f"no seal: the data set was made by an earlier version; {unguarded}")
     else:
-        found.findings.append(f"{SEAL}: there is none: it was removed, or the run had no key; {unguarded}")
+        found.findings.append(
+            f"{SEAL}: there is none: it was removed, or the run had no key, or was of an earlier version, whose data "
+            f"sets without marks are verified without a key; {unguarded}"
+        )
 
 
 def _marks(store: Store, manifest: Manifest, key: bytes | None, found: Verification) -> "Marks | None":

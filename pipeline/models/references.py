@@ -14,6 +14,7 @@ from pipeline.caches import cache_folder
 from pipeline.errors import InputError, ModelError
 from pipeline.models import hub
 from pipeline.models.folders import folder_sha256, is_model_folder
+from pipeline.texts import one_line
 from pipeline.working_copy import lasting
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
@@ -85,7 +86,10 @@ def resolve_images(reference: str, base: str) -> tuple[FileRef, ...]:
         found = [(f"{reference}/{path.name}", str(path)) for path in sorted(folder.iterdir()) if _is_image(path.name)]
     else:
         uri = reference if "://" in reference else lasting(str(Path(base, reference)))
-        found = [(path, path) for path in _list_images(uri)]
+        try:
+            found = [(path, path) for path in _list_images(uri)]
+        except Exception as error:  # every object store and server brings its own errors
+            raise InputError(f"{reference!r}: cannot be listed: {one_line(error)}") from None
     if not found:
         raise InputError(f"{reference!r}: no image file there ({', '.join(IMAGE_SUFFIXES)})")
     for _, path in found:
@@ -198,6 +202,6 @@ def _sha256(uri: str, _stamp: tuple[int, int]) -> str:
         with fsspec.open(uri, "rb") as file:
             while chunk := file.read(1 << 20):
                 found.update(chunk)
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"{uri}: cannot be read: {error}") from None
+    except Exception as error:  # every object store and server brings its own errors
+        raise ModelError(f"{uri}: cannot be read: {one_line(error)}") from None
     return found.hexdigest()

@@ -77,6 +77,8 @@ def _read(uri: str, base: str) -> Any:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: not text (UTF-8)") from None
+    if "\0" in text:
+        raise RecipeError(f"recipe.input.class_names = {uri!r}: not text (it holds NUL)")
     if len(data) > _MOST_BYTES:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: more than {_MOST_BYTES >> 20} MiB; give a list")
     try:

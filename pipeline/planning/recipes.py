@@ -35,6 +35,8 @@ def load_recipe(
         _override(data, override)
     _no_label(data)
     for key, uri in (("input", input_uri), ("output", output_uri)):
+        if uri is not None and not uri.strip():  # an unset variable: the working directory is not what was meant
+            raise RecipeError(f"--{key} is empty; name a folder, or leave it out")
         if uri is not None:
             section = data.setdefault(key, {})
             if isinstance(section, dict):

@@ -71,17 +71,23 @@ def published(store: Store) -> list[str]:
     return found + [path for folder in FOLDERS for path in store.list(folder) if path != SEAL]
 
 
-def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes) -> Iterator[str]:
+def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes, marked: bool) -> Iterator[str]:
     """Yield what is not as it was sealed; nothing where there is no seal at all.
 
+    Args:
+        marked: the images are marked with this key, so a seal of another one is a finding.
+
     Raises:
-        InputError: it was sealed with another key.
+        InputError: it was sealed with another key, and nothing says that this one is the run's.
     """
     if not store.exists(SEAL):
         return
     seal = read_seal(store)
     if seal is None:
         yield f"{SEAL}: not a seal that can be read"
+        return
+    if seal.key_id != key_id(key) and marked:
+        yield f"{SEAL}: of key {seal.key_id}, and the images are marked with {key_id(key)}"
         return
     if seal.key_id != key_id(key):
         raise InputError(f"{store.uri}: sealed with key {seal.key_id}, and this is key {key_id(key)}")

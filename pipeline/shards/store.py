@@ -170,7 +170,7 @@ class LocalStore(Store):
             return (self.root / path).read_bytes()
         except PermissionError as error:
             raise _unusable(str(self.root / path), "read", error) from None
-        except NotADirectoryError as error:  # the root is a file, or lies below one
+        except (NotADirectoryError, IsADirectoryError) as error:  # the root is a file, or lies below one
             raise FileNotFoundError(*error.args) from None
 
     def exists(self, path: str) -> bool:

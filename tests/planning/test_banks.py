@@ -1,6 +1,7 @@
 """Style banks as a recipe names them: folder, glob, Parquet file or folder, builtin; and what is wrong with some."""
 
 import hashlib
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,12 @@ def test_masks_reach_the_operator_and_a_bad_one_quarantines_its_row(tmp_path: Pa
     lost = {row["source_id"]: row["error_code"] for row in rows_of(tmp_path / "out", "quarantine")}
     assert lost == {"c": "mask_size", "e": "no_mask"}
     assert verify_dataset(open_store(str(tmp_path / "out"))).ok
+
+
+def test_a_bank_on_a_server_that_refuses_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as held:  # bound and not listening: it refuses
+        held.bind(("127.0.0.1", 0))
+        for uri in (f"http://127.0.0.1:{held.getsockname()[1]}/", "no-such-protocol://x/"):
+            with pytest.raises(InputError, match="cannot be listed") as caught:
+                find_images(uri, str(tmp_path))
+            assert "\n" not in str(caught.value)

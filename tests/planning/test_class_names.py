@@ -63,6 +63,7 @@ def test_names_of_texts_are_their_order_and_change_no_unit(tmp_path: Path) -> No
         ([0], ".", "'.': no file"),
         ([0], "many.txt", "100,001 names; 100,000 at most"),
         ([0], [False, True], "recipe.input.class_names.*False"),
+        ([0], "nul.txt", "'nul.txt': not text"),
         ([0], "nowhere.txt", "'nowhere.txt': cannot be read: No such file"),
         ([[0]], None, r"column 'label' is list.*carry it as it is with input.columns: \{label: none\}"),
     ],
@@ -70,6 +71,7 @@ def test_names_of_texts_are_their_order_and_change_no_unit(tmp_path: Path) -> No
 def test_labels_and_names_that_do_not_fit_are_errors_of_the_plan(
     tmp_path: Path, labels: Any, told: Any, message: str
 ) -> None:
+    (tmp_path / "nul.txt").write_bytes(b"KEY=secret\0HOME=/root")  # as /proc/self/environ is
     (tmp_path / "many.txt").write_text("\n".join(map(str, range(100_001))))
     with pytest.raises(JobError, match=message) as caught:
         planned(tmp_path, labels, **({} if told is None else {"class_names": told}))

@@ -146,3 +146,10 @@ def test_a_merged_key_may_be_said_again(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("output:\n", "output:\n  <<: {uri: elsewhere, encoding: webp}\n"))
     recipe, _ = load_recipe(str(path))
     assert (recipe.output.uri, recipe.output.encoding) == ("out", "webp")
+
+
+@pytest.mark.parametrize("given", ["", "  "])
+def test_an_empty_uri_on_the_command_line_is_not_the_working_directory(tmp_path: Path, given: str) -> None:
+    for uris in ({"input_uri": given}, {"output_uri": given}):
+        with pytest.raises(RecipeError, match=r"--(input|output) is empty"):
+            load_recipe(str(write_recipe(tmp_path)), **uris)

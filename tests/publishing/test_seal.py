@@ -15,6 +15,7 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.trace import trace_image
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
+from pipeline.keys import key_id
 from pipeline.publishing.seal import SEAL, seal_dataset, seal_file
 from pipeline.shards.codecs import decode
 from pipeline.shards.commit import read_markers
@@ -139,15 +140,17 @@ def test_a_seal_that_is_removed_or_forged_is_a_finding(out: Path, claimed: str) 
     assert any("no seal" in note for note in notes)
     seal_dataset(store, read_markers(store), OTHER)
     with pytest.raises(InputError, match=r"sealed with key|marked with key"):
-        if claimed == "as it was":  # whoever forges says that it is the owner's
-            verify_dataset(store, OTHER)
-        verified(out)
-    from pipeline.keys import key_id
-
+        verify_dataset(store, OTHER if claimed == "as it was" else KEY)
+    if claimed == "as it was":
+        said = f"{SEAL}: of key {key_id(OTHER)}, and the images are marked with {key_id(KEY)}"
+        assert verified(out) == [said]
     seal = json.loads((out / SEAL).read_text())
     (out / SEAL).write_text(json.dumps({**seal, "key_id": key_id(KEY)}))
     assert f"{SEAL}: was not made with this key" in verified(out)
     (out / SEAL).write_text("junk")
+    assert f"{SEAL}: not a seal that can be read" in verified(out)
+    (out / SEAL).unlink()
+    (out / SEAL).mkdir()
     assert f"{SEAL}: not a seal that can be read" in verified(out)
 
 
