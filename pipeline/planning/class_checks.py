@@ -144,6 +144,9 @@ def _matched(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model
     """Yield notes; raise RecipeError where the model does not know a class that it would be told."""
     table = labels.layout.table
     _check_classless(labels, needs, known, model)
+    if labels.rows.get(None) and labels.layout.label is not None and not needs.drawn:
+        rows = _rows(labels, [None])
+        yield f"{rows} of column {labels.layout.label!r} {_has(rows)} no class: made without one"
     told = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
     if table.names and known.names:
         yield from _by_name(labels, needs, known, model, told)
@@ -177,8 +180,8 @@ def _by_name(
     if strangers:
         raise RecipeError(
             f"{model} knows no class {listed([repr(name) for name in strangers])} of "
-            f"{_source(labels)}; it knows {listed(known.names)}; name the classes as the model does ({_NAMES}), "
-            f"take another model{_others(needs, labels)}"
+            f"{_source(labels)}; it knows {listed(known.names)}; {_renamed(labels)}, take another "
+            f"model{_others(needs, labels)}"
         )
     if needs.drawn and labels.made == "count":
         nameless = [name for place, name in enumerate(known.names) if place not in places.values()]
@@ -230,6 +233,16 @@ def _remedy(labels: BranchLabels, values: Sequence[Any]) -> str:
 def _source(labels: BranchLabels) -> str:
     label = labels.layout.label
     return _NAMES if label is None else f"column {label!r} (its classes: {listed(labels.layout.table.names)})"
+
+
+def _renamed(labels: BranchLabels) -> str:
+    """Return how classes get a model's names."""
+    table = labels.layout.table
+    if table.kind != "text":
+        return f"name the classes as the model does ({_NAMES})"
+    if all(name.strip().isdecimal() for name in table.names):
+        return f"write the labels as whole numbers, and what they mean in {_NAMES}"
+    return "write the labels as the model does"
 
 
 def _others(needs: ClassNeeds, labels: BranchLabels) -> str:

@@ -1,6 +1,7 @@
 """What the classes of an input are called: by the recipe, by the shards' metadata, or by labels that are text."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,7 @@ import fsspec
 import pyarrow as pa
 
 from pipeline.errors import InputError, RecipeError
+from pipeline.planning.documents import parse_document
 from pipeline.planning.recipes import absolute
 from pipeline.shards.class_names import names_of
 from pipeline.shards.classes import MOST_INDEX, NO_CLASS
@@ -24,6 +26,8 @@ LABEL_TEXTS: Final = "the labels themselves, sorted"
 DECLARED: Final = "the label column's categories, in their order"
 _MOST_BYTES: Final = 16 << 20
 _MOST_NAMES: Final = 100_000
+_NUMBERED: Final = re.compile(r"(\d{1,6})(?:\s*[:,;.\t]\s*|\s+)(\S.*)")
+_AS_NUMBERS: Final = "they are numbers as texts, so write the column as whole numbers (pandas: .astype(int))"
 _REMEDY: Final = "say the names with input.class_names, or carry the column as it is with input.columns: {label: none}"
 
 
@@ -63,7 +67,7 @@ def _given(said: Any, base: str) -> tuple[str, ...]:
 
 
 def _read(uri: str, base: str) -> Any:
-    """Return what a file of names holds: a JSON value, or its lines without blank ones."""
+    """Return what a file of names holds: a JSON or YAML value, or its lines without blank ones."""
     where = absolute(uri, base)
     if is_local(where) and Path(where.removeprefix("file://")).exists() and not Path(where).is_file():
         raise RecipeError(f"recipe.input.class_names = {uri!r}: no file; give a file of names, or a list")
@@ -81,15 +85,32 @@ def _read(uri: str, base: str) -> Any:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: not text (it holds NUL)")
     if len(data) > _MOST_BYTES:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: more than {_MOST_BYTES >> 20} MiB; give a list")
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return [line.strip() for line in text.splitlines() if line.strip()]
+    if where.lower().endswith((".yaml", ".yml")):
+        found = parse_document(text, f"recipe.input.class_names = {uri!r}")
+    else:
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return _lines(text, uri)
     if isinstance(found, Mapping):
-        for key in ("id2label", "names"):  # a model's config.json, and a ClassLabel feature
+        for key in ("id2label", "names", "label2id"):  # a model's config.json, a ClassLabel feature, YOLO's data.yaml
             if isinstance(found.get(key), list | dict):
-                return found[key]
+                found = found[key]
+                break
+    if isinstance(found, Mapping) and found and all(type(index) is int for index in found.values()):
+        found = {index: name for name, index in found.items()}  # as Keras and label2id say it
     return found if isinstance(found, list | dict) else text.split()
+
+
+def _lines(text: str, uri: str) -> Any:
+    """Return the names of a text file: its lines; or by index, where every line begins with its own."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [match for match in map(_NUMBERED.fullmatch, lines) if match]
+    if lines and sorted(int(match[1]) for match in numbered) == list(range(len(lines))):
+        return {match[1]: match[2] for match in numbered}
+    if uri.lower().endswith((".csv", ".tsv")) and any("," in line or "\t" in line for line in lines):
+        raise RecipeError(f"recipe.input.class_names = {uri!r}: a table; give a name a line, or JSON")
+    return lines
 
 
 def _check_values(layout: Layout, values: LabelValues) -> None:
@@ -98,9 +119,10 @@ def _check_values(layout: Layout, values: LabelValues) -> None:
     if table.kind == "text":
         strangers = [text for text in values.values if text.strip() and table.index(text) == NO_CLASS]
         if strangers:
+            remedy = _AS_NUMBERS if all(text.strip().isdecimal() for text in values.values) else _REMEDY
             raise InputError(
                 f"{where}: {_counted(strangers, values)} not among the {len(table.names)} class names of "
-                f"{layout.class_origin} ({listed(table.names)}); {_REMEDY}"
+                f"{layout.class_origin} ({listed(table.names)}); {remedy}"
             )
         return
     if table.kind == "float":

@@ -27,7 +27,8 @@ LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fi
 ID_NAMES: Final = ("image_id", "img_id", "sample_id", "uid", "uuid", "guid", "key", "__key__")
 CLASS_WORDS: Final = frozenset((
     "label", "labels", "class", "classes", "classname", "cls", "category", "categories", "categoryid", "target",
-    "species", "breed", "genus", "diagnosis", "classid", "labelid",
+    "species", "breed", "genus", "taxon", "variety", "cultivar", "diagnosis", "dx", "disease", "emotion", "genre",
+    "digit", "gt", "groundtruth", "classid", "labelid", "classidx", "labelidx", "classlabel", "labelname",
 ))  # fmt: skip
 NO_CLASS_WORDS: Final = frozenset((
     "size", "width", "height", "count", "num", "number", "url", "uri", "path", "file", "filename", "time", "date",

@@ -7,11 +7,14 @@ A column is known by what it holds, by its name, and where both leave it open by
     images beside the image (`Image` feature, struct    always; binary where the first rows hold images, or its name
     of bytes and path, lists of these; binary; text)    is one of a map or mask; text where it is an image in base64
     numbers in lists of lists                           by its values: boxes and points (rows of 2 to 6), polygons, maps
-    numbers in one list                                 by its name; or where each is a box, or pixels, of its image
+    numbers in one list                                 by its name; or where each is a box, or pixels, of its image,
+                                                        but for lists named as others are (ids, votes, ratings)
     numbers alone                                       `xmin`, `max_y`, `bbox_w`; pairs such as `x1` and `y1`,
-                                                        `nose_x` and `nose_y`, `left` and `top`, and sizes beside them
+                                                        `nose_x` and `nose_y`, `left` and `top`, and sizes beside them;
+                                                        not `x` and `y` far outside of every image (a map's)
     structs, and lists of these                         where a field is one; run lengths (`counts` and `size`)
-    text                                                by its name; JSON, XML or numbers that hold boxes or polygons
+    text                                                by its name; files of maps and masks; JSON, XML or numbers that
+                                                        hold boxes or polygons
 
 A recipe that knows better names the column in `input.unaligned`. The image's own size (`width`, `height`) is no
 annotation: it is rewritten, see `pipeline.shards.dimensions`.
@@ -25,7 +28,7 @@ import pyarrow as pa
 
 from pipeline.shards.column_types import is_binary, is_feature, is_image_struct, is_string, plain
 from pipeline.shards.formats import is_image
-from pipeline.shards.places import Seen, Size, are_places, text_has_places
+from pipeline.shards.places import Seen, Size, are_beyond, are_places, are_points, text_has_places
 
 IMAGES: Final = "images"
 PLACES: Final = "boxes, points or masks"
@@ -37,7 +40,20 @@ _WORDS: Final = frozenset((
     "joint", "joints", "keypoint", "keypoints", "kp", "kps", "kpts", "landmark", "landmarks", "mask", "masks", "matte",
     "objects", "outline", "outlines", "poly", "polygon", "polygons", "polys", "pose", "poses", "pts", "quad", "quads",
     "rect", "rectangle", "rectangles", "rects", "rle", "rles", "roi", "rois", "segmap", "segmentation",
-    "segmentations", "segments", "skeleton", "trimap",
+    "seg", "segmentations", "segments", "skeleton", "trimap",
+))  # fmt: skip
+_POINTS: Final = frozenset((
+    "center", "centers", "centre", "centres", "centroid", "centroids", "click", "coord", "coordinate", "coordinates",
+    "coords", "eye", "gaze", "hand", "lm", "lms", "location", "locations", "nose", "point", "points", "position",
+    "positions", "pupil", "uv",
+))  # fmt: skip
+_OF_THE_EARTH: Final = frozenset(("geo", "gps", "gis", "lat", "latitude", "lng", "lon", "longitude", "wgs"))
+# Words of lists that hold whole numbers or shares of something else: their values alone make them no places.
+_OF_OTHERS: Final = frozenset((
+    "attributes", "categories", "category", "class", "classes", "code", "codes", "embedding", "embeddings", "feature",
+    "features", "hist", "histogram", "id", "ids", "label", "labels", "logits", "percentiles", "price", "prices",
+    "probs", "quantiles", "rating", "ratings", "scores", "tags", "token", "tokens", "vector", "votes", "weights",
+    "years",
 ))  # fmt: skip
 _WITHIN: Final = ("bbox", "keypoint", "landmark", "mask", "polygon", "segmentation")  # also inside a longer word
 _OF_TEXT: Final = frozenset((
@@ -50,8 +66,13 @@ _SIDES: Final = frozenset((
     "bottom", "cx", "cy", "h", "height", "left", "right", "top", "w", "width", "x", "xc", "xmax", "xmin", "y", "yc",
     "ymax", "ymin",
 ))  # fmt: skip
-_ALONE: Final = re.compile(r"(?:^|_)(?:[xy]_?(?:min|max)|(?:min|max)_?[xy]|[xy](?:tl|br))(?:_|$)")
-_X: Final = re.compile(r"(?:(?<=_)|^)(c?)x(\d*|c|center|centre|pos|coord)(?=_|$)")
+_FILE: Final = re.compile(r".*\.(?:png|jpe?g|tiff?|bmp|webp|npy|npz|xml|json|txt|mat|exr|pfm|flo)", re.I | re.S)
+_ALONE: Final = re.compile(
+    r"(?:^|_)(?:[xy]_?(?:min|max)|(?:min|max)_?[xy]|[xy](?:tl|br)|x_?(?:left|right)|y_?(?:top|bottom)"
+    r"|(?:row|col)_?(?:min|max)|(?:bbox|bndbox|bb)_?\d+)(?:_|$)"
+)
+_X: Final = re.compile(r"(?:(?<=_)|^)([cp]?)x(\d*|c|center|centre|pos|coord)(?=_|$)")
+_NPY_MAP: Final = re.compile(rb"\x93NUMPY.{2,6}\{'descr':[^{}]*'shape': \(\d+, \d+", re.DOTALL)
 _EXTENTS: Final = ("w", "h", "width", "height")
 
 
@@ -83,6 +104,9 @@ def annotations(
         if what is not None:
             found[field.name] = what
     numbers = _coordinates([field.name for field in fields if _is_number(field.type)])
+    numbers -= {
+        name for name in numbers if _is_plain(name) and are_beyond(list(zip(rows.get(name, ()), sizes, strict=False)))
+    }
     return {field.name: found.get(field.name, "coordinates") for field in fields if field.name in {*found, *numbers}}
 
 
@@ -95,11 +119,12 @@ def _holds(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None
     if is_binary(kind):
         return IMAGES if _is_named(name) or any(_is_image(value) for value, _ in seen) else None
     if is_string(kind):
-        return PLACES if _words(name) & _OF_TEXT or text_has_places(seen) else None
+        of_file = _words(name) & _WORDS and any(isinstance(text, str) and _FILE.fullmatch(text) for text, _ in seen)
+        return PLACES if _words(name) & _OF_TEXT or of_file or text_has_places(seen) else None
     if pa.types.is_struct(kind):
         return _in_struct(name, kind, seen)
     if pa.types.is_map(kind):
-        return _holds(name, kind.item_type, None, [(item, size) for value, size in seen for _, item in value])
+        return _holds(name, pa.list_(kind.item_type), None, [([item for _, item in each], size) for each, size in seen])
     return _in_list(name, kind, feature, seen) if _is_list(kind) else None
 
 
@@ -108,7 +133,12 @@ def _in_list(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | No
     if _is_number(leaf):
         if name.lower() in _OF_TOKENS:
             return None
-        return PLACES if _is_named(name) or are_places(seen, depth) else None
+        if _is_named(name):
+            return PLACES
+        if depth == 1 and _words(name) & _OF_OTHERS:
+            return None
+        of_points = _words(name) & _POINTS and not _words(name) & _OF_THE_EARTH
+        return PLACES if are_places(seen, depth) or (of_points and depth == 1 and are_points(seen)) else None
     inner = feature.get("feature") if isinstance(feature, dict) else None
     return _holds(name, leaf, inner, [(item, size) for value, size in seen for item in _flat(value, depth)])
 
@@ -144,6 +174,12 @@ def _coordinates(names: Sequence[str]) -> set[str]:
     return found
 
 
+def _is_plain(name: str) -> bool:
+    """Return whether the name of a coordinate leaves open of what: `x`, `map_y`, not `xmin` or `face_x`."""
+    snake = _snake(name)
+    return not _ALONE.search(snake) and not set(snake.split("_")) & (_BOX_WORDS | _WORDS | _POINTS)
+
+
 def _is_named(name: str) -> bool:
     return bool(_words(name) & _WORDS) or any(part in name.lower() for part in _WITHIN)
 
@@ -159,7 +195,7 @@ def _snake(name: str) -> str:
 
 
 def _is_image(value: Any) -> bool:
-    return isinstance(value, bytes) and is_image(value)
+    return isinstance(value, bytes) and (is_image(value) or bool(_NPY_MAP.match(value)))
 
 
 def _is_number(kind: pa.DataType) -> bool:

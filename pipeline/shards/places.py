@@ -26,7 +26,7 @@ MOST_TEXT: Final = 100_000
 
 _KEYS: Final = re.compile(
     r'"(?:bbox|bboxes|boxes|bounding_box|boundingBox|segmentation|keypoints|landmarks|polygons?|points|counts|xmin|x_min'
-    r'|x1)"\s*:|<(?:bndbox|polygon|polyline|points?|box)\b|\b(?:MULTI)?POLYGON\s*\(\(|<svg\b|<path\s+d=',
+    r'|x1|all_points_x|vertices|bndbox)"\s*:|"(?:x|cx|left)"\s*:\s*[-+\d.eE]+\s*,\s*"(?:y|cy|top)"\s*:|"Polygon"|<(?:bndbox|polygon|polyline|points?|box)\b|\b(?:MULTI)?POLYGON\s*\(\(|<svg\b|<path\s+d=',
 )
 _NUMBERS: Final = re.compile(r"[-+\d.,;:|eE\s()\[\]]+")
 _NUMBER: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
@@ -68,6 +68,23 @@ def text_has_places(seen: Seen) -> bool:
     if all(_is_yolo(text) for text, _ in texts):
         return True
     return _are_vectors([([float(each) for each in _NUMBER.findall(text)], size) for text, size in texts])
+
+
+def are_points(seen: Seen) -> bool:
+    """Return whether lists of two or three numbers begin with a point of their images, in pixels or shares."""
+    seen = [(vector, size) for vector, size in seen if vector]
+    if not seen or not all(_is_finite(vector) and len(vector) in (2, 3) for vector, _ in seen):
+        return False
+    return all(
+        min(vector[:2]) >= 0 and (size is None or (vector[0] <= size[0] + 1 and vector[1] <= size[1] + 1))
+        for vector, size in seen
+    )
+
+
+def are_beyond(seen: Seen) -> bool:
+    """Return whether numbers lie far outside of their images, every one: coordinates of something else."""
+    known = [(_as_float(value), size) for value, size in seen if value is not None and size is not None]
+    return bool(known) and all(value is not None and abs(value) > 2 * max(size) for value, size in known)
 
 
 def _are_nested(seen: Seen) -> bool:

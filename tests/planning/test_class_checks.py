@@ -104,8 +104,10 @@ def test_a_list_is_no_text(tmp_path: Path, pipeline: Path, field: str) -> None:
     ("labels", "told", "branch", "words"),
     [
         (["cat", "Bag", "owl", "cat"], {}, {}, ["knows no class 'cat', 'owl'", "its classes: Bag, cat, owl",
-                                                "it knows T-shirt/top", "class_names", "where", "condition: none"]),
-        ([0, 1, 1, 1], {"class_names": ["cat", "Bag"]}, {}, ["knows no class 'cat'"]),
+                                                "it knows T-shirt/top", "write the labels as the model does",
+                                                "where", "condition: none"]),
+        ([0, 1, 1, 1], {"class_names": ["cat", "Bag"]}, {}, ["knows no class 'cat'", "name the classes as the model"]),
+        (["3", "8", "8", "3"], {}, {}, ["knows no class '3', '8'", "write the labels as whole numbers"]),
         ([0, 11, 1, 1], {}, {}, ["has 10 classes", "holds 11", "input.class_names"]),
         ([0, -1, 1, 1], {}, {}, ["1 of 4 rows", "-1", "where: label >= 0"]),
         (["Bag", "", "Bag", "Bag"], {}, {}, ["1 of 4 rows", "''", "label.str.strip() != ''"]),
@@ -126,7 +128,8 @@ def test_a_model_that_does_not_know_the_classes(
     ("labels", "told", "branch"),
     [
         (FASHION, {}, {}),
-        (["bag", "t-shirt / TOP", None, "bag"], {}, {}),
+        (["bag", "t-shirt / TOP", "BAG", "bag"], {}, {}),
+        (["bag", None, "BAG", "bag"], {}, {"where": "label.notna()"}),
         (["cat", "Bag", "owl", "Bag"], {}, {"where": "label in ('Bag', 'Coat')"}),
         (["cat", "Bag", "Bag", "Bag"], {}, {"where": "size > 0"}),
         ([0, 1, 1, 1], {"class_names": {0: "Coat", 1: "Bag"}}, {}),
@@ -139,8 +142,9 @@ def test_classes_that_the_model_knows(tmp_path: Path, labels: Any, told: Any, br
 
 
 def test_numbers_without_names_are_taken_for_the_models_with_a_note(tmp_path: Path) -> None:
-    (note,) = asked(tmp_path, [0, 8, None, 8], FASHION_EDIT).notes
+    nulls, note = asked(tmp_path, [0, 8, None, 8], FASHION_EDIT).notes
     assert "0 = T-shirt/top, 8 = Bag" in note and "input.class_names" in note
+    assert nulls.endswith("1 of 4 rows of column 'label' has no class: made without one")
 
 
 def test_a_model_without_names_or_without_a_class_of_none(tmp_path: Path) -> None:

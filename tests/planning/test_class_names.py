@@ -36,6 +36,40 @@ def test_a_file_of_names_beside_the_recipe(tmp_path: Path, text: str) -> None:
     assert plan.classes == ("cat", "dog")
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("names.yaml", "- cat\n- dog\n"),
+        ("data.yml", "nc: 2\nnames:\n  0: cat\n  1: dog\n"),
+        ("data.yaml", "names: [cat, dog]"),
+        ("class_indices.json", '{"dog": 1, "cat": 0}'),
+        ("config.json", '{"label2id": {"cat": 0, "dog": 1}}'),
+        ("names.txt", "0 cat\n1 dog\n"),
+        ("names.csv", "1,dog\n0,cat\n"),
+        ("names.txt", "1: dog\n0: cat"),
+    ],
+)
+def test_other_files_of_names(tmp_path: Path, file: str, text: str) -> None:
+    (tmp_path / file).write_text(text)
+    assert planned(tmp_path, [0, 1], class_names=file).classes == ("cat", "dog")
+
+
+def test_names_that_begin_with_other_numbers_are_names(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("3 dogs\n1 cat\n")
+    assert planned(tmp_path, [0, 1], class_names="names.txt").classes == ("3 dogs", "1 cat")
+
+
+def test_a_table_is_no_file_of_names(tmp_path: Path) -> None:
+    (tmp_path / "names.csv").write_text("id,name\n0,cat\n1,dog\n")
+    with pytest.raises(JobError, match=r"names\.csv': a table; give a name a line"):
+        planned(tmp_path, [0, 1], class_names="names.csv")
+
+
+def test_numbers_as_texts_are_named_with_their_remedy(tmp_path: Path) -> None:
+    with pytest.raises(JobError, match=r"numbers as texts, so write the column as whole numbers"):
+        planned(tmp_path, ["0", "1"], class_names=["cat", "dog"])
+
+
 @pytest.mark.parametrize("said", [["cat", "dog"], {0: "cat", 1: "dog"}])
 def test_names_in_the_recipe_come_before_those_in_the_shards(tmp_path: Path, said: Any) -> None:
     plan = planned(tmp_path, [0, 1], ("x", "y"), class_names=said)

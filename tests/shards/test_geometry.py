@@ -138,3 +138,62 @@ def test_columns_apart_are_none():
     columns = {"thumb": (STRUCT, None), "y": (pa.int64(), 1), "x": (pa.int64(), 1)}
     assert list(found(columns)) == ["thumb", "y", "x"]
     assert found(columns, apart=("image", "label", "thumb", "y")) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [
+        ("centroid", FLOATS, [3, 4]),
+        ("gaze", FLOATS, [0.5, 0.25]),
+        ("facial_points", FLOATS, [3, 4, 0.9]),
+        ("position", FLOATS, [199, 99]),
+        ("named", pa.map_(pa.string(), FLOATS), [("nose", [3, 4]), ("chin", [5, 9])]),
+        ("seg_file", pa.string(), "masks/0.PNG"),
+        ("annotation_path", pa.string(), "a.xml"),
+        ("shapes", pa.string(), '[{"x": 1, "y": 2, "width": 3, "height": 4}]'),
+        ("shapes", pa.string(), '{"left": 1.5, "top": 2}'),
+        ("regions", pa.string(), '{"all_points_x": [1, 2], "all_points_y": [2, 3]}'),
+        (
+            "saved",
+            pa.binary(),
+            b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'shape': (100, 200), }",
+        ),
+    ],
+)
+def test_points_files_and_maps_by_name_and_value(name, kind, value):
+    assert list(found({name: (kind, value)})) == [name]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value"),
+    [
+        ("gps_coords", FLOATS, [48.1, 11.5]),
+        ("coords", FLOATS, [4800.0, 1100.0]),
+        ("location", pa.string(), "Berlin"),
+        ("points", pa.int64(), 3),
+        ("annotator_ids", pa.list_(pa.int64()), [3, 4, 10, 12]),
+        ("votes", pa.list_(pa.int64()), [3, 0, 1, 6, 12, 3]),
+        ("file_name", pa.string(), "a.png"),
+        ("object_path", pa.string(), None),
+        ("where_taken", pa.string(), '{"lat": 1, "lon": 2}'),
+        ("saved", pa.binary(), b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', 'shape': (512,), }"),
+    ],
+)
+def test_what_only_sounds_like_a_place(name, kind, value):
+    assert found({name: (kind, value)}) == {}
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "taken"),
+    [
+        (("px", "py"), 3, True),
+        (("x_left", "y_top"), 3, True),
+        (("bbox_0", "bbox_1"), 3, True),
+        (("map_x", "map_y"), 3, True),
+        (("map_x", "map_y"), 450_000, False),
+        (("xmin", "ymin"), 450_000, True),
+        (("nose_x", "nose_y"), 450_000, True),
+    ],
+)
+def test_coordinates_of_the_image_and_of_a_map(names, value, taken):
+    assert list(found({name: (pa.float64(), value) for name in names})) == (list(names) if taken else [])
