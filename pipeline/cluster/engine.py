@@ -134,7 +134,7 @@ def _answers(
                     yield from zip(table["kind"].to_pylist(), table["body"].to_pylist(), strict=True)
         except (ray.exceptions.RayError, RuntimeError) as error:
             names = ", ".join(pool.branch.name for pool in wave)
-            raise JobError(f"the workers of {names} cannot go on: {_reason(error)}") from error
+            raise JobError(f"the workers of {names} cannot go on: {reason_of(error)}") from error
 
 
 def _dataset(
@@ -178,10 +178,10 @@ def _quiet() -> Iterator[None]:
             handler.setLevel(level)
 
 
-def _reason(error: BaseException) -> str:
-    """Return the line of a Ray error that says what happened."""
+def reason_of(error: BaseException) -> str:
+    """Return the line of a Ray error that says what happened; Ray Data hangs a cause without a word to its own faults."""
     cause = getattr(error, "cause", None) or error.__cause__
-    if isinstance(cause, BaseException):
-        return _reason(cause)
+    if isinstance(cause, BaseException) and str(cause).strip():
+        return reason_of(cause)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1] if lines else 'no details'}"

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray.data.exceptions import SystemException
 
 from pipeline.cluster.actor import UnitActor, require_token
-from pipeline.cluster.engine import execute, pool_options, pools
+from pipeline.cluster.engine import execute, pool_options, pools, reason_of
 from pipeline.cluster.ledger import Ledger
 from pipeline.cluster.pools import Pool
 from pipeline.errors import JobError, RunError
@@ -227,3 +228,11 @@ def test_pools_are_what_the_cluster_has_room_for(probe_plan: Callable[..., Plan]
     assert [[(pool.branch.name, pool.actors) for pool in wave] for wave in pools(plan.branches, plan.units)] == [
         [("probed", 2)]
     ]
+
+
+def test_the_reason_is_the_error_that_says_something() -> None:
+    fault = RuntimeError("the store is full\nno room for a block")
+    fault.__cause__ = SystemException()
+    assert reason_of(fault) == "RuntimeError: no room for a block"
+    fault.__cause__ = OSError("disk")
+    assert reason_of(fault) == "OSError: disk"
