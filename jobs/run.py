@@ -159,5 +159,5 @@ def demo(out: str, executor: str) -> int:
         options = argparse.Namespace(recipe=str(path), input=None, output=out, set=[], limit=None)
         manifest = run_plan(read_plan(options, key), executor, "local", key)
     where = f"the variable {VARIABLE}" if VARIABLE in os.environ else str(key_file)
-    print(f"data set: {out}\nreport:   {out}/report/index.html\nkey:      {where}")
+    print(f"report:   {out}/report/index.html\nkey:      {where}")
     return 0 if manifest.complete else 1

@@ -179,7 +179,7 @@ def _quiet() -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the line of a Ray error that says what happened; Ray Data hangs a cause without a word to its own faults."""
+    """Return the line of a Ray error that says what happened; the cause of Ray Data's own faults says nothing."""
     cause = getattr(error, "cause", None) or error.__cause__
     if isinstance(cause, BaseException) and str(cause).strip():
         return reason_of(cause)
