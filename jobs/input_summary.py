@@ -46,6 +46,10 @@ def as_lines(plan: Plan) -> list[str]:
         names = ", ".join(plan.classes[:12]) + (", ..." if len(plan.classes) > 12 else "")
         origin = layout.class_origin if layout else None
         lines.append(_line("classes", f"{len(plan.classes)} by {origin or 'the recipe'}: {names}"))
+    blank = plan.labels.rows.get(None, 0)
+    if blank and layout is not None and layout.label is not None:
+        rows = sum(plan.labels.rows.values())
+        lines.append(_line("no class", f"{blank:,} of {rows:,} rows: their {layout.label} is null, and stays so"))
     if any(split is not None for split in plan.splits):
         parts = [f"{split or 'in none'} {rows:,} rows" for split, rows in plan.splits.items()]
         chosen = plan.recipe.input.split

@@ -69,7 +69,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
                     found.passed.add(OTHER_SPLIT, shard.path)
             if not any(shard.rows for shard in shards):
                 raise InputError(f"input.split: {wanted.split}: its shards hold no row")
-    layout = read_layout(shards, wanted.columns, wanted.drop)
+    layout = read_layout(shards, wanted.columns, wanted.drop, named=wanted.class_names is not None)
     where = None
     if not splits:
         column, stated = _column_splits(shards, layout)

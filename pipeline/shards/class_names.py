@@ -32,26 +32,38 @@ class StatedNames:
     origin: str
 
 
-def stated_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str) -> StatedNames | None:
-    """Return the class names that the shards state; None where none does.
+def stated_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, named: bool = False) -> StatedNames | None:
+    """Return the class names that the shards state, the longest list of them; None where none does.
+
+    Args:
+        named: whether names are known otherwise, so that broken ones do not matter.
 
     Raises:
         InputError: two shards name the same index differently, which would mislabel without a sound; or the names leave
             an index out, or give one name to two.
     """
-    found = [(shard, names_in(schema, label)) for shard, schema in distinct]
-    stated = [(shard, names) for shard, names in found if names is not None]
-    if not stated:
-        return None
-    first, classes = stated[0]
-    for shard, names in stated:
-        if names.names != classes.names:
+    first: Shard | None = None
+    longest: StatedNames | None = None
+    for shard, schema in distinct:
+        try:
+            found = names_in(schema, label)
+        except InputError:
+            if named:
+                continue
+            raise
+        if found is None:
+            continue
+        if longest is None or first is None:
+            first, longest = shard, found
+            continue
+        if any(one != other for one, other in zip(found.names, longest.names, strict=False)):
             raise InputError(
-                f"column {label!r}: the classes are {listed(classes.names)} in {first.uri} and "
-                f"{listed(names.names)} in {shard.uri}; give the shards one order of classes, or say it with "
-                "input.class_names"
+                f"column {label!r}: the classes are {listed(longest.names)} in {first.uri} and {listed(found.names)} "
+                f"in {shard.uri}, so one number means two classes; give the shards one order of classes"
             )
-    return classes
+        if len(found.names) > len(longest.names):
+            first, longest = shard, found
+    return longest
 
 
 def names_in(schema: pa.Schema, label: str) -> StatedNames | None:

@@ -69,12 +69,14 @@ def read_layout(
     drop: tuple[str, ...],
     recorded: InputRecord | None = None,
     asks: bool = True,
+    named: bool = False,
 ) -> Layout:
     """Return the layout that all `shards` share, from their footers, their first rows and the names of their folders.
 
     Args:
         recorded: the columns as a run took them, where these are some of its shards.
         asks: whether a column that may be meant, and is not taken, is an error; not for what a run has taken.
+        named: whether class names come from elsewhere, so that broken ones in the metadata do not matter.
 
     Raises:
         InputError: a column that is named but not there, ambiguous or of a wrong type; no image column; or shards whose
@@ -99,7 +101,10 @@ def read_layout(
                 raise InputError(f"{shard.uri}: it has no column {image!r}, the image of other shards; take it out")
         label = label_column(schema, features, columns.label, image, asks)
         name = id_column(schema, columns.id, (image, label))
-    stated = None if label is None else stated_names([pair for pair in distinct if label in pair[1].names], label)
+    stated = None
+    if label is not None:
+        own_label = [pair for pair in distinct if label in pair[1].names]
+        stated = stated_names(own_label, label, named or recorded is not None)
     return Layout(
         image=image,
         image_kind=kind,

@@ -100,6 +100,35 @@ def test_a_column_of_that_name_that_says_no_splits(tmp_path: Path) -> None:
         plan_of(write_recipe(tmp_path, input={"uri": "data", "split": "train"}))
 
 
+def test_a_shard_that_states_the_first_classes_alone(tmp_path: Path) -> None:
+    write_shard(tmp_path / "data/a.parquet", photos(2, 8, 8), labels=[0, 1], class_names=("cat", "dog"))
+    write_shard(tmp_path / "data/b.parquet", photos(2, 8, 8, seed=1), labels=[2, 0], class_names=("cat", "dog", "owl"))
+    plan = plan_of(write_recipe(tmp_path, [FLIP], input={"uri": "data"}))
+    assert plan.classes == ("cat", "dog", "owl")
+    run_here(plan)
+    assert verify_dataset(open_store(str(tmp_path / "out"))).findings == []
+
+
+def test_class_names_of_the_recipe_replace_broken_ones(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    table = pa.table({"image": photos(2, 8, 8), "label": [0, 1]})
+    table = table.replace_schema_metadata({"id2label": '{"0": "cat", "7": "dog"}'})
+    pq.write_table(table, tmp_path / "data/a.parquet")
+    recipe = write_recipe(tmp_path, [FLIP], input={"uri": "data"})
+    with pytest.raises(InputError, match=r"index 1 has no name .*input\.class_names"):
+        plan_of(recipe)
+    plan = plan_of(recipe, input__class_names=["cat", "dog"])
+    run_here(plan)
+    assert plan.classes == ("cat", "dog")
+    assert verify_dataset(open_store(str(tmp_path / "out"))).findings == []
+
+
+def test_plan_says_how_many_rows_have_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_shard(tmp_path / "data/a.parquet", photos(3, 8, 8), labels=["cat", None, "dog"])
+    assert main(["plan", str(write_recipe(tmp_path, [FLIP], input={"uri": "data"}))]) == 0
+    assert "no class     1 of 3 rows: their label is null, and stays so\n" in capsys.readouterr().out
+
+
 def test_plan_says_what_it_took_and_what_it_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("cat", "dog"):
         write_shard(tmp_path / f"data/label={name}/train-0.parquet", photos(2), ids=["a", "b"])
