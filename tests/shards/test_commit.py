@@ -134,7 +134,7 @@ def test_drivers_that_are_stopped_anywhere_lose_no_unit(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, output={"rows_per_unit": 2})
     run_here(plan_of(recipe, output__uri=str(tmp_path / "alone")))
     draw = random.Random(11)
-    for _ in range(20):
+    for _ in range(8):
         drivers = [subprocess.Popen([sys.executable, "-c", DRIVER, str(recipe)]) for _ in range(2)]
         while drivers[0].poll() is None:
             time.sleep(draw.uniform(0, 0.1))

@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.shards.endings import advice
 from pipeline.shards.layout import read_layout
+from pipeline.shards.linked_images import ImageLinks
 from pipeline.shards.listing import (
     FOLDER,
     HIDDEN,
@@ -226,5 +227,5 @@ def test_the_remedy_makes_shards_that_are_read(tmp_path, kind):
     home = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     subprocess.run(command, shell=True, check=True, cwd=folder, env={**os.environ, **home}, capture_output=True)
     (shard,) = find_shards("**/*.parquet", str(tmp_path))
-    ((_, rows),) = read_windows(shard, read_layout((shard,), Columns(), ()), 0, 2, 8)
+    ((_, rows),) = read_windows(shard, read_layout((shard,), Columns(), ()), 0, 2, 8, ImageLinks())
     assert [row.data for row in rows] == photos(2)
