@@ -52,7 +52,7 @@ def rows_in(plan: Plan) -> int:
 
 def as_text(plan: Plan, branches: list[BranchEstimate]) -> str:
     lines = [
-        f"{len(plan.shards)} shards, {rows_in(plan)} rows -> {plan.output}",
+        f"{len(plan.shards)} {'shard' if len(plan.shards) == 1 else 'shards'}, {rows_in(plan)} rows -> {plan.output}",
         *input_summary.as_lines(plan),
         f"plan {plan.digest[:12]}: {len(plan.units)} units",
         "",
