@@ -12,7 +12,7 @@ from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
 from pipeline.errors import PalimpsestError, RunError
 from pipeline.shards.faults import REMEDIES, fault
-from pipeline.stopping import SIGNALS, Stopped, leave, say, stoppable
+from pipeline.stopping import SIGNALS, Stopped, leave, stoppable
 from pipeline.texts import described
 from pipeline.working_copy import require_no_packed_keys
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             last_words(options, str(error))
             return FAILED if isinstance(error, RunError) else WRONG
         except KeyboardInterrupt as error:
-            return _stopped(error)
+            return _stopped(options, error)
         except BrokenPipeError:  # `palimpsest ... | head`
             _drop_output()
             return PIPE_CLOSED
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return FAILED
 
 
-def _stopped(error: KeyboardInterrupt) -> int:
+def _stopped(options: argparse.Namespace, error: KeyboardInterrupt) -> int:
     """Say what stopped the command; return its exit status, or leave at once where a clean-up would never end."""
     stopped = error if isinstance(error, Stopped) else Stopped("stopped", 128 + signal.SIGINT)
     if stopped.abrupt:
         leave(str(stopped), stopped.status)
-    say(str(stopped))
+    last_words(options, str(stopped))
     for number in SIGNALS:  # nobody is left who could do more about a second one than end with a traceback
         signal.signal(number, signal.SIG_IGN)
     return stopped.status

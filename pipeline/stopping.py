@@ -74,7 +74,8 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is _handler:  # else somebody wants it otherwise from here on
+                signal.signal(number, handler)
         _handler = None
 
 

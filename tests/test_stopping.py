@@ -45,6 +45,27 @@ def test_a_signal_is_one_line_and_its_own_code(
     assert manifest["counts"]["accepted"] >= 40
 
 
+@pytest.mark.parametrize("flags", [[], ["--log-json"]], ids=["text", "json"])
+def test_a_second_signal_while_the_process_ends_changes_nothing(tmp_path: Path, flags: list[str]) -> None:
+    write_input(tmp_path / "data", shards=2, rows=60)
+    recipe = write_recipe(tmp_path, [{**FLIP, "copies": 20}], output={"rows_per_unit": 2})
+    command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline", *flags]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out/_commits").glob("*.json")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    with process.stderr as stderr:
+        last = next(line for line in stderr if GOES_ON in line)
+        while process.poll() is None:  # until the interpreter is gone
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+        assert stderr.read() == ""
+    said = json.loads(last)["message"] if flags else last.removeprefix("palimpsest: ").strip()
+    assert (process.returncode, said) == (130, f"stopped; {GOES_ON}")
+
+
 def test_what_was_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=40)
     recipe = write_recipe(tmp_path, [{**FLIP, "copies": 10}], output={"rows_per_unit": 2})

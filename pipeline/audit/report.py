@@ -16,9 +16,14 @@ from pipeline.shards.commit import open_parquet, read_markers
 from pipeline.shards.linked_images import OWN_FOLDER
 from pipeline.shards.reader import read_windows
 from pipeline.shards.store import Store
+from pipeline.texts import one_line
 from schemas.manifest import Manifest, Marker
 
 REPORT = "report/index.html"
+MOST_CLASSES = 100
+"""Classes of a branch that the page shows."""
+MOST_NAME = 100
+"""Characters of a class's name there."""
 SOURCES_PER_CLASS = 2
 SOURCES_WITHOUT_CLASSES = 12
 FILES_READ = 12
@@ -71,7 +76,7 @@ def _sheet(
         if found.full(len(manifest.classes), most) and row["copy_index"] == chain["copies"] - 1:
             break
     cards = []
-    for label in sorted(found.rows, key=str):
+    for label in sorted(found.rows, key=str)[:MOST_CLASSES]:
         named = manifest.classes[label] if isinstance(label, int) and 0 <= label < len(manifest.classes) else str(label)
         lines = []
         for rows in found.rows[label].values():
@@ -79,8 +84,11 @@ def _sheet(
             lines.append(tiles + [_tile(store, row) for row in rows])
         if synthetic:  # one line of many images says more than many lines of one
             lines = [[tile for line in lines for tile in line]]
-        cards.append(Card("" if label is None else named, lines))
-    return Sheet(chain["name"], " → ".join(step["operator"] for step in chain["steps"]), cards)
+        cards.append(Card("" if label is None else one_line(named, MOST_NAME), lines))
+    text = " → ".join(step["operator"] for step in chain["steps"])
+    if len(found.rows) > MOST_CLASSES:
+        text += f" ({MOST_CLASSES} of {len(found.rows)} classes)"
+    return Sheet(chain["name"], text, cards)
 
 
 def _accepted(store: Store, markers: dict[str, Marker], branch: str) -> Iterator[dict[str, Any]]:

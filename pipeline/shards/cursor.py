@@ -107,7 +107,8 @@ class Cursor:
             ) from error
 
     def _enter(self, group: int) -> None:
-        held = [name for name in self.columns if name in self._file.schema_arrow.names]
+        there = set(self._file.schema_arrow.names)  # thousands of columns are no reason to be slow
+        held = [name for name in self.columns if name in there]
         self._batches = self._file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=held, use_threads=False)
         self._group, self._row, self._left = group, 0, None
 

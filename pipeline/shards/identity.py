@@ -126,13 +126,14 @@ def _hashed(metadata: pq.FileMetaData, wanted: dict[str, bool], read: ReadRange)
 
 def _leaves(metadata: pq.FileMetaData, wanted: dict[str, bool]) -> dict[int, str]:
     """Return the Parquet columns to hash, each with the input column that it is part of."""
-    found = {}
+    found, schema = {}, metadata.schema
     for leaf in range(metadata.num_columns):
-        column = metadata.schema.column(leaf)
+        column = schema.column(leaf)
         binary = column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "NONE"
-        owners = [name for name in wanted if column.path == name or column.path.startswith(f"{name}.")]
-        if owners and (wanted[max(owners, key=len)] or not binary):
-            found[leaf] = max(owners, key=len)
+        parts = column.path.split(".")  # a column's own name may have dots as well
+        owner = next((name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in wanted), None)
+        if owner is not None and (wanted[owner] or not binary):
+            found[leaf] = owner
     return found
 
 

@@ -139,10 +139,10 @@ def _values(table: pa.Table, name: str, shard: Shard) -> list[Any]:
 
 def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
     """Return the rows of a shard in the columns, and the types, that all shards of the input share."""
-    stated = dict(shard.partitions)
+    stated, there = dict(shard.partitions), set(found.column_names)
     columns = []
     for field in layout.schema:
-        if field.name in found.column_names:
+        if field.name in there:
             try:
                 columns.append(cast(found.column(field.name), field.type))
             except pa.ArrowException as error:

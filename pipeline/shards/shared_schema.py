@@ -1,6 +1,7 @@
 """The one schema of many shards: their own columns, those that their folders state, and what all become together."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
@@ -76,7 +77,8 @@ def promoted_shards(shards: Sequence[Shard], shared: pa.Schema) -> frozenset[str
     stated = {field.name: field.type for field in partition_fields(shard.partitions for shard in shards)}
     schemas = read_schemas(shards)
     first = schemas[0]
-    flags = any(field.nullable != first.field(field.name).nullable for field in shared if field.name in first.names)
+    there = set(first.names)
+    flags = any(field.nullable != first.field(field.name).nullable for field in shared if field.name in there)
     known: dict[tuple[int, tuple[str, ...]], bool] = {}
     found = set()
     for shard, schema in zip(shards, schemas, strict=True):
@@ -100,7 +102,7 @@ def _unlike(name: str, shard: Shard, kind: pa.DataType, other: Shard, their: pa.
 
 
 def _check_once(shard: Shard, schema: pa.Schema) -> None:
-    repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(schema.names).items() if times > 1)
     if repeated:
         raise InputError(f"{shard.uri}: two columns are named {repeated[0]!r}; rename one")
 

@@ -63,3 +63,15 @@ def test_a_row_is_valid_json_whatever_it_holds() -> None:
         "at": "x",
         "n": None,
     }
+
+
+def test_of_very_many_classes_a_hundred_are_shown_and_that_is_said(tmp_path: Path) -> None:
+    labels = [f"{'long ' * 60}{index:03d}" for index in range(120)]
+    write_shard(tmp_path / "data/a.parquet", photos(1, 8, 8) * 120, labels=labels)
+    manifest, _ = run_here(plan_of(write_recipe(tmp_path)))
+    store = open_store(str(tmp_path / "out"))
+    write_report(store, manifest)
+    text = store.read(REPORT).decode()
+    assert "(100 of 120 classes)" in text
+    assert text.count("<h3>") == 100
+    assert labels[0] not in text
