@@ -6,7 +6,6 @@ id2label     `{index: name}`, or `label2id`, the other way round: in the metadat
 Enum         the categories of a Polars `Enum`, in its order
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,6 +16,7 @@ from pipeline.errors import InputError
 from pipeline.shards.classes import label_kind, repeated
 from pipeline.shards.column_types import HUGGINGFACE, is_feature, read_features
 from pipeline.shards.locate import Shard
+from pipeline.shards.values import json_value
 from pipeline.texts import listed
 
 CLASS_LABEL: Final = "ClassLabel"
@@ -117,11 +117,15 @@ def _mappings(schema: pa.Schema, label: str) -> Iterator[tuple[str, dict[Any, An
     texts = dict(schema.metadata or {})
     own = dict(schema.field(label).metadata or {})
     places: list[Mapping[Any, Any]] = [
-        {key.decode(errors="replace"): _json(text) for key, text in some.items() if key in (b"id2label", b"label2id")}
+        {
+            key.decode(errors="replace"): json_value(text)
+            for key, text in some.items()
+            if key in (b"id2label", b"label2id")
+        }
         for some in (own, texts)
     ]
     for key in _BESIDE:
-        said = _json(texts.get(key, b""))
+        said = json_value(texts.get(key, b""))
         if isinstance(said, dict):
             inner = [said, said.get("info"), said.get("attributes")]
             places += [place for place in inner if isinstance(place, dict)]
@@ -144,13 +148,6 @@ def _enum(field: pa.Field) -> StatedNames | None:
         names.append(rest[: int(length)].decode(errors="replace"))
         text = rest[int(length) :]
     return StatedNames(tuple(names), "Enum") if names else None
-
-
-def _json(text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _whole(key: Any) -> int:

@@ -5,13 +5,13 @@ Told by the values alone, for columns whose type and name leave it open. Where i
 
 import base64
 import binascii
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from pipeline.shards.formats import is_image
+from pipeline.shards.values import json_value
 
 Size = tuple[int, int]
 """Width and height of an image, in pixels."""
@@ -63,7 +63,7 @@ def text_has_places(seen: Seen) -> bool:
     if not texts or not all(len(text) <= MOST_TEXT and _NUMBERS.fullmatch(text) for text, _ in texts):
         return False
     if all(text.startswith("[[") for text, _ in texts):
-        parsed = [(_parsed(text), size) for text, size in texts]
+        parsed = [(json_value(text), size) for text, size in texts]
         return all(isinstance(value, list) for value, _ in parsed) and _are_nested(parsed)
     if all(_is_yolo(text) for text, _ in texts):
         return True
@@ -188,10 +188,3 @@ def _rows(value: Any) -> Iterator[Sequence[Any]]:
             yield from _rows(item)
     elif value:
         yield value
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None

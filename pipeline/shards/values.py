@@ -1,5 +1,6 @@
 """Values of a column as Python has them; what it has none for is an error that names the column."""
 
+import json
 from typing import Any
 
 import pyarrow as pa
@@ -23,3 +24,11 @@ def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> 
             f"{where}: column {name!r} cannot be read: {type(error).__name__}: {error}; mend it, or leave it out with "
             f"input.drop: [{name}]"
         ) from error
+
+
+def json_value(text: str | bytes) -> Any:
+    """Return what a JSON text says; None where it is none, or nested too deep."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
