@@ -144,9 +144,10 @@ def _matched(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model
     """Yield notes; raise RecipeError where the model does not know a class that it would be told."""
     table = labels.layout.table
     _check_classless(labels, needs, known, model)
-    if labels.rows.get(None) and labels.layout.label is not None and not needs.drawn:
-        rows = _rows(labels, [None])
-        yield f"{rows} of column {labels.layout.label!r} {_has(rows)} no class: made without one"
+    if labels.rows.get(None) and not needs.drawn:
+        rows, label = _rows(labels, [None]), labels.layout.label
+        none = f"{rows} of column {label!r} {_has(rows)} no class" if label else "no column of the input is the label"
+        yield f"{none}: made without one"
     told = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
     if table.names and known.names:
         yield from _by_name(labels, needs, known, model, told)

@@ -16,6 +16,7 @@ from pipeline.shards.listing import Passed
 from pipeline.shards.locate import Shard, find_input
 from pipeline.shards.shared_schema import promoted_shards
 from pipeline.shards.splits import SPLIT, SPLIT_COLUMNS, called, rows_by_split, says_splits, split_of
+from pipeline.texts import listed
 from schemas.recipe import Input
 
 ALL: Final = "all"
@@ -86,6 +87,21 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
                 "leave it out"
             )
     return InputPlan(shards, layout, found.passed, _identities(shards, layout), splits, where)
+
+
+def unlabelled_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
+    """Return a note where no column is the label, and the folders or names of the shards may be classes."""
+    if found.layout.label is not None or wanted.columns.label is not None or len(found.shards) < 2:
+        return ()
+    folders = {shard.path.split("/")[-2] if "/" in shard.path else "" for shard in found.shards}
+    plain = all(re.fullmatch(r"[^\W\d]+(?:[-_ ][^\W\d]+)*", name) for name in folders)
+    if len(folders) < 2 or not plain or any("=" in name or called(name) != name for name in folders):
+        return ()
+    first = sorted(folders)[0]
+    return (
+        f"no column is the label, and the shards lie in folders {listed(sorted(folders))}: where these are classes, "
+        f"rename them (label={first}, ...); where not, say input.columns: {{label: none}}",
+    )
 
 
 def uris_of(wanted: Input) -> tuple[str, ...]:

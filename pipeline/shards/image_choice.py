@@ -147,6 +147,9 @@ def _none_found(schema: pa.Schema, made: Sequence[pa.Field], unread: Mapping[str
     names = [field.name for field in made][:3]
     if names:
         said += f"; if {names[0]!r} is the image and not made of it, say input.columns.image: {names[0]}"
+    texts = [field.name for field in schema if is_string(field.type) and _likeness(field.name) == 2]
+    if texts and not said:
+        said = f"; if {texts[0]!r} holds names of image files or their URLs, say input.columns.image: {texts[0]}"
     return InputError(
         "input.columns.image: no column looks like an image (an Image feature, a struct of bytes and path, binary, "
         f"base64 text, or a file name){said or '; name it'}. The columns are: {', '.join(schema.names)}"

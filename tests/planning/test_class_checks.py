@@ -133,12 +133,16 @@ def test_a_model_that_does_not_know_the_classes(
         (["cat", "Bag", "owl", "Bag"], {}, {"where": "label in ('Bag', 'Coat')"}),
         (["cat", "Bag", "Bag", "Bag"], {}, {"where": "size > 0"}),
         ([0, 1, 1, 1], {"class_names": {0: "Coat", 1: "Bag"}}, {}),
-        (None, {}, {}),
     ],
 )
 def test_classes_that_the_model_knows(tmp_path: Path, labels: Any, told: Any, branch: Any) -> None:
     assert asked(tmp_path, labels, FASHION_EDIT, branch, **told).notes == ()
     assert asked(tmp_path, ["cat"] * 4, edit("builtin:fashion-diffusion", condition="none")).notes == ()
+
+
+def test_images_without_a_label_are_made_without_a_class_with_a_note(tmp_path: Path) -> None:
+    (note,) = asked(tmp_path, None, FASHION_EDIT).notes
+    assert note.endswith("no column of the input is the label: made without one")
 
 
 def test_numbers_without_names_are_taken_for_the_models_with_a_note(tmp_path: Path) -> None:

@@ -123,6 +123,28 @@ def test_class_names_of_the_recipe_replace_broken_ones(tmp_path: Path) -> None:
     assert verify_dataset(open_store(str(tmp_path / "out"))).findings == []
 
 
+@pytest.mark.parametrize(
+    ("folders", "told", "count"),
+    [
+        (("cat", "dog"), {}, 1),
+        (("sea lion", "dog"), {}, 1),
+        (("cat", "dog"), {"columns": {"label": "none"}}, 0),
+        (("part-0", "part-1"), {}, 0),
+        (("label=cat", "label=dog"), {}, 0),
+        (("cat", "cat"), {}, 0),
+    ],
+)
+def test_folders_that_may_be_classes_are_said(tmp_path: Path, folders: Any, told: Any, count: int) -> None:
+    for place, folder in enumerate(folders):
+        (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+        pq.write_table(
+            pa.table({"image": photos(1, 8, 8, seed=place)}), tmp_path / "data" / folder / f"{place}.parquet"
+        )
+    notes = plan_of(write_recipe(tmp_path, [FLIP], input={"uri": "data", **told})).notes
+    assert len(notes) == count
+    assert all("rename them (label=" in note for note in notes)
+
+
 def test_plan_says_how_many_rows_have_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_shard(tmp_path / "data/a.parquet", photos(3, 8, 8), labels=["cat", None, "dog"])
     assert main(["plan", str(write_recipe(tmp_path, [FLIP], input={"uri": "data"}))]) == 0

@@ -98,6 +98,10 @@ def test_the_image_is_found_and_read(read, columns):
         ({"blob": SMALL, "image": pa.array([{"data": b"x", "height": 1}] * 3)}, "struct of other fields"),
         ({"blob": SMALL, "image": ["a.png", "b.png", "c.png"]}, "blob, image could each be the image"),
         ({"image": PIXELS}, "no column looks like an image.*'image' holds pixels as numbers"),
+        (
+            {"image_url": ["https://h/a.png"] * 3},
+            "names of image files or their URLs, say input.columns.image: image_url",
+        ),
         ({"sha256": SHA}, "no column looks like an image.*say input.columns.image: sha256"),
         ({"thumbnail": SMALL}, "no column looks like an image.*say input.columns.image: thumbnail"),
         ({"scan": SMALL, "blob": SMALL}, "scan, blob could each be the image"),
