@@ -11,7 +11,7 @@ from pathlib import Path
 from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
 from pipeline.errors import PalimpsestError, RunError
-from pipeline.shards.faults import REMEDIES, fault
+from pipeline.shards.output.faults import REMEDIES, fault
 from pipeline.stopping import SIGNALS, Stopped, leave, stoppable
 from pipeline.texts import described
 from pipeline.working_copy import require_no_packed_keys

@@ -15,8 +15,8 @@ from pipeline.keys import read_key
 from pipeline.planning.recipes import absolute
 from pipeline.publish import read_manifest
 from pipeline.publishing.seal import SEAL, is_sealed, seal_file
-from pipeline.shards.codecs import decode
-from pipeline.shards.store import Store, open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.store import Store, open_store
 from pipeline.working_copy import require_lasting
 from schemas.recipe import MAX_IMAGE_BYTES
 

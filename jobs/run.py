@@ -21,8 +21,8 @@ from pipeline.progress import Progress
 from pipeline.publish import prepare, publish
 from pipeline.publishing.lease import Lease
 from pipeline.publishing.seal import SEAL, is_sealed, seal_dataset
-from pipeline.shards.commit import read_markers
-from pipeline.shards.store import Store, open_store
+from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.store import Store, open_store
 from pipeline.unit.job import Job
 from pipeline.working_copy import require_lasting
 from schemas.manifest import Failure, Manifest, Marker

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import BudgetError, PalimpsestError
 from pipeline.plan import Plan
 from pipeline.progress import Progress, spelled, summary
-from pipeline.shards.store import Store
+from pipeline.shards.output.store import Store
 from pipeline.texts import one_line
 from pipeline.unit.kinds import kind_path, read_kinds
 from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.contracts import Draws, ImageBatch, Parameters
 from pipeline.errors import InputError, JobError, RowError
 from pipeline.models import masks
-from pipeline.shards.codecs import decode
+from pipeline.shards.images.codecs import decode
 
 DRAWN = "drawn"
 MOST_MASK_PIXELS = 1 << 28

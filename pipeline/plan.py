@@ -21,14 +21,14 @@ from pipeline.planning.recipes import absolute
 from pipeline.planning.selection import Selection
 from pipeline.registry import operator_class
 from pipeline.seeding import digest
-from pipeline.shards.class_names import CLASS_LABEL
-from pipeline.shards.codecs import DECODER
+from pipeline.shards.columns.class_names import CLASS_LABEL
+from pipeline.shards.columns.label_values import LabelValues
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.listing import Passed
+from pipeline.shards.files.locate import Shard
 from pipeline.shards.identity import identified
-from pipeline.shards.label_values import LabelValues
-from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import ImageLinks
-from pipeline.shards.listing import Passed
-from pipeline.shards.locate import Shard
+from pipeline.shards.images.codecs import DECODER
+from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.validation import nearest
 from schemas.recipe import MAX_IMAGE_BYTES, Branch, Numerics, Recipe, Resources
 

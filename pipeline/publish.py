@@ -20,8 +20,8 @@ from pipeline.publishing.manifest import (
 )
 from pipeline.publishing.ownership import check_files, check_markers, check_owner, check_place, written_again
 from pipeline.seeding import canonical_json
-from pipeline.shards.commit import damaged_units, forget_units, remove_orphans, write_index
-from pipeline.shards.store import Store
+from pipeline.shards.output.commit import damaged_units, forget_units, remove_orphans, write_index
+from pipeline.shards.output.store import Store
 from pipeline.unit.fitting import fit_missing, fitted_artifacts
 from pipeline.unit.kinds import FOLDER, drop_kinds
 from schemas.manifest import Failure, Manifest, Marker

@@ -12,7 +12,7 @@ import pyarrow as pa
 from pipeline.devices import device_model
 from pipeline.errors import UnitError
 from pipeline.plan import Unit
-from pipeline.shards.commit import UnitFiles
+from pipeline.shards.output.commit import UnitFiles
 from pipeline.unit.attempts import make_samples
 from pipeline.unit.chain import ChainReport
 from pipeline.unit.job import LoadedBranch

@@ -12,7 +12,7 @@ from pipeline.executor import run_inline
 from pipeline.plan import Plan, make_plan
 from pipeline.planning.recipes import load_recipe
 from pipeline.publish import prepare, publish
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Manifest, Marker
 from tests.shard_files import photos, write_shard

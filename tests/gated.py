@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.audit.verify import verify_dataset
-from pipeline.shards.commit import sha256_file
-from pipeline.shards.store import open_store
+from pipeline.shards.output.commit import sha256_file
+from pipeline.shards.output.store import open_store
 from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_input, write_recipe
 
 SIMILARITY: dict[str, Any] = {"similarity": {"most": 0.98}}

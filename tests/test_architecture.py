@@ -59,6 +59,8 @@ LAYERS = [
 ]
 """Lowest first. A module may import from its own layer and from those below."""
 
+SHARDS = {"files": (), "images": (), "output": (), "links": ("files",), "columns": ("files", "images")}
+"""The rooms of `pipeline/shards`, each with those that it knows; the modules beside them know all."""
 ROOMS = ("models", "shards", "watermark", "lineage", "quality")
 CONFINED = {
     "ray": ("pipeline/cluster/", "jobs/"),
@@ -145,6 +147,16 @@ def test_rooms_never_import_one_another() -> None:
                 for other in ROOMS:
                     strangers = [i for i in own(imports(path)) if other != room and i.startswith(f"pipeline.{other}")]
                     assert not strangers, f"{name} imports {strangers}"
+
+
+@pytest.mark.parametrize("room", SHARDS)
+def test_rooms_of_shards_know_those_below(room: str) -> None:
+    known = tuple(f"pipeline.shards.{each}" for each in (room, *SHARDS[room]))
+    inside = {name: path for name, path in modules().items() if name.startswith(f"pipeline.shards.{room}.")}
+    assert inside
+    for name, path in inside.items():
+        strangers = [i for i in own(imports(path)) if i.startswith("pipeline.shards.") and not i.startswith(known)]
+        assert not strangers, f"{name} imports {strangers}"
 
 
 def test_operators_never_import_one_another() -> None:

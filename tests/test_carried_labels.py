@@ -13,7 +13,7 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.report import write_report
 from pipeline.audit.verify import verify_dataset
 from pipeline.publishing.manifest import read_manifest
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_recipe
 from tests.shard_files import photos, write_shard
 

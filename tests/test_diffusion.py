@@ -15,8 +15,8 @@ from pipeline.contracts import Draws
 from pipeline.diffusion.parameters import DiffusionParameters, RedrawParameters
 from pipeline.errors import InputError, ModelError, RecipeError
 from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
-from pipeline.shards.codecs import decode
-from pipeline.shards.store import open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.store import open_store
 from pipeline.unit.chain import _once
 from pipeline.validation import parse
 from tests.data_sets import CLASSES, plan_of, rows_of, run_here, write_recipe

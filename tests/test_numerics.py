@@ -18,8 +18,8 @@ from pipeline.models.references import ASSETS
 from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.operators.diffusion_generate import DiffusionGenerate
 from pipeline.operators.gan_synth import GanSynth, GanSynthParams
-from pipeline.shards.codecs import decode
-from pipeline.shards.store import open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.store import open_store
 from schemas.manifest import Marker
 from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.operators.conformance import OperatorConformance, act, make_batch

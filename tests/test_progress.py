@@ -9,7 +9,7 @@ from pipeline.audit.report import REPORT, write_report
 from pipeline.plan import Plan
 from pipeline.progress import LINE_EVERY_S, Progress, duration, summary
 from pipeline.publish import same_counts
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from schemas.manifest import Counts, Failure, Marker
 from tests.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard

@@ -13,8 +13,8 @@ import pipeline.publish
 from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.publish import prepare, publish
-from pipeline.shards.owner import Owner
-from pipeline.shards.store import LocalStore, Store, open_store
+from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.store import LocalStore, Store, open_store
 from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
 
 
@@ -129,7 +129,7 @@ def test_a_committed_file_that_is_gone_or_cut_is_made_again(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipeline.shards.commit.INDEX_FROM", 1 if indexed else 512)
+    monkeypatch.setattr("pipeline.shards.output.commit.INDEX_FROM", 1 if indexed else 512)
     plan = plan_of(write_recipe(folder))
     run_here(plan)
     before = contents(folder / "out")
@@ -157,7 +157,7 @@ def test_staged_files_go_with_their_owner_or_with_age(folder: Path) -> None:
     assert {name: (tmp / name).exists() for name in names} == names
 
 
-OWN = "from pipeline.shards.owner import Owner; print(Owner.here().prefix)"
+OWN = "from pipeline.shards.output.owner import Owner; print(Owner.here().prefix)"
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nope"])

@@ -15,8 +15,8 @@ import pipeline.registry
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters
 from pipeline.errors import ConflictError, RowError
 from pipeline.noise import Noise
-from pipeline.shards.codecs import decode
-from pipeline.shards.store import open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.store import open_store
 from tests.data_sets import CLASSES, FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, pictures, write_shard
 from tests.ugly import ugly_rows

@@ -11,7 +11,7 @@ import torch
 from jobs.cli import main
 from pipeline.audit.verify import verify_dataset
 from pipeline.registry import OPERATORS, operator_class
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.models.test_johnson import drawn
 from tests.operators.test_adain_style import networks

@@ -19,7 +19,7 @@ from pipeline.models.adain import load_encoder, style_statistics
 from pipeline.models.pictures import unit_rgb
 from pipeline.models.references import ASSETS
 from pipeline.models.style_distribution import StyleDistribution, encoder_sha256, fit_distribution
-from pipeline.shards.codecs import decode, resize
+from pipeline.shards.images.codecs import decode, resize
 
 OUT = ASSETS / "models" / "adain-styles.safetensors"
 MODEL = ASSETS / "models" / "adain.safetensors"

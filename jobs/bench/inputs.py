@@ -17,10 +17,10 @@ from jobs.bench.photographs import photograph
 from jobs.bench.plain_images import encode
 from jobs.bench.task import Case, Models
 from pipeline.errors import InputError, RowError
-from pipeline.shards.codecs import decode
-from pipeline.shards.layout import read_layout
-from pipeline.shards.linked_images import OWN_FOLDER
-from pipeline.shards.locate import find_shards
+from pipeline.shards.columns.layout import read_layout
+from pipeline.shards.files.locate import find_shards
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.recipe import Columns
 

@@ -15,8 +15,8 @@ from jobs.bench.task import JPEG_QUALITY, Task
 from jobs.plan import read_plan
 from jobs.run import run_plan
 from pipeline.audit.report import write_report
-from pipeline.shards.commit import read_markers
-from pipeline.shards.store import open_store
+from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.store import open_store
 
 
 def main(text: str) -> None:

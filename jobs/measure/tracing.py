@@ -20,9 +20,9 @@ from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
 from pipeline.keys import key_id, read_key
 from pipeline.publish import read_manifest
-from pipeline.shards.codecs import decode
-from pipeline.shards.commit import open_parquet, read_markers
-from pipeline.shards.store import Store, open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.commit import open_parquet, read_markers
+from pipeline.shards.output.store import Store, open_store
 
 MOST_PIXELS = 2**31
 JPEG_QUALITY = 75

@@ -26,7 +26,7 @@ from pipeline.models import johnson
 from pipeline.models.pictures import unit_rgb, with_short_side
 from pipeline.models.reference_bank import ReferenceBank
 from pipeline.models.references import FileRef, read_reference, resolve_images
-from pipeline.shards.codecs import decode
+from pipeline.shards.images.codecs import decode
 
 MODEL_FILE = "fast_style.safetensors"
 START_BATCHES = 8

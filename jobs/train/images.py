@@ -18,9 +18,9 @@ from torch import Tensor
 
 from jobs.train import textures
 from pipeline.errors import InputError
-from pipeline.shards.classes import ClassTable, label_kind
-from pipeline.shards.label_values import read_label_values
-from pipeline.shards.locate import find_shards
+from pipeline.shards.columns.classes import ClassTable, label_kind
+from pipeline.shards.columns.label_values import read_label_values
+from pipeline.shards.files.locate import find_shards
 from pipeline.texts import listed
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")

@@ -17,7 +17,7 @@ from jobs.train.images import ImageSet, image_files, label_texts, load_images
 from jobs.train.references import Anywhere
 from pipeline.errors import InputError
 from pipeline.models.pictures import from_pixels, with_channels
-from pipeline.shards.class_names import names_in
+from pipeline.shards.columns.class_names import names_in
 
 SPLIT_SEED = 0  # one split for a data set, whoever asks: trainers with other seeds, and the measuring jobs
 

@@ -8,11 +8,11 @@ from typing import Any
 from pipeline.audit.sources import reopen
 from pipeline.errors import PalimpsestError
 from pipeline.lineage.records import RowSchema
-from pipeline.shards.class_names import CLASS_LABEL
+from pipeline.shards.columns.class_names import CLASS_LABEL
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.locate import Shard
 from pipeline.shards.identity import changed_columns, identified
-from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import OWN_FOLDER
-from pipeline.shards.locate import Shard
+from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.manifest import Manifest, ShardRecord
 

@@ -12,12 +12,12 @@ from pipeline.errors import InputError
 from pipeline.plan import Unit
 from pipeline.publish import branch_from, read_manifest
 from pipeline.runner import make_window
-from pipeline.shards.codecs import decode
-from pipeline.shards.commit import open_parquet, read_markers
-from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import ImageLinks
-from pipeline.shards.locate import Shard
-from pipeline.shards.store import Store
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.links.linked_images import ImageLinks
+from pipeline.shards.output.commit import open_parquet, read_markers
+from pipeline.shards.output.store import Store
 from pipeline.unit.chain import ChainReport
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap

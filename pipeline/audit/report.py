@@ -11,11 +11,11 @@ from pipeline.audit.sources import reopen
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
 from pipeline.plan import ORIGINAL
-from pipeline.shards.codecs import decode, encode, resize
-from pipeline.shards.commit import open_parquet, read_markers
-from pipeline.shards.linked_images import OWN_FOLDER
+from pipeline.shards.images.codecs import decode, encode, resize
+from pipeline.shards.links.linked_images import OWN_FOLDER
+from pipeline.shards.output.commit import open_parquet, read_markers
+from pipeline.shards.output.store import Store
 from pipeline.shards.reader import read_windows
-from pipeline.shards.store import Store
 from pipeline.texts import one_line
 from schemas.manifest import Manifest, Marker
 

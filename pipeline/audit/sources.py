@@ -1,7 +1,7 @@
 """Shards that a run has read, opened again as that run read them."""
 
-from pipeline.shards.layout import Layout, read_layout
-from pipeline.shards.locate import Shard, find_again
+from pipeline.shards.columns.layout import Layout, read_layout
+from pipeline.shards.files.locate import Shard, find_again
 from schemas.manifest import Manifest, ShardRecord
 from schemas.recipe import Recipe
 

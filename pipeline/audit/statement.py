@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pipeline.plan import ORIGINAL
 from pipeline.publish import count, same_counts
 from pipeline.seeding import digest
-from pipeline.shards.commit import FOLDERS, markers_digest
+from pipeline.shards.output.commit import FOLDERS, markers_digest
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 

@@ -19,9 +19,9 @@ from pipeline.keys import key_id
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publish import branch_from, read_manifest
 from pipeline.publishing.seal import SEAL, seal_findings
-from pipeline.shards.codecs import decode
-from pipeline.shards.commit import FOLDERS, open_parquet, read_markers
-from pipeline.shards.store import Store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.commit import FOLDERS, open_parquet, read_markers
+from pipeline.shards.output.store import Store
 from pipeline.texts import described
 from pipeline.watermark.payload import is_clear, payload, stands_for
 from schemas.manifest import FileRecord, Manifest, Marker

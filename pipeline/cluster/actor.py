@@ -15,8 +15,8 @@ from pipeline.errors import JobError, RunError
 from pipeline.executor import Worker, device_for
 from pipeline.keys import key_id, read_key
 from pipeline.plan import BranchPlan, Unit
-from pipeline.shards.commit import check_digest, marker_path
-from pipeline.shards.store import Store
+from pipeline.shards.output.commit import check_digest, marker_path
+from pipeline.shards.output.store import Store
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 

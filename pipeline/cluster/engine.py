@@ -19,7 +19,7 @@ from pipeline.cluster.rooms import rooms
 from pipeline.cluster.watch import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.plan import BranchPlan, Unit
-from pipeline.shards.store import LocalStore
+from pipeline.shards.output.store import LocalStore
 from pipeline.stopping import stoppable
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker

@@ -124,7 +124,7 @@ class AdaINStyle(RestylingOperator):
         from pipeline.models.colour import moments
         from pipeline.models.node_cache import kept_tensors
         from pipeline.models.pictures import unit_rgb, with_short_side
-        from pipeline.shards.codecs import decode
+        from pipeline.shards.images.codecs import decode
 
         bank = ReferenceBank("adain_style.styles", self.params.styles, supply.images["styles"])
         if self.params.style_weights:

@@ -66,7 +66,7 @@ class ColorTransfer(Operator):
 
     def load(self, device: str, supply: Supply) -> None:  # noqa: ARG002 - NumPy on any device
         """Read each reference once and keep its colour statistics."""
-        from pipeline.shards.codecs import decode
+        from pipeline.shards.images.codecs import decode
 
         bank = ReferenceBank("color_transfer.styles", self.params.styles, supply.images["styles"])
         self._statistics = [statistics(bank.picture(place, decode)) for place in range(len(bank))]

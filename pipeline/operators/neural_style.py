@@ -101,7 +101,7 @@ class NeuralStyle(Operator):
         from pipeline.models.gatys import CONTENT_LAYER, STYLE_LAYERS, Objective
         from pipeline.models.pictures import unit_rgb, with_short_side
         from pipeline.models.vgg import load_vgg
-        from pipeline.shards.codecs import decode
+        from pipeline.shards.images.codecs import decode
 
         bank = ReferenceBank("neural_style.styles", self.params.styles, supply.images["styles"])
         layers = STYLE_LAYERS[: self.params.style_layers]

@@ -76,7 +76,7 @@ class StyleRandomization(RestylingOperator, Fitting):
         from pipeline.models.adain import load_encoder, style_statistics
         from pipeline.models.pictures import unit_rgb, with_short_side
         from pipeline.models.style_distribution import encoder_sha256, fit_distribution
-        from pipeline.shards.codecs import decode
+        from pipeline.shards.images.codecs import decode
 
         field = "style_randomization.styles"
         bank = ReferenceBank(field, str(self.params.styles), supply.images["styles"])

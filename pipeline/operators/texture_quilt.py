@@ -94,7 +94,7 @@ class TextureQuilt(Operator):
 
     def load(self, device: str, supply: Supply) -> None:  # noqa: ARG002 - NumPy on any device
         """Read and resize each texture once, in colour and in grey."""
-        from pipeline.shards.codecs import decode
+        from pipeline.shards.images.codecs import decode
 
         value = self.params.textures
         bank = ReferenceBank("texture_quilt.textures", value, supply.images["textures"], "texture")

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from pipeline.errors import InputError, RecipeError
 from pipeline.planning.first_rows import FirstRows
-from pipeline.shards.column_types import read_features
-from pipeline.shards.dimensions import dimension_columns, most_size
-from pipeline.shards.geometry import annotations
-from pipeline.shards.layout import Layout
+from pipeline.shards.columns.column_types import read_features
+from pipeline.shards.columns.dimensions import dimension_columns, most_size
+from pipeline.shards.columns.geometry import annotations
+from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest
 from schemas.recipe import Recipe
 

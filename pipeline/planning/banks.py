@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from pipeline.contracts import ReferenceImage
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.models.references import ROW_MARK, FileRef, read_reference, resolve_images, row_of
-from pipeline.shards.layout import read_layout
-from pipeline.shards.linked_images import OWN_FOLDER
-from pipeline.shards.locate import Shard, find_shards
+from pipeline.shards.columns.layout import read_layout
+from pipeline.shards.files.locate import Shard, find_shards
+from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.recipe import Columns
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import UnitError
 from pipeline.planning.selection import Selection
-from pipeline.shards.label_values import LabelValues
-from pipeline.shards.layout import Layout
-from pipeline.shards.locate import Shard
-from pipeline.shards.partitions import partition_column
+from pipeline.shards.columns.label_values import LabelValues
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.columns.values import python_values
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.partitions import partition_column
+from pipeline.shards.files.uris import open_binary
 from pipeline.shards.reader import SourceRow
-from pipeline.shards.uris import open_binary
-from pipeline.shards.values import python_values
 from schemas.recipe import Branch
 
 _BATCH_ROWS = 4096

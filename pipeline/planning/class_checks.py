@@ -13,11 +13,11 @@ from pipeline.models.known_classes import KnownClasses, known_classes
 from pipeline.models.labels import place_of
 from pipeline.models.references import FileRef
 from pipeline.planning.branch_labels import BranchLabels, branch_labels
-from pipeline.shards.class_names import CLASS_LABEL
-from pipeline.shards.classes import NO_CLASS
-from pipeline.shards.label_values import LabelValues
-from pipeline.shards.layout import Layout
-from pipeline.shards.locate import Shard
+from pipeline.shards.columns.class_names import CLASS_LABEL
+from pipeline.shards.columns.classes import NO_CLASS
+from pipeline.shards.columns.label_values import LabelValues
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.locate import Shard
 from pipeline.texts import listed
 from schemas.recipe import Branch
 

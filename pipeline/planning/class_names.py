@@ -12,12 +12,12 @@ import pyarrow as pa
 from pipeline.errors import InputError, RecipeError
 from pipeline.planning.documents import parse_document
 from pipeline.planning.recipes import absolute
-from pipeline.shards.class_names import names_of
-from pipeline.shards.classes import MOST_INDEX, NO_CLASS
-from pipeline.shards.label_values import LabelValues, read_label_values
-from pipeline.shards.layout import Layout
-from pipeline.shards.locate import Shard
-from pipeline.shards.uris import is_local
+from pipeline.shards.columns.class_names import names_of
+from pipeline.shards.columns.classes import MOST_INDEX, NO_CLASS
+from pipeline.shards.columns.label_values import LabelValues, read_label_values
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.uris import is_local
 from pipeline.texts import listed
 from schemas.recipe import Input
 
@@ -34,8 +34,8 @@ _REMEDY: Final = "say the names with input.class_names, or carry the column as i
 def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: str) -> tuple[Layout, LabelValues]:
     """Return the layout with the names of its classes, and what its label column holds.
 
-    Names come from `input.class_names`, else from the shards' metadata (`pipeline.shards.class_names`), else they are
-    the texts: those of an ordered dictionary in its order, others sorted by code point, over all shards.
+    Names come from `input.class_names`, else from the shards' metadata (`pipeline.shards.columns.class_names`), else
+    they are the texts: those of an ordered dictionary in its order, others sorted by code point, over all shards.
 
     Raises:
         RecipeError: `input.class_names` is not a list of names, or cannot be read.

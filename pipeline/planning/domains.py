@@ -15,7 +15,7 @@ from pipeline.contracts import Part
 from pipeline.errors import RecipeError, RowError
 from pipeline.models.references import ASSETS, FileRef
 from pipeline.planning.first_rows import FirstRows
-from pipeline.shards.codecs import decode
+from pipeline.shards.images.codecs import decode
 from schemas.recipe import Recipe
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")

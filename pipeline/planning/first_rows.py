@@ -9,12 +9,12 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.errors import InputError, RowError, UnitError
-from pipeline.shards.codecs import decode
-from pipeline.shards.depth import is_16_bit
-from pipeline.shards.formats import open_image
-from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import ImageLinks
-from pipeline.shards.locate import Shard
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.images.depth import is_16_bit
+from pipeline.shards.images.formats import open_image
+from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.reader import SourceRow, read_windows
 
 TRIED_ROWS = 8

@@ -9,7 +9,7 @@ from pipeline.errors import RecipeError
 from pipeline.models.references import FileRef
 from pipeline.planning.parts import content, find_files, read_part
 from pipeline.registry import gate_class
-from pipeline.shards.layout import Layout
+from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest
 from schemas.recipe import Branch, Recipe
 

@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.planning.recipes import absolute
-from pipeline.shards.column_types import is_string
-from pipeline.shards.label_values import read_label_values
-from pipeline.shards.layout import Layout, read_layout
-from pipeline.shards.listing import Passed
-from pipeline.shards.locate import Shard, find_input
-from pipeline.shards.shared_schema import promoted_shards
-from pipeline.shards.splits import SPLIT, SPLIT_COLUMNS, called, rows_by_split, says_splits, split_of
+from pipeline.shards.columns.column_types import is_string
+from pipeline.shards.columns.label_values import read_label_values
+from pipeline.shards.columns.layout import Layout, read_layout
+from pipeline.shards.columns.shared_schema import promoted_shards
+from pipeline.shards.files.listing import Passed
+from pipeline.shards.files.locate import Shard, find_input
+from pipeline.shards.files.splits import SPLIT, SPLIT_COLUMNS, called, rows_by_split, says_splits, split_of
 from pipeline.texts import listed
 from schemas.recipe import Input
 

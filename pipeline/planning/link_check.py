@@ -5,8 +5,8 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from pipeline.errors import InputError
-from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import ImageLinks, folder_of
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.links.linked_images import ImageLinks, folder_of
 from pipeline.shards.reader import SourceRow
 from pipeline.texts import MOST_VALUE, one_line, shortened
 

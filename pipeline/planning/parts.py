@@ -9,7 +9,7 @@ from pipeline.contracts import Part, Supply
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef, local_file, resolve_model
 from pipeline.planning.banks import find_images, read_images
-from pipeline.shards.layout import Layout
+from pipeline.shards.columns.layout import Layout
 from pipeline.texts import listed
 from pipeline.validation import nearest, parse
 

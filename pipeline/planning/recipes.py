@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import RecipeError
 from pipeline.models.references import ASSETS
 from pipeline.planning.documents import MOST_DEPTH, parse_document, read_document
-from pipeline.shards import uris
+from pipeline.shards.files import uris
 from pipeline.texts import shortened
 from pipeline.validation import nearest, parse
 from schemas.recipe import Recipe

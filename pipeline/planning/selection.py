@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
 from pipeline.planning.expression_bounds import text_fault, tree_fault
-from pipeline.shards.column_types import is_string
-from pipeline.shards.layout import Layout
+from pipeline.shards.columns.column_types import is_string
+from pipeline.shards.columns.layout import Layout
 from pipeline.shards.reader import SourceRow
 from pipeline.texts import one_line, shortened
 from pipeline.validation import nearest

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from pipeline.errors import ConflictError
-from pipeline.shards.owner import Owner
-from pipeline.shards.store import Store
+from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.store import Store
 
 _log = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef
 from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.planning.gates import GatePlan
-from pipeline.shards.commit import COMMITS, markers_digest
-from pipeline.shards.layout import record_of
-from pipeline.shards.locate import Shard
-from pipeline.shards.store import Store
+from pipeline.shards.columns.layout import record_of
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.output.commit import COMMITS, markers_digest
+from pipeline.shards.output.store import Store
 from pipeline.unit.fitting import fits
 from pipeline.validation import parse
 from pipeline.working_copy import lasting

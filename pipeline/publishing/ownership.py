@@ -9,9 +9,9 @@ from pipeline.planning.inputs import uris_of
 from pipeline.planning.recipes import absolute
 from pipeline.publishing.differences import causes
 from pipeline.publishing.manifest import MANIFEST
-from pipeline.shards.commit import COMMITS, FOLDERS, read_markers
-from pipeline.shards.locate import would_find
-from pipeline.shards.store import Store
+from pipeline.shards.files.locate import would_find
+from pipeline.shards.output.commit import COMMITS, FOLDERS, read_markers
+from pipeline.shards.output.store import Store
 from pipeline.texts import shortened
 from schemas.manifest import Manifest, Marker
 

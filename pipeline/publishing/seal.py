@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pipeline.errors import InputError
 from pipeline.keys import derived_key, key_id
 from pipeline.seeding import canonical_json
-from pipeline.shards.commit import INDEX, marker_path
-from pipeline.shards.store import Store
+from pipeline.shards.output.commit import INDEX, marker_path
+from pipeline.shards.output.store import Store
 from schemas.manifest import Marker
 from schemas.seal import Seal
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, UnitError
-from pipeline.shards.footers import Footer, read_footer
-from pipeline.shards.locate import Shard
-from pipeline.shards.uris import open_binary
+from pipeline.shards.files.footers import Footer, read_footer
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.uris import open_binary
 
 _BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
 _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard

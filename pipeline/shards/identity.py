@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 
 from pipeline.caches import cache_folder
 from pipeline.errors import InputError
-from pipeline.shards.footers import ReadRange, footer_of
-from pipeline.shards.layout import Layout
-from pipeline.shards.locate import Shard
-from pipeline.shards.uris import filesystem, is_local
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.footers import ReadRange, footer_of
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.uris import filesystem, is_local
 from pipeline.texts import described
 
 _THREADS: Final = 8

@@ -9,16 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError, RowError, UnitError
+from pipeline.shards.columns.image_choice import holds_lists
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.columns.promotion import cast
+from pipeline.shards.columns.values import python_values
 from pipeline.shards.cursor import Cursors
+from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.partitions import partition_column
 from pipeline.shards.identity import changed_columns, column_digests, stamp_of
-from pipeline.shards.image_choice import holds_lists
-from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import ImageLinks, folder_of
-from pipeline.shards.locate import Shard
-from pipeline.shards.partitions import partition_column
-from pipeline.shards.promotion import cast
-from pipeline.shards.text_images import image_in_bytes, image_in_text
-from pipeline.shards.values import python_values
+from pipeline.shards.images.text_images import image_in_bytes, image_in_text
+from pipeline.shards.links.linked_images import ImageLinks, folder_of
 
 
 @dataclass

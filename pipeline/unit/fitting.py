@@ -13,7 +13,7 @@ from pipeline.materials import Fitting
 from pipeline.plan import Plan, StepPlan
 from pipeline.planning.parts import supply
 from pipeline.seeding import canonical_json, digest
-from pipeline.shards.store import Store
+from pipeline.shards.output.store import Store
 
 
 def fit_missing(plan: Plan, store: Store) -> None:

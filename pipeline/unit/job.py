@@ -13,11 +13,11 @@ from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.planning.annotations import dimensions_of
 from pipeline.planning.gates import GatePlan
 from pipeline.planning.selection import Selection
-from pipeline.shards.classes import ClassTable
+from pipeline.shards.columns.classes import ClassTable
+from pipeline.shards.columns.layout import Layout
 from pipeline.shards.cursor import Cursors
-from pipeline.shards.layout import Layout
-from pipeline.shards.linked_images import OWN_FOLDER, ImageLinks
-from pipeline.shards.store import Store, open_store
+from pipeline.shards.links.linked_images import OWN_FOLDER, ImageLinks
+from pipeline.shards.output.store import Store, open_store
 from pipeline.unit.chain import LoadedStep
 from pipeline.unit.fitting import fits, read_fitted
 from pipeline.unit.marking import Marking

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 from pipeline.plan import Unit
-from pipeline.shards.store import Store
+from pipeline.shards.output.store import Store
 from pipeline.texts import story_of
 from pipeline.unit.window import Window
 from schemas.manifest import RowFailure

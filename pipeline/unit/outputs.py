@@ -11,8 +11,8 @@ from pipeline.contracts import Pixels
 from pipeline.errors import UnitError
 from pipeline.lineage.records import output_table, quarantine_table
 from pipeline.plan import ORIGINAL, Unit
-from pipeline.shards.codecs import decode, encode, extension, resize, to_channels
-from pipeline.shards.dimensions import Resized, Shape, rewritten
+from pipeline.shards.columns.dimensions import Resized, Shape, rewritten
+from pipeline.shards.images.codecs import decode, encode, extension, resize, to_channels
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.marking import UNMARKABLE

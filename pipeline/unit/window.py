@@ -9,8 +9,8 @@ from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
-from pipeline.shards.codecs import decode, fit_square
-from pipeline.shards.dimensions import Shape
+from pipeline.shards.columns.dimensions import Shape
+from pipeline.shards.images.codecs import decode, fit_square
 from pipeline.shards.reader import SourceRow, read_windows
 from pipeline.unit.chain import Sample
 from pipeline.unit.job import Job, LoadedBranch

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.shards.commit import sha256_file
+from pipeline.shards.output.commit import sha256_file
 from tests.gated import findings, first, mark, rewrite
 
 

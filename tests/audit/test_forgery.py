@@ -14,8 +14,8 @@ from jobs.cli import main
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
 from pipeline.publish import count
-from pipeline.shards.commit import markers_digest, read_markers, sha256_file
-from pipeline.shards.store import open_store
+from pipeline.shards.output.commit import markers_digest, read_markers, sha256_file
+from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
 from tests.data_sets import FLIP, write_input, write_recipe
 from tests.shard_files import photos, write_shard

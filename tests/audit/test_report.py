@@ -9,7 +9,7 @@ import pytest
 
 from jobs.inspect_dataset import _plain
 from pipeline.audit.report import REPORT, SourceImages, write_report
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from schemas.manifest import Manifest
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard

@@ -18,9 +18,9 @@ from pipeline.plan import Plan, make_plan
 from pipeline.planning.recipes import load_recipe
 from pipeline.publish import prepare, publish
 from pipeline.publishing.seal import seal_dataset
-from pipeline.shards.codecs import decode
-from pipeline.shards.commit import read_markers
-from pipeline.shards.store import open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.store import open_store
 from pipeline.unit.job import Job
 from tests.data_sets import FLIP, rows_of, write_recipe
 from tests.shard_files import photos, write_shard

@@ -19,7 +19,7 @@ from pipeline.errors import JobError, RunError
 from pipeline.plan import BranchPlan, Plan
 from pipeline.publish import prepare, publish
 from pipeline.registry import OPERATORS
-from pipeline.shards.store import LocalStore, open_store
+from pipeline.shards.output.store import LocalStore, open_store
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 from tests.cluster.probes import REGISTRATION, probe_job

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.cluster.engine import execute
 from pipeline.publish import prepare, publish
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from pipeline.unit.job import Job
 from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.operators.test_diffusion_generate import supply_in

@@ -14,7 +14,7 @@ from pipeline.models.references import ASSETS
 from pipeline.noise import Noise
 from pipeline.registry import operator_class
 from pipeline.seeding import sample_id, step_seed
-from pipeline.shards.codecs import decode, fit_square
+from pipeline.shards.images.codecs import decode, fit_square
 
 FOLDER = Path(__file__).parent
 IMAGES = 6

@@ -14,8 +14,8 @@ from pipeline.plan import Plan, make_plan
 from pipeline.planning.parts import find_files, supply
 from pipeline.planning.recipes import load_recipe
 from pipeline.publish import prepare, publish
-from pipeline.shards.codecs import decode
-from pipeline.shards.store import open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.store import open_store
 from pipeline.unit.job import Job
 from schemas.manifest import Manifest, Marker
 from tests.data_sets import rows_of, write_input, write_recipe

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from pipeline.devices import device_like, device_model
-from pipeline.shards.commit import read_markers
-from pipeline.shards.store import open_store
+from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.store import open_store
 from tests.gpu.on_gpu import ADAIN, gpu_plan, made
 
 

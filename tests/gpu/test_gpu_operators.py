@@ -36,7 +36,7 @@ def _batch(generative: bool, role: str | None) -> ImageBatch:
 
 
 def _photos() -> list[np.ndarray]:
-    from pipeline.shards.codecs import decode, fit_square
+    from pipeline.shards.images.codecs import decode, fit_square
 
     return [fit_square(decode(data, 10**8), 40) for data in photos(6, seed=0)]
 

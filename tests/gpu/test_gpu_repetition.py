@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.audit.replay import replay_sample
 from pipeline.publish import prepare
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.data_sets import contents, rows_of
 from tests.gpu.on_gpu import BRANCHES, KEY, gpu_plan, made
 

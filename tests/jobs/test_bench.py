@@ -147,8 +147,8 @@ def test_photographs_repeat_and_weigh_as_photographs_do() -> None:
 
 
 def test_the_peers_resize_as_the_product_does() -> None:
-    from pipeline.shards.codecs import decode as our_decode
-    from pipeline.shards.codecs import fit_square
+    from pipeline.shards.images.codecs import decode as our_decode
+    from pipeline.shards.images.codecs import fit_square
 
     wide = encode(photograph(1, 96)[:64])
     assert np.array_equal(decode(wide, 48), fit_square(our_decode(wide, 10_000), 48))

@@ -11,7 +11,7 @@ import pytest
 from pipeline.audit.report import write_report
 from pipeline.lineage.openlineage import openlineage_lines
 from pipeline.publish import read_manifest
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure
 from tests.data_sets import CLASSES, FLIP, plan_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard

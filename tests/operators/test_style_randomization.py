@@ -22,7 +22,7 @@ from pipeline.models.style_distribution import (
     read_distribution,
 )
 from pipeline.operators.style_randomization import StyleRandomization, StyleRandomizationParams
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from pipeline.validation import parse
 from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.operators.conformance import OperatorConformance, act, assert_near, make_batch

@@ -12,7 +12,7 @@ from PIL import Image
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, RecipeError
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure
 from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_recipe
 from tests.shard_files import photos, write_shard

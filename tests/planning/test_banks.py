@@ -12,7 +12,7 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, JobError
 from pipeline.planning.banks import find_images, read_images
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 

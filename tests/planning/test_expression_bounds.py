@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.planning.selection import Selection
-from pipeline.shards.layout import read_layout
-from pipeline.shards.locate import find_shards
+from pipeline.shards.columns.layout import read_layout
+from pipeline.shards.files.locate import find_shards
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 from tests.shard_files import photos, write_shard

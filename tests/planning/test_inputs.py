@@ -12,7 +12,7 @@ import pytest
 from jobs.cli import main
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_recipe
 from tests.shard_files import photos, write_shard
 

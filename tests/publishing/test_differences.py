@@ -13,7 +13,7 @@ from pipeline.operators.flip import Flip
 from pipeline.plan import make_plan
 from pipeline.planning.recipes import load_recipe
 from pipeline.publish import prepare
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 

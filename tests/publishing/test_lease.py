@@ -12,15 +12,15 @@ import pytest
 from pipeline.errors import ConflictError
 from pipeline.publishing import lease as leases
 from pipeline.publishing.lease import Lease
-from pipeline.shards.owner import Owner
-from pipeline.shards.store import open_store
+from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.store import open_store
 from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.test_cli import palimpsest
 
 HOLD = """
 import sys, time
 from pipeline.publishing.lease import Lease
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 with Lease(open_store(sys.argv[1])) as lease:
     lease.take()
     print("held", flush=True)

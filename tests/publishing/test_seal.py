@@ -17,9 +17,9 @@ from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
 from pipeline.keys import key_id
 from pipeline.publishing.seal import SEAL, seal_dataset, seal_file
-from pipeline.shards.codecs import decode
-from pipeline.shards.commit import read_markers
-from pipeline.shards.store import open_store
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.store import open_store
 from pipeline.watermark.payload import payload, to_text
 from tests.audit.test_forgery import column, edit, forge
 from tests.audit.test_trace import KEY, MARKED, run_marked

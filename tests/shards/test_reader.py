@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import UnitError
-from pipeline.shards.layout import read_layout
-from pipeline.shards.linked_images import OWN_FOLDER
-from pipeline.shards.locate import find_shards
+from pipeline.shards.columns.layout import read_layout
+from pipeline.shards.files.locate import find_shards
+from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 from tests.shard_files import STRUCT, photos, png, write_shard

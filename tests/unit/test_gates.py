@@ -13,7 +13,7 @@ from pipeline.audit.report import write_report
 from pipeline.progress import Progress, summary
 from pipeline.publish import read_manifest
 from pipeline.seeding import sample_id, synthetic_id
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
 from tests.data_sets import FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.gated import GATES, SIMILARITY, attempts_of, findings, first, rewrite

@@ -13,7 +13,7 @@ from pipeline.contracts import Applied, Draws, ImageBatch
 from pipeline.noise import Noise
 from pipeline.operators.diffusion_edit import DiffusionEdit
 from pipeline.registry import OPERATORS
-from pipeline.shards.codecs import decode
+from pipeline.shards.images.codecs import decode
 from pipeline.unit.chain import out_of_memory
 from schemas.manifest import Failure, Marker
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe

@@ -11,7 +11,7 @@ import pytest
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import ConflictError
-from pipeline.shards.store import open_store
+from pipeline.shards.output.store import open_store
 from tests.data_sets import contents, plan_of, rows_of, run_here, write_recipe
 from tests.shard_files import photos
 

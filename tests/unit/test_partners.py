@@ -17,10 +17,10 @@ from pipeline.errors import RecipeError
 from pipeline.operators.diffusion_mix import DiffusionMix, DiffusionMixParams
 from pipeline.operators.mix_style import MixStyle, MixStyleParams
 from pipeline.seeding import sample_id
-from pipeline.shards.classes import ClassTable
-from pipeline.shards.codecs import decode
+from pipeline.shards.columns.classes import ClassTable
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.store import open_store
 from pipeline.shards.reader import SourceRow
-from pipeline.shards.store import open_store
 from pipeline.unit.partners import Candidate, drawn_partner
 from tests.audit.test_forgery import mend
 from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe

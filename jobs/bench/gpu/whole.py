@@ -22,8 +22,8 @@ from jobs.bench.reference_network import Stylist
 from jobs.bench.task import CASES, Case, Task
 from jobs.plan import read_plan
 from jobs.run import run_plan
-from pipeline.shards.commit import read_markers
-from pipeline.shards.store import open_store
+from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.store import open_store
 
 
 def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:

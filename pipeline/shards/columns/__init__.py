@@ -1,0 +1,1 @@
+"""What the columns of the input are: image, label, id, classes, annotations, one schema."""

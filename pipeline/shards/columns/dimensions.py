@@ -1,0 +1,121 @@
+"""Columns that say how large the image is: they follow the image that was made.
+
+    a column named as                                       holding
+    ──────────────────────────────────────────────────────  ────────────────────────────────────────────────────────
+    `width`, `height`, `w`, `h`, `image_width`, `img_h`,    a number
+    `width_px`, ...
+    `size`, `image_size`, `shape`, `resolution`, ...        two numbers, width first or height first; or three, with
+                                                            the channels last; or a struct of `width` and `height`
+
+A value is rewritten where it is the source image's, as it is stored or as it stands upright; what says something else
+(the size of a print, a box beside it) stays. Columns that the recipe calls unaligned are left alone.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from pipeline.shards.columns.column_types import plain
+
+Shape = tuple[int, int, int]
+"""Height, width and channels of an image."""
+
+_SCALAR: Final = re.compile(r"(?:(?:image|img|im|picture|pic|photo)_?)?(width|height|w|h)(?:_?(?:px|pixels))?")
+_SEVERAL: Final = re.compile(r"(?:(?:image|img|im|picture|pic|photo)_?)?(?:size|shape|resolution|dims?|dimensions?)")
+_OTHER: Final = {"width": "height", "height": "width", "w": "h", "h": "w"}
+
+
+@dataclass(frozen=True)
+class Resized:
+    """What became of one row's image: its shape as it was decoded, upright, and as it is stored now."""
+
+    source: Shape
+    made: Shape
+
+
+def dimension_columns(schema: pa.Schema, apart: Sequence[str | None]) -> tuple[str, ...]:
+    """Return the columns that may hold the image's size, but for those that stand apart."""
+    return tuple(
+        field.name
+        for field in schema
+        if field.name not in apart
+        and (
+            (_SCALAR.fullmatch(field.name.lower()) and _is_number(field.type))
+            or (_SEVERAL.fullmatch(field.name.lower()) and _is_several(field.type))
+        )
+    )
+
+
+def most_size(kind: pa.DataType) -> int | None:
+    """Return the largest size that a column of this type can hold; None where any fits."""
+    kind = plain(kind)
+    if pa.types.is_integer(kind):
+        return int(2 ** (kind.bit_width - pa.types.is_signed_integer(kind)) - 1)
+    if pa.types.is_struct(kind):
+        found = [most_size(kind.field(name).type) for name in ("width", "height")]
+        return min((most for most in found if most is not None), default=None)
+    return most_size(kind.value_type) if hasattr(kind, "value_type") else None
+
+
+def rewritten(columns: Mapping[str, pa.Array], made: Sequence[Resized]) -> dict[str, pa.Array]:
+    """Return columns of sizes, of rows whose images became `made`, with the sizes of these images."""
+    values = {name: column.to_pylist() for name, column in columns.items()}
+    found = {}
+    for name, column in columns.items():
+        beside = values.get(_partner(name, columns) or "", [None] * len(made))
+        new = [_size(name, *each) for each in zip(values[name], beside, made, strict=True)]
+        found[name] = column if new == values[name] else pa.array(new, column.type)
+    return found
+
+
+def _size(name: str, value: Any, beside: Any, made: Resized) -> Any:
+    """Return what a cell says of the made image; the cell itself where it does not say the source's size.
+
+    beside: of a width the height in the same row, and the other way round; None where there is none.
+    """
+    (height, width, _), (new_height, new_width, channels) = made.source, made.made
+    if isinstance(value, Mapping):
+        if {value["width"], value["height"]} != {width, height}:
+            return value
+        return {**value, "width": new_width, "height": new_height}
+    if isinstance(value, Sequence):
+        if len(value) == 2:
+            return _sizes(list(value), made)
+        new = _sizes(list(value[:2]), made) if len(value) == 3 and value[2] == made.source[2] else None
+        return value if new is None else [*new, channels]
+    named = _SCALAR.fullmatch(name.lower())
+    if named is None or value not in (height, width) or beside not in (None, width + height - value):
+        return value
+    return new_width if named[1] in ("width", "w") else new_height
+
+
+def _sizes(value: list[Any], made: Resized) -> list[Any]:
+    (height, width, _), (new_height, new_width, _) = made.source, made.made
+    if value == [width, height]:
+        return [new_width, new_height]
+    return [new_height, new_width] if value == [height, width] else value
+
+
+def _partner(name: str, columns: Mapping[str, Any]) -> str | None:
+    """Return the column of heights beside one of widths, and the other way round."""
+    named = _SCALAR.fullmatch(name.lower())
+    if named is None:
+        return None
+    wanted = name.lower()[: named.start(1)] + _OTHER[named[1]] + name.lower()[named.end(1) :]
+    return next((other for other in columns if other.lower() == wanted), None)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _is_several(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        names = [kind.field(i).name for i in range(kind.num_fields)]
+        parts = [name for name in ("width", "height") if names.count(name) == 1]
+        return len(parts) == 2 and all(_is_number(kind.field(name).type) for name in parts)
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and _is_number(kind.value_type))

@@ -1,0 +1,262 @@
+"""Which column holds the image, and how: by Hugging Face features, Arrow types, names and, where these leave it open,
+the first values.
+
+    tiers, in order                                                          preferred where a tier has several
+    ───────────────────────────────────────────────────────────────────────  ──────────────────────────────────
+    Hugging Face `Image` feature; struct<bytes, path>; binary, base64 text   `image`, then IMAGE_NAMES
+    string named as in PATH_NAMES                                            `image`
+
+A list of one image a row counts as that image; beside another column of bytes, the recipe must say so. Columns named
+after something that is made of an image (`thumbnail`, `sha256`, `embedding`, ...) are never taken unless the recipe
+names them, nor are masks, sound and video. A column that is by its name as likely the image as the one that is taken,
+or likelier, but that cannot be read (several images a row, arrays of pixels), stops the run.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from pipeline.errors import InputError
+from pipeline.shards.columns.column_types import is_binary, is_feature, is_image_struct, is_string, shown_type, words_of
+from pipeline.shards.columns.first_values import FirstValues
+from pipeline.shards.images.text_images import image_in_text
+
+ImageKind = Literal["bytes", "struct", "path", "text"]
+
+IMAGE_NAMES: Final = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "bytes")
+PATH_NAMES: Final = ("image", "img", "path", "image_path", "file", "file_path", "filename", "file_name")
+_IMAGE_WORDS: Final = frozenset((
+    *IMAGE_NAMES, "images", "imgs", "pictures", "photos", "pixel", "pixels", "frame", "frames", "rgb", "webp",
+))  # fmt: skip
+_MADE_WORDS: Final = frozenset((
+    "thumb", "thumbs", "thumbnail", "thumbnails", "preview", "previews", "icon", "hash", "phash", "dhash", "ahash",
+    "blurhash", "thumbhash", "sha", "sha1", "sha256", "sha512", "md5", "crc", "crc32", "checksum", "digest", "etag",
+    "embedding", "embeddings", "embed", "emb", "feature", "features", "vector", "latent", "latents", "mask", "masks",
+    "audio", "video", "sound", "signature", "key", "uuid", "guid", "id", "ids", "wkb", "geometry", "geom", "depth",
+    "size", "sizes", "shape", "dims", "width", "height", "box", "boxes", "bbox", "bboxes", "keypoints", "points",
+    "landmarks", "polygon", "polygons", "segmentation", "mean", "std", "histogram", "caption", "tokens",
+))  # fmt: skip
+_TEXT_WORDS: Final = _IMAGE_WORDS | {"base64", "b64", "data", "content", "contents", "encoded", "blob", "uri", "str"}
+_OTHER_MEDIA: Final = ("Audio", "Video", "Pdf", "Nifti")
+_SEVERAL: Final = (
+    "several images a row; make a row of each (pandas: df.explode('{name}'), Polars: df.explode('{name}'))"
+)
+_ARRAY: Final = "pixels as numbers; encode each image first (Pillow: Image.fromarray(pixels).save(file, 'PNG'))"
+_STRUCT: Final = "a struct of other fields; keep a struct of bytes and path, or the bytes alone"
+
+
+def image_column(
+    schema: pa.Schema, features: Mapping[str, Any], named: str | None, values: FirstValues, asks: bool
+) -> str:
+    """Return the image column.
+
+    Raises:
+        InputError: none looks like it, several do, or one that cannot be read looks more like it (`asks`).
+    """
+    if named is not None:
+        return named
+    fields = [field for field in schema if _may_be(field, features)]
+    unread = {field.name: reason for field in fields if (reason := _unreadable(field, features, values)) is not None}
+    readable = [field for field in fields if field.name not in unread]
+    chosen = _chosen([field for field in readable if not asks or _likeness(field.name) > 0], features, values)
+    if chosen is None:
+        raise _none_found(schema, [field for field in readable if _holds_bytes(field.type)], unread)
+    if asks:
+        _check_likelier(chosen, readable, unread)
+        _check_list(schema.field(chosen), fields)
+    return chosen
+
+
+def image_kind(field: pa.Field, values: FirstValues) -> ImageKind:
+    """Return how a column holds its images.
+
+    Raises:
+        InputError: not at all, or several a row.
+    """
+    kind = _single(field.type)
+    if is_image_struct(kind):
+        found: ImageKind = "struct"
+    elif is_binary(kind):
+        found = "bytes"
+    elif is_string(kind):
+        found = "text" if _is_text_images(values(field.name)) else "path"
+    else:
+        remedy = "encode each image first" if _is_array(field.type) else "name another column"
+        raise InputError(
+            f"input.columns.image: column {field.name!r} is {shown_type(field.type)}; it must hold encoded images "
+            f"(binary, or a struct of bytes and path), their base64 text, or their paths (string); {remedy}"
+        )
+    if kind is not field.type and _longest(values(field.name)) > 1:
+        raise InputError(f"input.columns.image: column {field.name!r} holds {_SEVERAL.format(name=field.name)}")
+    return found
+
+
+def _chosen(fields: Sequence[pa.Field], features: Mapping[str, Any], values: FirstValues) -> str | None:
+    def is_bytes_or_text(field: pa.Field) -> bool:
+        kind = _single(field.type)
+        if is_binary(kind):
+            return True
+        likely = is_string(kind) and bool(_TEXT_WORDS & set(words_of(field.name)))
+        return likely and _is_text_images(values(field.name))
+
+    tiers: tuple[tuple[Callable[[pa.Field], bool], tuple[str, ...]], ...] = (
+        (lambda field: is_feature(features.get(field.name), "Image"), IMAGE_NAMES),
+        (lambda field: is_image_struct(_single(field.type)), IMAGE_NAMES),
+        (is_bytes_or_text, IMAGE_NAMES),
+        (lambda field: is_string(field.type) and field.name.lower() in PATH_NAMES, ()),
+    )
+    for accepts, names in tiers:
+        found = one_of([field.name for field in fields if accepts(field)], (("image",), names), "image")
+        if found is not None:
+            return found
+    return None
+
+
+def _check_likelier(chosen: str, readable: Sequence[pa.Field], unread: Mapping[str, str]) -> None:
+    """Raise InputError where another column looks more like the image than the chosen one."""
+    mine = _likeness(chosen)
+    for name, reason in unread.items():
+        if _likeness(name) > mine or (_likeness(name) == mine == 1 and reason.startswith("several")):
+            raise InputError(
+                f"input.columns.image: column {name!r} looks like the image, and holds {reason}; or say "
+                f"input.columns.image: {chosen} if that is it"
+            )
+    paths = [field.name for field in readable if is_string(field.type) and field.name.lower() in IMAGE_NAMES]
+    if paths and mine < 2 and chosen not in paths:
+        raise InputError(
+            f"input.columns.image: {chosen}, {', '.join(paths)} could each be the image; say which with "
+            f"input.columns.image: {paths[0]}"
+        )
+
+
+def _check_list(chosen: pa.Field, fields: Sequence[pa.Field]) -> None:
+    """Raise InputError where the chosen column is one of lists, and another holds bytes: the first rows may mislead."""
+    beside = [field.name for field in fields if field.name != chosen.name and _holds_bytes(field.type)]
+    if holds_lists(chosen.type) and beside:
+        raise InputError(
+            f"input.columns.image: column {chosen.name!r} holds lists of one image, and {beside[0]!r} holds bytes "
+            f"beside it; say input.columns.image: {chosen.name}"
+        )
+
+
+def _none_found(schema: pa.Schema, made: Sequence[pa.Field], unread: Mapping[str, str]) -> InputError:
+    likely = sorted(unread, key=lambda name: -_likeness(name))[:1]
+    said = "".join(f"; {name!r} holds {unread[name]}" for name in likely)
+    names = [field.name for field in made][:3]
+    if names:
+        said += f"; if {names[0]!r} is the image and not made of it, say input.columns.image: {names[0]}"
+    texts = [field.name for field in schema if is_string(field.type) and _likeness(field.name) == 2]
+    if texts and not said:
+        said = f"; if {texts[0]!r} holds names of image files or their URLs, say input.columns.image: {texts[0]}"
+    return InputError(
+        "input.columns.image: no column looks like an image (an Image feature, a struct of bytes and path, binary, "
+        f"base64 text, or a file name){said or '; name it'}. The columns are: {', '.join(schema.names)}"
+    )
+
+
+def _may_be(field: pa.Field, features: Mapping[str, Any]) -> bool:
+    media = any(is_feature(features.get(field.name), kind) for kind in _OTHER_MEDIA)
+    return "mask" not in field.name.lower() and not media
+
+
+def _likeness(name: str) -> int:
+    """Return how much a name says image: 2 by a word of it, 1 by none, 0 where it names what is made of an image."""
+    words = set(words_of(name))
+    if words & _MADE_WORDS:
+        return 0
+    return 2 if words & _IMAGE_WORDS or name.lower() in IMAGE_NAMES else 1
+
+
+def _unreadable(field: pa.Field, features: Mapping[str, Any], values: FirstValues) -> str | None:
+    """Return what a column that seems to hold images holds instead of what can be read; None where it is none such."""
+    kind, feature, likely = field.type, features.get(field.name), _likeness(field.name) == 2
+    if _likeness(field.name) == 0:
+        return None
+    single = _single(kind)
+    if single is not kind and (is_image_struct(single) or is_binary(single)):
+        return _SEVERAL.format(name=field.name) if _longest(values(field.name)) > 1 else None
+    if any(is_feature(feature, f"Array{axes}D") for axes in (2, 3, 4, 5)) or _is_tensor(kind):
+        return _ARRAY
+    if _is_array(kind) and (likely or _is_bytes_array(kind)):
+        return _ARRAY
+    if likely and ((holds_lists(kind) and _is_number(kind.value_type)) or pt.is_fixed_size_binary(kind)):
+        return _ARRAY
+    if pt.is_struct(kind) and not is_image_struct(kind) and (likely or _holds_bytes(kind)):
+        parts = {kind.field(place).name.lower() for place in range(kind.num_fields)}
+        if parts & {"array", "pixels", "values"}:
+            return _ARRAY
+        if parts & {"bytes", "data", "image", "content"} or _holds_bytes(kind):
+            return _STRUCT
+    return None
+
+
+def _single(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the items where a column is of lists of images; else the type itself."""
+    if holds_lists(kind) and (is_image_struct(kind.value_type) or is_binary(kind.value_type)):
+        return kind.value_type
+    return kind
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if is_binary(kind):
+        return True
+    return pt.is_struct(kind) and any(is_binary(kind.field(place).type) for place in range(kind.num_fields))
+
+
+def holds_lists(kind: pa.DataType) -> bool:
+    """Return whether a type is of lists."""
+    return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pt.is_integer(kind) or pt.is_floating(kind))
+
+
+def _is_tensor(kind: pa.DataType) -> bool:
+    shape = getattr(kind, "shape", None) if isinstance(kind, pa.BaseExtensionType) else None
+    return shape is not None and len(shape) > 1
+
+
+def _is_array(kind: pa.DataType) -> bool:
+    """Return whether a type is of numbers in two axes or more."""
+    if _is_tensor(kind):
+        return True
+    if not holds_lists(kind) or not holds_lists(kind.value_type):
+        return False
+    inner = kind.value_type.value_type
+    return _is_number(inner) or holds_lists(inner)
+
+
+def _is_bytes_array(kind: pa.DataType) -> bool:
+    while holds_lists(kind):
+        kind = kind.value_type
+    return bool(pt.is_uint8(kind))
+
+
+def _longest(values: Sequence[Any]) -> int:
+    return max((len(value) for value in values), default=0)
+
+
+def _is_text_images(values: Sequence[Any]) -> bool:
+    """Return whether values are images as text, all that are not blank."""
+    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    return bool(texts) and all(image_in_text(text) is not None for text in texts)
+
+
+def one_of(candidates: list[str], preferred: Sequence[tuple[str, ...]], role: str) -> str | None:
+    """Return the only candidate, or the only one with a preferred name; None without candidates.
+
+    Raises:
+        InputError: several are left; it asks for the name.
+    """
+    for names in preferred:
+        if len(candidates) > 1:
+            candidates = [name for name in candidates if name.lower() in names] or candidates
+    if len(candidates) > 1:
+        raise InputError(
+            f"input.columns.{role}: {', '.join(candidates)} could each be the {role}; say which with "
+            f"input.columns.{role}: {candidates[0]}"
+        )
+    return candidates[0] if candidates else None

@@ -1,0 +1,114 @@
+"""Which column of the input is the label, which the id. (`image_choice`: which holds the image.)
+
+Columns the recipe does not name are found by these rules, tier by tier; the first tier that has a candidate decides.
+
+    column   tiers, in order                                                          preferred where a tier has several
+    ───────  ───────────────────────────────────────────────────────────────────────  ──────────────────────────────────
+    label    Hugging Face `ClassLabel` feature; a column named as in LABEL_NAMES      `label`, then LABEL_NAMES
+    id       `id`; a string or integer named as in ID_NAMES; as in FILE_NAMES
+
+Names are compared without regard to case. Two candidates left in a tier are an error that asks for the name: nothing is
+guessed. Input without a label column is unlabelled, unless a column looks like one by a word of its name (CLASS_WORDS):
+that is an error that asks.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.shards.columns.classes import label_kind
+from pipeline.shards.columns.column_types import is_feature, is_string, plain, words_of
+from pipeline.shards.columns.image_choice import one_of
+
+LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")
+ID_NAMES: Final = ("image_id", "img_id", "sample_id", "uid", "uuid", "guid", "key", "__key__")
+CLASS_WORDS: Final = frozenset((
+    "label", "labels", "class", "classes", "classname", "cls", "category", "categories", "categoryid", "target",
+    "species", "breed", "genus", "taxon", "variety", "cultivar", "diagnosis", "dx", "disease", "emotion", "genre",
+    "digit", "gt", "groundtruth", "classid", "labelid", "classidx", "labelidx", "classlabel", "labelname",
+))  # fmt: skip
+NO_CLASS_WORDS: Final = frozenset((
+    "size", "width", "height", "count", "num", "number", "url", "uri", "path", "file", "filename", "time", "date",
+    "source", "weight", "score", "confidence", "prob", "probability", "version", "annotator", "quality", "type",
+    "mask", "box", "boxes", "bbox", "map",
+))  # fmt: skip
+FILE_NAMES: Final = ("filename", "file_name", "path", "image_path", "file_path")
+
+
+def check_there(where: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
+        hint = f", did you mean {near[0]!r}?" if near else ";"
+        raise InputError(f"{where}: there is no column {name!r}{hint} The columns are: {', '.join(names)}")
+
+
+def says_none(label: str | None, names: Sequence[str]) -> bool:
+    """Whether `input.columns.label` says that no column is the label: `none`, where no column is called so."""
+    return label is not None and label.lower() == "none" and label not in names
+
+
+def label_column(
+    schema: pa.Schema, features: Mapping[str, Any], named: str | None, image: str, asks: bool = True
+) -> str | None:
+    """Return the label column; None where the recipe says `none`, or there is none.
+
+    Raises:
+        InputError: several could be it, its type is no label's, or a column looks like one by its name alone (`asks`).
+    """
+    label = named
+    if says_none(named, schema.names):
+        return None
+    if label is None:
+        others = [name for name in schema.names if name != image]
+        classes = [name for name in others if is_feature(features.get(name), "ClassLabel")]
+        label = one_of(classes, (("label",), LABEL_NAMES), "label")
+        if label is None:
+            label = one_of([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
+        if label is None and asks:
+            _ask_for_label([name for name in others if _is_class_like(schema.field(name))])
+    if label is not None and label_kind(schema.field(label).type) is None:
+        raise InputError(
+            f"input.columns.label: column {label!r} is {schema.field(label).type}; a class is a text, a whole number "
+            "or a boolean. Name another column, or carry it as it is with input.columns: {label: none}"
+        )
+    return label
+
+
+def _is_class_like(field: pa.Field) -> bool:
+    """Return whether a column is a class by a word in its name, and of a label's type."""
+    words = set(words_of(field.name))
+    return bool(words & CLASS_WORDS) and not words & NO_CLASS_WORDS and _is_class_type(field.type)
+
+
+def _ask_for_label(likely: Sequence[str]) -> None:
+    if likely:
+        raise InputError(
+            f"input.columns.label: no column is named like a label, but {', '.join(map(repr, likely))} "
+            f"may hold classes; say input.columns: {{label: {likely[0]}}}, or {{label: none}} where there is no label"
+        )
+
+
+def _is_class_type(kind: pa.DataType) -> bool:
+    kind = plain(kind)
+    return bool(pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_string(kind))
+
+
+def id_column(schema: pa.Schema, named: str | None, taken: Sequence[str | None]) -> str | None:
+    def fits(name: str) -> bool:
+        kind = plain(schema.field(name).type)
+        return bool(pa.types.is_integer(kind)) or is_string(kind)
+
+    if named is not None:
+        if not fits(named):
+            kind = schema.field(named).type
+            raise InputError(f"input.columns.id: column {named!r} is {kind}; an id is a string or an integer")
+        return named
+    free = [name for name in schema.names if name not in taken and fits(name)]
+    for names in (("id",), ID_NAMES, FILE_NAMES):
+        found = one_of([name for name in free if name.lower() in names], (), "id")
+        if found is not None:
+            return found
+    return None

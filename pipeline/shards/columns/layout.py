@@ -1,0 +1,153 @@
+"""What the columns of the input are: which holds the image, the label and the id, and what the classes are called."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import cast
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.shards.columns.class_names import stated_names
+from pipeline.shards.columns.classes import ClassTable, LabelKind, label_kind
+from pipeline.shards.columns.column_types import (
+    holds_binary,
+    read_features,
+)
+from pipeline.shards.columns.first_values import first_values
+from pipeline.shards.columns.geometry import is_mask
+from pipeline.shards.columns.image_choice import ImageKind, image_column, image_kind
+from pipeline.shards.columns.label_choice import check_there, id_column, label_column, says_none
+from pipeline.shards.columns.shared_schema import merged, shard_schemas
+from pipeline.shards.files.locate import Shard
+from schemas.manifest import InputRecord
+from schemas.recipe import Columns
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of the input. Picklable.
+
+    `schema` is the input schema without dropped columns, metadata kept. `classes` are the class names by index, where
+    the input or the recipe says them or labels are text; `class_origin` says what named them. `light` are the columns
+    without binary data, and masks: what `where` and operators see.
+    """
+
+    image: str
+    image_kind: ImageKind
+    label: str | None
+    id: str | None
+    classes: tuple[str, ...] | None
+    schema: pa.Schema
+    light: tuple[str, ...]
+    class_origin: str | None = None
+
+    @property
+    def carried_label(self) -> str | None:
+        """The input column that becomes the output's `label`: the label, or where there is none one of that name."""
+        if self.label is None and self.image != "label" and "label" in self.schema.names:
+            return "label"
+        return self.label
+
+    @cached_property
+    def table(self) -> ClassTable:
+        """From stored labels to class indexes and back."""
+        kind: LabelKind | None = "whole" if self.carried_label is None else "none"
+        if self.label is not None:
+            kind = label_kind(self.schema.field(self.label).type)
+        return ClassTable(self.classes or (), kind or "none")
+
+    def named(self, names: Sequence[str], origin: str | None) -> "Layout":
+        """Return this layout with other class names."""
+        return replace(self, classes=tuple(names) or None, class_origin=origin if names else None)
+
+
+def read_layout(
+    shards: Sequence[Shard],
+    columns: Columns,
+    drop: tuple[str, ...],
+    recorded: InputRecord | None = None,
+    asks: bool = True,
+    named: bool = False,
+) -> Layout:
+    """Return the layout that all `shards` share, from their footers, their first rows and the names of their folders.
+
+    Args:
+        recorded: the columns as a run took them, where these are some of its shards.
+        asks: whether a column that may be meant, and is not taken, is an error; not for what a run has taken.
+        named: whether class names come from elsewhere, so that broken ones in the metadata do not matter.
+
+    Raises:
+        InputError: a column that is named but not there, ambiguous or of a wrong type; no image column; or shards whose
+            columns cannot be made one (apart from dropped ones, and from metadata).
+    """
+    if not shards:
+        raise InputError("input.uri: there is no shard to read the columns from")
+    distinct = shard_schemas(shards)
+    if recorded is not None:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(recorded.columns)))
+        image, label, name = recorded.image, recorded.label, recorded.id
+        kind = cast(ImageKind, recorded.image_kind)
+    else:
+        _check_named([schema for _, schema in distinct], columns, drop)
+        schema = merged([(shard, _without(schema, drop)) for shard, schema in distinct])
+        features = read_features(schema)
+        values = first_values(shards)
+        image = image_column(schema, features, columns.image, values, asks)
+        kind = image_kind(schema.field(image), values)
+        for shard, own in distinct:
+            if image not in own.names and shard.rows:
+                raise InputError(f"{shard.uri}: it has no column {image!r}, the image of other shards; take it out")
+        label = label_column(schema, features, columns.label, image, asks)
+        name = id_column(schema, columns.id, (image, label))
+    stated = None
+    if label is not None:
+        own_label = [pair for pair in distinct if label in pair[1].names]
+        stated = stated_names(own_label, label, named or recorded is not None)
+    return Layout(
+        image=image,
+        image_kind=kind,
+        label=label,
+        id=name,
+        classes=stated.names if stated else None,
+        schema=schema,
+        light=tuple(f.name for f in schema if _is_light(f, image, kind)),
+        class_origin=stated.origin if stated else None,
+    )
+
+
+def _is_light(field: pa.Field, image: str, kind: ImageKind) -> bool:
+    """Return whether a column is no image data, or a mask; paths of images are light, images as text are not."""
+    if field.name == image:
+        return kind == "path"
+    return not holds_binary(field.type) or is_mask(field)
+
+
+def record_of(layout: Layout) -> InputRecord:
+    """Return the columns of a layout, for `read_layout` to take them again."""
+    return InputRecord(
+        columns=base64.b64encode(layout.schema.serialize()).decode(),
+        image=layout.image,
+        image_kind=layout.image_kind,
+        label=layout.label,
+        id=layout.id,
+    )
+
+
+def _check_named(schemas: Sequence[pa.Schema], columns: Columns, drop: tuple[str, ...]) -> None:
+    """Check every column that the recipe names against those of all shards together."""
+    names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
+    for name in drop:
+        check_there("input.drop", name, names)
+    for role, wanted in columns.model_dump().items():
+        if role == "label" and says_none(wanted, names):
+            continue
+        if wanted is not None and wanted in drop:
+            raise InputError(f"input.drop: {wanted!r} is also input.columns.{role}; take it out of one of them")
+        if wanted is not None:
+            check_there(f"input.columns.{role}", wanted, [name for name in names if name not in drop])
+
+
+def _without(schema: pa.Schema, drop: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([field for field in schema if field.name not in drop], metadata=schema.metadata)

@@ -1,0 +1,190 @@
+"""Whether values are places in an image: boxes, points, polygons and maps, as numbers or as text that holds them.
+
+Told by the values alone, for columns whose type and name leave it open. Where images are of unknown size, any does.
+"""
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from pipeline.shards.columns.values import json_value
+from pipeline.shards.images.formats import is_image
+
+Size = tuple[int, int]
+"""Width and height of an image, in pixels."""
+
+Seen = Sequence[tuple[Any, Size | None]]
+"""Values of some rows, each with the size of the row's image where it is known."""
+
+MOST_ROW: Final = 6  # numbers of a box with its score and class; of two and three: points
+LEAST_POLYGON: Final = 6
+LEAST_PIXELS: Final = 10  # ratings and small counts stay below; coordinates of an image worth annotating do not
+MOST_TEXT: Final = 100_000
+
+_KEYS: Final = re.compile(
+    r'"(?:bbox|bboxes|boxes|bounding_box|boundingBox|segmentation|keypoints|landmarks|polygons?|points|counts|xmin|x_min'
+    r'|x1|all_points_x|vertices|bndbox)"\s*:|"(?:x|cx|left)"\s*:\s*[-+\d.eE]+\s*,\s*"(?:y|cy|top)"\s*:|"Polygon"|<(?:bndbox|polygon|polyline|points?|box)\b|\b(?:MULTI)?POLYGON\s*\(\(|<svg\b|<path\s+d=',
+)
+_NUMBERS: Final = re.compile(r"[-+\d.,;:|eE\s()\[\]]+")
+_NUMBER: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+_BASE64: Final = re.compile(r"(?:data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
+
+
+def are_places(seen: Seen, depth: int) -> bool:
+    """Return whether numbers are places.
+
+    Lists of lists count as places unless their values say otherwise, and one list does only where they say so.
+
+    Args:
+        depth: how many lists there are one inside another.
+    """
+    if depth == 1:
+        return _are_vectors([(value, size) for value, size in seen if value])
+    rows = [(row, size) for value, size in seen for row in _rows(value)]
+    if not rows or {len(row) for row, _ in rows} <= set(range(2, MOST_ROW + 1)):
+        return True
+    if depth == 2 and any(_is_map(value, size) for value, size in seen):
+        return True
+    if depth > 2 and all(_is_map(inner, size) for value, size in seen for inner in value or ()):
+        return True
+    return all(_is_polygon(row, size) for row, size in rows)
+
+
+def text_has_places(seen: Seen) -> bool:
+    """Return whether texts hold places, or an image in base64: JSON, XML, lines of YOLO, or numbers alone."""
+    texts = [(text.strip(), size) for text, size in seen if isinstance(text, str) and text.strip()]
+    if any(len(text) <= MOST_TEXT and _KEYS.search(text) for text, _ in texts):
+        return True
+    if any(_BASE64.match(text) and _is_base64_image(text) for text, _ in texts):
+        return True
+    if not texts or not all(len(text) <= MOST_TEXT and _NUMBERS.fullmatch(text) for text, _ in texts):
+        return False
+    if all(text.startswith("[[") for text, _ in texts):
+        parsed = [(json_value(text), size) for text, size in texts]
+        return all(isinstance(value, list) for value, _ in parsed) and _are_nested(parsed)
+    if all(_is_yolo(text) for text, _ in texts):
+        return True
+    return _are_vectors([([float(each) for each in _NUMBER.findall(text)], size) for text, size in texts])
+
+
+def are_points(seen: Seen) -> bool:
+    """Return whether lists of two or three numbers begin with a point of their images, in pixels or shares."""
+    seen = [(vector, size) for vector, size in seen if vector]
+    if not seen or not all(_is_finite(vector) and len(vector) in (2, 3) for vector, _ in seen):
+        return False
+    return all(
+        min(vector[:2]) >= 0 and (size is None or (vector[0] <= size[0] + 1 and vector[1] <= size[1] + 1))
+        for vector, size in seen
+    )
+
+
+def are_beyond(seen: Seen) -> bool:
+    """Return whether numbers lie far outside of their images, every one: coordinates of something else."""
+    known = [(_as_float(value), size) for value, size in seen if value is not None and size is not None]
+    return bool(known) and all(value is not None and abs(value) > 2 * max(size) for value, size in known)
+
+
+def _are_nested(seen: Seen) -> bool:
+    rows = [(row, size) for value, size in seen for row in _rows(value)]
+    return bool(rows) and are_places(seen, 2)
+
+
+def _are_vectors(seen: Seen) -> bool:
+    """Return whether every list is a box, or every list is pixels of its image in turn, x before y."""
+    seen = [(vector, size) for vector, size in seen if _is_finite(vector)]
+    if not seen:
+        return False
+    lengths = {len(vector) for vector, _ in seen}
+    if lengths == {4}:
+        forms = [_box_forms(vector, size) for vector, size in seen]
+        return not all(_is_share(vector) for vector, _ in seen) and any(all(form) for form in zip(*forms, strict=True))
+    return all(_is_polygon(vector, size) for vector, size in seen)
+
+
+def _box_forms(vector: Sequence[float], size: Size | None) -> tuple[bool, ...]:
+    """Return as which boxes within an image four numbers can be read: corners, y before x, extents, centred."""
+    first, second, third, fourth = vector
+    if min(vector) < 0 or max(third, fourth) <= 0:
+        return (False,) * 4
+    width, height = (1.0, 1.0) if max(vector) <= 1 else size or (math.inf, math.inf)
+    width, height = width + width / 64, height + height / 64  # rounded, or a little beyond the edge
+    corners = first <= third and second <= fourth
+    return (
+        corners and third <= width and fourth <= height,
+        corners and third <= height and fourth <= width,
+        first + third <= width and second + fourth <= height,
+        first + third / 2 <= width and second + fourth / 2 <= height,
+    )
+
+
+def _is_polygon(vector: Sequence[float], size: Size | None) -> bool:
+    """Return whether an even number of values are pixels, x and y in turn, of an image that is large enough to tell."""
+    if len(vector) < LEAST_POLYGON or len(vector) % 2 or not _is_finite(vector) or max(vector) <= LEAST_PIXELS:
+        return False
+    width, height = size or (math.inf, math.inf)
+    return min(vector) >= 0 and max(vector[::2]) <= width + 1 and max(vector[1::2]) <= height + 1
+
+
+def _is_map(value: Any, size: Size | None) -> bool:
+    """Return whether lists are the rows of a map: of the image's size, or of its shape and a whole part of its size."""
+    if size is None or not isinstance(value, Sequence) or not value:
+        return False
+    if not all(isinstance(row, Sequence) for row in value):
+        return False
+    rows, columns = len(value), len(value[0])
+    width, height = size
+    if columns == 0 or {len(row) for row in value} != {columns}:
+        return False
+    return (rows, columns) == (height, width) or (
+        min(rows, columns) >= 4 and height % rows == 0 and width % columns == 0 and height // rows == width // columns
+    )
+
+
+def _is_share(vector: Sequence[float]) -> bool:
+    """Return whether numbers are shares of a whole, such as the probabilities of four classes."""
+    return min(vector) >= 0 and abs(sum(vector) - 1) < 1e-3
+
+
+def _is_yolo(text: str) -> bool:
+    """Return whether every line is a class and a box, or a class and a polygon, in shares of the image."""
+    for line in text.splitlines():
+        numbers = [float(each) for each in _NUMBER.findall(line)]
+        if len(numbers) < 5 or len(numbers) % 2 == 0 or not numbers[0].is_integer():
+            return False
+        if min(numbers) < 0 or max(numbers[1:]) > 1:
+            return False
+    return True
+
+
+def _is_base64_image(text: str) -> bool:
+    if text.startswith("data:image/"):
+        return True
+    try:
+        return is_image(base64.b64decode(text[:64], validate=True))
+    except (binascii.Error, ValueError):
+        return False
+
+
+def _is_finite(vector: Any) -> bool:
+    return bool(vector) and all(isinstance(x, int | float) and math.isfinite(x) for x in map(_as_float, vector))
+
+
+def _as_float(value: Any) -> Any:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _rows(value: Any) -> Iterator[Sequence[Any]]:
+    """Yield the innermost lists that hold anything."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes | Mapping):
+        return
+    if any(isinstance(item, Sequence) and not isinstance(item, str) for item in value):
+        for item in value:
+            yield from _rows(item)
+    elif value:
+        yield value

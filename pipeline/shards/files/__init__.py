@@ -1,0 +1,1 @@
+"""Which files the input is: URIs, listings, footers, and what folders and names say."""

@@ -1,0 +1,288 @@
+"""Which files a URI stands for, on this machine and in object stores, and which names are passed over.
+
+On this machine symbolic links are followed, to files and to folders; a folder is entered once and a file taken once,
+under its own name before a link's, whatever leads to it.
+"""
+
+import errno
+import itertools
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from fsspec.utils import glob_translate
+
+from pipeline.errors import InputError
+from pipeline.shards.files.endings import is_shard_name
+from pipeline.shards.files.uris import filesystem, is_local
+
+HIDDEN: Final = "hidden: begins with _ or ."
+OTHER_ENDING: Final = "not named as Parquet"
+NOT_MATCHED: Final = "named as Parquet, but not as the glob says"
+SAME_FILE: Final = "a link to a file that is taken"
+NO_FILE: Final = "no regular file"
+NO_MATCH: Final = "nothing is there"
+FOLDER: Final = "a folder, where the glob asks for files"
+_NAMES: Final = 5
+_MOST_ALTERNATIVES: Final = 10_000
+_GLOB: Final = re.compile(r"[*?\[]")
+_BRACES: Final = re.compile(r"\{([^{}]*(?:,[^{}]*)+|\d+\.\.\d+)\}")
+
+
+@dataclass
+class Passed:
+    """What was passed over: by reason how many names, and the first of them."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    first: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        names = self.first.setdefault(reason, [])
+        if len(names) < _NAMES:
+            names.append(name)
+
+    def update(self, other: "Passed") -> None:
+        """Add what another listing passed over."""
+        for reason, count in other.counts.items():
+            self.counts[reason] = self.counts.get(reason, 0) + count
+            self.first[reason] = [*self.first.get(reason, []), *other.first[reason]][:_NAMES]
+
+    def names(self, reason: str) -> list[str]:
+        """Return the first names that were passed over for one reason."""
+        return self.first.get(reason, [])
+
+
+@dataclass
+class Listing:
+    """The files behind one URI. `root`: what their paths are relative to; `files`: sizes by path on the file system."""
+
+    fs: Any
+    local: bool
+    root: str
+    files: dict[str, int | None]
+    passed: Passed
+
+    def uri(self, name: str) -> str:
+        """Return the URI of a file or a folder of this listing."""
+        return name if self.local else str(self.fs.unstrip_protocol(name))
+
+
+def list_files(uri: str) -> Listing:
+    """Return the files that a file, a glob or a folder stands for; `{a,b}` and `{00..15}` are alternatives.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        InputError: a link to a shard that is not there, a pipe or a device, too many alternatives.
+    """
+    fs, path = filesystem(uri)
+    local = is_local(uri)
+    patterns = alternatives(path) if not fs.exists(path) else [path]
+    passed = Passed()
+    listings = []
+    for pattern in patterns:
+        try:
+            listings.append(_list_one(fs, local, pattern, passed))
+        except FileNotFoundError:
+            if len(patterns) == 1:
+                raise
+            passed.add(NO_MATCH, pattern)
+    if not listings:
+        raise FileNotFoundError(path)
+    root = listings[0][0] if len(patterns) == 1 else _root_before(path, _first_of(path))
+    return Listing(fs, local, root, {name: size for _, files in listings for name, size in files.items()}, passed)
+
+
+def would_list(uri: str, name: str) -> bool:
+    """Return whether `list_files` of this URI would take a file `name` (a path or a URI), were it there."""
+    fs, path = filesystem(uri)
+    wanted = filesystem(name)[1]
+    for pattern in alternatives(path) if not fs.exists(path) else [path]:
+        root = _glob_root(fs, pattern)
+        if root is None:
+            folder = pattern.rstrip("/")
+            inside = wanted.startswith(folder + "/") and is_shard_name(wanted)
+            if inside and not is_hidden(below(folder, wanted)):
+                return True
+        elif re.match(glob_translate(pattern), wanted) and _is_shown(root, pattern, wanted):
+            return True
+    return False
+
+
+def alternatives(pattern: str) -> list[str]:
+    """Return what `{a,b}` and `{00..15}` in a pattern stand for, in order; the pattern itself without any.
+
+    Raises:
+        InputError: more than 10,000.
+    """
+    found = _BRACES.search(pattern)
+    if found is None:
+        return [pattern]
+    parts = _parts(found[1])
+    if len(parts) * len(rest := alternatives(pattern[found.end() :])) > _MOST_ALTERNATIVES:
+        raise InputError(f"input.uri: the braces stand for more than {_MOST_ALTERNATIVES:,} names; use wildcards")
+    made = [pattern[: found.start()] + part + more for part, more in itertools.product(parts, rest)]
+    return list(dict.fromkeys(again for one in made for again in (alternatives(one) if "{" in one else [one])))
+
+
+def below(root: str, name: str) -> str:
+    """Return a path relative to `root`."""
+    return name[len(root) :].lstrip("/") if name.startswith(root) else name.lstrip("/")
+
+
+def is_hidden(path: str) -> bool:
+    """Return whether a part of a relative path begins with `_` or `.`."""
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def _parts(text: str) -> list[str]:
+    if ".." not in text or "," in text:
+        return text.split(",")
+    first, last = text.split("..")
+    if int(last) - int(first) >= _MOST_ALTERNATIVES:
+        raise InputError(f"input.uri: {{{text}}} stands for more than {_MOST_ALTERNATIVES:,} names; use wildcards")
+    return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+
+
+def _list_one(fs: Any, local: bool, path: str, passed: Passed) -> tuple[str, dict[str, int | None]]:
+    """Return the root of one pattern without braces, and the sizes of its files."""
+    root = _glob_root(fs, path)
+    if root is not None:
+        found = _walk_glob(root, path, passed) if local else _remote_glob(fs, root, path, passed)
+        return root, dict(found)
+    information = fs.info(path)
+    if local and Path(path).is_dir():
+        return path.rstrip("/"), dict(_walk_folder(path.rstrip("/"), passed))
+    if information["type"] == "directory":
+        return path.rstrip("/"), dict(_remote_folder(fs, path.rstrip("/"), passed))
+    if local and not stat.S_ISREG(Path(path).stat().st_mode):
+        raise InputError(f"input.uri {path}: a pipe, a socket or a device, not a file")
+    return path.rpartition("/")[0], {path: Path(path).stat().st_size if local else information.get("size")}
+
+
+def _walk_folder(root: str, passed: Passed) -> Iterator[tuple[str, int]]:
+    for name, status in _walk(root, None, False, passed):
+        if is_shard_name(name):
+            yield name, _size(name, status)
+        elif status is None or stat.S_ISREG(status.st_mode):
+            passed.add(OTHER_ENDING, below(root, name))
+        else:
+            passed.add(NO_FILE, below(root, name))
+
+
+def _walk_glob(root: str, glob: str, passed: Passed) -> Iterator[tuple[str, int]]:
+    if not Path(root or "/").is_dir():
+        return
+    rest = glob[len(root) :].lstrip("/")
+    depth = None if "**" in rest else rest.count("/")
+    matches = re.compile(glob_translate(glob)).match
+    for name, status in _walk(root, depth, is_hidden(rest), passed, matches):
+        if matches(name):
+            yield name, _size(name, status)
+        elif is_shard_name(name):
+            passed.add(NOT_MATCHED, below(root, name))
+
+
+def _size(name: str, status: os.stat_result | None) -> int:
+    if status is None:
+        raise InputError(f"input.uri: {name} is a link to nothing ({Path(name).readlink()}); restore it")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"input.uri: {name} is a pipe, a socket or a device, not a file; take it away")
+    return status.st_size
+
+
+def _walk(
+    root: str, depth: int | None, hidden: bool, passed: Passed, matches: Any = None
+) -> Iterator[tuple[str, os.stat_result | None]]:
+    """Yield every file below a local folder; None instead of a status where a link leads nowhere.
+
+    Linked folders come after all others: what is reached both ways keeps its own name.
+
+    Args:
+        depth: folders to go down at most; None: all.
+        hidden: whether names that begin with `_` or `.` are entered and yielded.
+        matches: of a glob: names a folder that it would have taken.
+    """
+    entered: set[str] = set()
+    own, linked = [(root or "/", 0)], list[tuple[str, int]]()
+    while own or linked:
+        folder, level = own.pop() if own else linked.pop(0)
+        real = os.path.realpath(folder)
+        if real in entered:
+            continue
+        entered.add(real)
+        with os.scandir(folder) as entries:
+            found = sorted(entries, key=lambda entry: entry.name)
+        for entry in found:
+            if is_hidden(entry.name) and not hidden:
+                passed.add(HIDDEN, below(root, entry.path) + "/" * _is_folder(entry))
+            elif not _is_folder(entry):
+                yield entry.path, _status(entry)
+            else:
+                if matches is not None and matches(entry.path):
+                    passed.add(FOLDER, below(root, entry.path) + "/")
+                if depth is None or level < depth:
+                    (linked if entry.is_symlink() else own).append((entry.path, level + 1))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+
+
+def _remote_folder(fs: Any, root: str, passed: Passed) -> Iterator[tuple[str, int | None]]:
+    for name, information in fs.find(root, detail=True).items():
+        if information["type"] != "file":
+            continue
+        if is_hidden(below(root, name)):
+            passed.add(HIDDEN, below(root, name))
+        elif is_shard_name(name):
+            yield name, information.get("size")
+        else:
+            passed.add(OTHER_ENDING, below(root, name))
+
+
+def _remote_glob(fs: Any, root: str, glob: str, passed: Passed) -> Iterator[tuple[str, int | None]]:
+    for name, information in fs.glob(glob, detail=True).items():
+        if not _is_shown(root, glob, name):
+            passed.add(HIDDEN, below(root, name))
+        elif information["type"] == "file":
+            yield name, information.get("size")
+        else:
+            passed.add(FOLDER, below(root, name) + "/")
+
+
+def _is_shown(root: str, glob: str, name: str) -> bool:
+    """Return whether a name is not hidden, or the glob names such."""
+    return not is_hidden(below(root, name)) or is_hidden(below(root, glob))
+
+
+def _glob_root(fs: Any, path: str) -> str | None:
+    """Return the last folder before a glob's first wildcard; None where `path` is no glob."""
+    wildcard = _GLOB.search(path)
+    return _root_before(path, wildcard.start()) if wildcard and not fs.exists(path) else None
+
+
+def _root_before(path: str, place: int) -> str:
+    return path[:place].rpartition("/")[0]
+
+
+def _first_of(path: str) -> int:
+    """Return where the first wildcard or brace of a pattern is."""
+    found = [match.start() for match in (_GLOB.search(path), _BRACES.search(path)) if match]
+    return min(found, default=len(path))

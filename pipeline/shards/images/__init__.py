@@ -1,0 +1,1 @@
+"""Encoded images: formats, codecs, profiles, depth, and those that are text."""

@@ -1,0 +1,257 @@
+"""Image codecs: encoded bytes to pixels and back, and the three changes of shape an output may ask for.
+
+What `decode` makes of each kind of image. Nothing else is accepted, and nothing is guessed from a file name.
+
+    stored as                                  becomes
+    ─────────────────────────────────────────  ─────────────────────────────────────────────────────────────
+    grey: L, 1 bit                             1 channel (1 bit: 0 or 255)
+    RGB, RGBX                                  3 channels
+    LA, La; L with a transparent colour        over white, 1 channel
+    RGBA, RGBa, PA; RGB or palette with
+    a transparent colour                       over white, 3 channels
+    palette                                    3 channels
+    CMYK                                       3 channels, by its colour profile, without one by Pillow's formula
+    YCbCr, LAB, HSV                            3 channels, by Pillow's own conversion
+    an embedded colour profile                 converted to sRGB, see `pipeline.shards.images.colour_profiles`
+    16-bit grey; 32-bit whole numbers, all
+    within 0..65535                            1 channel, divided by 257, rounded to nearest; a transparent value white
+    the same with values below 4,096 alone     RowError `ambiguous_depth` unless `depth_bits` says of how many bits
+    16-bit colour, or grey with alpha          the high bytes, as Pillow reads them, and then as above
+    floats; whole numbers beyond 0..65535      RowError `unsupported_mode`
+    EXIF orientation 2..8                      turned upright; an EXIF block that cannot be read counts as upright
+    animation; several sizes (ICO)             its first frame (of an APNG its default image); the largest size
+
+An animation that is AVIF gives its first frame, too. Formats: see `pipeline.shards.images.formats`.
+"""
+
+import io
+import re
+import warnings
+from typing import Any, Final, Literal
+
+import numpy as np
+from PIL import Image
+
+from pipeline.contracts import Pixels
+from pipeline.errors import RowError
+from pipeline.shards.images.colour_profiles import to_srgb
+from pipeline.shards.images.completeness import check_whole, mark_unseen
+from pipeline.shards.images.depth import check_high_bytes, from_whole_numbers, is_16_bit, is_scaled
+from pipeline.shards.images.formats import open_image
+
+Encoding = Literal["png", "jpeg", "webp"]
+Channels = Literal["source", "rgb", "grey"]
+
+DECODER: Final = "decode/2"
+"""What `decode` makes of bytes; part of every unit's digest. 1 knew no colour profiles and no depth but 16."""
+
+_TURNS: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_ORIENTATION: Final = 0x0112
+_EXIF_HOLDERS: Final = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+_SAVE: Final[dict[str, dict[str, Any]]] = {
+    # Photographs of 256 px, one core, Pillow 13: level 1 6.6 ms 94 kB, level 3 9.1 ms 90 kB, level 6 23 ms 88 kB.
+    "png": {"format": "PNG", "compress_level": 1},
+    "jpeg": {"format": "JPEG", "subsampling": "4:2:0", "optimize": False},
+    # Quality 90: method 0 3.2 ms 15.1 kB, method 2 4.7 ms 14.1 kB, method 4 8.9 ms 14.0 kB.
+    "webp": {"format": "WEBP", "method": 2},
+}
+_NAMES: Final = {"png": ("png", "image/png"), "jpeg": ("jpg", "image/jpeg"), "webp": ("webp", "image/webp")}
+
+
+def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixels:
+    """Return the pixels of an encoded image by the table above: [H, W, C] uint8, C 1 or 3, contiguous, read-only.
+
+    Args:
+        max_pixels: bounds H x W and is checked from the header, before anything is decoded.
+        depth_bits: bits that the values of 16-bit images use, 8 to 16; None where nobody says.
+
+    Raises:
+        RowError: `empty_image` (no bytes), `unsupported_format` (known by name only), `not_an_image` (none of the
+            formats), `too_large` (more pixels than `max_pixels`, than Pillow's own bound, or than memory),
+            `unsupported_mode`, `ambiguous_depth` and `depth_exceeded` (see `pipeline.shards.images.depth`),
+            `decode_failed` (truncated or corrupt). No other exception, and no warning, whatever the bytes.
+    """
+    if not data:
+        raise RowError("empty_image", "the image has 0 bytes")
+    _silence_pillow()
+    try:
+        return _pixels(open_image(data, max_pixels), data, depth_bits)
+    except RowError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise RowError("too_large", _reason(error)) from error
+    except MemoryError as error:
+        raise RowError("too_large", "decoding it needs more memory than there is") from error
+    except Exception as error:  # Pillow's plugins raise anything at all on broken bytes
+        raise RowError("decode_failed", f"truncated or corrupt: {_reason(error)}") from error
+
+
+def encode(pixels: Pixels, encoding: Encoding, quality: int = 90) -> bytes:
+    """Return `pixels` ([H, W, C] uint8, C 1 or 3) as PNG, JPEG (4:2:0) or WebP; `quality` 1..100 of the last two.
+
+    PNG and JPEG keep one channel as grey. WebP has no grey: it decodes to three equal channels.
+
+    Raises:
+        RowError: `encode_failed`: the image is too wide or too high for the format.
+        ValueError: `pixels` are not of that shape and type.
+    """
+    settings = dict(_SAVE[encoding])
+    if encoding != "png":
+        settings["quality"] = quality
+    image, out = _image(pixels), io.BytesIO()
+    try:
+        image.save(out, **settings)
+    except (OSError, ValueError, OverflowError, SystemError) as error:
+        size = f"{pixels.shape[1]} x {pixels.shape[0]} pixels"
+        raise RowError("encode_failed", f"{size} cannot be stored as {encoding}: {_reason(error)}") from error
+    return out.getvalue()
+
+
+def extension(encoding: Encoding) -> str:
+    """Return the file name extension of an encoding, without a dot: `png`, `jpg`, `webp`."""
+    return _NAMES[encoding][0]
+
+
+def media_type(encoding: Encoding) -> str:
+    """Return the media type of an encoding, such as `image/png`."""
+    return _NAMES[encoding][1]
+
+
+def resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Return `pixels` [H, W, C] as [height, width, C]: bicubic, antialiased where it shrinks (Pillow)."""
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    return _array(_image(pixels).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def fit_square(pixels: Pixels, n: int) -> Pixels:
+    """Return `pixels` [H, W, C] as [n, n, C]: short side resized to n (bicubic, antialiased), long side cropped."""
+    height, width = pixels.shape[:2]
+    if height == width == n:
+        return pixels
+    # Cropping through `box`, not afterwards: the short side of a 1 x 5000 strip at 512 would need 1.3 billion pixels.
+    side = min(height, width)
+    left, top = (width - side) / 2, (height - side) / 2
+    box = (left, top, left + side, top + side)
+    return _array(_image(pixels).resize((n, n), Image.Resampling.BICUBIC, box=box))
+
+
+def to_channels(pixels: Pixels, channels: Channels) -> Pixels:
+    """Return `pixels` [H, W, C] with the channels asked for: as they are, 3 (`rgb`), or 1 (`grey`: ITU-R 601 luma)."""
+    present = pixels.shape[2]
+    if channels == "source" or present == (1 if channels == "grey" else 3):
+        return pixels
+    if channels == "rgb":
+        return np.repeat(pixels, 3, axis=2)
+    return _array(_image(pixels).convert("L"))
+
+
+def _pixels(image: Image.Image, data: bytes, depth_bits: int | None) -> Pixels:
+    """Return the decoded, upright pixels of an opened image, by the table in this module's docstring."""
+    deep, scaled = is_16_bit(image), is_scaled(image)
+    mark_unseen(image)
+    image.load()
+    check_whole(image, data)
+    turn = _turn(image)
+    if turn is not None:
+        info = image.info
+        image = image.transpose(turn)
+        image.info = info
+    mode = image.mode
+    if mode == "I" or mode.startswith("I;16"):
+        grey = from_whole_numbers(image, 16 if scaled else depth_bits)
+        return grey if "icc_profile" not in image.info else _array(to_srgb(_image(grey), image.info["icc_profile"]))
+    if deep:
+        check_high_bytes(image, depth_bits)
+    if mode not in ("L", "RGB") or "transparency" in image.info:
+        image = _plain(image, deep)
+    elif "icc_profile" in image.info:
+        image = to_srgb(image, image.info["icc_profile"])
+    array = _array(image)
+    if array.size == 0:
+        raise RowError("decode_failed", f"it is {image.width} x {image.height} pixels")
+    return array
+
+
+def _plain(image: Image.Image, deep: bool) -> Image.Image:
+    """Return an 8-bit image as L or RGB, in sRGB. `deep`: it was read from 16 bits a channel."""
+    mode, profile = image.mode, image.info.get("icc_profile")
+    if mode == "F":
+        raise RowError("unsupported_mode", "its pixels are floats; store them as 8-bit or 16-bit whole numbers")
+    clear = image.info.get("transparency")
+    if deep and mode == "RGB" and isinstance(clear, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in clear)  # compared with the high bytes that were read
+    if image.has_transparency_data:
+        return _over_white(image, profile)
+    if mode == "1":
+        return image.convert("L")
+    if mode == "CMYK":
+        return to_srgb(image, profile).convert("RGB")
+    if mode in ("P", "YCbCr", "LAB", "HSV", "RGBX"):
+        return to_srgb(image.convert("RGB"), None if mode == "LAB" else profile)
+    raise RowError("unsupported_mode", f"its pixels are of mode {mode}, which is neither grey nor colour")
+
+
+def _over_white(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Return an image with transparency laid over white, as L or RGB."""
+    grey = image.mode in ("1", "L", "LA", "La")
+    image = image.convert("LA" if grey else "RGBA")
+    plain = to_srgb(image.convert("L" if grey else "RGB"), profile)
+    alpha = image.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return plain
+    white = Image.new(plain.mode, plain.size, "white")
+    white.paste(plain, mask=alpha)
+    return white
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Return how to turn a loaded image upright; None where it is. Pillow has turned a TIFF already."""
+    if image.format == "TIFF" or not any(holder in image.info for holder in _EXIF_HOLDERS):
+        return None
+    try:
+        return _TURNS.get(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return None
+
+
+def _array(image: Image.Image) -> Pixels:
+    """Return an L or RGB image as [H, W, C] uint8, read-only."""
+    array: Pixels = np.asarray(image)
+    return array if array.ndim == 3 else array[:, :, None]
+
+
+def _image(pixels: Pixels) -> Image.Image:
+    """Return [H, W, C] uint8 as a Pillow image of mode L or RGB."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
+        raise ValueError(f"pixels are {pixels.dtype} {pixels.shape}; they must be uint8 [H, W, 1] or [H, W, 3]")
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the text of an error on one line and without memory addresses: it is stored, and must not vary."""
+    text = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", str(error)).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _silence_pillow() -> None:
+    """Have warnings out of Pillow ignored, whatever filters are set.
+
+    Not `catch_warnings`: it saves and restores the filters of the whole process, which threads that decode at the same
+    time would do in each other's way. Adding one narrow filter twice does no harm.
+    """
+    global _filter
+    if _filter is None or warnings.filters[0] is not _filter:
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        _filter = warnings.filters[0]
+
+
+_filter: object = None

@@ -1,0 +1,1 @@
+"""Images that rows name instead of holding them: what may be opened, and how."""

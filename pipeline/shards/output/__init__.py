@@ -1,0 +1,1 @@
+"""Where a data set lives, and how a unit is committed there."""

@@ -1,0 +1,362 @@
+"""One seam for every place a data set can live: a local folder, or an object store through fsspec."""
+
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import fsspec
+
+from pipeline.errors import InputError, StorageError
+from pipeline.shards.output.faults import charged_to, fault
+from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.vacancy import move_to_free
+
+T = TypeVar("T")
+
+PROBE_BYTES = 1 << 20
+"""Enough that a disk which is as good as full is found before the first unit."""
+PAUSES_S = (1.0, 3.0)
+"""How long to wait before an object store is asked again, after what its own library tried."""
+_ELSEWHERE = "choose another place"
+
+ABANDONED_S = 86_400.0
+"""Age at which what a process of another machine left under `_tmp/` counts as left for good."""
+KEPT = ("driver-", "alive-")
+"""Names under `_tmp/` that say who writes the output; drivers remove them themselves."""
+
+
+class Store(ABC):
+    """A folder of files by relative path. Every write is whole or absent, whenever the process dies."""
+
+    uri: str
+
+    @abstractmethod
+    def read(self, path: str) -> bytes:
+        """Return a file's bytes. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def exists(self, path: str) -> bool: ...
+
+    @abstractmethod
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of every file below `folder`, by path relative to the store, sorted; none if not there."""
+
+    def list(self, folder: str) -> list[str]:
+        """Return the paths of all files below `folder`, relative to the store, sorted; none if it is not there."""
+        return [*self.sizes(folder)]
+
+    @abstractmethod
+    def size(self, path: str) -> int | None:
+        """Return a file's bytes; None if it is not there."""
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove a file; does nothing if it is not there."""
+
+    @abstractmethod
+    def move(self, path: str, target: str) -> None:
+        """Give a file another path, replacing what is there. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def create(self, path: str, data: bytes) -> bool:
+        """Write a file only if it is not there yet; return whether it was written."""
+
+    @abstractmethod
+    def stage(self) -> contextlib.AbstractContextManager[Path]:
+        """Give an empty local folder to write files into before they are published; removed at the end."""
+
+    @abstractmethod
+    def publish(self, staged: Path, path: str) -> None:
+        """Move a staged file to its place, durably, in one step."""
+
+    def charged(self) -> contextlib.AbstractContextManager[None]:
+        """Charge to the place what goes wrong while a staged file is written: raises StorageError for a full disk."""
+        return charged_to(self.uri)
+
+    def probe(self) -> None:
+        """Do once, with a file of a MiB, what commits need: write, replace, create only once, read, list, remove.
+
+        Raises:
+            InputError: one of them cannot be done: no folder, no right, no space, no credentials, no such bucket, a
+                file system or an object store that writes over what it is told to create.
+        """
+        folder = f"_tmp/probe-{uuid.uuid4().hex}"
+        whole, once = f"{folder}/whole", f"{folder}/once"
+        data = os.urandom(PROBE_BYTES)
+        try:
+            self.write(whole, b"")
+            self.write(whole, data)
+            created = self.create(once, b"first"), self.create(once, b"second")
+            kept = (self.read(whole), self.read(once)) == (data, b"first")
+            listed = self.list(folder) == [once, whole] and self.exists(once)
+            self.remove(whole)
+            self.remove(once)
+            emptied = not self.list(folder)
+        except Exception as error:  # every object store brings its own errors
+            for path in (whole, once):
+                with contextlib.suppress(Exception):
+                    self.remove(path)
+            reason = str(error).removeprefix(f"{self.uri}: ")
+            text = reason if isinstance(error, StorageError) else f"{type(error).__name__}: {reason}; {_ELSEWHERE}"
+            raise InputError(f"{self.uri}: cannot be written: {text}") from None
+        if created != (True, False):
+            raise InputError(
+                f"{self.uri}: cannot be written safely: it writes over a file that it is told to create only where "
+                "there is none, so two workers could commit one unit; use a folder, or a store with conditional writes "
+                "(s3:// of AWS, gs://)"
+            )
+        if not (kept and listed and emptied):
+            raise InputError(
+                f"{self.uri}: cannot be written safely: it does not give back, list or remove at once what was "
+                f"written; {_ELSEWHERE}"
+            )
+
+    @abstractmethod
+    def tidy(self) -> None:
+        """Remove what processes that ended left under `_tmp/`; what one that may live is writing stays."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a whole file, replacing what is there."""
+        with self.stage() as folder:
+            staged = folder / "file"
+            with self.charged():
+                staged.write_bytes(data)
+            self.publish(staged, path)
+
+
+def open_store(uri: str) -> Store:
+    """Return the store at `uri`.
+
+    Raises:
+        InputError: the protocol is unknown or its package is not installed.
+    """
+    if "://" not in uri:
+        return LocalStore(Path(uri))
+    if uri.startswith("file://"):
+        return LocalStore(Path(uri.removeprefix("file://")))
+    try:
+        filesystem, root = fsspec.url_to_fs(uri)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"{uri}: {error}") from None
+    return ObjectStore(uri, filesystem, root)
+
+
+class LocalStore(Store):
+    """A local or shared folder. Staged under `_tmp/` on the same disk, fsynced, renamed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self.uri = str(self.root)
+
+    def probe(self) -> None:
+        try:
+            super().probe()
+        finally:
+            with contextlib.suppress(OSError):  # a folder that turns out to be another's stays as it was
+                for folder in (self.root / "_tmp").glob("probe-*"):
+                    folder.rmdir()
+                (self.root / "_tmp").rmdir()
+
+    def read(self, path: str) -> bytes:
+        try:
+            return (self.root / path).read_bytes()
+        except PermissionError as error:
+            raise _unusable(str(self.root / path), "read", error) from None
+        except (NotADirectoryError, IsADirectoryError) as error:  # the root is a file, or lies below one
+            raise FileNotFoundError(*error.args) from None
+
+    def exists(self, path: str) -> bool:
+        return (self.root / path).exists()
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        base = self.root / folder
+        if not base.is_dir():
+            return {}
+        found = {}
+        try:
+            for file in base.rglob("*"):
+                with contextlib.suppress(FileNotFoundError):  # moved away meanwhile
+                    status = file.stat()
+                    if stat.S_ISREG(status.st_mode):
+                        found[file.relative_to(self.root).as_posix()] = status.st_size
+        except PermissionError as error:
+            raise _unusable(str(base), "read", error) from None
+        return dict(sorted(found.items()))
+
+    def size(self, path: str) -> int | None:
+        try:
+            return (self.root / path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def move(self, path: str, target: str) -> None:
+        place = self.root / target
+        with self.charged():
+            place.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).replace(place)
+        _fsync(place.parent)
+
+    def tidy(self) -> None:
+        folder = self.root / "_tmp"
+        for path in [*folder.iterdir()] if folder.is_dir() else []:
+            if path.name.startswith(KEPT):
+                continue
+            owner = Owner.parse(path.name)
+            alive = None if owner is None else owner.alive()
+            if alive is False or (alive is None and _age_s(path) > ABANDONED_S):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def remove(self, path: str) -> None:
+        with self.charged():
+            (self.root / path).unlink(missing_ok=True)
+
+    def create(self, path: str, data: bytes) -> bool:
+        target = self.root / path
+        with self.stage() as folder, self.charged():
+            staged = folder / "file"
+            staged.write_bytes(data)
+            _fsync(staged)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                move_to_free(staged, target)
+            except FileExistsError:
+                return False
+            _fsync(target.parent)
+            return True
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator[Path]:
+        folder = self.root / "_tmp" / f"{Owner.here().prefix}{uuid.uuid4().hex}"
+        with self.charged():
+            folder.mkdir(parents=True)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, staged: Path, path: str) -> None:
+        target = self.root / path
+        with self.charged():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _fsync(staged)
+            staged.replace(target)
+            _fsync(target.parent)
+
+
+class ObjectStore(Store):
+    """A bucket behind fsspec. One PUT is atomic; `create` is a conditional PUT."""
+
+    def __init__(self, uri: str, filesystem: fsspec.AbstractFileSystem, root: str) -> None:
+        self.uri = uri.rstrip("/")
+        self._filesystem = filesystem
+        self._root = root.rstrip("/")
+        filesystem.invalidate_cache()  # other processes write there too
+
+    def _full(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def charged(self) -> contextlib.AbstractContextManager[None]:
+        return charged_to(tempfile.gettempdir())
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """Return what the store answers, asked again after a while where it does not.
+
+        Raises:
+            StorageError: it refuses, or still does not answer.
+        """
+        for pause in (*PAUSES_S, None):
+            try:
+                return call()
+            except (FileNotFoundError, FileExistsError):
+                raise
+            except Exception as error:  # every object store brings its own errors
+                if pause is None or isinstance(error, PermissionError | ValueError | TypeError | NotImplementedError):
+                    raise fault(self.uri, error) from error
+                time.sleep(pause)
+        raise AssertionError("the last pause is None")
+
+    def _put(self, call: Callable[[], T]) -> T:
+        try:
+            return self._ask(call)
+        except FileNotFoundError as error:  # a file that is put there can miss nothing but its bucket
+            raise fault(self.uri, error) from error
+
+    def read(self, path: str) -> bytes:
+        return self._ask(lambda: bytes(self._filesystem.cat_file(self._full(path))))
+
+    def exists(self, path: str) -> bool:
+        return self._ask(lambda: bool(self._filesystem.exists(self._full(path))))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        self._filesystem.invalidate_cache()
+        try:
+            found = self._ask(lambda: self._filesystem.find(self._full(folder), detail=True))
+        except FileNotFoundError:
+            return {}
+        prefix = self._root.lstrip("/") + "/"
+        return {name.lstrip("/").removeprefix(prefix): int(found[name].get("size") or 0) for name in sorted(found)}
+
+    def size(self, path: str) -> int | None:
+        self._filesystem.invalidate_cache(self._full(path))
+        try:
+            return self._ask(lambda: int(self._filesystem.size(self._full(path))))
+        except FileNotFoundError:
+            return None
+
+    def tidy(self) -> None:
+        """Nothing is staged in a bucket."""
+
+    def move(self, path: str, target: str) -> None:
+        self._ask(lambda: self._filesystem.cp_file(self._full(path), self._full(target)))
+        self.remove(path)
+
+    def remove(self, path: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._ask(lambda: self._filesystem.rm_file(self._full(path)))
+
+    def create(self, path: str, data: bytes) -> bool:
+        try:
+            self._put(lambda: self._filesystem.pipe_file(self._full(path), data, mode="create"))
+        except FileExistsError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def stage(self) -> Iterator[Path]:
+        with self.charged():
+            folder = tempfile.TemporaryDirectory(prefix="palimpsest-")
+        with folder as name:
+            yield Path(name)
+
+    def publish(self, staged: Path, path: str) -> None:
+        self._put(lambda: self._filesystem.put_file(str(staged), self._full(path)))
+
+
+def _unusable(place: str, what: str, error: Exception) -> InputError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    return InputError(f"{place}: cannot be {what}: {type(error).__name__}: {reason}; {_ELSEWHERE}")
+
+
+def _age_s(path: Path) -> float:
+    """Return seconds since anything in a file or folder was written."""
+    newest = 0.0
+    for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
+        with contextlib.suppress(FileNotFoundError):
+            newest = max(newest, each.stat().st_mtime)
+    return time.time() - newest
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,231 @@
+"""Listing: the whole input, or a word: links, endings, alternatives, several URIs, and what is passed over."""
+
+import gzip
+import io
+import os
+import subprocess
+import sys
+import tarfile
+
+import fsspec
+import pytest
+
+from pipeline.errors import InputError
+from pipeline.shards.columns.layout import read_layout
+from pipeline.shards.files.endings import advice
+from pipeline.shards.files.listing import (
+    FOLDER,
+    HIDDEN,
+    NO_FILE,
+    NO_MATCH,
+    NOT_MATCHED,
+    OTHER_ENDING,
+    SAME_FILE,
+    alternatives,
+)
+from pipeline.shards.files.locate import find_input, find_shards, would_find
+from pipeline.shards.links.linked_images import ImageLinks
+from pipeline.shards.reader import read_windows
+from schemas.recipe import Columns
+from tests.shard_files import photos, write_shard
+
+
+def paths(uris, base):
+    return [shard.path for shard in find_shards(uris, str(base))]
+
+
+def test_links_to_files_and_folders_are_followed_and_each_file_is_taken_once(tmp_path):
+    write_shard(tmp_path / "blobs/1", photos(1))
+    write_shard(tmp_path / "far/b.parquet", photos(2))
+    write_shard(tmp_path / "in/own.parquet", photos(3))
+    (tmp_path / "in/a.parquet").symlink_to("../blobs/1")
+    (tmp_path / "in/z.parquet").symlink_to(tmp_path / "blobs/1")
+    (tmp_path / "in/away").symlink_to(tmp_path / "far")
+    (tmp_path / "in/own-again.parquet").symlink_to("own.parquet")
+    found = find_input("in", str(tmp_path))
+    assert [(shard.path, shard.rows) for shard in found.shards] == [
+        ("a.parquet", 1), ("away/b.parquet", 2), ("own.parquet", 3),
+    ]  # fmt: skip
+    assert found.passed.first == {SAME_FILE: ["own-again.parquet (own.parquet)", "z.parquet (a.parquet)"]}
+    assert paths("in/*.parquet", tmp_path) == ["a.parquet", "own.parquet"]
+    assert paths("in/**/b.parquet", tmp_path) == ["away/b.parquet"]
+    assert paths("in/a.parquet", tmp_path) == ["a.parquet"]
+
+
+def test_folders_that_link_to_one_another_end(tmp_path):
+    write_shard(tmp_path / "in/0/x.parquet", photos(1))
+    for level in range(20):  # two links a level: two to the power of 20 ways through
+        folder = tmp_path / f"in/{level}"
+        folder.mkdir(exist_ok=True)
+        for name in ("a", "b"):
+            (folder / name).symlink_to(tmp_path / f"in/{level + 1}")
+    (tmp_path / "in/20").mkdir()
+    (tmp_path / "in/20/up").symlink_to(tmp_path / "in")
+    (tmp_path / "in/itself").symlink_to("itself")
+    found = find_input("in", str(tmp_path))
+    assert [shard.path for shard in found.shards] == ["0/x.parquet"]
+    assert found.passed.first == {OTHER_ENDING: ["itself"]}
+
+
+def test_a_shard_whose_link_leads_nowhere_is_named(tmp_path):
+    write_shard(tmp_path / "in/a.parquet", photos(1))
+    (tmp_path / "in/b.parquet").symlink_to("../gone")
+    with pytest.raises(InputError, match=r"b\.parquet is a link to nothing \(\.\./gone\)"):
+        find_shards("in", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x.parquet", "x.PARQUET", "x.pq", "x.Parq", "x.parquet.gz", "x.parquet.gzip", "x.snappy.parquet",
+     "x.parquet.snappy", "x.parquet.zst", "x.gz.parquet"],
+)  # fmt: skip
+def test_parquet_is_read_whatever_its_ending(tmp_path, name):
+    write_shard(tmp_path / "in" / name, photos(1))
+    assert paths("in", tmp_path) == [name]
+    assert would_find("in", str(tmp_path), str(tmp_path / "in/more" / name))
+
+
+def test_an_object_store_knows_the_same_names(tmp_path):
+    for name in ("a.PQ", "b.parquet.gz", "_c.parquet", "d.txt"):
+        write_shard(tmp_path / name, photos(1))
+    fs = fsspec.filesystem("memory")
+    fs.put(str(tmp_path), "/listing", recursive=True)
+    try:
+        found = find_input("memory://listing", "/")
+        assert [shard.path for shard in found.shards] == ["a.PQ", "b.parquet.gz"]
+        assert found.passed.first == {HIDDEN: ["_c.parquet"], OTHER_ENDING: ["d.txt"]}
+        mixed = paths(["memory://listing/{a,b}*", str(tmp_path / "a.PQ")], "/")
+        assert mixed == ["memory:///listing/a.PQ", "memory:///listing/b.parquet.gz", str(tmp_path / "a.PQ")[1:]]
+    finally:
+        fs.rm("/listing", recursive=True)
+
+
+def test_a_file_that_is_compressed_as_a_whole_is_named_with_the_remedy(tmp_path):
+    whole = write_shard(tmp_path / "x.parquet", photos(1)).read_bytes()
+    (tmp_path / "x.parquet.gz").write_bytes(gzip.compress(whole))
+    with pytest.raises(InputError, match=r"compressed with gzip.*`gunzip x\.parquet\.gz`"):
+        find_shards(".", str(tmp_path))
+
+
+def test_what_is_passed_over_is_counted_and_named(tmp_path):
+    write_shard(tmp_path / "in/a.parquet", photos(1))
+    write_shard(tmp_path / "in/.cache/b.parquet", photos(1))
+    for name in ("_SUCCESS", ".x.crc", "README.md", "a.parquet.tmp", *(f"{i}.json" for i in range(9))):
+        (tmp_path / "in" / name).write_text("x")
+    os.mkfifo(tmp_path / "in/pipe")
+    passed = find_input("in", str(tmp_path)).passed
+    assert passed.counts == {HIDDEN: 3, OTHER_ENDING: 11, NO_FILE: 1}
+    assert passed.first[HIDDEN] == [".cache/", ".x.crc", "_SUCCESS"]
+    assert len(passed.first[OTHER_ENDING]) == 5
+    write_shard(tmp_path / "in/deep/c.parquet", photos(1))
+    write_shard(tmp_path / "in/z.pq", photos(1))
+    passed = find_input("in/a*.parquet", str(tmp_path)).passed
+    assert (passed.counts, passed.first[NOT_MATCHED]) == ({HIDDEN: 3, NOT_MATCHED: 1}, ["z.pq"])
+
+
+def test_a_folder_that_a_glob_would_take_is_named(tmp_path):
+    write_shard(tmp_path / "in/a.parquet", photos(1))
+    write_shard(tmp_path / "in/more/b.parquet", photos(1))
+    assert find_input("in/*", str(tmp_path)).passed.first == {FOLDER: ["more/"]}
+    with pytest.raises(InputError, match="1 passed over: a folder, where the glob asks for files"):
+        find_shards("in/m*", str(tmp_path))
+
+
+@pytest.mark.parametrize("uri", ["in/pipe", "in/pipe.parquet", "in", "in/p*"])
+def test_a_pipe_is_refused_and_never_opened(tmp_path, uri):
+    write_shard(tmp_path / "in/a.parquet", photos(1))
+    os.mkfifo(tmp_path / "in/pipe")
+    os.mkfifo(tmp_path / "in/pipe.parquet")
+    with pytest.raises(InputError, match="a pipe, a socket or a device"):
+        find_shards(uri, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("a", ["a"]),
+        ("{a,b}/x", ["a/x", "b/x"]),
+        ("x{0..2}", ["x0", "x1", "x2"]),
+        ("x{08..10}", ["x08", "x09", "x10"]),
+        ("{a,b{1,2}}", ["a", "b1", "b2"]),
+        ("{a,b}{c,d}", ["ac", "ad", "bc", "bd"]),
+        ("{a}", ["{a}"]),
+        ("{a,}", ["a", ""]),
+        ("a{b", ["a{b"]),
+    ],
+)
+def test_alternatives(pattern, expected):
+    assert alternatives(pattern) == expected
+
+
+@pytest.mark.parametrize("pattern", ["{0..99999999}", "{a,b}" * 40, "{0..999}{0..999}"])
+def test_alternatives_are_bounded(pattern):
+    with pytest.raises(InputError, match="more than 10,000 names"):
+        alternatives(pattern)
+
+
+def test_braces_and_lists_are_one_input(tmp_path):
+    for name in ("a/0", "b/0", "b/1", "c/0", "c/deep/0"):
+        write_shard(tmp_path / f"in/{name}.parquet", photos(1))
+    assert paths("in/{a,b}/0.parquet", tmp_path) == ["a/0.parquet", "b/0.parquet"]
+    assert paths("in/{a,c}", tmp_path) == ["a/0.parquet", "c/0.parquet", "c/deep/0.parquet"]
+    assert paths("in/{a,b}/*.parquet", tmp_path) == ["a/0.parquet", "b/0.parquet", "b/1.parquet"]
+    assert paths(["in/a", "in/b"], tmp_path) == ["a/0.parquet", "b/0.parquet", "b/1.parquet"]
+    assert paths(["in/b", "in/a"], tmp_path) == ["a/0.parquet", "b/0.parquet", "b/1.parquet"]
+    assert paths(["in/c/deep", "in/c", "in/c/0.parquet"], tmp_path) == ["0.parquet", "deep/0.parquet"]
+    assert paths(["in/a"], tmp_path) == paths("in/a", tmp_path) == ["0.parquet"]
+    assert find_input("in/{a,z}", str(tmp_path)).passed.first == {NO_MATCH: [str(tmp_path / "in/z")]}
+    with pytest.raises(InputError, match="nothing is there"):
+        find_shards(["in/a", "in/z"], str(tmp_path))
+    assert would_find(["in/a", "in/{b,d}"], str(tmp_path), str(tmp_path / "in/d/x.parquet"))
+    assert not would_find(["in/a", "in/{b,d}"], str(tmp_path), str(tmp_path / "in/e/x.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["cat/0.jpg", "cat/1.JPEG", "notes.txt"], "images; make a shard .*imagefolder"),
+        (["a.csv"], "CSV; .*l\\('csv'"),
+        (["a.tar", "b.tar"], "tar archives; .*l\\('webdataset'"),
+        (["a.jsonl"], "JSON; .*l\\('json'"),
+        (["a.arrow"], "an Arrow file; .*from_file"),
+        (["a.zip"], "an archive; unpack"),
+        (["a.tfrecord"], "TFRecord"),
+    ],
+)
+def test_an_input_of_another_format_says_how_to_make_shards(tmp_path, names, said):
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(b"something")
+    with pytest.raises(InputError, match=f"no Parquet file found.*{said}"):
+        find_shards("in", str(tmp_path))
+    with pytest.raises(InputError, match=f"not a Parquet file, but {said}"):
+        find_shards(f"in/{names[0]}", str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["images", "csv", "webdataset", "json"])
+def test_the_remedy_makes_shards_that_are_read(tmp_path, kind):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for i, image in enumerate(photos(2)):
+        (folder / f"{i}.png").write_bytes(image)
+    name = {"images": "0.png", "csv": "m.csv", "webdataset": "m.tar", "json": "m.jsonl"}[kind]
+    if kind == "csv":
+        (folder / name).write_text("file_name,label\n0.png,a\n1.png,b\n")
+    elif kind == "json":
+        (folder / name).write_text('{"file_name": "0.png", "label": "a"}\n{"file_name": "1.png", "label": "b"}\n')
+    elif kind == "webdataset":
+        with tarfile.open(folder / name, "w") as tar:
+            for i, image in enumerate(photos(2)):
+                entry = tarfile.TarInfo(f"{i}.png")
+                entry.size = len(image)
+                tar.addfile(entry, io.BytesIO(image))
+    said = advice([str(folder / name)], None)
+    assert said is not None
+    command = said.partition("folder: ")[2].replace("python -c", f"{sys.executable} -c", 1)
+    home = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    subprocess.run(command, shell=True, check=True, cwd=folder, env={**os.environ, **home}, capture_output=True)
+    (shard,) = find_shards("**/*.parquet", str(tmp_path))
+    ((_, rows),) = read_windows(shard, read_layout((shard,), Columns(), ()), 0, 2, 8, ImageLinks())
+    assert [row.data for row in rows] == photos(2)
