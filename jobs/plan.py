@@ -11,6 +11,7 @@ from pipeline.plan import Plan, make_plan
 from pipeline.planning.estimate import BranchEstimate, estimate
 from pipeline.planning.recipes import absolute, load_recipe
 from pipeline.progress import duration
+from pipeline.publishing.ownership import check_place
 from pipeline.working_copy import require_lasting
 
 
@@ -24,6 +25,7 @@ def read_plan(options: argparse.Namespace, key: bytes | None = None) -> Plan:
 def show_plan(options: argparse.Namespace) -> int:
     """`palimpsest plan RECIPE`."""
     plan = read_plan(options)
+    check_place(plan)
     branches = estimate(plan)
     show(json.dumps(as_json(plan, branches), indent=1) if options.json else as_text(plan, branches))
     return 0

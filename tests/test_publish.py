@@ -67,6 +67,12 @@ def test_an_output_that_the_input_would_find_is_refused(folder: Path, given: str
     assert not (folder / "data/out").exists()
 
 
+def test_plan_refuses_such_an_output_as_well(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_input(folder / "data/more/deep", shards=1, rows=12)
+    assert main(["plan", str(write_recipe(folder, output={"uri": "data/out"}, input={"uri": "data"}))]) == 2
+    assert "would find what is written there" in capsys.readouterr().err
+
+
 def test_an_output_beside_the_shards_that_the_input_does_not_find_is_taken(folder: Path) -> None:
     plan = plan_of(write_recipe(folder, output={"uri": "data/out"}))
     assert prepare(plan, open_store(plan.output)) == {}
