@@ -1,17 +1,41 @@
-"""Shards that a run has read, opened again as that run read them."""
+"""Shards that a run has read, opened again as that run read them: only where no manifest can lead astray."""
 
+from pipeline.errors import InputError
 from pipeline.shards.columns.layout import Layout, read_layout
 from pipeline.shards.files.locate import Shard, find_again
+from pipeline.shards.files.uris import is_local
+from pipeline.shards.links.url_rules import HTTP, leads_inside
 from schemas.manifest import Manifest, ShardRecord
 from schemas.recipe import Recipe
+
+STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
+"""Protocols whose hosts are this machine's settings, and not for a manifest to say."""
 
 
 def reopen(manifest: Manifest, record: ShardRecord) -> tuple[Shard, Layout]:
     """Return one shard of a run, and its columns as the run took them, other shards' included.
 
     Raises:
-        InputError: it is not there, not Parquet, or lacks a column; whether it has changed is the caller's to see.
+        InputError: it is not there, not Parquet, or lacks a column; or its URI, which may be of somebody else's data
+            set, leads to a server inside this network. Whether it has changed is the caller's to see.
     """
+    if (why := _refusal(record.uri)) is not None:
+        raise InputError(f"{record.uri}: {why}; a data set's manifest opens no such place")
     wanted = Recipe.model_validate(manifest.recipe).input
     shard = find_again(record.uri, record.path, ".")
     return shard, read_layout((shard,), wanted.columns, wanted.drop, manifest.input, asks=False)
+
+
+def _refusal(uri: str) -> str | None:
+    """Return why a shard's URI is not opened; None where it may be."""
+    if is_local(uri):
+        return None
+    protocol = uri.partition("://")[0].lower()
+    if protocol in STORES and "::" not in uri:
+        return None
+    if protocol not in HTTP:
+        return f"{protocol}:// is no local file, object store or web address"
+    try:
+        return leads_inside(uri)
+    except OSError as error:
+        return f"its host is not known: {error}"

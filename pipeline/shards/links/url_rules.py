@@ -18,6 +18,7 @@ credentials, are reached by an address rule alone.
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -81,6 +82,24 @@ class _Rule:
         port = self.port is None or self.port == port_of(parts)
         below = parts.path == self.folder or parts.path.startswith(self.folder + "/") or not self.folder
         return parts.scheme in self.schemes and named and port and below
+
+
+def leads_inside(url: str) -> str | None:
+    """Return why an http(s) URL that nobody allowed may not be opened: it is none, or its host is no public one.
+
+    What a name resolves to is looked up here and once more by whoever opens it.
+
+    Raises:
+        OSError: the name cannot be resolved.
+    """
+    parts = split(url)
+    if parts is None or parts.scheme not in HTTP:
+        return "is no plain web address"
+    for *_, place in socket.getaddrinfo(host_of(parts), port_of(parts), type=socket.SOCK_STREAM):
+        found = _plain(ipaddress.ip_address(str(place[0]).partition("%")[0]))
+        if _is_inner(found) or not found.is_global:
+            return f"leads to {found}, which is no public address"
+    return None
 
 
 def bad_rule(text: str) -> str | None:
