@@ -14,19 +14,17 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import RowError
 from pipeline.materials import Needs, Partner, PartnerRow, Pixels, ReferenceImage, Supply
 from pipeline.noise import Noise
+from schemas.closed import Closed
 
 __all__ = ["Needs", "Partner", "PartnerRow", "Pixels", "ReferenceImage", "Supply"]  # and what is defined here
 
 
-class Parameters(BaseModel):
+class Parameters(Closed):
     """Base of all parameters: closed, frozen; units in names (`_px`), intervals end in `_range`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
+
+from schemas.closed import Closed
 
 MOST_SIZE_PX = 16_384
 MAX_IMAGE_BYTES = 256 << 20
@@ -11,12 +13,6 @@ MOST_BRANCHES = 500
 MOST_OPERATORS = 64
 """Of one branch."""
 MOST_URIS = 10_000
-
-
-class Closed(BaseModel):
-    """Base of every section: an unknown key is an error, a value never changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _size(value: Any) -> Any:
@@ -158,5 +154,5 @@ class Recipe(Closed):
     branches: tuple[Branch, ...] = Field(min_length=1, max_length=MOST_BRANCHES)
     quality: Quality = Quality()
     watermark: Watermark | Literal["none"] = Watermark()
-    resources: dict[str, Resources] = {}
+    resources: dict[str, Resources] = Field(default_factory=dict)
     numerics: Numerics = Numerics()

@@ -4,19 +4,13 @@ import difflib
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecipeError
 from pipeline.planning.documents import read_document
 from pipeline.texts import shortened
 from pipeline.working_copy import require_lasting
-
-
-class Closed(BaseModel):
-    """A frozen part of a configuration that knows all its keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+from schemas.closed import Closed
 
 Config = TypeVar("Config", bound=Closed)
 

@@ -1,5 +1,6 @@
 """A recipe is closed: what is wrong is one line that names the place and the nearest right word."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,27 @@ def test_an_empty_uri_on_the_command_line_is_not_the_working_directory(tmp_path:
     for uris in ({"input_uri": given}, {"output_uri": given}):
         with pytest.raises(RecipeError, match=r"--(input|output) is empty"):
             load_recipe(str(write_recipe(tmp_path)), **uris)
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("seed=yes", "recipe.seed"),
+        ("output.quality=on", "recipe.output.quality"),
+        ("quality.max_quarantined_share=true", "recipe.quality.max_quarantined_share"),
+        ("numerics.micro_batch=off", "recipe.numerics.micro_batch"),
+        ("resources.flip={gpus: true}", "recipe.resources.flip.gpus"),
+    ],
+)
+def test_yes_and_no_are_no_numbers(tmp_path: Path, override: str, place: str) -> None:
+    with pytest.raises(RecipeError, match=f"{re.escape(place)} = (True|False): needs a number; yes, no"):
+        load_recipe(str(write_recipe(tmp_path)), [override])
+
+
+def test_parameters_that_are_true_or_numbers_take_what_they_say() -> None:
+    from pipeline.operators.adain_style import AdaINStyle
+
+    wanted = AdaINStyle.Params.model_validate({"styles": "a", "preserve_color": True, "alpha_range": [0, 1]})
+    assert wanted.preserve_color is True and wanted.alpha_range == (0, 1)
+    with pytest.raises(ValueError, match="needs a number"):
+        AdaINStyle.Params.model_validate({"styles": "a", "alpha_range": [False, 1]})

@@ -1,0 +1,31 @@
+"""The base of everything that a person writes: closed and frozen, and a number is a number."""
+
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+
+class Closed(BaseModel):
+    """An unknown key is an error, and a value never changes. YAML's `yes`, `on` and `true` are no numbers here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Pydantic would take true for 1."""
+        values = value if isinstance(value, list | tuple) else (value,)
+        if any(isinstance(one, bool) for one in values):
+            types = _types_in(cls.model_fields[str(info.field_name)].annotation)
+            if types & {int, float} and not types & {bool, Any, Literal}:
+                raise PydanticCustomError("number", "needs a number; yes, no, on, off, true and false are none")
+        return value
+
+
+def _types_in(annotation: Any) -> set[Any]:
+    """Return what an annotation is made of: int and None of `int | None`, Literal of a literal."""
+    if get_origin(annotation) is Literal:
+        return {Literal}
+    inside = get_args(annotation)[: 1 if get_origin(annotation) is Annotated else None]
+    return set().union(*(_types_in(one) for one in inside)) if inside else {annotation}
