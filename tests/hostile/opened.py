@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,13 @@ from pipeline.models.references import cache_folder
 
 _seen: list[str] = []
 _watching = [False]
+_others: set[int] = set()
+OURS = "fsspecIO"
+"""A thread that stays for all remote files once one was opened."""
 
 
 def _watch(event: str, arguments: tuple[object, ...]) -> None:
-    if not _watching[0]:
+    if not _watching[0] or threading.get_ident() in _others:
         return
     if event == "open" and isinstance(arguments[0], str | bytes):
         _seen.append(os.fsdecode(arguments[0]))
@@ -27,8 +31,14 @@ sys.addaudithook(_watch)  # there is no way to take one off again
 
 @contextmanager
 def opened() -> Iterator[list[str]]:
-    """Give the list of paths that are opened meanwhile, and of addresses that are connected to."""
+    """Give the list of paths that are opened meanwhile, and of addresses that are connected to.
+
+    Threads that were there before, those of a Ray that other tests started, are left out.
+    """
     _seen.clear()
+    known = {thread.ident for thread in threading.enumerate() if thread.name == OURS} | {threading.get_ident()}
+    _others.clear()
+    _others.update(set(sys._current_frames()) - known)
     _watching[0] = True
     try:
         yield _seen

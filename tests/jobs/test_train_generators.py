@@ -19,7 +19,7 @@ from pipeline.models.wgan import load_generator
 from tests.jobs.trainings import ROOT, images, kill, lines_told, start, wait_for_step
 from tests.shard_files import pictures, write_shard
 
-STEPS = 40
+STEPS = 200  # enough to be killed in the middle
 NAMES = ["dark", "bright", "striped"]
 NETWORKS = {
     "diffusion": {"widths": [4, 8], "groups": 2, "heads": 2, "embedding": 8},
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def content(folder: Path, kind: str, out: str, workers: int = 1, **training: Any) -> dict[str, Any]:
-    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 20}
+    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 100}
     return {
         "out": str(folder / out),
         "threads": 1,
@@ -54,7 +54,7 @@ def task(module: ModuleType, folder: Path, kind: str) -> Any:
     return module.build({"seed": 7, "rank": 0} | settings, torch.device("cpu"))
 
 
-# ---- on a local Ray, killed ------------------------------------------------------------------------------------------
+# ---- without Ray, killed ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_a_run_killed_in_the_middle_makes_the_model_of_an_undisturbed_one(
         undisturbed.step(step, step / STEPS)
     undisturbed.export(tmp_path / "undisturbed")
 
-    path, folder = written(tmp_path, kind, "killed"), tmp_path / "killed" / kind
+    path, folder = written(tmp_path, kind, "killed", workers=0), tmp_path / "killed" / kind
     killed = start(kind, path)
     wait_for_step(killed, folder, 5)
     kill(killed)
@@ -78,19 +78,9 @@ def test_a_run_killed_in_the_middle_makes_the_model_of_an_undisturbed_one(
 
     after = [line["step"] for line in lines_told(folder)][len(before) :]
     assert 1 < after[0] <= before[-1] + 1 and after[-1] == STEPS
+    assert sorted(path.name for path in folder.glob("step-*")) == [f"step-{step:08d}" for step in (STEPS - 1, STEPS)]
     model = folder / module.MODEL_FILE
     assert model.read_bytes() == (tmp_path / "undisturbed" / module.MODEL_FILE).read_bytes()
-
-
-def test_without_workers_a_run_needs_no_ray_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
-    whole = train("diffusion", str(written(tmp_path, "diffusion", "whole", workers=0)))
-    folder = tmp_path / "halves" / "diffusion"
-    train("diffusion", str(written(tmp_path, "diffusion", "halves", workers=0, seconds=0.001)))
-    stopped = [line["step"] for line in lines_told(folder)]
-    train("diffusion", str(written(tmp_path, "diffusion", "halves", workers=0)))
-    assert whole == 0 and len(stopped) < STEPS
-    assert [line["step"] for line in lines_told(folder)] == [*range(1, STEPS + 1)]
-    assert sorted(path.name for path in folder.glob("step-*")) == [f"step-{step:08d}" for step in (STEPS - 1, STEPS)]
 
 
 # ---- the tasks themselves --------------------------------------------------------------------------------------------
