@@ -82,7 +82,13 @@ def class_label_names(feature: Any) -> tuple[str, ...] | None:
     if not is_feature(feature, CLASS_LABEL):
         return None
     names = feature.get("names")
-    return names_of(names, "the class names of the metadata", "mend them, or say input.class_names") if names else None
+    return (
+        names_of(
+            names, "the class names of the metadata", "mend them, or say input.class_names (of a trainer: data.classes)"
+        )
+        if names
+        else None
+    )
 
 
 def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
