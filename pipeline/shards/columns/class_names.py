@@ -82,13 +82,8 @@ def class_label_names(feature: Any) -> tuple[str, ...] | None:
     if not is_feature(feature, CLASS_LABEL):
         return None
     names = feature.get("names")
-    return (
-        names_of(
-            names, "the class names of the metadata", "mend them, or say input.class_names (of a trainer: data.classes)"
-        )
-        if names
-        else None
-    )
+    remedy = "mend them, or say input.class_names (of a trainer: data.classes)"
+    return names_of(names, "the class names of the metadata", remedy) if names else None
 
 
 def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
