@@ -43,7 +43,7 @@ def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
     What a kill leaves is ours: files of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
     """
     planned = check_files(plan, store, done)
-    if done or _is_ours(store):
+    if done or _manifest_before(store) is not None:
         return
     for path in store.list(""):
         if path not in planned and not path.startswith((*LEFT_BY_A_KILL, ".")):
@@ -53,12 +53,12 @@ def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
             )
 
 
-def _is_ours(store: Store) -> bool:
+def _manifest_before(store: Store) -> Manifest | None:
+    """Return what an earlier run said of the output; None where none did, or it cannot be read."""
     try:
-        Manifest.model_validate_json(store.read(MANIFEST))
+        return Manifest.model_validate_json(store.read(MANIFEST))
     except (FileNotFoundError, ValueError):
-        return False
-    return True
+        return None
 
 
 def _normal(uri: str) -> str:
@@ -78,7 +78,8 @@ def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
     if others:
         strange = [name for name in others if name not in planned]
         what = "this plan does not make" if strange else "this plan makes otherwise"
-        why = _causes(plan, store) or "another recipe, seed, operator, model or --limit"
+        before = _manifest_before(store)
+        why = (causes(before, plan) if before else "") or "another recipe, seed, operator, model or --limit"
         raise ConflictError(
             f"{store.uri} holds {len(others)} of {len(markers)} units that {what} "
             f"({shortened((strange or others)[0])}): {why}; undo that, or choose another output"
@@ -88,19 +89,9 @@ def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
 
 def written_again(plan: Plan, store: Store) -> list[str]:
     """Return the shards whose files changed since the run before, and whose footers and hashed columns did not."""
-    try:
-        before = Manifest.model_validate_json(store.read(MANIFEST)).shards
-    except (FileNotFoundError, ValueError):
-        return []
-    stamps = {(record.uri, record.path): record.stamp for record in before if record.stamp}
+    before = _manifest_before(store)
+    stamps = {(record.uri, record.path): record.stamp for record in (before.shards if before else ()) if record.stamp}
     return [s.path for s in plan.shards if s.stamp and stamps.get((s.uri, s.path), s.stamp) != s.stamp]
-
-
-def _causes(plan: Plan, store: Store) -> str:
-    try:
-        return causes(Manifest.model_validate_json(store.read(MANIFEST)), plan)
-    except (FileNotFoundError, ValueError):
-        return ""
 
 
 def check_files(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> set[str]:
