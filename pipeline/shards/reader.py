@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import InputError, RowError, UnitError
-from pipeline.shards.columns.image_choice import holds_lists
+from pipeline.shards.columns.column_types import is_list
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.columns.promotion import cast
 from pipeline.shards.columns.values import python_values
@@ -159,7 +159,7 @@ def _images(
     """Return the encoded bytes of each row, decoded where they are text, and the name that it holds instead."""
     none: list[Any] = [None] * len(column)
     errors: dict[int, RowError] = {}
-    if holds_lists(column.type):
+    if is_list(column.type):
         column, errors = _singles(column)
     names: list[str | None] = none
     if layout.image_kind in ("path", "text"):

@@ -38,6 +38,22 @@ def plain(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def storage(kind: pa.DataType) -> pa.DataType:
+    """Return the type that the values of an extension type are stored as."""
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Return whether a type is of whole numbers or floats."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Return whether a type is of lists, of any width, of one size, or views of them."""
+    views = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    return bool(views or pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def shown_type(kind: pa.DataType) -> str:
     """Return a type for a message; a long one, as of a struct, without its end."""
     text = str(kind)
@@ -66,9 +82,7 @@ def is_image_struct(kind: pa.DataType) -> bool:
 
 def holds_binary(kind: pa.DataType) -> bool:
     """Return whether binary data is anywhere inside a type."""
-    kind = plain(kind)
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
+    kind = storage(plain(kind))
     if is_binary(kind):
         return True
     return any(holds_binary(kind.field(i).type) for i in range(kind.num_fields))

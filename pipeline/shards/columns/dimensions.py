@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from pipeline.shards.columns.column_types import plain
+from pipeline.shards.columns.column_types import is_list, is_number, plain
 
 Shape = tuple[int, int, int]
 """Height, width and channels of an image."""
@@ -43,7 +43,7 @@ def dimension_columns(schema: pa.Schema, apart: Sequence[str | None]) -> tuple[s
         for field in schema
         if field.name not in apart
         and (
-            (_SCALAR.fullmatch(field.name.lower()) and _is_number(field.type))
+            (_SCALAR.fullmatch(field.name.lower()) and is_number(field.type))
             or (_SEVERAL.fullmatch(field.name.lower()) and _is_several(field.type))
         )
     )
@@ -108,14 +108,9 @@ def _partner(name: str, columns: Mapping[str, Any]) -> str | None:
     return next((other for other in columns if other.lower() == wanted), None)
 
 
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
-
-
 def _is_several(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         names = [kind.field(i).name for i in range(kind.num_fields)]
         parts = [name for name in ("width", "height") if names.count(name) == 1]
-        return len(parts) == 2 and all(_is_number(kind.field(name).type) for name in parts)
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return bool(lists and _is_number(kind.value_type))
+        return len(parts) == 2 and all(is_number(kind.field(name).type) for name in parts)
+    return is_list(kind) and is_number(kind.value_type)

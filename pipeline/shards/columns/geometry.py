@@ -26,7 +26,16 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from pipeline.shards.columns.column_types import is_binary, is_feature, is_image_struct, is_string, plain
+from pipeline.shards.columns.column_types import (
+    is_binary,
+    is_feature,
+    is_image_struct,
+    is_list,
+    is_number,
+    is_string,
+    plain,
+    storage,
+)
 from pipeline.shards.columns.places import Seen, Size, are_beyond, are_places, are_points, text_has_places
 from pipeline.shards.images.formats import is_image
 
@@ -112,7 +121,7 @@ def annotations(
 
 def _holds(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None:
     """Return what a column, or a field of a struct, holds of places; None where nothing."""
-    kind = _storage(kind)
+    kind = _values(kind)
     seen = [(value, size) for value, size in seen if value is not None]
     if is_feature(feature, "Image") or is_image_struct(kind):
         return IMAGES
@@ -125,7 +134,7 @@ def _holds(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None
         return _in_struct(name, kind, seen)
     if pa.types.is_map(kind):
         return _holds(name, pa.list_(kind.item_type), None, [([item for _, item in each], size) for each, size in seen])
-    return _in_list(name, kind, feature, seen) if _is_list(kind) else None
+    return _in_list(name, kind, feature, seen) if is_list(kind) else None
 
 
 def _in_list(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None:
@@ -199,27 +208,21 @@ def _is_image(value: Any) -> bool:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    kind = _storage(kind)
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    views = (pa.types.is_list_view, pa.types.is_large_list_view)
-    return any(test(kind) for test in (*tests, *views))
+    kind = _values(kind)
+    return is_number(kind) or bool(pa.types.is_decimal(kind))
 
 
 def _depth(kind: pa.DataType) -> tuple[int, pa.DataType]:
     """Return how many lists there are one inside another, and what the innermost holds."""
     depth = 0
-    while _is_list(kind):
-        depth, kind = depth + 1, _storage(kind.value_type)
+    while is_list(kind):
+        depth, kind = depth + 1, _values(kind.value_type)
     return depth, kind
 
 
-def _storage(kind: pa.DataType) -> pa.DataType:
-    kind = plain(kind)
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+def _values(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values behind dictionaries and extensions."""
+    return storage(plain(kind))
 
 
 def _flat(value: Any, depth: int) -> Iterator[Any]:

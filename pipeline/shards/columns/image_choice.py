@@ -19,7 +19,16 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.column_types import is_binary, is_feature, is_image_struct, is_string, shown_type, words_of
+from pipeline.shards.columns.column_types import (
+    is_binary,
+    is_feature,
+    is_image_struct,
+    is_list,
+    is_number,
+    is_string,
+    shown_type,
+    words_of,
+)
 from pipeline.shards.columns.first_values import FirstValues
 from pipeline.shards.images.text_images import image_in_text
 
@@ -134,7 +143,7 @@ def _check_likelier(chosen: str, readable: Sequence[pa.Field], unread: Mapping[s
 def _check_list(chosen: pa.Field, fields: Sequence[pa.Field]) -> None:
     """Raise InputError where the chosen column is one of lists, and another holds bytes: the first rows may mislead."""
     beside = [field.name for field in fields if field.name != chosen.name and _holds_bytes(field.type)]
-    if holds_lists(chosen.type) and beside:
+    if is_list(chosen.type) and beside:
         raise InputError(
             f"input.columns.image: column {chosen.name!r} holds lists of one image, and {beside[0]!r} holds bytes "
             f"beside it; say input.columns.image: {chosen.name}"
@@ -181,7 +190,7 @@ def _unreadable(field: pa.Field, features: Mapping[str, Any], values: FirstValue
         return _ARRAY
     if _is_array(kind) and (likely or _is_bytes_array(kind)):
         return _ARRAY
-    if likely and ((holds_lists(kind) and _is_number(kind.value_type)) or pt.is_fixed_size_binary(kind)):
+    if likely and ((is_list(kind) and is_number(kind.value_type)) or pt.is_fixed_size_binary(kind)):
         return _ARRAY
     if pt.is_struct(kind) and not is_image_struct(kind) and (likely or _holds_bytes(kind)):
         parts = {kind.field(place).name.lower() for place in range(kind.num_fields)}
@@ -194,7 +203,7 @@ def _unreadable(field: pa.Field, features: Mapping[str, Any], values: FirstValue
 
 def _single(kind: pa.DataType) -> pa.DataType:
     """Return the type of the items where a column is of lists of images; else the type itself."""
-    if holds_lists(kind) and (is_image_struct(kind.value_type) or is_binary(kind.value_type)):
+    if is_list(kind) and (is_image_struct(kind.value_type) or is_binary(kind.value_type)):
         return kind.value_type
     return kind
 
@@ -203,15 +212,6 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     if is_binary(kind):
         return True
     return pt.is_struct(kind) and any(is_binary(kind.field(place).type) for place in range(kind.num_fields))
-
-
-def holds_lists(kind: pa.DataType) -> bool:
-    """Return whether a type is of lists."""
-    return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind))
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pt.is_integer(kind) or pt.is_floating(kind))
 
 
 def _is_tensor(kind: pa.DataType) -> bool:
@@ -223,14 +223,14 @@ def _is_array(kind: pa.DataType) -> bool:
     """Return whether a type is of numbers in two axes or more."""
     if _is_tensor(kind):
         return True
-    if not holds_lists(kind) or not holds_lists(kind.value_type):
+    if not is_list(kind) or not is_list(kind.value_type):
         return False
     inner = kind.value_type.value_type
-    return _is_number(inner) or holds_lists(inner)
+    return is_number(inner) or is_list(inner)
 
 
 def _is_bytes_array(kind: pa.DataType) -> bool:
-    while holds_lists(kind):
+    while is_list(kind):
         kind = kind.value_type
     return bool(pt.is_uint8(kind))
 

@@ -11,10 +11,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.shards.columns.class_names import stated_names
 from pipeline.shards.columns.classes import ClassTable, LabelKind, label_kind
-from pipeline.shards.columns.column_types import (
-    holds_binary,
-    read_features,
-)
+from pipeline.shards.columns.column_types import holds_binary, read_features
 from pipeline.shards.columns.first_values import first_values
 from pipeline.shards.columns.geometry import is_mask
 from pipeline.shards.columns.image_choice import ImageKind, image_column, image_kind

@@ -26,6 +26,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.types as pt
 
+from pipeline.shards.columns.column_types import is_list, storage
+
 _UNITS: Final = ("s", "ms", "us", "ns")
 _EXACT_BITS: Final = {16: 11, 32: 24, 64: 53}  # whole numbers that a float of these bits counts
 
@@ -68,8 +70,8 @@ def promoted(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
     if pt.is_null(first) or pt.is_null(second):
         return second if pt.is_null(first) else first
     if isinstance(first, pa.BaseExtensionType) or isinstance(second, pa.BaseExtensionType):
-        same = (_storage(first), _storage(second)) == (first, second)
-        return None if same else promoted(_storage(first), _storage(second))
+        same = (storage(first), storage(second)) == (first, second)
+        return None if same else promoted(storage(first), storage(second))
     if pt.is_dictionary(first) or pt.is_dictionary(second):
         return _dictionary(first, second)
     for rule in (_numbers, _widths, _promoted_inside, _times):
@@ -104,10 +106,6 @@ def cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
 
 def _plain_field(field: pa.Field) -> pa.Field:
     return field.with_type(plain_type(field.type))
-
-
-def _storage(kind: pa.DataType) -> pa.DataType:
-    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
 
 
 def _dictionary(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
@@ -175,7 +173,7 @@ def _promoted_inside(first: pa.DataType, second: pa.DataType) -> pa.DataType | N
         return None if key is None or item is None else pa.map_(key.with_nullable(False), item)
     if pt.is_struct(first) and pt.is_struct(second):
         return _structs(first, second)
-    if not (_is_list(first) and _is_list(second)):
+    if not (is_list(first) and is_list(second)):
         return None
     item = promoted_field(first.value_field, second.value_field)
     if item is None:
@@ -186,11 +184,6 @@ def _promoted_inside(first: pa.DataType, second: pa.DataType) -> pa.DataType | N
         return first
     large = any(pt.is_large_list(kind) or pt.is_large_list_view(kind) for kind in (first, second))
     return (pa.large_list if large else pa.list_)(item)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    views = pt.is_list_view(kind) or pt.is_large_list_view(kind)
-    return bool(pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind) or views)
 
 
 def _structs(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
