@@ -1,4 +1,4 @@
-"""`plan`: what a run would do. Reads footers and one row; imports no torch and starts no Ray."""
+"""`plan`: what a run would do. Reads footers, light columns and the first rows; imports no torch and starts no Ray."""
 
 import argparse
 import dataclasses

@@ -17,6 +17,7 @@ from pipeline.keys import key_id, read_key
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
+from pipeline.texts import described
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 
@@ -93,7 +94,7 @@ class UnitActor:
         except (JobError, RunError):
             raise
         except Exception as error:
-            raise JobError(f"branch {self._branch.name!r} cannot load: {type(error).__name__}: {error}") from error
+            raise JobError(f"branch {self._branch.name!r} cannot load: {described(error)}") from error
         self._ledger.finish(work)
         self._worker = worker
         return worker

@@ -15,6 +15,7 @@ from pipeline.shards.columns.layout import record_of
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.output.commit import COMMITS, markers_digest
 from pipeline.shards.output.store import Store
+from pipeline.texts import described
 from pipeline.unit.fitting import fits
 from pipeline.validation import parse
 from pipeline.working_copy import lasting
@@ -37,7 +38,7 @@ def read_manifest(store: Store) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{store.uri}: no {MANIFEST} here; is this a Palimpsest data set?") from None
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"{where}: cannot be read: {type(error).__name__}: {error}") from None
+        raise InputError(f"{where}: cannot be read: {described(error)}") from None
     try:
         manifest = Manifest.model_validate_json(data)
     except ValueError as error:

@@ -15,6 +15,7 @@ from pipeline.errors import InputError, UnitError
 from pipeline.shards.files.footers import Footer, read_footer
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.files.uris import open_binary
+from pipeline.texts import described
 
 _BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
 _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard
@@ -101,10 +102,7 @@ class Cursor:
                 if part.num_rows:
                     yield part
         except (pa.ArrowException, OSError, ValueError) as error:
-            text = " ".join(str(error).split())
-            raise UnitError(
-                f"{self.shard.uri}: row group {group} cannot be read: {type(error).__name__}: {text}"
-            ) from error
+            raise UnitError(f"{self.shard.uri}: row group {group} cannot be read: {described(error)}") from error
 
     def _enter(self, group: int) -> None:
         there = set(self._file.schema_arrow.names)  # thousands of columns are no reason to be slow
@@ -166,7 +164,7 @@ def _checked(stream: BinaryIO, shard: Shard) -> Footer:
     except InputError as error:
         raise UnitError(str(error)) from error
     except Exception as error:  # every object store brings its own errors
-        raise UnitError(f"{shard.uri}: cannot be read: {type(error).__name__}: {error}") from error
+        raise UnitError(f"{shard.uri}: cannot be read: {described(error)}") from error
     if footer.digest != shard.digest:
         raise UnitError(f"{shard.uri}: the file has changed since the plan was made; plan and run again")
     return footer

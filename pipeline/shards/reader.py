@@ -146,8 +146,7 @@ def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
             try:
                 columns.append(cast(found.column(field.name), field.type))
             except pa.ArrowException as error:
-                text = " ".join(str(error).split())
-                raise UnitError(f"{shard.uri}: column {field.name!r} cannot become {field.type}: {text}") from error
+                raise UnitError(f"{shard.uri}: column {field.name!r} cannot become {field.type}: {error}") from error
         else:
             columns.append(partition_column(stated.get(field.name), field.type, len(found)))
     return pa.table(columns, schema=layout.schema)

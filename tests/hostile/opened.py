@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.models.references import cache_folder
+from pipeline.caches import cache_folder
 
 _seen: list[str] = []
 _watching = [False]
@@ -48,15 +48,8 @@ def opened() -> Iterator[list[str]]:
 
 def outside(paths: list[str], folders: list[Path]) -> list[str]:
     """Return the paths below none of the folders; those of the interpreter, its packages and our cache are left out."""
-    own = [sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), str(cache_folder())]
-    inside = (
-        *own,
-        str(cache_folder()),
-        *map(str, folders),
-        "/dev/null",
-        "/usr/lib",
-        "/usr/share/zoneinfo",
-        "/etc/localtime",
-    )
+    own = (sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]), str(cache_folder()))
+    systems = ("/dev/null", "/usr/lib", "/usr/share/zoneinfo", "/etc/localtime")
+    inside = (*own, *systems, *map(str, folders))
     found = [path for path in paths if path.startswith(("/", "socket")) and not path.startswith(inside)]
     return [path for path in found if not re.fullmatch(r"/proc/\d+/stat", path)]  # which processes are alive

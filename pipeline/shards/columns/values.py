@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import UnitError
+from pipeline.texts import described
 
 
 def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> list[Any]:
@@ -21,7 +22,7 @@ def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> 
         return list(column.to_pylist())
     except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
         raise UnitError(
-            f"{where}: column {name!r} cannot be read: {type(error).__name__}: {error}; mend it, or leave it out with "
+            f"{where}: column {name!r} cannot be read: {described(error)}; mend it, or leave it out with "
             f"input.drop: [{name}]"
         ) from error
 

@@ -10,7 +10,7 @@ Pillow takes such a PNG, JPEG or TIFF for whole, and leaves the rest of its rows
                        last codes are not the recurring ones of such a row, more codes are tried: do they change it?
     TIFF               strips and tiles are counted by the tables of the file, and uncompressed ones measured
 
-The other formats fail by themselves. A progressive JPEG that ends early is whole, and less sharp: it taken.
+The other formats fail by themselves. A progressive JPEG that ends early is whole, and less sharp: it is taken.
 """
 
 import io
@@ -23,6 +23,7 @@ from typing import Any, Final
 from PIL import IcoImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 
 from pipeline.errors import RowError
+from pipeline.shards.images.formats import PNG_MAGIC
 
 _UNSEEN: Final = 0xA5  # seldom all of a last row
 _CHUNK: Final = 1 << 20
@@ -59,10 +60,10 @@ def check_whole(image: Image.Image, data: bytes) -> None:
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff(image)
     elif isinstance(image, IcoImagePlugin.IcoImageFile):
-        start = data.find(b"\x89PNG\r\n\x1a\n")
+        start = data.find(PNG_MAGIC)
         while start >= 0:
             _check_png(data[start:])
-            start = data.find(b"\x89PNG\r\n\x1a\n", start + 8)
+            start = data.find(PNG_MAGIC, start + len(PNG_MAGIC))
 
 
 def _is_unseen(image: Image.Image) -> bool:

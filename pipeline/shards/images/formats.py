@@ -41,7 +41,7 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _MAGIC: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
     ("JPEG", re.compile(rb"\xff\xd8\xff")),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
+    ("PNG", re.compile(re.escape(PNG_MAGIC))),
     ("WEBP", re.compile(rb"RIFF....WEBP", re.DOTALL)),
     ("GIF", re.compile(rb"GIF8[79]a")),
     ("BMP", re.compile(rb"BM")),

@@ -25,6 +25,7 @@ import urllib3
 
 from pipeline.errors import RowError, UnitError
 from pipeline.shards.links.url_rules import UrlRules, host_of, port_of, split
+from pipeline.texts import described
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 0.5
@@ -106,7 +107,7 @@ def _request(url: str, named: str, rules: UrlRules, most_bytes: int) -> bytes | 
     except urllib3.exceptions.SSLError as error:
         raise UnitError(f"{url}: no secure connection: {error}") from error
     except urllib3.exceptions.HTTPError as error:
-        raise _BusyError(f"cannot be fetched: {type(error).__name__}: {error}") from error
+        raise _BusyError(f"cannot be fetched: {described(error)}") from error
 
 
 def _answer(response: urllib3.BaseHTTPResponse, named: str, most_bytes: int) -> bytes | RowError | str:

@@ -27,6 +27,7 @@ from urllib.parse import quote
 from pipeline.errors import InputError, RecipeError, RowError, UnitError
 from pipeline.shards.files.uris import absolute, is_local, open_binary
 from pipeline.shards.links.url_rules import HTTP, UrlRules, bad_rule
+from pipeline.texts import described
 from schemas.recipe import MAX_IMAGE_BYTES, Input
 
 _THREADS = 8
@@ -145,7 +146,7 @@ class ImageLinks:
         except InputError as error:
             raise UnitError(f"{uri}: {error}") from error
         except Exception as error:  # every object store brings its own errors
-            raise UnitError(f"{uri}: cannot be fetched: {type(error).__name__}: {error}") from error
+            raise UnitError(f"{uri}: cannot be fetched: {described(error)}") from error
         return data if len(data) <= self.most_bytes else _too_large(name, self.most_bytes)
 
 
