@@ -12,32 +12,20 @@ from pipeline.audit.replay import replay_sample
 from pipeline.devices import WORKSPACE, device_like, device_model, installed_versions, pin_arithmetic, processor
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Marker
+from tests.arithmetic import PARTS, arithmetic_kept
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 
 
 @pytest.fixture
 def arithmetic() -> Iterator[None]:
     """Put everything back that a test pins."""
-    threads, workspace = torch.get_num_threads(), os.environ.get(WORKSPACE)
-    yield
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = False, True
-    for part, before in zip(_parts(), ("none", "tf32", "tf32"), strict=True):
-        part.fp32_precision = before
-    torch.backends.cudnn.deterministic = False
-    torch.use_deterministic_algorithms(False)
-    torch.set_num_threads(threads)
-    os.environ.pop(WORKSPACE, None)
-    if workspace is not None:
-        os.environ[WORKSPACE] = workspace
-
-
-def _parts() -> tuple[object, ...]:
-    return torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    with arithmetic_kept():
+        yield
 
 
 def _state() -> list[object]:
     backends = torch.backends
-    precisions = [part.fp32_precision for part in _parts()]  # type: ignore[attr-defined]
+    precisions = [part.fp32_precision for part in PARTS]
     return [
         *precisions, backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.benchmark,
         backends.cudnn.deterministic, torch.are_deterministic_algorithms_enabled(), os.environ.get(WORKSPACE),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.devices import installed_versions, processor
 
-PACKAGES = ("ray", "torch", "pyarrow", "pillow", "numpy")
+PACKAGES = ("ray", "torch", "diffusers", "transformers", "pyarrow", "pillow", "numpy")
 ROOT = Path(__file__).resolve().parents[2]
 
 

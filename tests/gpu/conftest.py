@@ -3,14 +3,14 @@
 python -m pytest tests/gpu
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from pipeline.devices import WORKSPACE, pin_arithmetic
+from pipeline.devices import pin_arithmetic
+from tests.arithmetic import arithmetic_kept
 
 SAID_ONLY = (
     "default:.*deterministic:UserWarning",  # an operation without an order of its own: byte tests judge that
@@ -30,14 +30,7 @@ def gpu() -> Iterator[None]:
     """A GPU, with the arithmetic that a branch pins; everything is put back afterwards."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
-    threads, workspace = torch.get_num_threads(), os.environ.get(WORKSPACE)
-    pin_arithmetic("cuda", threads=1)
-    yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.deterministic = False
-    torch.set_num_threads(threads)
-    if workspace is None:
-        os.environ.pop(WORKSPACE, None)
-    else:
-        os.environ[WORKSPACE] = workspace
+    with arithmetic_kept():
+        pin_arithmetic("cuda", threads=1)
+        yield
     torch.cuda.empty_cache()

@@ -12,14 +12,15 @@ from pipeline.executor import Worker
 from pipeline.unit.job import Job
 from tests.gpu.on_gpu import ADAIN, EDIT, gpu_plan, images_in, made
 
-FLOAT32, TF32 = 2e-6, 1e-4  # relative root mean square errors: below the first, above the second
+FLOAT32, TF32 = 1e-5, 1e-4
+"""Relative root mean square errors: below the first (3e-6 by Winograd's convolution), above the second (4e-4)."""
 
 
 def _errors() -> tuple[float, float]:
     """Relative errors of a product of matrices and of a convolution of float32, against float64 on the CPU."""
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(512, 512, generator=generator) for _ in range(2))
-    images, filters = torch.randn(4, 64, 32, 32, generator=generator), torch.randn(64, 64, 3, 3, generator=generator)
+    images, filters = torch.randn(8, 128, 32, 32, generator=generator), torch.randn(128, 128, 3, 3, generator=generator)
     product, convolved = left.double() @ right.double(), F.conv2d(images.double(), filters.double())
     found = (left.cuda() @ right.cuda()).cpu(), F.conv2d(images.cuda(), filters.cuda()).cpu()
     return tuple(

@@ -25,6 +25,7 @@ from jobs.bench.gpu.setting import Setting
 from jobs.bench.gpu.sizes import SIZES
 from jobs.bench.machine import commit, machine, versions
 from pipeline.devices import device_model
+from pipeline.texts import described
 
 Section = Callable[[Setting], Iterator[tuple[str, dict[str, Any]]]]
 SECTIONS: dict[str, Section] = {
@@ -70,7 +71,7 @@ def _section(name: str, setting: Setting, left: float, found: dict[str, Any], op
                 _keep(found, options.out)
         except Exception as error:  # a section that fails must not take the others along
             traceback.print_exc()
-            found["errors"][name] = f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
+            found["errors"][name] = described(error)
     found["section_s"][name] = round(time.monotonic() - began, 1)
     _keep(found, options.out)
     gc.collect()

@@ -12,6 +12,8 @@ import torch
 from pipeline.devices import pin_arithmetic
 
 MIB = 2**20
+THREADS = torch.get_num_threads()
+"""Of torch on the CPU, before anything is pinned."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,10 @@ class Clock:
     budget_s: float
 
     def contest(self, contestants: Mapping[str, Contestant], ours: str) -> dict[str, Any]:
-        """Return medians in images a second, how many times as fast `ours` is, each round, and peak memory."""
+        """Return medians in images a second, how many times as fast `ours` is, each round, and peak memory.
+
+        The peak is the device's: what the others keep there, such as their weights, is in each one's.
+        """
         ends = time.monotonic() + self.budget_s
         first = dict.fromkeys(contestants, 0)
         for name, each in contestants.items():
@@ -89,6 +94,7 @@ def arithmetic_as_it_comes(device: str) -> None:
     """Undo `pin_arithmetic` on a GPU: what a script that sets nothing computes with."""
     if device == "cpu":
         return
+    torch.set_num_threads(THREADS)
     backends: Any = torch.backends
     backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32 = False, True
     for part, precision in (
