@@ -19,7 +19,6 @@ from pipeline.errors import ModelError
 from pipeline.models import weights
 
 EPSILON = 1e-5  # inside the root of the standard deviation
-STYLE_WEIGHT = 10.0  # lambda of equation 11
 STRIDE = 8  # three poolings: a decoded image has a multiple of 8 pixels on each side
 LEAST_SIDE = 16  # below it relu4_1 has one position, which can be neither reflected nor given a deviation
 LEVEL_ENDS = (4, 11, 18, 31)  # modules up to and with relu1_1, relu2_1, relu3_1, relu4_1

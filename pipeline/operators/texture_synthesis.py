@@ -13,8 +13,6 @@ from pipeline.noise import Noise
 from pipeline.seeding import generators
 from pipeline.validation import ShareRange
 
-Region = tuple[int, int, int, int]  # top, left, height, width
-
 SEEDS = 1 << 32
 HOLE_SHARES = {"fill": (0.05, 0.2), "grow": (0.5, 0.75)}
 

@@ -63,7 +63,7 @@ _SAVE: Final[dict[str, dict[str, Any]]] = {
     # Quality 90: method 0 3.2 ms 15.1 kB, method 2 4.7 ms 14.1 kB, method 4 8.9 ms 14.0 kB.
     "webp": {"format": "WEBP", "method": 2},
 }
-_NAMES: Final = {"png": ("png", "image/png"), "jpeg": ("jpg", "image/jpeg"), "webp": ("webp", "image/webp")}
+_EXTENSIONS: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
 def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixels:
@@ -117,12 +117,7 @@ def encode(pixels: Pixels, encoding: Encoding, quality: int = 90) -> bytes:
 
 def extension(encoding: Encoding) -> str:
     """Return the file name extension of an encoding, without a dot: `png`, `jpg`, `webp`."""
-    return _NAMES[encoding][0]
-
-
-def media_type(encoding: Encoding) -> str:
-    """Return the media type of an encoding, such as `image/png`."""
-    return _NAMES[encoding][1]
+    return _EXTENSIONS[encoding]
 
 
 def resize(pixels: Pixels, height: int, width: int) -> Pixels:
