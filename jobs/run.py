@@ -76,7 +76,7 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, 
         manifest = publish(plan, store)
         if len(done) < len(plan.units) or not store.exists(REPORT) or not is_sealed(store, REPORT):
             write_report(store, manifest)
-        _seal(store, key)
+        _seal(store, key, done)
         journal.finished(manifest, shown)
         try:
             if stopped is not None:
@@ -116,15 +116,15 @@ def _make_missing(
             lease.check()
             store = open_store(plan.output)
             publish(plan, store)
-            _seal(store, key)
+            _seal(store, key, done)
         if isinstance(error, StorageError):
             raise StorageError(f"{error}; the same command then goes on where this run ended") from error
         raise
 
 
-def _seal(store: Store, key: bytes | None) -> None:
+def _seal(store: Store, key: bytes | None, done: Mapping[str, Marker]) -> None:
     if key is not None:
-        seal_dataset(store, read_markers(store), key)
+        seal_dataset(store, read_markers(store), key, done)
     elif store.exists(SEAL):
         _log.warning("%s/%s is of an earlier run with a key; run again with the key to seal this one", store.uri, SEAL)
 

@@ -8,7 +8,7 @@ from schemas.manifest import Record
 class Seal(Record):
     """One hash over every commit record and every published file.
 
-    `commits` holds a digest (16 hex digits) of each unit's commit record, which names the sha256 of its data files;
+    `commits` holds a digest (32 hex digits) of each unit's commit record, which names the sha256 of its data files;
     `files` the sha256 of every other published file, by path; `hmac` is over all that stands here.
     """
 

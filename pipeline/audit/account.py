@@ -1,11 +1,13 @@
 """The account of one unit: what became of every image it was asked for, attempt by attempt, and what gates said."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.plan import BranchPlan
 from pipeline.seeding import sample_id, synthetic_id
+from pipeline.texts import shortened
 from pipeline.unit.marking import UNMARKABLE
 from pipeline.unit.verdicts import keeps
 from schemas.manifest import Marker
@@ -34,7 +36,7 @@ class Account:
         self._gates = {planned.gate: planned.make() for planned in branch.gates}
         self._ends: dict[Place, dict[int, Outcome]] = {}
         self._indexes: dict[int, dict[str, int]] = {}
-        self._quarantined: set[int] = set()
+        self._quarantined: dict[int, str] = {}
 
     def place(self, row: Mapping[str, Any]) -> Place | None:
         """Return the image that a row is an attempt at; None where its sample id does not follow from it."""
@@ -63,20 +65,19 @@ class Account:
         if judged and refusing != (None if reason == UNMARKABLE else reason):
             yield f"sample {row['sample_id']}: by its scores {_ended(refusing)}, and it is {_ended(reason)}"
 
-    def quarantine(self, row: int) -> Iterator[str]:
+    def quarantine(self, row: int, code: str) -> Iterator[str]:
         """Note a source row of `quarantine/`; yield where it is there twice."""
         if row in self._quarantined:
             yield f"unit {self._marker.unit}: row {row} is quarantined more than once"
-        self._quarantined.add(row)
+        self._quarantined[row] = code
 
     def findings(self) -> Iterator[str]:
         """Yield what is wrong with the unit's attempts, once all its rows are noted."""
         marker = self._marker
-        accepted = rejected = 0
+        reasons: Counter[str | None] = Counter()
         for place, ends in self._ends.items():
             last = ends[max(ends)]
-            accepted += last.reason is None
-            rejected += last.reason is not None
+            reasons[last.reason] += 1
             if sorted(ends) != list(range(len(ends))) or len(ends) > self._most:
                 yield f"sample {last.sample}: attempts {sorted(ends)} of {self._most} at image {place} are there"
             elif last.reason in self._gates and len(ends) < self._most:
@@ -84,13 +85,19 @@ class Account:
             for attempt, end in ends.items():
                 if end is not last and end.reason not in self._gates:
                     yield f"sample {end.sample}: {_ended(end.reason)}, and attempt {attempt + 1} is there as well"
-        for row in sorted(self._quarantined & ({row for row, _ in self._ends} if marker.shard is not None else set())):
+        for row in sorted({row for row, _ in self._ends} & {*self._quarantined} if marker.shard is not None else ()):
             yield f"unit {marker.unit}: row {row} is quarantined, and images of it are there as well"
+        accepted, rejected = reasons.pop(None, 0), reasons.total()
         if (accepted, rejected) != (marker.accepted, marker.rejected):
             yield (
                 f"unit {marker.unit}: {marker.accepted} images accepted and {marker.rejected} rejected for good by its "
                 f"marker, {accepted} and {rejected} by its rows"
             )
+        counted = {"reasons": dict(reasons), "quarantine_reasons": dict(Counter(self._quarantined.values()))}
+        for name, rows in counted.items():
+            said = getattr(marker, name)
+            if name in marker.model_fields_set and said != rows:  # the markers of earlier versions say none
+                yield f"unit {marker.unit}: {name} {shortened(said)} by its marker, {shortened(rows)} by its rows"
 
 
 def _ended(reason: str | None) -> str:

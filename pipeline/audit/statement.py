@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pipeline.plan import ORIGINAL
 from pipeline.publish import count, same_counts
 from pipeline.seeding import digest
-from pipeline.shards.output.commit import FOLDERS, markers_digest
+from pipeline.shards.output.commit import FOLDERS, INDEX, markers_digest
 from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 
@@ -24,6 +24,13 @@ def statement_findings(manifest: Manifest, markers: Mapping[str, Marker]) -> Ite
     yield from _watermark(manifest)
     if manifest.complete and len(markers) == manifest.units:
         yield from _units(manifest, markers)
+
+
+def index_findings(index: Mapping[str, Marker], markers: Mapping[str, Marker]) -> Iterator[str]:
+    """Yield every record in the index of a data set that is not the unit's own; it may lack the newest ones."""
+    for unit, marker in index.items():
+        if marker != markers.get(unit):
+            yield f"{INDEX}: unit {unit} is not there as in its commit record"
 
 
 def marker_findings(manifest: Manifest, name: str, marker: Marker, copies: int, where: str | None) -> Iterator[str]:

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 
 from pipeline.audit.account import Account
 from pipeline.audit.origin import Origins
-from pipeline.audit.statement import marker_findings, statement_findings
+from pipeline.audit.statement import index_findings, marker_findings, statement_findings
 from pipeline.audit.testimony import Testimony, class_findings, columns_read, schema_findings
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError, RowError
 from pipeline.keys import key_id
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publish import branch_from, read_manifest
-from pipeline.publishing.seal import SEAL, seal_findings
+from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.output.commit import FOLDERS, open_parquet, read_markers
+from pipeline.shards.output.commit import FOLDERS, open_parquet, read_index, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.texts import described
 from pipeline.watermark.payload import is_clear, payload, stands_for
@@ -67,7 +67,8 @@ def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
     manifest = read_manifest(store)
     marks = _marks(store, manifest, key, found)
     try:
-        markers = read_markers(store)
+        markers = read_markers(store, indexed=False)
+        found.findings.extend(index_findings(read_index(store), markers))
     except InputError as error:
         found.findings.append(str(error))
         return found
@@ -267,7 +268,7 @@ class _UnitCheck:
 
     def _quarantined(self, row: dict[str, Any], account: Account, testimony: Testimony) -> None:
         self.found.findings.extend(testimony.quarantined(row))
-        self.found.findings.extend(account.quarantine(row["source_row"]))
+        self.found.findings.extend(account.quarantine(row["source_row"], row["error_code"]))
         if self.marker.shard is not None:
             self.found.findings.extend(self.origins.add_quarantined(self.marker.shard, row))
 
@@ -292,12 +293,11 @@ def _row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[list[dict[
 
 
 def _check_artifacts(store: Store, manifest: Manifest, found: Verification) -> None:
-    for sha256 in manifest.artifacts:
-        try:
-            data = store.read(f"_artifacts/{sha256}")
-        except FileNotFoundError:
-            found.findings.append(f"_artifacts/{sha256}: the file is missing")
+    there = {path.removeprefix(f"{ARTIFACTS}/") for path in store.list(ARTIFACTS)}
+    for sha256 in sorted({*manifest.artifacts, *filter(is_sha256, there)}):
+        path = f"{ARTIFACTS}/{sha256}"
+        if sha256 not in there:
+            found.findings.append(f"{path}: the file is missing")
             continue
-        found.expect(
-            hashlib.sha256(data).hexdigest() == sha256, f"_artifacts/{sha256}: content does not match its name"
-        )
+        data = store.read(path)
+        found.expect(hashlib.sha256(data).hexdigest() == sha256, f"{path}: content does not match its name")

@@ -2,18 +2,19 @@
 
 Checksums alone are mended by whoever changes what they are of. The seal is not, without the key: recipe and versions in
 the manifest, drawn parameters, the order of rows, the user's own columns and the texts beside the data are those of the
-run that made it. Whoever holds the key can make any seal: it proves nothing to others.
+run that made it. A further run seals what it made itself, and leaves what was sealed before as it was: it never takes
+over what somebody changed meanwhile. Whoever holds the key can make any seal: it proves nothing to others.
 """
 
 import hashlib
 import hmac
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.errors import InputError
 from pipeline.keys import derived_key, key_id
 from pipeline.seeding import canonical_json
-from pipeline.shards.output.commit import INDEX, marker_path
+from pipeline.shards.output.commit import COMMITS, FOLDERS, INDEX, marker_path
 from pipeline.shards.output.store import Store
 from schemas.manifest import Marker
 from schemas.seal import Seal
@@ -22,21 +23,41 @@ _log = logging.getLogger(__name__)
 
 SEAL = "provenance/seal.json"
 PURPOSE = "seal/1"
-FILES = ("manifest.json", "README.md", "croissant.json", "openlineage.jsonl", "evaluation.json", INDEX)
-FOLDERS = ("report", "provenance", "_artifacts")
+ARTIFACTS = "_artifacts"
+_FILES = ("manifest.json", "README.md", "croissant.json", "openlineage.jsonl", "report/index.html", INDEX)
+_FOLDERS = (ARTIFACTS, "_failed")
+_APART = (*(f"{folder}/" for folder in FOLDERS), "_tmp/", ".git/", ".cache/")
+"""Data files are named by their commit records; the others are of a run, of Git and of Hugging Face's client."""
+_CARRIED = (".gitattributes", ".DS_Store")
+"""What Git and macOS leave beside what they carry."""
 _TIMES = {"seconds", "busy_s"}
-_DIGITS = 16
+_DIGITS = 32
 
 
-def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes) -> None:
-    """Seal a data set as it is now; a record that differs from the one sealed before is a warning."""
-    before = read_seal(store)
-    if before is not None and before.key_id == key_id(key) and _is_made_with(key, before):
-        for unit, digest in _commits(markers).items():
-            if before.commits.get(unit, digest) != digest:
-                _log.warning("%s: not the record that was sealed before; `palimpsest verify` it", marker_path(unit))
-    files = {path: _sha256(store, path) for path in published(store)}
-    _write(store, Seal(key_id=key_id(key), commits=_commits(markers), files=files), key)
+def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes, found: Collection[str] = ()) -> None:
+    """Seal a data set as it is now.
+
+    Args:
+        found: units that were there before: one that is not as it was sealed is a warning, and stays a finding of
+            `verify`.
+    """
+    commits, before = _commits(markers), read_seal(store)
+    if before is not None and not (before.key_id == key_id(key) and _is_made_with(key, before)):
+        _log.warning(
+            "%s was not made with this key: what was there is sealed as it is now, whatever it was before", SEAL
+        )
+    elif before is not None:
+        for unit in sorted({*found} & {*commits} & {*before.commits}):
+            if not _same(commits[unit], before.commits[unit]):
+                commits[unit] = before.commits[unit]
+                _log.warning(
+                    "%s: not the record that was sealed, so `palimpsest verify` will name it; remove it, and the same "
+                    "command makes its unit again", marker_path(unit),
+                )  # fmt: skip
+    paths = [path for path in _FILES if store.exists(path)]
+    paths += [path for folder in _FOLDERS for path in store.list(folder)]
+    files = {path: _sha256(store, path) for path in paths}
+    _write(store, Seal(key_id=key_id(key), commits=commits, files=files), key)
 
 
 def seal_file(store: Store, path: str, key: bytes) -> None:
@@ -65,12 +86,6 @@ def is_sealed(store: Store, path: str) -> bool:
     return seal is None or seal.files.get(path) == _sha256(store, path)
 
 
-def published(store: Store) -> list[str]:
-    """Return the paths of every published file beside data files, commit records and the seal."""
-    found = [path for path in FILES if store.exists(path)]
-    return found + [path for folder in FOLDERS for path in store.list(folder) if path != SEAL]
-
-
 def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes, marked: bool) -> Iterator[str]:
     """Yield what is not as it was sealed; nothing where there is no seal at all.
 
@@ -96,13 +111,13 @@ def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes, marke
         return
     commits = _commits(markers)
     for unit in sorted({*commits, *seal.commits}):
-        if commits.get(unit) != seal.commits.get(unit):
+        if not _same(commits.get(unit), seal.commits.get(unit)):
             state = "missing, and sealed" if unit not in commits else "not sealed"
             yield f"unit {unit}: its commit record is {'not the sealed one' if unit in seal.commits else state}"
-    there = published(store)
+    there = {path for path in store.list("") if _is_sealable(path)}
     for path in sorted({*there, *seal.files}):
         if path not in seal.files:
-            yield f"{path}: not sealed"
+            yield f"{path}: not sealed, so not of the run; move it out of the data set"
         elif path not in there:
             yield f"{path}: sealed, and the file is missing"
         elif seal.files[path] != _sha256(store, path):
@@ -118,9 +133,25 @@ def _commits(markers: Mapping[str, Marker]) -> dict[str, str]:
     return found
 
 
+def is_sha256(name: str) -> bool:
+    """Whether an artifact is named by its content; what branches were fitted to is named by what it was made from."""
+    return len(name) == 64 and set(name) <= set("0123456789abcdef")
+
+
+def _is_sealable(path: str) -> bool:
+    """Whether a file in a data set has to be named by the seal itself."""
+    is_record = path.startswith(f"{COMMITS}/") and path.endswith(".json")
+    return not (is_record or path == SEAL or path in _CARRIED or path.startswith(_APART))
+
+
+def _same(digest: str | None, sealed: str | None) -> bool:
+    """Whether a record is the sealed one; the first seals held shorter digests."""
+    return sealed == (digest[: len(sealed)] if digest and sealed else digest)
+
+
 def _sha256(store: Store, path: str) -> str:
-    name = path.removeprefix("_artifacts/")
-    if name != path and len(name) == 64:  # named by its sha256, which `verify` compares with its content
+    name = path.removeprefix(f"{ARTIFACTS}/")
+    if name != path and is_sha256(name):  # `verify` compares it with its content
         return name
     try:
         return hashlib.sha256(store.read(path)).hexdigest()
@@ -134,7 +165,7 @@ def _write(store: Store, seal: Seal, key: bytes) -> None:
 
 
 def _is_made_with(key: bytes, seal: Seal) -> bool:
-    return hmac.compare_digest(seal.hmac, _hmac(key, seal))
+    return hmac.compare_digest(seal.hmac.encode(), _hmac(key, seal).encode())
 
 
 def _hmac(key: bytes, seal: Seal) -> str:

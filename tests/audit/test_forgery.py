@@ -151,6 +151,25 @@ def test_a_quarantine_that_is_emptied_or_doubled_is_found(out: Path) -> None:
     assert any("missing" in finding for finding in findings(out))
 
 
+@pytest.mark.parametrize("name", ["reasons", "quarantine_reasons"])
+def test_reasons_that_no_row_has_are_found(out: Path, name: str) -> None:
+    forge(out, lambda table: table, "quarantine", lambda marker: marker.update({name: {"too_large": 1}}))
+    assert any(f"{name} {{'too_large': 1}} by its marker" in finding for finding in findings(out)), findings(out)
+
+
+def test_an_index_that_is_not_what_the_records_say_is_found(out: Path) -> None:
+    store = open_store(str(out))
+    markers = read_markers(store)
+    index = out / "_commits/index.jsonl"
+    index.write_text("\n".join(marker.model_dump_json() for marker in markers.values()))
+    assert findings(out) == []
+    name = unit_name(out)
+    index.write_text(markers[name].model_copy(update={"exact": False}).model_dump_json())
+    assert findings(out) == [f"_commits/index.jsonl: unit {name} is not there as in its commit record"]
+    index.write_text("junk")
+    assert any("_commits/index.jsonl: this marker cannot be read" in finding for finding in findings(out))
+
+
 def test_quarantined_bytes_that_are_not_the_source_are_found(out: Path) -> None:
     forge(out, column("image", lambda _: {"bytes": b"other", "path": None}), "quarantine")
     assert any("what is quarantined differs" in finding for finding in findings(out)), findings(out)

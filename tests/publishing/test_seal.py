@@ -112,12 +112,45 @@ def unmarked(out: Path) -> None:
         (lambda out: (out / "README.md").unlink(), "README.md"),
         (lambda out: (out / "report/more.html").write_text("more"), "report/more.html"),
         (lambda out: (out / "_artifacts/more.json").write_text("{}"), "_artifacts/more.json"),
+        (lambda out: (out / "train.parquet").write_bytes(b"more"), "train.parquet"),
+        (lambda out: (out / ".huggingface.yaml").write_text("configs: []"), ".huggingface.yaml"),
+        (lambda out: (out / f"{SEAL}.txt").write_text("more"), f"{SEAL}.txt"),
+        (lambda out: (out / "_commits/more.txt").write_text("more"), "_commits/more.txt"),
     ],
 )
 def test_a_change_is_named_though_every_sum_is_mended(out: Path, change: Change, named: str) -> None:
     change(out)
     found = verified(out)
     assert any(finding.startswith(named) and "seal" in finding for finding in found), found
+
+
+def test_what_carries_a_data_set_is_no_part_of_it(out: Path) -> None:
+    for path in (".git/config", ".gitattributes", ".cache/huggingface/x", ".DS_Store"):
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_text("")
+    assert verified(out) == []
+
+
+def test_a_further_run_seals_nothing_that_was_changed(
+    made: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "key").write_bytes(KEY)
+    run = ["run", str(made / "recipe.yaml"), "--output", str(out), "--executor", "inline"]
+    run += ["--key-file", str(tmp_path / "key")]
+    forge(out, column("id", lambda _: "x"))
+    (out / "report/more.html").write_text("more")
+    record = next((out / "_commits").glob("*.json"))
+    named = [f"unit {record.stem}: its commit record is not the sealed one"]
+    named.append("report/more.html: not sealed, so not of the run; move it out of the data set")
+    assert {*named} <= {*verified(out)}
+    assert main(run) == 0
+    assert f"_commits/{record.name}: not the record that was sealed" in capsys.readouterr().err
+    assert verified(out) == named
+    record.unlink()
+    (out / "report/more.html").unlink()
+    assert main(run) == 0
+    assert verified(out) == []
+    assert {row["id"] for row in rows_of(out)} == set("abcdef")
 
 
 def test_a_marker_whose_counts_change_is_named(out: Path) -> None:
@@ -147,6 +180,8 @@ def test_a_seal_that_is_removed_or_forged_is_a_finding(out: Path, claimed: str) 
     seal = json.loads((out / SEAL).read_text())
     (out / SEAL).write_text(json.dumps({**seal, "key_id": key_id(KEY)}))
     assert f"{SEAL}: was not made with this key" in verified(out)
+    (out / SEAL).write_text(json.dumps({**seal, "key_id": key_id(KEY), "hmac": "\u00e9"}))
+    assert f"{SEAL}: was not made with this key" in verified(out)
     (out / SEAL).write_text("junk")
     assert f"{SEAL}: not a seal that can be read" in verified(out)
     (out / SEAL).unlink()
@@ -168,6 +203,15 @@ def test_a_report_that_is_written_again_is_sealed_with_the_key_alone(
     assert (
         main(["report", str(out), "--key-file", str(tmp_path / "key")]) == 2
     )  # a seal that does not hold is not mended
+
+
+def test_seals_of_shorter_digests_hold(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(str(out))
+    with monkeypatch.context() as before:
+        before.setattr("pipeline.publishing.seal._DIGITS", 16)
+        seal_dataset(store, read_markers(store), KEY)
+    assert {len(digest) for digest in json.loads((out / SEAL).read_text())["commits"].values()} == {16}
+    assert verified(out) == []
 
 
 def as_before(out: Path) -> None:

@@ -40,15 +40,17 @@ def marker_path(unit: str) -> str:
     return f"{COMMITS}/{unit}.json"
 
 
-def read_markers(store: Store) -> dict[str, Marker]:
+def read_markers(store: Store, indexed: bool = True) -> dict[str, Marker]:
     """Return every marker in the store, by unit name: those in the index, then the files the index does not know.
+
+    Args:
+        indexed: False to read every file, whatever the index says.
 
     Raises:
         InputError: one cannot be read.
     """
     paths = store.list(COMMITS)
-    known = store.read(INDEX).splitlines() if INDEX in paths else []
-    markers = {marker.unit: marker for marker in (parse_marker(INDEX, line) for line in known)}
+    markers = read_index(store) if indexed and INDEX in paths else {}
     new = [path for path in paths if path.endswith(".json") and path[len(COMMITS) + 1 : -5] not in markers]
     with ThreadPoolExecutor(16) as pool:
         for path, data in zip(new, pool.map(store.read, new), strict=True):
@@ -57,6 +59,19 @@ def read_markers(store: Store) -> dict[str, Marker]:
                 raise InputError(f"{path}: the marker of another unit, {marker.unit}; give it back its name")
             markers[marker.unit] = marker
     return markers
+
+
+def read_index(store: Store) -> dict[str, Marker]:
+    """Return the markers in the index, by unit name; none where there is no index.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    try:
+        lines = store.read(INDEX).splitlines()
+    except FileNotFoundError:
+        return {}
+    return {marker.unit: marker for marker in (parse_marker(INDEX, line) for line in lines)}
 
 
 def parse_marker(path: str, data: bytes) -> Marker:
