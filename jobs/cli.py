@@ -7,13 +7,14 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
 from pipeline.errors import PalimpsestError, RunError
 from pipeline.shards.output.faults import REMEDIES, fault
-from pipeline.stopping import SIGNALS, Stopped, leave, stoppable
-from pipeline.texts import described
+from pipeline.stopping import SIGNALS, Stopped, leave, say, stoppable
+from pipeline.texts import described, one_line
 from pipeline.working_copy import require_no_packed_keys
 
 FAILED, WRONG = 1, 2
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure(options)
     with stoppable():
         try:
-            require_no_packed_keys()
+            require_no_packed_keys(getattr(options, "key_file", None))
             status: int = options.call(options)
             sys.stdout.flush()
             return status
@@ -55,6 +56,14 @@ def _stopped(options: argparse.Namespace, error: KeyboardInterrupt) -> int:
     return stopped.status
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says one line where a command line is wrong, as for whatever else is; its subcommands are of the same class."""
+
+    def error(self, message: str) -> NoReturn:
+        say(one_line(f"{message}; see `{self.prog} --help`"))
+        sys.exit(WRONG)
+
+
 def _drop_output() -> None:
     """Let go of what is still to be written to a stdout that takes nothing more: it would fail again at exit."""
     try:
@@ -74,7 +83,7 @@ def _unexpected(error: Exception) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of every command."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="palimpsest", description="Labelled image shards in; augmented, traceable training data out, on Ray."
     )
     top.add_argument("--version", action="version", version=f"palimpsest {__version__}")

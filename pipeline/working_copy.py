@@ -59,29 +59,35 @@ def require_lasting(uri: str, what: str, remedy: str) -> None:
         )
 
 
-def require_no_packed_keys() -> None:
+def require_no_packed_keys(key_file: str | None = None) -> None:
     """Where this process runs in an unpacked copy: refuse a key that was packed, and remove it from this node's copy.
 
+    Args:
+        key_file: the one that the command line names, whatever it is called.
+
     Raises:
-        JobError: a `*.key` file is or was in the copy, or PALIMPSEST_KEY in the job's runtime environment.
+        JobError: it, or a `*.key` file, is or was in the copy, or PALIMPSEST_KEY in the job's runtime environment.
     """
     root = copy_root(Path.cwd())
     if root is None:
         return
     note = root / NOTE
-    found = sorted(_keys_in(root))
+    found = {*_keys_in(root)}
+    if key_file is not None and copy_root(key_file) == root and Path(key_file).is_file():
+        found.add(os.path.relpath(Path(key_file).resolve(), root))
     if found:
         with contextlib.suppress(OSError), note.open("a") as file:
-            file.writelines(f"{name}\n" for name in found)
+            file.writelines(f"{name}\n" for name in sorted(found))
         for name in found:
             with contextlib.suppress(OSError):
                 (root / name).unlink()
-    names = sorted(set(note.read_text().splitlines())) if note.is_file() else found
+    names = sorted(set(note.read_text().splitlines())) if note.is_file() else sorted(found)
     if names:
+        lines = sorted({f"*{KEY_SUFFIX}" if name.endswith(KEY_SUFFIX) else name for name in names})
         raise JobError(
             f"ray job submit has packed a key and sent it to the cluster ({', '.join(names[:3])}); this node's copy is "
-            f"removed. Keep keys outside the folder, or put the line *{KEY_SUFFIX} into its .rayignore (or into "
-            "runtime_env.excludes), and make a new key if others use this cluster"
+            f"removed. Keep keys outside the folder, or put the line {' and '.join(lines[:3])} into its .rayignore (or "
+            "into runtime_env.excludes), and make a new key if others use this cluster"
         )
     if VARIABLE in _environment_of_the_job():
         raise JobError(

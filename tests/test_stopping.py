@@ -66,6 +66,20 @@ def test_a_second_signal_while_the_process_ends_changes_nothing(tmp_path: Path, 
     assert (process.returncode, said) == (130, f"stopped; {GOES_ON}")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_modules_load_is_one_line_and_its_own_code(number: signal.Signals) -> None:
+    script = (
+        "import os, runpy, sys\n"
+        "class Finder:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        f"        if name == 'jobs.cli': os.kill(os.getpid(), {number.value})\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "runpy.run_module('jobs', run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (128 + number, f"palimpsest: stopped by {number.name} before it began\n")
+
+
 def test_what_was_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=40)
     recipe = write_recipe(tmp_path, [{**FLIP, "copies": 10}], output={"rows_per_unit": 2})

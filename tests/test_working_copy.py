@@ -104,6 +104,21 @@ def test_a_packed_key_is_refused_and_removed(copy: Path, tmp_path: Path, capsys:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_packed_key_of_any_name_is_refused_where_it_is_named(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "secret.txt").write_text("not a real key at all")
+    (tmp_path / "mine.txt").write_text("not a real key at all")
+    command = ["verify", str(tmp_path / "out"), "--key-file"]
+    assert main([*command, str(tmp_path / "mine.txt")]) == 2  # not packed
+    assert "no manifest.json here" in capsys.readouterr().err
+    assert main([*command, "secret.txt"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "packed a key and sent it to the cluster (secret.txt)" in line
+    assert "put the line secret.txt into its .rayignore" in line
+    assert not (copy / "secret.txt").exists()
+
+
 def test_a_key_in_the_jobs_environment_is_refused(
     copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
