@@ -28,7 +28,7 @@ from tests.jobs.trainings import ROOT, kill, lines_told, start, wait_for_step
 DECODER_STEPS = 12
 
 
-def config(folder: Path, out: str) -> Path:
+def config(folder: Path, out: str, workers: int = 1) -> Path:
     """A run of seconds: width 6, a few drawn images of 32 px, named from where `start` calls; a checkpoint a step."""
     pictures = folder / "pictures"
     for number in range(8):
@@ -44,6 +44,7 @@ def config(folder: Path, out: str) -> Path:
         "out": str(folder / out),
         "width": 6,
         "threads": 1,
+        "workers": workers,
         "sources": [
             {"name": "pictures", "uri": os.path.relpath(pictures, ROOT), "style_share": 1} | source,
             {"name": "drawn", "uri": "textures", "limit": 12, "style_share": 1} | source,
@@ -61,7 +62,7 @@ def by_step(lines: list[dict[str, float]]) -> dict[int, tuple[float, ...]]:
 
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_path: Path) -> None:
-    undisturbed = start("adain", config(tmp_path, "undisturbed"))
+    undisturbed = start("adain", config(tmp_path, "undisturbed", workers=0))  # and with Ray those of one without
     disturbed_path = config(tmp_path, "disturbed")
     assert undisturbed.wait(180) == 0, (tmp_path / "undisturbed.log").read_text()
 

@@ -159,13 +159,13 @@ def test_the_first_network_is_of_its_seed_and_shows_the_contents() -> None:
         assert torch.corrcoef(torch.stack([before.flatten(), after.flatten()]))[0, 1] > 0.7
 
 
-# ---- on a local Ray --------------------------------------------------------------------------------------------------
+# ---- a whole run -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 def test_a_run_trains_one_network_a_style(tmp_path: Path) -> None:
     folder = styles(tmp_path, "weave.png", "more weave.png")
-    path = written(tmp_path, content(tmp_path, styles=str(folder)))
+    path = written(tmp_path, content(tmp_path, styles=str(folder), workers=0))
     assert start("fast_style", path).wait(300) == 0, path.with_suffix(".log").read_text()
     made = {}
     for name in ("weave", "more-weave"):
