@@ -27,10 +27,25 @@ RAYS_OWN_WARNINGS = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started with `&`: what tests start would never hear Ctrl-C
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Started with `&` or `nohup`: what the tests start would never hear Ctrl-C, or the terminal close.
+    for name, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(name) is signal.SIG_IGN:
+            signal.signal(name, default)
     for line in RAYS_OWN_WARNINGS:
         config.addinivalue_line("filterwarnings", line)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what `--dist loadgroup` keeps in one process: the tests of one module, and all of the session's Ray."""
+
+    def group(item: pytest.Item) -> str:
+        return "ray_local" if "ray_local" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
+
+    long = {group(item) for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: group(item) not in long)  # the long ones begin, so that no process ends alone
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
 
 
 def pytest_unconfigure() -> None:
