@@ -8,12 +8,12 @@ from typing import Any
 from pipeline.contracts import Operator
 from pipeline.errors import InputError, RecipeError
 from pipeline.models.references import FileRef
-from pipeline.planning.annotations import dimensions_of
 from pipeline.planning.class_checks import check_branches, names_read
 from pipeline.planning.class_names import resolve_classes
 from pipeline.planning.first_images import check_images
 from pipeline.planning.first_rows import FirstRows
 from pipeline.planning.gates import GatePlan, plan_gates
+from pipeline.planning.identity import common_identity
 from pipeline.planning.inputs import InputPlan, read_input, unlabelled_note
 from pipeline.planning.link_check import check_links
 from pipeline.planning.parts import check_columns, content, find_files, read_part
@@ -21,19 +21,19 @@ from pipeline.planning.recipes import absolute
 from pipeline.planning.selection import Selection
 from pipeline.registry import operator_class
 from pipeline.seeding import digest
-from pipeline.shards.columns.class_names import CLASS_LABEL
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.listing import Passed
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.identity import identified
-from pipeline.shards.images.codecs import DECODER
 from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.validation import nearest
-from schemas.recipe import MAX_IMAGE_BYTES, Branch, Numerics, Recipe, Resources
+from schemas.recipe import Branch, Recipe, Resources
 
 ORIGINAL = "original"
 """The branch that `keep_originals` adds."""
+
+MOST_UNITS = 2_000_000
 
 SOURCE_TYPES = ("algorithmicallyEnhanced", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
 """IPTC terms, weakest first; a chain is what its strongest step is."""
@@ -159,7 +159,8 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     _check_where(branches, first)
     check_images(recipe, _models(branches), first)
     notes = check_branches(recipe.branches, {branch.name: branch for branch in branches}, shards, layout, values)
-    common = _common_identity(recipe, layout, key_id)
+    common = common_identity(recipe, layout, key_id)
+    _check_count(recipe, branches, found, limit)
     units = tuple(unit for branch in branches for unit in _units(recipe, branch, found, common, limit))
     return Plan(
         recipe=recipe,
@@ -290,43 +291,20 @@ def _models(branches: Sequence[BranchPlan]) -> list[list[Mapping[str, FileRef]]]
     return [[step.models for step in branch.steps] for branch in branches if branch.name != ORIGINAL]
 
 
-def _common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
-    """Return what every unit's bytes depend on beside its own branch and rows."""
-    output = recipe.output
-    named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"
-    names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
-    quality = None if output.encoding == "png" else output.quality
-    return [
-        "unit/2",
-        recipe.seed,
-        [
-            layout.image,
-            layout.label,
-            layout.id,
-            list(recipe.input.drop),
-            recipe.input.max_pixels,
-            *names,
-            *_links(recipe),
-        ],
-        [DECODER, recipe.input.depth_bits, list(dimensions_of(layout, recipe))],
-        [output.encoding, quality, output.size, output.channels],
-        "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
-        _numerics_identity(recipe.numerics),
-    ]
-
-
-def _links(recipe: Recipe) -> list[Any]:
-    """Return what decides which named images are opened; nothing where the recipe says nothing of it."""
-    given = recipe.input
-    said = given.allow_paths or given.allow_urls or given.max_image_bytes != MAX_IMAGE_BYTES
-    return [[list(given.allow_paths), list(given.allow_urls), given.max_image_bytes]] if said else []
-
-
-def _numerics_identity(numerics: Numerics) -> Any:
-    """Return what of the arithmetic a recipe changes; a later key is there only where it is not the default."""
-    found: list[Any] = [] if numerics.dtype == "float32" else [numerics.dtype]
-    found += ["tf32"] if numerics.tf32 else []
-    return [numerics.threads, *found] if found else numerics.threads
+def _check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPlan, limit: int | None) -> None:
+    """Raise RecipeError where there are more units than a plan can hold, before any of them is made."""
+    total, size = 0, recipe.output.rows_per_unit
+    for branch in branches:
+        if branch.copies:
+            total += sum(-(-rows // size) for _, rows in _rows_taken(found.shards, limit))
+        else:
+            labels, count = _asked_for(recipe, branch, found.layout, limit)
+            total += len(labels) * -(-count // size)
+    if total > MOST_UNITS:
+        raise RecipeError(
+            f"recipe.output.rows_per_unit = {size}: {total:,} units, and a plan has {MOST_UNITS:,} at most; raise it "
+            "(to 65,536), or ask for fewer images"
+        )
 
 
 def _units(
@@ -336,21 +314,39 @@ def _units(
     if branch.copies == 0:
         yield from _synthetic_units(recipe, branch, found.layout, identity, limit)
         return
-    left = limit
-    for shard in found.shards:
+    for shard, rows_in in _rows_taken(found.shards, limit):
         more = found.identities.get(shard.path, [])
-        rows_in = shard.rows if left is None else min(shard.rows, left)
         for first in range(0, rows_in, recipe.output.rows_per_unit):
             rows = min(recipe.output.rows_per_unit, rows_in - first)
             name = f"{branch.name}-{_slug(shard.path)}-{first:09d}"
             made = digest([*identity, branch.where, shard.path, shard.digest, shard.columns, first, rows, *more])
             yield Unit(name, made, branch.name, first, rows, shard)
-        left = None if left is None else left - rows_in
+
+
+def _rows_taken(shards: Sequence[Shard], limit: int | None) -> Iterator[tuple[Shard, int]]:
+    """Yield each shard, and how many of its rows are taken."""
+    left = limit
+    for shard in shards:
+        rows = shard.rows if left is None else min(shard.rows, left)
+        yield shard, rows
+        left = None if left is None else left - rows
 
 
 def _synthetic_units(
     recipe: Recipe, branch: BranchPlan, layout: Layout, identity: list[Any], limit: int | None
 ) -> Iterator[Unit]:
+    labels, count = _asked_for(recipe, branch, layout, limit)
+    for label in labels:
+        for first in range(0, count, recipe.output.rows_per_unit):
+            rows = min(recipe.output.rows_per_unit, count - first)
+            name = f"{branch.name}-{_class_slug(label)}-{first:09d}"
+            yield Unit(name, digest([*identity, label, first, rows]), branch.name, first, rows, None, label)
+
+
+def _asked_for(
+    recipe: Recipe, branch: BranchPlan, layout: Layout, limit: int | None
+) -> tuple[list[int | str | None], int]:
+    """Return the classes that a branch without sources makes images of, and how many of each."""
     asked = next(b for b in recipe.branches if b.name == branch.name)
     labels: list[int | str | None] = [None]
     if asked.per_class is not None:
@@ -362,12 +358,7 @@ def _synthetic_units(
         text = layout.table.kind == "text"  # a further class must keep the units of the others
         labels = [*sorted(layout.classes)] if text else [*range(len(layout.classes))]  # the order `verify` knows
     count = asked.per_class or asked.count or 0
-    count = count if limit is None else min(count, -(-limit // len(labels)))
-    for label in labels:
-        for first in range(0, count, recipe.output.rows_per_unit):
-            rows = min(recipe.output.rows_per_unit, count - first)
-            name = f"{branch.name}-{_class_slug(label)}-{first:09d}"
-            yield Unit(name, digest([*identity, label, first, rows]), branch.name, first, rows, None, label)
+    return labels, count if limit is None else min(count, -(-limit // len(labels)))
 
 
 def _class_slug(label: int | str | None) -> str:

@@ -121,6 +121,11 @@ def branch(**changes: Any) -> dict[str, Any]:
         ([branch(operators=[{"flip": {}, "classical": {}}])], {}, ["one operator an entry"]),
         ([branch(per_class=3)], {}, ["one of copies, per_class and count"]),
         ([branch(copies=None, per_class=3)], {}, ["flip", "copies of source rows"]),
+        (
+            [branch(copies=None, count=10**15, operators=[{"gan_synth": {"force": True}}])],
+            {"input": {"columns": {"label": "none"}}},
+            ["rows_per_unit = 10: 100,000,000,000,000 units"],
+        ),
         ([branch(name="original")], {}, ["original", "keep_originals"]),
         ([FLIP, FLIP], {}, ["two branches", "flipped"]),
         ([branch(where="lable == 1")], {}, ["where", "lable", "label"]),

@@ -10,15 +10,15 @@ import fsspec
 import pyarrow as pa
 
 from pipeline.errors import InputError, RecipeError
-from pipeline.planning.documents import parse_document
+from pipeline.planning.documents import MOST_VALUES, parse_document
 from pipeline.planning.recipes import absolute
-from pipeline.shards.columns.class_names import names_of
-from pipeline.shards.columns.classes import MOST_INDEX, NO_CLASS
+from pipeline.shards.columns.class_names import by_index, names_of
+from pipeline.shards.columns.classes import MOST_INDEX, NO_CLASS, repeated
 from pipeline.shards.columns.label_values import LabelValues, read_label_values
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.files.uris import is_local
-from pipeline.texts import listed
+from pipeline.texts import listed, one_line
 from schemas.recipe import Input
 
 RECIPE_NAMES: Final = "input.class_names"
@@ -86,11 +86,13 @@ def _read(uri: str, base: str) -> Any:
     if len(data) > _MOST_BYTES:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: more than {_MOST_BYTES >> 20} MiB; give a list")
     if where.lower().endswith((".yaml", ".yml")):
-        found = parse_document(text, f"recipe.input.class_names = {uri!r}")
+        found = parse_document(text, f"recipe.input.class_names = {uri!r}", most_keys=MOST_VALUES)
     else:
         try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
+            found = json.loads(text, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            if where.lower().endswith(".json") or text.lstrip()[:1] in ("[", "{"):
+                raise RecipeError(f"recipe.input.class_names = {uri!r}: not JSON: {one_line(error)}") from None
             return _lines(text, uri)
     if isinstance(found, Mapping):
         for key in ("id2label", "names", "label2id"):  # a model's config.json, a ClassLabel feature, YOLO's data.yaml
@@ -98,8 +100,15 @@ def _read(uri: str, base: str) -> Any:
                 found = found[key]
                 break
     if isinstance(found, Mapping) and found and all(type(index) is int for index in found.values()):
-        found = {index: name for name, index in found.items()}  # as Keras and label2id say it
+        found = by_index(found, f"recipe.input.class_names = {uri!r}", "correct it")  # as Keras and label2id say it
     return found if isinstance(found, list | dict) else text.split()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; raise ValueError where it has a key twice, of which JSON readers take the last."""
+    if twice := repeated([key for key, _ in pairs]):
+        raise ValueError(f"{listed(twice)} is there twice")
+    return dict(pairs)
 
 
 def _lines(text: str, uri: str) -> Any:

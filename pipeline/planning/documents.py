@@ -23,6 +23,8 @@ MOST_KEYS = 1_000
 """Of one mapping."""
 MOST_CHARACTERS = 65_536
 """Of one value."""
+MOST_DIRECTIVES = 16
+"""YAML compares each with all before."""
 MOST_NUMBER = 2**64
 
 _TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
@@ -56,14 +58,17 @@ def read_document(path: str, what: str) -> Any:
     return parse_document(text, f"{what} {path}")
 
 
-def parse_document(text: str, where: str) -> Any:
+def parse_document(text: str, where: str, most_keys: int = MOST_KEYS) -> Any:
     """Return what a YAML text says.
+
+    Args:
+        most_keys: of one mapping.
 
     Raises:
         RecipeError: it is not YAML in bounds; one line that begins with `where`.
     """
     try:
-        _check(text, where)
+        _check(text, where, most_keys)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{where}: not YAML: {one_line(error)}") from None
@@ -80,10 +85,12 @@ class _Open:
     depth: int = 1
 
 
-def _check(text: str, where: str) -> None:
+def _check(text: str, where: str, most_keys: int) -> None:
     """Raise RecipeError at the first bound that the text exceeds; read no further."""
     if len(text) > MOST_BYTES:
         raise RecipeError(f"{where}: it has more than {MOST_BYTES:,} characters")
+    if "%" in text and sum(line.startswith("%") for line in text.splitlines()) > MOST_DIRECTIVES:
+        raise RecipeError(f"{where}: more than {MOST_DIRECTIVES} directives (lines that begin with %)")
     known: dict[str, tuple[int, int]] = {}  # values and depth of what each anchor stands for
     opened: list[_Open] = [_Open(None, False)]
 
@@ -100,8 +107,8 @@ def _check(text: str, where: str) -> None:
             raise fail(event, f"more than {MOST_VALUES:,} values, aliases counted as what they stand for")
         if len(opened) - 1 + depth > MOST_DEPTH:
             raise fail(event, f"more than {MOST_DEPTH} levels")
-        if parent.mapping and parent.entries > 2 * MOST_KEYS:
-            raise fail(event, f"more than {MOST_KEYS:,} keys at one level")
+        if parent.mapping and parent.entries > 2 * most_keys:
+            raise fail(event, f"more than {most_keys:,} keys at one level")
 
     for event in yaml.parse(text, Loader=_Base):
         tag = getattr(event, "tag", None)

@@ -58,6 +58,10 @@ def _bombs() -> Iterator[tuple[str, str]]:
     yield "a long key", f"{PLAIN}? {'k' * 60_000}\n: 1\n"
     yield "a long name", PLAIN.replace("name: b", f"name: {'b' * 60_000}")
     yield "many documents", "---\n" * 50_000
+    yield "many directives", "".join(f"%TAG !a{n}! tag:a.org,2026:\n" for n in range(99)) + f"---\n{PLAIN}"
+    yield "a brace and commas", PLAIN.replace("uri: in", f'uri: "{{{"," * 40_000}"')
+    yield "many braces", PLAIN.replace("uri: in", f'uri: "{"{5..5}" * 8_000}"')
+    yield "a brace of many digits", PLAIN.replace("uri: in", f'uri: "{{{"0" * 60_000}..9}}"')
     yield "many anchors", "".join(f"- &a{n} 1\n" for n in range(60_000))
 
 

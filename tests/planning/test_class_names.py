@@ -10,6 +10,7 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.plan import Plan
+from pipeline.shards.columns.class_names import names_in
 from tests.data_sets import FLIP, plan_of, write_recipe
 from tests.shard_files import photos, write_shard
 
@@ -52,6 +53,11 @@ def test_a_file_of_names_beside_the_recipe(tmp_path: Path, text: str) -> None:
 def test_other_files_of_names(tmp_path: Path, file: str, text: str) -> None:
     (tmp_path / file).write_text(text)
     assert planned(tmp_path, [0, 1], class_names=file).classes == ("cat", "dog")
+
+
+def test_more_names_than_a_recipe_has_keys(tmp_path: Path) -> None:
+    (tmp_path / "lvis.yaml").write_text("names:\n" + "".join(f"  {n}: class {n}\n" for n in range(1_203)))
+    assert planned(tmp_path, [0, 1_202], class_names="lvis.yaml").classes[1_202] == "class 1202"
 
 
 def test_names_that_begin_with_other_numbers_are_names(tmp_path: Path) -> None:
@@ -98,6 +104,10 @@ def test_names_of_texts_are_their_order_and_change_no_unit(tmp_path: Path) -> No
         ([0], "many.txt", "100,001 names; 100,000 at most"),
         ([0], [False, True], "recipe.input.class_names.*False"),
         ([0], "nul.txt", "'nul.txt': not text"),
+        ([0], "cut.json", r"'cut.json': not JSON: Expecting value: line 4"),
+        ([0], "deep.txt", r"'deep.txt': not JSON"),
+        ([0], "twice.json", r"'twice.json': not JSON: 0 is there twice"),
+        ([0], "shared.json", r"'shared.json': cat, dog have one index, 0"),
         ([0], "nowhere.txt", "'nowhere.txt': cannot be read: No such file"),
         ([[0]], None, r"column 'label' is list.*carry it as it is with input.columns: \{label: none\}"),
     ],
@@ -107,6 +117,10 @@ def test_labels_and_names_that_do_not_fit_are_errors_of_the_plan(
 ) -> None:
     (tmp_path / "nul.txt").write_bytes(b"KEY=secret\0HOME=/root")  # as /proc/self/environ is
     (tmp_path / "many.txt").write_text("\n".join(map(str, range(100_001))))
+    (tmp_path / "cut.json").write_text('[\n"cat",\n"dog",\n]')
+    (tmp_path / "deep.txt").write_text("[" * 100_000)
+    (tmp_path / "twice.json").write_text('{"0": "cat", "0": "dog"}')
+    (tmp_path / "shared.json").write_text('{"cat": 0, "dog": 0, "owl": 1}')
     with pytest.raises(JobError, match=message) as caught:
         planned(tmp_path, labels, **({} if told is None else {"class_names": told}))
     assert "\n" not in str(caught.value) and "drop" not in str(caught.value)
@@ -127,3 +141,29 @@ def test_several_shards_one_with_an_id2label(tmp_path: Path) -> None:
     pq.write_table(table, tmp_path / "data/a.parquet")
     plan = plan_of(write_recipe(tmp_path))
     assert plan.classes == ("cat", "dog") and plan.layout is not None and plan.layout.class_origin == "id2label"
+
+
+@pytest.mark.parametrize("said", ['{"cat": 0, "dog": 0}', '{"cat": [], "dog": 1}'])
+def test_a_label2id_that_gives_no_index_to_each_is_named(tmp_path: Path, said: str) -> None:
+    images = pa.array([{"bytes": image, "path": None} for image in photos(1, 8, 8)])
+    (tmp_path / "data").mkdir()
+    table = pa.table({"image": images, "label": [0]}).replace_schema_metadata({"label2id": said})
+    pq.write_table(table, tmp_path / "data/a.parquet")
+    with pytest.raises(JobError, match=r"label2id in the metadata: .*; say the names with input.class_names"):
+        plan_of(write_recipe(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("categories", "names"),
+    [
+        (b"3;cat5;a;b;c", ("cat", "a;b;c")),
+        (b"9" * 5_000 + b";cat", None),
+        (b"3;cat junk", None),
+        (b"1;x" * 99_999, ("x",) * 99_999),
+    ],
+    ids=["two", "a huge length", "junk", "many"],
+)
+def test_the_categories_of_an_enum(categories: bytes, names: tuple[str, ...] | None) -> None:
+    field = pa.field("label", pa.dictionary(pa.uint32(), pa.string()), metadata={"_PL_ENUM_VALUES2": categories})
+    found = names_in(pa.schema([field]), "label")
+    assert (found.names if found else None) == names

@@ -6,6 +6,7 @@ id2label     `{index: name}`, or `label2id`, the other way round: in the metadat
 Enum         the categories of a Polars `Enum`, in its order
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,11 +18,12 @@ from pipeline.shards.columns.classes import label_kind, repeated
 from pipeline.shards.columns.column_types import HUGGINGFACE, is_feature, read_features
 from pipeline.shards.columns.values import json_value
 from pipeline.shards.files.locate import Shard
-from pipeline.texts import listed
+from pipeline.texts import listed, shortened
 
 CLASS_LABEL: Final = "ClassLabel"
 _BESIDE: Final = (HUGGINGFACE, b"PANDAS_ATTRS", b"pandas")
 _ENUMS: Final = (b"_PL_ENUM_VALUES2", b"_PL_ENUM_VALUES")
+_LENGTH: Final = re.compile(rb"(\d{1,9});")
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,18 @@ def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
     return names
 
 
+def by_index(indexes: Mapping[Any, Any], where: str, remedy: str) -> dict[Any, Any]:
+    """Return `{index: name}` of a `{name: index}`. Raises InputError where two names have one index."""
+    names: dict[Any, Any] = {}
+    for name, index in indexes.items():
+        if isinstance(index, list | dict):
+            raise InputError(f"{where}: {shortened(name)} has no index, but {shortened(index)}; {remedy}")
+        if index in names:
+            raise InputError(f"{where}: {listed([names[index], name])} have one index, {index}; {remedy}")
+        names[index] = name
+    return names
+
+
 def _mappings(schema: pa.Schema, label: str) -> Iterator[tuple[str, dict[Any, Any]]]:
     """Yield every `{index: name}` that the metadata holds, nearest to the column first."""
     texts = dict(schema.metadata or {})
@@ -134,20 +148,21 @@ def _mappings(schema: pa.Schema, label: str) -> Iterator[tuple[str, dict[Any, An
         if isinstance(place.get("id2label"), dict) and place["id2label"]:
             yield "id2label", place["id2label"]
         if isinstance(place.get("label2id"), dict) and place["label2id"]:
-            yield "label2id", {index: name for name, index in place["label2id"].items()}
+            where = f"column {label!r}: label2id in the metadata"
+            yield "label2id", by_index(place["label2id"], where, "say the names with input.class_names")
 
 
 def _enum(field: pa.Field) -> StatedNames | None:
     """Return the categories of a Polars Enum: each is written as its length in bytes, `;`, and itself."""
     metadata = field.metadata or {}
     text = next((metadata[key] for key in _ENUMS if key in metadata), b"")
-    names = []
-    while text:
-        length, mark, rest = text.partition(b";")
-        if not mark or not length.isdigit():
+    names, at = [], 0
+    while at < len(text):
+        found = _LENGTH.match(text, at)
+        if found is None:
             return None
-        names.append(rest[: int(length)].decode(errors="replace"))
-        text = rest[int(length) :]
+        at = found.end() + int(found[1])
+        names.append(text[found.end() : at].decode(errors="replace"))
     return StatedNames(tuple(names), "Enum") if names else None
 
 

@@ -5,7 +5,6 @@ under its own name before a link's, whatever leads to it.
 """
 
 import errno
-import itertools
 import os
 import re
 import stat
@@ -30,7 +29,7 @@ FOLDER: Final = "a folder, where the glob asks for files"
 _NAMES: Final = 5
 _MOST_ALTERNATIVES: Final = 10_000
 _GLOB: Final = re.compile(r"[*?\[]")
-_BRACES: Final = re.compile(r"\{([^{}]*(?:,[^{}]*)+|\d+\.\.\d+)\}")
+_BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*|\d{1,18}\.\.\d{1,18})\}")
 
 
 @dataclass
@@ -119,14 +118,17 @@ def alternatives(pattern: str) -> list[str]:
     Raises:
         InputError: more than 10,000.
     """
-    found = _BRACES.search(pattern)
-    if found is None:
-        return [pattern]
-    parts = _parts(found[1])
-    if len(parts) * len(rest := alternatives(pattern[found.end() :])) > _MOST_ALTERNATIVES:
-        raise InputError(f"input.uri: the braces stand for more than {_MOST_ALTERNATIVES:,} names; use wildcards")
-    made = [pattern[: found.start()] + part + more for part, more in itertools.product(parts, rest)]
-    return list(dict.fromkeys(again for one in made for again in (alternatives(one) if "{" in one else [one])))
+    made: list[str] = []
+    waiting, looked_at = [pattern], 0
+    while waiting:
+        one, looked_at = waiting.pop(), looked_at + 1
+        if (found := _BRACES.search(one)) is None:
+            made.append(one)
+        else:
+            waiting += [one[: found.start()] + part + one[found.end() :] for part in reversed(_parts(found[1]))]
+        if len(made) + len(waiting) > _MOST_ALTERNATIVES or looked_at > 2 * _MOST_ALTERNATIVES:
+            raise InputError(f"input.uri: the braces stand for more than {_MOST_ALTERNATIVES:,} names; use wildcards")
+    return list(dict.fromkeys(made))
 
 
 def below(root: str, name: str) -> str:

@@ -1,0 +1,48 @@
+"""What of a recipe every unit's bytes depend on, whatever its branch: a part of every unit's digest."""
+
+from typing import Any
+
+from pipeline.planning.annotations import dimensions_of
+from pipeline.shards.columns.class_names import CLASS_LABEL
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.images.codecs import DECODER
+from schemas.recipe import MAX_IMAGE_BYTES, Numerics, Recipe
+
+
+def common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
+    """Return what every unit's bytes depend on beside its own branch and rows."""
+    output = recipe.output
+    named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"
+    names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
+    quality = None if output.encoding == "png" else output.quality
+    return [
+        "unit/2",
+        recipe.seed,
+        [
+            layout.image,
+            layout.label,
+            layout.id,
+            list(recipe.input.drop),
+            recipe.input.max_pixels,
+            *names,
+            *_links(recipe),
+        ],
+        [DECODER, recipe.input.depth_bits, list(dimensions_of(layout, recipe))],
+        [output.encoding, quality, output.size, output.channels],
+        "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
+        _numerics_identity(recipe.numerics),
+    ]
+
+
+def _links(recipe: Recipe) -> list[Any]:
+    """Return what decides which named images are opened; nothing where the recipe says nothing of it."""
+    given = recipe.input
+    said = given.allow_paths or given.allow_urls or given.max_image_bytes != MAX_IMAGE_BYTES
+    return [[list(given.allow_paths), list(given.allow_urls), given.max_image_bytes]] if said else []
+
+
+def _numerics_identity(numerics: Numerics) -> Any:
+    """Return what of the arithmetic a recipe changes; a later key is there only where it is not the default."""
+    found: list[Any] = [] if numerics.dtype == "float32" else [numerics.dtype]
+    found += ["tf32"] if numerics.tf32 else []
+    return [numerics.threads, *found] if found else numerics.threads
