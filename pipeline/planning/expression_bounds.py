@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections.abc import Collection
 
 MOST_CHARACTERS = 65_536
 MOST_BRACKETS = 32
@@ -11,9 +12,19 @@ MOST_DEPTH = 32
 MOST_LISTED = 10_000
 MOST_NUMBER = 2**64
 MOST_EXPONENT = 16
+MOST_CHOICES = 8
+"""Parts of a pattern that repeat or choose: the time to match goes with their power."""
+MOST_GROWTH = 4_096
+"""Times that replacements may make a text longer."""
 
-_QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`[^`]*`")
+QUOTED = re.compile(r"\"(?:\\.?|[^\"\\])*(?:\"|$)|'(?:\\.?|[^'\\])*(?:'|$)|`([^`]*)`")
+"""Texts of an expression, and names in backticks (group 1). A text without an end goes to the end: no second look."""
+_CLASSES = re.compile(r"\\.|\[\^?\]?(?:\\.?|[^\]\\])*(?:\]|$)")
+_CHOICE = re.compile(r"[*+?{][?+]?")
 _REGEX_METHODS = ("contains", "match", "fullmatch", "replace", "count")
+_OTHERWISE = ("isin", "isna", "notna", "isnull", "notnull", "between", "contains", "match", "fullmatch", "startswith",
+              "endswith", "len", "count", "find")  # fmt: skip
+"""Methods of texts that give numbers or conditions."""
 
 
 def text_fault(text: str) -> str | None:
@@ -21,37 +32,44 @@ def text_fault(text: str) -> str | None:
     if len(text) > MOST_CHARACTERS:
         return f"it has {len(text):,} characters, and {MOST_CHARACTERS:,} are the most"
     depth = 0
-    for character in _QUOTED.sub("", text):
+    for character in QUOTED.sub("", text):
         depth += (character in "([{") - (character in ")]}")
         if depth > MOST_BRACKETS:
             return f"its brackets are nested more than {MOST_BRACKETS} deep"
     return None
 
 
-def tree_fault(tree: ast.AST) -> str | None:
-    """Return why an expression is not evaluated; None where it is."""
+def tree_fault(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
+    """Return why an expression is not evaluated; None where it is.
+
+    Args:
+        texts: names of columns of texts, lists and the like, which `*` would make longer.
+    """
     parts = listed = 0
-    waiting = [(tree, 0)]
+    waiting = [(tree, 0, 1)]
     while waiting:
-        node, depth = waiting.pop()
+        node, depth, growth = waiting.pop()
         if depth > MOST_DEPTH:
             return f"it is nested more than {MOST_DEPTH} deep"
+        growth *= 1 + _replacement(node)
+        if growth > MOST_GROWTH:
+            return f"its `.str.replace()` could make a text more than {MOST_GROWTH:,} times as long"
         here: list[ast.AST] = [node]
         if isinstance(node, ast.List | ast.Tuple):  # of constants, as is checked elsewhere
             listed += len(node.elts)
             here = [value.operand if isinstance(value, ast.UnaryOp) else value for value in node.elts]
         else:
             parts += not isinstance(node, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop)
-            waiting.extend((child, depth + 1) for child in ast.iter_child_nodes(node))
+            waiting.extend((child, depth + 1, growth) for child in ast.iter_child_nodes(node))
         if parts > MOST_PARTS or listed > MOST_LISTED:
             return f"it has more than {MOST_PARTS} parts, or lists of more than {MOST_LISTED:,} values"
-        fault = next((fault for fault in map(_node_fault, here) if fault is not None), None)
+        fault = next((fault for each in here if (fault := _node_fault(each, texts)) is not None), None)
         if fault is not None:
             return fault
     return None
 
 
-def _node_fault(node: ast.AST) -> str | None:
+def _node_fault(node: ast.AST, texts: Collection[str]) -> str | None:
     if isinstance(node, ast.Constant):
         if isinstance(node.value, int | float) and not abs(node.value) < MOST_NUMBER:
             return "a number in it is larger than 64 bits"
@@ -62,12 +80,14 @@ def _node_fault(node: ast.AST) -> str | None:
             exponent = node.right.value if isinstance(node.right, ast.Constant) else None
             if not isinstance(exponent, int | float) or abs(exponent) > MOST_EXPONENT or not _has_column(node.left):
                 return f"`**` takes a column, and a number of {MOST_EXPONENT} at most"
-        elif not isinstance(node.op, ast.Add) and any(_is_text(part) for part in (node.left, node.right)):
-            return "a text is compared or added to another, and nothing else"
+        elif not isinstance(node.op, ast.Add) and any(_may_be_text(part, texts) for part in (node.left, node.right)):
+            return "a text or a list is compared or added to another, and nothing else"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _REGEX_METHODS:
         values = [*node.args, *(keyword.value for keyword in node.keywords)]
-        if any(_is_text(value) and _repeats_of_repeats(value.value) for value in values):  # type: ignore[attr-defined]
-            return f"the pattern of `.{node.func.attr}()` repeats a group that repeats or chooses; write it without"
+        for value in values:
+            fault = _pattern_fault(value.value) if _is_text(value) else None  # type: ignore[attr-defined]
+            if fault is not None:
+                return f"the pattern of `.{node.func.attr}()` {fault}"
     return None
 
 
@@ -79,19 +99,44 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
-def _repeats_of_repeats(pattern: str) -> bool:
-    """Return whether a group that itself repeats or chooses is repeated: such a pattern may take for ever."""
-    plain = re.sub(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", "x", pattern)  # escapes and character classes
-    waiting: list[bool] = []
+def _may_be_text(node: ast.AST, texts: Collection[str]) -> bool:
+    """Return whether a part may be a text or a list, by the columns in it."""
+    if isinstance(node, ast.Compare | ast.BoolOp):
+        return False
+    if isinstance(node, ast.Name):
+        return node.id in texts
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        number = node.func.attr in _OTHERWISE or node.func.attr.startswith("is")
+        return not number and any(_may_be_text(part, texts) for part in (node.func.value, *node.args))
+    return _is_text(node) or any(_may_be_text(part, texts) for part in ast.iter_child_nodes(node))
+
+
+def _replacement(node: ast.AST) -> int:
+    """Return the characters of what `.str.replace(pattern, text)` puts in; 0 for everything else."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr != "replace":
+        return 0
+    put_in = [*node.args[1:2], *(keyword.value for keyword in node.keywords if keyword.arg == "repl")]
+    return sum(len(part.value) for part in put_in if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+def _pattern_fault(pattern: str) -> str | None:
+    """Return why a pattern may take for ever: it repeats a group that repeats or chooses, or does so very often."""
+    plain = _CLASSES.sub("x", pattern)
+    choosing = len(_CHOICE.findall(plain.replace("(?", "(")))
+    waiting: list[list[bool]] = []  # of each open group: whether it repeats, whether it chooses
     for place, character in enumerate(plain):
         if character == "(":
-            waiting.append(False)
+            waiting.append([False, False])
         elif character in "*+{|" and waiting:
-            waiting[-1] = True
+            waiting[-1][character == "|"] = True
         elif character == ")" and waiting:
-            inner = waiting.pop()
-            if inner and plain[place + 1 : place + 2] in ("*", "+", "{"):
-                return True
+            repeats, chooses = waiting.pop()
+            again = plain[place + 1 : place + 2] in ("*", "+", "{")
+            choosing += chooses
+            if (repeats or chooses) and again:
+                return "repeats a group that repeats or chooses; write it without"
             if waiting:
-                waiting[-1] = waiting[-1] or inner or plain[place + 1 : place + 2] in ("*", "+", "{")
-    return False
+                waiting[-1][0] = waiting[-1][0] or repeats or chooses or again
+    if choosing > MOST_CHOICES:
+        return f"repeats or chooses more than {MOST_CHOICES} times; write a shorter one, or several conditions"
+    return None

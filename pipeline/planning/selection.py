@@ -6,7 +6,6 @@ comparison, and `isna()` asks for it.
 """
 
 import ast
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
-from pipeline.planning.expression_bounds import text_fault, tree_fault
-from pipeline.shards.columns.column_types import is_string
+from pipeline.planning.expression_bounds import QUOTED, text_fault, tree_fault
+from pipeline.shards.columns.column_types import is_string, plain
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.reader import SourceRow
 from pipeline.texts import one_line, shortened
@@ -40,7 +39,6 @@ _OF_TEXT = {
 _OF_TIME = {
     "year", "quarter", "month", "day", "hour", "minute", "second", "microsecond", "dayofweek", "weekday", "dayofyear",
 }  # fmt: skip
-_QUOTED = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|`([^`]*)`")
 
 
 class Selection:
@@ -73,7 +71,7 @@ class Selection:
     def columns_used(self) -> set[str]:
         """Return the names that the expression, which `check` has read, takes for columns; `label` and `row` too."""
         quoted = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
-        tree = ast.parse(_QUOTED.sub(self._unquoted(), self._expression), mode="eval")
+        tree = ast.parse(QUOTED.sub(self._unquoted(), self._expression), mode="eval")
         named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         return {quoted.get(name, name) for name in named} & set(self._columns())
 
@@ -89,12 +87,13 @@ class Selection:
         if fault is not None:
             raise self._error(fault)
         columns = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
-        text = _QUOTED.sub(self._unquoted(), self._expression)
+        text = QUOTED.sub(self._unquoted(), self._expression)
         try:
             tree = ast.parse(text, mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise self._error(f"cannot be read: {_reason(getattr(error, 'msg', error))}{self._known()}") from None
-        fault = tree_fault(tree)
+        texts = {name for name in self._columns() if self._is_long(name)}
+        fault = tree_fault(tree, {*texts, *(quoted for quoted, name in columns.items() if name in texts)})
         if fault is not None:
             raise self._error(fault)
         called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -183,11 +182,19 @@ class Selection:
     def _columns(self) -> list[str]:
         return list(dict.fromkeys(["label", "row", *(self._layout.light if self._layout else ())]))
 
+    def _is_long(self, name: str) -> bool:
+        """Return whether a column holds texts, lists or the like, which arithmetic would make longer."""
+        label = self._layout.carried_label if self._layout else None
+        if self._layout is None or name == "row" or (name == "label" and label is None):
+            return False
+        kind = plain(self._layout.schema.field(label if name == "label" and label else name).type)
+        return not (pa.types.is_primitive(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind))
+
     def _known(self) -> str:
         return f" (columns: {', '.join(self._columns())})"
 
     def _quoted(self) -> list[str]:
-        return [found[1] for found in _QUOTED.finditer(self._expression) if found[1] is not None]
+        return [found[1] for found in QUOTED.finditer(self._expression) if found[1] is not None]
 
     def _unquoted(self) -> Any:
         places = iter(range(len(self._quoted())))

@@ -21,13 +21,21 @@ ENDLESS = [
     "+".join(["label"] * 9000) + " > 1", "(" * 9000 + "label" + ")" * 9000 + " == 1", "not " * 9000 + "label == 1",
     "[" * 500, "label in (" + "1, " * 20000 + ")", "name == '" + "x" * 70000 + "'", "name.str.contains('(a+)+$')",
     "name.str.match('(a|a)*b')", "name.str.fullmatch('((a*)b)*c')", "name.str.contains('(x+x+)+y')", "1j == label",
-    "label == ...", "name" + ".str.lower()" * 3000 + " == 'a'", "label == " + "abs(" * 300 + "label" + ")" * 300,
+    "label == ...", "name" + ".str.lower()" * 3000 + " == 'a'", "boxes * 999999999 == 1", "(boxes + boxes) * 9 == 1",
+    "name.str.upper() * 99 == 'A'",
+    "name.str.replace('', 'aaaaaaaaa').str.replace('', 'aaaaaaaaa').str.replace('', 'aaaaaaaaa')"
+    ".str.replace('', 'aaaaaaaaa') == 'a'",
+    "name.str.contains('\\\\s?" + "a*" * 20 + "b')", "name.str.contains('(?=a)" + "a?" * 30 + "b')",
+    "name.str.match('" + "(a|a)" * 20 + "b', flags=2)", "name.str.contains('" + "[" * 60_000 + "')",
+    "name == \"" + "\\\"" * 30_000, "label == " + "abs(" * 300 + "label" + ")" * 300,
 ]  # fmt: skip
 USUAL = [
     "label in (2, 4)", "label**2 > 3", "label ** 0.5 > 1", "name == 'cat' and label > -1",
     "name.str.contains('(?:cat|dog)s?$')",
     "name.str.match('c[a-z]+t')", "name.str.contains('[(+*)]')", "label in (" + "-1, " * 900 + "2)",
     " or ".join(f"label == {n}" for n in range(60)), "name == '" + "(" * 60 + "'",
+    "name.str.replace('_', ' ').str.replace('-', ' ').str.strip() == 'cat'", "name.str.len() * 2 > 3",
+    "name.str.match(r'^\\w+-\\d+_\\w+\\.jpe?g$')", "(label == 1) * 1 == 1",
     "label % 2 == 0", "label.isin([1, 2])", "(label + 1) * 2 > 3",
 ]  # fmt: skip
 
@@ -36,7 +44,7 @@ USUAL = [
 def rows(tmp_path_factory):
     path = write_shard(
         tmp_path_factory.mktemp("where") / "a.parquet", photos(4, 8, 8), [0, 1, 2, 3],
-        extra={"name": pa.array(["cat", "a" * 40, None, "dogs"])},
+        extra={"name": pa.array(["cat", "a" * 40, None, "dogs"]), "boxes": pa.array([[1], [2, 3], None, []])},
     )  # fmt: skip
     shards = find_shards(str(path), "/")
     layout = read_layout(shards, Columns(), ())
