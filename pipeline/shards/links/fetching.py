@@ -95,7 +95,7 @@ def _request(url: str, named: str, rules: UrlRules, most_bytes: int) -> bytes | 
     port = port_of(parts)
     assert port is not None
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    headers = {**_HEADERS, "Host": parts.netloc}
+    headers = {**_HEADERS, "Host": parts.netloc.encode("idna").decode("ascii")}
     pool = _pool(parts.scheme, host_of(parts), address, port)
     try:
         response = pool.urlopen(
@@ -121,7 +121,7 @@ def _answer(response: urllib3.BaseHTTPResponse, named: str, most_bytes: int) -> 
     if status != 200:
         raise UnitError(f"{named}: the server answers {status}, which is neither an image nor that there is none")
     data, started = bytearray(), time.monotonic()
-    while chunk := response.read(_CHUNK):
+    while chunk := response.read1(_CHUNK):  # what has come, so that the clock is looked at however slowly it comes
         data += chunk
         if len(data) > most_bytes:
             return RowError("too_large", f"{named}: more than {most_bytes} bytes (input.max_image_bytes)")
@@ -134,7 +134,9 @@ def _address(url: str, parts: SplitResult, rules: UrlRules) -> str | RowError:
     """Return the first address of a URL's host that may be reached."""
     try:
         found = socket.getaddrinfo(host_of(parts), port_of(parts), type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+    except UnicodeError:
+        return RowError("path_refused", "its host is no name that there can be")
+    except OSError as error:
         raise _BusyError(f"its host cannot be found: {error}") from error
     refused = ""
     for *_, place in found:

@@ -37,7 +37,10 @@ class Answers(http.server.BaseHTTPRequestHandler):
         body = BODY if status == 200 else b""
         self.send_header("Content-Length", str(len(body) + server.short.get(seen, 0)))
         self.end_headers()
-        self.wfile.write(body)
+        for byte in server.drips.get(seen, ()):
+            self.wfile.write(byte)
+            time.sleep(0.02)
+        self.wfile.write(body[len(server.drips.get(seen, ())) :])
         if server.short.get(seen):
             self.close_connection = True
 
@@ -46,7 +49,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch):
     monkeypatch.setattr(fetching, "FIRST_WAIT_S", 0.001)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as answering:
-        answering.seen, answering.headers, answering.short = Counter(), {}, {}
+        answering.seen, answering.headers, answering.short, answering.drips = Counter(), {}, {}, {}
         answering.address = f"http://127.0.0.1:{answering.server_address[1]}"
         thread = threading.Thread(target=answering.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         thread.start()
@@ -115,6 +118,22 @@ def test_a_refused_connection_is_the_servers(monkeypatch):
 def test_a_body_is_bounded(server):
     assert code(get(server, "/200", most=len(BODY))) == BODY
     assert code(get(server, "/200", most=len(BODY) - 1)) == "too_large"
+
+
+def test_a_body_that_drips_has_its_time(server, monkeypatch):
+    monkeypatch.setattr(fetching, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(fetching, "ATTEMPTS", 1)
+    server.drips["/200"] = [b"x"] * 8
+    with pytest.raises(UnitError, match="not whole after"):
+        get(server, "/200")
+    assert get(server, "/200?x=1") == BODY
+
+
+def test_a_host_that_there_cannot_be_is_the_rows():
+    for host in ("a" * 70, "a..b"):
+        assert (
+            code(fetch(f"http://{host}.example.org/1.png", UrlRules(("http://*.example.org/",)), 100)) == "path_refused"
+        )
 
 
 def test_redirects_are_checked_as_urls_are(server):
