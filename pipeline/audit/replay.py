@@ -71,9 +71,8 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     shard, layout = _source(manifest, marker, kind)
     chain = next(chain for chain in manifest.chains if chain["name"] == marker.branch)
     key_id = (manifest.watermark or {}).get("key_id")
-    job = Job(
-        recipe, store.uri, layout, tuple(manifest.classes), key_id, ImageLinks.of(recipe.input, manifest.recipe_base)
-    )
+    links = ImageLinks.of(recipe.input, manifest.recipe_base, public_only=True)
+    job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id, links)
     device = device_like(marker.device)
     branch = LoadedBranch.load(job, branch_from(chain), device, key)
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)

@@ -1,6 +1,7 @@
 """Whoever forges a data set mends every checksum and sum: what is left is found, and told, never a traceback."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -222,6 +223,13 @@ def test_a_manifest_that_cannot_be_read_is_one_line(out: Path, change: Callable[
     edit(out, change)
     with pytest.raises(InputError, match=r"manifest\.json"):
         findings(out)
+
+
+def test_a_manifest_that_is_no_file_is_not_opened(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (out / "manifest.json").unlink()
+    os.mkfifo(out / "manifest.json")  # to open it would take for ever
+    assert main(["report", str(out)]) == 2
+    assert f"{out}/manifest.json: a pipe, a socket or a device, not a file" in capsys.readouterr().err
 
 
 def test_a_data_file_that_is_not_parquet_is_a_finding(out: Path) -> None:

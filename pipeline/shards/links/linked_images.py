@@ -41,16 +41,21 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 class ImageLinks:
     """What names in rows may open. Picklable; the default is the shard's own folder alone.
 
-    `folders` are absolute local paths, `urls` beginnings of URLs, `most_bytes` the size of a file at most.
+    `folders` are absolute local paths, `urls` beginnings of URLs, `most_bytes` the size of a file at most. With
+    `public_only`, no URL leads to an address inside this network.
     """
 
     folders: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     most_bytes: int = MAX_IMAGE_BYTES
+    public_only: bool = False
 
     @classmethod
-    def of(cls, given: Input, base: str) -> "ImageLinks":
+    def of(cls, given: Input, base: str, public_only: bool = False) -> "ImageLinks":
         """Return what a recipe allows; its relative folders start at `base`.
+
+        Args:
+            public_only: of a recipe that stands in a manifest, which may be of somebody else's data set.
 
         Raises:
             RecipeError: a folder is no local one, or a URL no URL.
@@ -63,7 +68,7 @@ class ImageLinks:
             if wrong is not None:
                 raise RecipeError(f"recipe.input.allow_urls[{place}] = {rule!r}: {wrong}")
         folders = tuple(absolute(folder, base) for folder in given.allow_paths)
-        return cls(folders, given.allow_urls, given.max_image_bytes)
+        return cls(folders, given.allow_urls, given.max_image_bytes, public_only)
 
     def refusal(self, name: str, folder: str) -> str | None:
         """Return why a name in a shard of `folder` is not opened; None where it may be. Touches no file."""
@@ -114,7 +119,7 @@ class ImageLinks:
     def _rules(self, folder: str) -> UrlRules:
         """Return the rules of a shard in `folder`: one on a web server may name files below its own folder."""
         own = (folder,) if folder.startswith(tuple(f"{scheme}://" for scheme in HTTP)) else ()
-        return UrlRules((*self.urls, *own))
+        return UrlRules((*self.urls, *own), self.public_only)
 
     def _local(self, name: str, folder: str | None) -> bytes | RowError:
         path = name.removeprefix("file://")

@@ -37,9 +37,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class UrlRules:
-    """The beginnings of URLs that may be opened. Picklable."""
+    """The beginnings of URLs that may be opened. Picklable.
+
+    `public_only`: whoever wrote them may be a stranger, so they lead to public addresses alone, whatever they name.
+    """
 
     allowed: tuple[str, ...] = ()
+    public_only: bool = False
 
     def refusal(self, url: str) -> str | None:
         """Return why a URL may not be opened; None where it may. Looks at the text alone."""
@@ -53,6 +57,8 @@ class UrlRules:
         parts = split(url)
         assert parts is not None
         found = _plain(ipaddress.ip_address(address.partition("%")[0]))
+        if self.public_only:
+            return None if _is_public(found) else f"leads to {found}, which is no public address"
         hosts = [rule.host for rule in self._matching(parts)]
         if any(host == "localhost" or _as_address(host) is not None for host in hosts):
             return None  # named: the rule of an address matches that address alone, and `localhost` is no other's name
@@ -97,7 +103,7 @@ def leads_inside(url: str) -> str | None:
         return "is no plain web address"
     for *_, place in socket.getaddrinfo(host_of(parts), port_of(parts), type=socket.SOCK_STREAM):
         found = _plain(ipaddress.ip_address(str(place[0]).partition("%")[0]))
-        if _is_inner(found) or not found.is_global:
+        if not _is_public(found):
             return f"leads to {found}, which is no public address"
     return None
 
@@ -169,6 +175,10 @@ def _plain(address: Address) -> Address:
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         return inner or address
     return address
+
+
+def _is_public(address: Address) -> bool:
+    return address.is_global and not _is_inner(address)
 
 
 def _is_inner(address: Address) -> bool:

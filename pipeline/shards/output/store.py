@@ -166,10 +166,13 @@ class LocalStore(Store):
                 (self.root / "_tmp").rmdir()
 
     def read(self, path: str) -> bytes:
+        place = self.root / path
         try:
-            return (self.root / path).read_bytes()
+            if not stat.S_ISREG(mode := place.stat().st_mode) and not stat.S_ISDIR(mode):
+                raise InputError(f"{place}: a pipe, a socket or a device, not a file; take it away")
+            return place.read_bytes()
         except PermissionError as error:
-            raise _unusable(str(self.root / path), "read", error) from None
+            raise _unusable(str(place), "read", error) from None
         except (NotADirectoryError, IsADirectoryError) as error:  # the root is a file, or lies below one
             raise FileNotFoundError(*error.args) from None
 

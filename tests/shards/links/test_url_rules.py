@@ -67,6 +67,14 @@ def test_private_addresses_need_a_whole_host():
     assert UrlRules(("http://*.example.org/",)).refuses_address(url, "8.8.8.8") is None
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.8", "169.254.169.254", "::1"])
+def test_a_manifest_leads_nowhere_inside_this_network_whatever_it_names(address):
+    url = f"http://[{address}]/" if ":" in address else f"http://{address}/"
+    for rule in (url, "http://*/"):
+        assert "no public address" in UrlRules((rule,), public_only=True).refuses_address(f"{url}1.png", address)
+    assert UrlRules(("http://*/",), public_only=True).refuses_address("http://a.example/1.png", "8.8.8.8") is None
+
+
 @pytest.mark.parametrize("named", ["http://127.0.0.1/", "http://localhost/", "http://169.254.169.254/", "127.0.0.1"])
 def test_an_address_that_is_named(named):
     host = named.removeprefix("http://").rstrip("/")
