@@ -94,9 +94,8 @@ def test_a_wrong_key_names_the_nearest_and_ends_with_exit_2(tmp_path: Path) -> N
     content = yaml.safe_load(path.read_text())
     content["decoder"]["learning_rte"] = content["decoder"].pop("learning_rate")
     path.write_text(yaml.safe_dump(content))
-    done = subprocess.run(
-        [sys.executable, "-m", "jobs.train", "adain", str(path)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-m", "jobs", "train", "adain", str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "'decoder.learning_rte'; did you mean 'learning_rate'?" in done.stderr

@@ -35,7 +35,7 @@ def start(kind: str, config: Path) -> "subprocess.Popen[bytes]":
     # A session of its own, so that one signal reaches Ray's processes as well. Only a test switches Ray's token off.
     environment = os.environ | {"RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_ADDRESS", None)
-    command = [sys.executable, "-m", "jobs.train", kind, str(config)]
+    command = [sys.executable, "-m", "jobs", "train", kind, str(config)]
     with open(config.with_suffix(".log"), "ab") as log:
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
 
