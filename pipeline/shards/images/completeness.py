@@ -6,11 +6,13 @@ Pillow takes such a PNG, JPEG or TIFF for whole, and leaves the rest of its rows
     ─────────────────  ─────────────────────────────────────────────────────────────────────────────────────────────────
     PNG (and in ICO)   the rows are counted by inflating the file once more, but only where the last row is as it was
                        before decoding: filled with a value that says so. Interlaced ones are always counted
-    JPEG               libjpeg fills what is missing with one colour. So where the last row is of one colour, and the
-                       last codes are not the recurring ones of such a row, more codes are tried: do they change it?
-    TIFF               strips and tiles are counted by the tables of the file, and uncompressed ones measured
+    JPEG               libjpeg leaves what is missing grey. So where the last pixels are, more codes are tried behind
+                       those of the first scan: do they change it?
+    TIFF               strips and tiles are counted by the tables of the file, and uncompressed ones measured; of JPEG
+                       ones the rows are told by their own heads, and the codes of the last as above
 
-The other formats fail by themselves. A progressive JPEG that ends early is whole, and less sharp: it is taken.
+The other formats fail by themselves, but for TIFF of the codes of fax machines, whose missing rows are blank: they are
+taken. A progressive JPEG that ends after its first scan is whole, and less sharp: it is taken.
 """
 
 import io
@@ -29,8 +31,9 @@ _UNSEEN: Final = 0xA5  # seldom all of a last row
 _CHUNK: Final = 1 << 20
 _EOI: Final = b"\xff\xd9"
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
-_TAIL: Final = 48
 _CODES: Final = bytes(range(1, 255)) * 2  # any that are no markers
+_FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG: Final = 7  # compression of a TIFF
 _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
@@ -54,11 +57,10 @@ def check_whole(image: Image.Image, data: bytes) -> None:
         if image.info.get("interlace") or _is_unseen(image):
             _check_png(data)
     elif isinstance(image, JpegImagePlugin.JpegImageFile):
-        row = image.height - 1
-        if image.getpixel((0, row)) == image.getpixel((image.width - 1, row)) and _is_flat(image, row):
-            _check_jpeg(image, data)
+        if _ends_grey(image) and _is_short(data):
+            raise _missing_codes(image)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
-        _check_tiff(image)
+        _check_tiff(image, data)
     elif isinstance(image, IcoImagePlugin.IcoImageFile):
         start = data.find(PNG_MAGIC)
         while start >= 0:
@@ -79,6 +81,12 @@ def _is_unseen(image: Image.Image) -> bool:
 def _is_flat(image: Image.Image, row: int) -> bool:
     """Return whether a row is of one colour."""
     return all(low == high for low, high in _extrema(image, row))
+
+
+def _ends_grey(image: Image.Image) -> bool:
+    """Return whether the last pixels of the last row are as libjpeg leaves what no codes say."""
+    last = image.crop((max(0, image.width - 4), image.height - 1, image.width, image.height))
+    return all(127 <= low <= high <= 129 for low, high in _extrema(last, 0))
 
 
 def _extrema(image: Image.Image, row: int) -> tuple[tuple[Any, Any], ...]:
@@ -133,38 +141,48 @@ def _png_parts(data: bytes) -> Iterator[bytes]:
         at += 12 + length
 
 
-def _check_jpeg(image: Image.Image, data: bytes) -> None:
-    """Compare a JPEG of one scan with itself followed by further codes, at an eighth of its size.
+def _missing_codes(image: Image.Image) -> RowError:
+    message = f"truncated: its codes end before {image.width} x {image.height} pixels, and then the file ends in order"
+    return RowError("decode_failed", message)
+
+
+def _is_short(data: bytes) -> bool:
+    """Compare the first scan of a JPEG with itself followed by further codes, at an eighth of its size.
 
     A whole scan is full, and further codes change nothing; one that has ended too early takes them for what is missing.
     """
     end = _end_of_scan(data)
-    if end is None or _recurs(data[end - _TAIL - 1 : end - 1]):
-        return
+    if end is None:
+        return False
     codes = b"".join(b"\xff" + bytes([0xD0 + turn]) + _CODES for turn in range(8))  # behind restart markers, too
-    seen, longer = (_eighth(each) for each in (data[:end] + _EOI, data[:end] + _CODES + codes + _EOI))
-    if seen != longer:
-        message = (
-            f"truncated: its codes end before {image.width} x {image.height} pixels, and then the file ends in order"
-        )
-        raise RowError("decode_failed", message)
+    try:
+        return _eighth(data[:end] + _EOI) != _eighth(data[:end] + _CODES + codes + _EOI)
+    except Exception:  # the file itself was decoded; its first scan alone need not be
+        return False
 
 
-def _recurs(tail: bytes) -> bool:
-    """Return whether bytes repeat at some distance, as the codes of blocks of one colour do."""
-    return any(tail[distance:] == tail[:-distance] for distance in range(1, len(tail) // 2))
-
-
-def _end_of_scan(data: bytes) -> int | None:
-    """Return where the codes of a JPEG's only scan end; None where there are several, or something else follows."""
+def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the kinds of the segments of a JPEG up to its first codes, and where what each holds begins and ends."""
     at = 2
     while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         kind = data[at + 1]
-        at += 1 if kind == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        end = at + 1 if kind == 0xFF else at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        yield kind, at + 4, end
         if kind == 0xDA:
-            found = _MARKER.search(data, at)
-            return found.start() if found and found[0] == _EOI else None
-    return None
+            return
+        at = end
+
+
+def _end_of_scan(data: bytes) -> int | None:
+    """Return where the codes of a JPEG's first scan end; None where that is nowhere."""
+    start = next((end for kind, _, end in _segments(data) if kind == 0xDA), None)
+    found = None if start is None else _MARKER.search(data, start)
+    return found.start() if found else None
+
+
+def _rows(data: bytes) -> int:
+    """Return how many rows a JPEG says it has."""
+    return next((int.from_bytes(data[at + 1 : at + 3], "big") for kind, at, _ in _segments(data) if kind in _FRAMES), 0)
 
 
 def _eighth(data: bytes) -> bytes:
@@ -173,21 +191,38 @@ def _eighth(data: bytes) -> bytes:
     return image.tobytes()
 
 
-def _check_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
+def _check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
     tags = image.tag_v2
     width, height = tags.get(256, 0), tags.get(257, 0)  # as it is stored, before Pillow turns it
     planes = tags.get(277, 1) if tags.get(284, 1) == 2 else 1
     if 324 in tags:
         across, down = tags.get(322, width) or 1, tags.get(323, height) or 1
-        wanted, offsets = -(-width // across) * -(-height // down) * planes, tags[324]
+        offsets, counts = _several(tags[324]), _several(tags.get(325))
+        wanted, held = -(-width // across) * -(-height // down) * planes, across * down
     else:
-        wanted, offsets = -(-height // min(tags.get(278, height) or 1, height)) * planes, tags.get(273, ())
-    there = len(offsets) if isinstance(offsets, tuple) else 1
-    if there < wanted:
-        raise _missing(there, wanted, "strips or tiles")
-    counts = tags.get(279)
-    if tags.get(259, 1) == 1 and isinstance(counts, tuple) and 324 not in tags:
+        across, down = width, min(tags.get(278, height) or 1, height)
+        offsets, counts = _several(tags.get(273)), _several(tags.get(279))
+        wanted, held = -(-height // down) * planes, 0
+    if len(offsets) < wanted:
+        raise _missing(len(offsets), wanted, "strips or tiles")
+    if tags.get(259, 1) == 1 and counts:
         bits = tags.get(258, (1,))
-        row = (width * (sum(bits) if planes == 1 else max(bits)) + 7) // 8
-        if sum(counts) < row * height * planes:
-            raise _missing(sum(counts), row * height * planes, "bytes")
+        deep = sum(bits) if planes == 1 else max(bits)
+        size = (held * deep + 7) // 8 * wanted if held else (width * deep + 7) // 8 * height * planes
+        if sum(counts) < size:
+            raise _missing(sum(counts), size, "bytes")
+    if tags.get(259) == _JPEG:
+        parts = [data[start : start + count] for start, count in zip(offsets, counts, strict=False)]
+        last = height - (height - 1) // down * down if 324 not in tags else down
+        for place, part in enumerate(parts):
+            rows = last if (place + 1) % (wanted // planes) == 0 else down
+            if _rows(part) < rows:
+                raise _missing(_rows(part), rows, "rows of a strip or tile")
+        tables = tags.get(347, b"")[:-2] or b"\xff\xd8"
+        if parts and _ends_grey(image) and _is_short(tables + parts[-1][2:]):
+            raise _missing_codes(image)
+
+
+def _several(value: Any) -> tuple[int, ...]:
+    """Return the numbers of a TIFF's tag, of which Pillow gives one alone as it is."""
+    return value if isinstance(value, tuple) else () if value is None else (value,)

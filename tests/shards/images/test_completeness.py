@@ -97,8 +97,84 @@ def test_a_jpeg_with_a_part_of_its_rows(mode, settings):
         assert refused(part + b"\xff\xd9")
 
 
+def taller(data: bytes, rows: int) -> bytes:
+    """Return a file whose head says more rows than there are: it ends in order with a part of them."""
+    made = bytearray(data)
+    if data.startswith(b"GIF"):
+        first = data.index(b",", 13 + 3 * 2 ** ((data[10] & 7) + 1))
+        made[8:10] = made[first + 7 : first + 9] = struct.pack("<H", rows)
+    elif data.startswith(b"BM"):
+        made[22:26] = struct.pack("<i", rows)
+    elif data.startswith(b"RIFF"):
+        if b"VP8X" in data:
+            made[27:30] = (rows - 1).to_bytes(3, "little")
+        if b"VP8L" in data:
+            at = data.index(b"VP8L") + 9
+            (packed,) = struct.unpack_from("<I", data, at)
+            made[at : at + 4] = struct.pack("<I", packed & ~(0x3FFF << 14) | (rows - 1) << 14)
+        else:
+            at = data.index(b"\x9d\x01\x2a") + 5
+            made[at : at + 2] = struct.pack("<H", rows)
+    elif data.startswith(b"\xff\xd8"):
+        at = next(at for at in (data.find(b"\xff\xc0"), data.find(b"\xff\xc2")) if at >= 0)
+        made[at + 5 : at + 7] = struct.pack(">H", rows)
+    elif data.startswith(b"II"):
+        (table,) = struct.unpack_from("<I", data, 4)
+        for at in range(table + 2, table + 2 + 12 * data[table], 12):
+            if struct.unpack_from("<H", data, at)[0] in (257, 278):
+                made[at + 2 : at + 12] = struct.pack("<HII", 4, 1, rows)
+    elif data.startswith(b"P6"):
+        return data.replace(b" 32\n", b" %d\n" % rows)
+    elif data.startswith(b"\x89PNG"):
+        made[20:24] = struct.pack(">I", rows)
+        made[29:33] = struct.pack(">I", zlib.crc32(bytes(made[12:29])))
+        if b"fcTL" in data:
+            at = data.index(b"fcTL")
+            made[at + 12 : at + 16] = struct.pack(">I", rows)
+            made[at + 30 : at + 34] = struct.pack(">I", zlib.crc32(bytes(made[at : at + 30])))
+    else:  # TGA
+        made[14:16] = struct.pack("<H", rows)
+    return bytes(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("GIF", {}), ("GIF", {"interlace": 0}), ("GIF", {"save_all": True}), ("BMP", {}), ("TGA", {}), ("PPM", {}),
+        ("TGA", {"compression": "tga_rle"}), ("WEBP", {}), ("WEBP", {"lossless": True}), ("PNG", {}),
+        ("PNG", {"save_all": True}), ("PNG", {"save_all": True, "default_image": True}), ("TIFF", {}),
+        *(("TIFF", {"compression": each}) for each in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")),
+        ("JPEG", {}), ("JPEG", {"progressive": True}), ("JPEG", {"subsampling": 0}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("colour", [None, "red"])
+def test_every_format_with_half_of_its_rows(kind, settings, colour):
+    colour = None if "lossless" in settings else colour  # a WebP of one colour has no codes that could be missing
+    first, second = (
+        Image.fromarray(each) if colour is None else Image.new("RGB", (48, 32), colour) for each in pictures(2, 32, 48)
+    )
+    if kind == "GIF":
+        first, second = first.quantize(64), second.quantize(64)
+    if settings.get("save_all"):
+        settings = {**settings, "append_images": [second]}
+    data = save(first, kind, **settings)
+    assert decode(data, MOST).shape == (32, 48, 3) == decode(taller(data, 32), MOST).shape
+    with pytest.raises(RowError) as caught:
+        decode(taller(data, 64), MOST)
+    assert caught.value.code == "decode_failed"
+
+
+def test_a_jpeg_in_a_tiff_with_a_part_of_its_codes():
+    data = save(Image.fromarray(pictures(1, 128, 160)[0]), "TIFF", compression="jpeg")
+    start = data.index(b"\xff\xda")
+    end = data.index(b"\xff\xd9", start)
+    half = (start + end) // 2
+    part = data[:half] + b"\xff\xd9" + bytes(end - half) + data[end + 2 :]
+    assert len(part) == len(data) and not refused(data) and refused(part)
+
+
 @pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"restart_marker_blocks": 3}, {"quality": 20}])
-@pytest.mark.parametrize("colour", ["white", "black", "#336699"])
+@pytest.mark.parametrize("colour", ["white", "black", "#336699", "#808080"])
 def test_a_whole_jpeg_whatever_its_last_rows(colour, settings):
     for size in ((160, 128), (17, 33), (8, 8)):
         image = Image.fromarray(pictures(1, size[1], size[0])[0])
