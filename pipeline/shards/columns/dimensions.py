@@ -5,7 +5,8 @@
     `width`, `height`, `w`, `h`, `image_width`, `img_h`,    a number
     `width_px`, ...
     `size`, `image_size`, `shape`, `resolution`, ...        two numbers, width first or height first; or three, with
-                                                            the channels last; or a struct of `width` and `height`
+                                                            the channels last
+    anything                                                a struct of `width`, `height` and others, but a box's
 
 A value is rewritten where it is the source image's, as it is stored or as it stands upright; what says something else
 (the size of a print, a box beside it) stays. Columns that the recipe calls unaligned are left alone.
@@ -25,6 +26,7 @@ Shape = tuple[int, int, int]
 
 _SCALAR: Final = re.compile(r"(?:(?:image|img|im|picture|pic|photo)_?)?(width|height|w|h)(?:_?(?:px|pixels))?")
 _SEVERAL: Final = re.compile(r"(?:(?:image|img|im|picture|pic|photo)_?)?(?:size|shape|resolution|dims?|dimensions?)")
+_SIZES: Final = ("width", "height")
 _OTHER: Final = {"width": "height", "height": "width", "w": "h", "h": "w"}
 
 
@@ -45,6 +47,7 @@ def dimension_columns(schema: pa.Schema, apart: Sequence[str | None]) -> tuple[s
         and (
             (_SCALAR.fullmatch(field.name.lower()) and is_number(field.type))
             or (_SEVERAL.fullmatch(field.name.lower()) and _is_several(field.type))
+            or _is_struct_of_sizes(field.type)
         )
     )
 
@@ -55,20 +58,46 @@ def most_size(kind: pa.DataType) -> int | None:
     if pa.types.is_integer(kind):
         return int(2 ** (kind.bit_width - pa.types.is_signed_integer(kind)) - 1)
     if pa.types.is_struct(kind):
-        found = [most_size(kind.field(name).type) for name in ("width", "height")]
+        found = [most_size(kind.field(name).type) for name in _SIZES]
         return min((most for most in found if most is not None), default=None)
     return most_size(kind.value_type) if hasattr(kind, "value_type") else None
 
 
 def rewritten(columns: Mapping[str, pa.Array], made: Sequence[Resized]) -> dict[str, pa.Array]:
     """Return columns of sizes, of rows whose images became `made`, with the sizes of these images."""
-    values = {name: column.to_pylist() for name, column in columns.items()}
+    values = {name: _values(column) for name, column in columns.items()}
     found = {}
     for name, column in columns.items():
         beside = values.get(_partner(name, columns) or "", [None] * len(made))
         new = [_size(name, *each) for each in zip(values[name], beside, made, strict=True)]
-        found[name] = column if new == values[name] else pa.array(new, column.type)
+        found[name] = column if new == values[name] else _with_values(column, new)
     return found
+
+
+def _values(column: pa.Array) -> list[Any]:
+    """Return the cells of a column; of structs the sizes alone, since others may be what Python cannot hold."""
+    if not pa.types.is_struct(column.type):
+        return list(column.to_pylist())
+    parts = [column.field(column.type.get_field_index(name)).to_pylist() for name in _SIZES]
+    there = column.is_valid().to_pylist()
+    return [
+        dict(zip(_SIZES, cell, strict=True)) if is_there else None
+        for is_there, *cell in zip(there, *parts, strict=True)
+    ]
+
+
+def _with_values(column: pa.Array, values: Sequence[Any]) -> pa.Array:
+    """Return a column with other cells; of structs with other sizes."""
+    if not pa.types.is_struct(column.type):
+        return pa.array(values, column.type)
+    fields = [column.type.field(place) for place in range(column.type.num_fields)]
+    parts = [column.field(place) for place in range(len(fields))]
+    for place, (field, part) in enumerate(zip(fields, parts, strict=True)):
+        if field.name in _SIZES:
+            old = part.to_pylist()  # below a null, too, which a required field must have
+            new = [before if cell is None else cell[field.name] for before, cell in zip(old, values, strict=True)]
+            parts[place] = pa.array(new, field.type)
+    return pa.StructArray.from_arrays(parts, fields=fields, mask=column.is_null())
 
 
 def _size(name: str, value: Any, beside: Any, made: Resized) -> Any:
@@ -78,9 +107,8 @@ def _size(name: str, value: Any, beside: Any, made: Resized) -> Any:
     """
     (height, width, _), (new_height, new_width, channels) = made.source, made.made
     if isinstance(value, Mapping):
-        if {value["width"], value["height"]} != {width, height}:
-            return value
-        return {**value, "width": new_width, "height": new_height}
+        as_source = {value["width"], value["height"]} == {width, height}
+        return {"width": new_width, "height": new_height} if as_source else value
     if isinstance(value, Sequence):
         if len(value) == 2:
             return _sizes(list(value), made)
@@ -109,8 +137,13 @@ def _partner(name: str, columns: Mapping[str, Any]) -> str | None:
 
 
 def _is_several(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        names = [kind.field(i).name for i in range(kind.num_fields)]
-        parts = [name for name in ("width", "height") if names.count(name) == 1]
-        return len(parts) == 2 and all(is_number(kind.field(name).type) for name in parts)
     return is_list(kind) and is_number(kind.value_type)
+
+
+def _is_struct_of_sizes(kind: pa.DataType) -> bool:
+    if not pa.types.is_struct(kind):
+        return False
+    names = [kind.field(i).name for i in range(kind.num_fields)]
+    sizes = [name for name in _SIZES if names.count(name) == 1]
+    corner = {"x", "y", "left", "top", "cx", "xmin"} & set(names)
+    return len(sizes) == 2 and not corner and all(is_number(kind.field(name).type) for name in sizes)

@@ -6,15 +6,16 @@ A column is known by what it holds, by its name, and where both leave it open by
     ──────────────────────────────────────────────────  ────────────────────────────────────────────────────────────
     images beside the image (`Image` feature, struct    always; binary where the first rows hold images, or its name
     of bytes and path, lists of these; binary; text)    is one of a map or mask; text where it is an image in base64
-    numbers in lists of lists                           by its values: boxes and points (rows of 2 to 6), polygons, maps
-    numbers in one list                                 by its name; or where each is a box, or pixels, of its image,
-                                                        but for lists named as others are (ids, votes, ratings)
-    numbers alone                                       `xmin`, `max_y`, `bbox_w`; pairs such as `x1` and `y1`,
-                                                        `nose_x` and `nose_y`, `left` and `top`, and sizes beside them;
-                                                        not `x` and `y` far outside of every image (a map's)
+    numbers in lists of lists, tensors; truth values    by its values: boxes and points (rows of 2 to 6), polygons, maps
+    numbers in one list; truth values                   by its name; or where each is a box, pixels, or a map of its
+                                                        image, but for lists named as others are (ids, votes, ratings)
+    numbers alone                                       `xmin`, `max_y`, `bbox_w`, `landmark_7`; pairs such as `x1` and
+                                                        `y1`, `nose_x` and `nose_y`, `crop_left` and `crop_top`; a size
+                                                        beside the one corner of a box; not `x` and `y` far outside of
+                                                        every image (a map's)
     structs, and lists of these                         where a field is one; run lengths (`counts` and `size`)
-    text                                                by its name; files of maps and masks; JSON, XML or numbers that
-                                                        hold boxes or polygons
+    text                                                by its name; files of maps and masks; JSON, XML, lists as Python
+                                                        and NumPy print them, or numbers, that hold boxes or polygons
 
 A recipe that knows better names the column in `input.unaligned`. The image's own size (`width`, `height`) is no
 annotation: it is rewritten, see `pipeline.shards.columns.dimensions`.
@@ -24,6 +25,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.shards.columns.column_types import (
@@ -36,7 +38,15 @@ from pipeline.shards.columns.column_types import (
     plain,
     storage,
 )
-from pipeline.shards.columns.places import Seen, Size, are_beyond, are_places, are_points, text_has_places
+from pipeline.shards.columns.places import (
+    Seen,
+    Size,
+    are_beyond,
+    are_flat_maps,
+    are_places,
+    are_points,
+    text_has_places,
+)
 from pipeline.shards.images.formats import is_image
 
 IMAGES: Final = "images"
@@ -45,11 +55,12 @@ PLACES: Final = "boxes, points or masks"
 # Words of a column's name that make its lists, structs or binary values an annotation.
 _WORDS: Final = frozenset((
     "annotation", "annotations", "bb", "bbox", "bboxes", "bbs", "bndbox", "box", "boxes", "contour", "contours",
-    "corner", "corners", "crop", "depth", "detections", "disparity", "flow", "heatmap", "heatmaps", "instances",
-    "joint", "joints", "keypoint", "keypoints", "kp", "kps", "kpts", "landmark", "landmarks", "mask", "masks", "matte",
-    "objects", "outline", "outlines", "poly", "polygon", "polygons", "polys", "pose", "poses", "pts", "quad", "quads",
-    "rect", "rectangle", "rectangles", "rects", "rle", "rles", "roi", "rois", "segmap", "segmentation",
-    "seg", "segmentations", "segments", "skeleton", "trimap",
+    "circle", "circles", "corner", "corners", "crop", "depth", "detections", "disparity", "ellipse", "ellipses",
+    "fixations", "flow", "heatmap", "heatmaps", "hull", "instances", "joint", "joints", "keypoint", "keypoints", "kp",
+    "kps", "kpts", "landmark", "landmarks", "lane", "lanes", "mask", "masks", "matte", "normals", "obb", "obbs",
+    "objects", "outline", "outlines", "parsing", "poly", "polygon", "polygons", "polys", "pose", "poses", "pts", "quad",
+    "quads", "rect", "rectangle", "rectangles", "rects", "rle", "rles", "roi", "rois", "saliency", "scanpath", "seg",
+    "segmap", "segmentation", "segmentations", "segments", "skeleton", "strokes", "trimap", "vertices",
 ))  # fmt: skip
 _POINTS: Final = frozenset((
     "center", "centers", "centre", "centres", "centroid", "centroids", "click", "coord", "coordinate", "coordinates",
@@ -69,6 +80,8 @@ _OF_TEXT: Final = frozenset((
     "bbox", "bboxes", "boxes", "contour", "contours", "keypoint", "keypoints", "landmark", "landmarks", "mask", "masks",
     "polygon", "polygons", "rle", "rles", "segmentation", "segmentations",
 ))  # fmt: skip
+# Words of texts that name files of further images, beside those of `_WORDS`.
+_OF_FILES: Final = _WORDS | {"alpha", "conditioning", "control", "edge", "edges", "scribble", "sketch"}
 _OF_TOKENS: Final = frozenset(("attention_mask", "special_tokens_mask", "token_type_mask", "loss_mask", "text_mask"))
 _BOX_WORDS: Final = frozenset(("bb", "bbox", "bndbox", "box", "face", "object", "rect", "roi"))
 _SIDES: Final = frozenset((
@@ -78,9 +91,14 @@ _SIDES: Final = frozenset((
 _FILE: Final = re.compile(r".*\.(?:png|jpe?g|tiff?|bmp|webp|npy|npz|xml|json|txt|mat|exr|pfm|flo)", re.I | re.S)
 _ALONE: Final = re.compile(
     r"(?:^|_)(?:[xy]_?(?:min|max)|(?:min|max)_?[xy]|[xy](?:tl|br)|x_?(?:left|right)|y_?(?:top|bottom)"
-    r"|(?:row|col)_?(?:min|max)|(?:bbox|bndbox|bb)_?\d+)(?:_|$)"
+    r"|(?:row|col)_?(?:min|max)|(?:bbox|bndbox|bb|joint|keypoint|kpt?|landmark|lm)s?_?\d+)(?:_|$)"
 )
-_X: Final = re.compile(r"(?:(?<=_)|^)([cp]?)x(\d*|c|center|centre|pos|coord)(?=_|$)")
+_ACROSS: Final = re.compile(
+    r"(?:(?<=_)|^)(?:(?!max(?:_|$))([a-z]*)x(\d*|c|center|centre|pos|coord)|(left|right))(?=_|$)"
+)
+_DOWN: Final = {"left": "top", "right": "bottom"}
+_CORNER: Final = re.compile(r"[cp]?x|xc|x_?(?:center|centre|min|left|tl|[01])|min_?x|left")
+_OTHER_CORNER: Final = re.compile(r"x_?(?:max|right|br|[2-9])|max_?x|right")
 _NPY_MAP: Final = re.compile(rb"\x93NUMPY.{2,6}\{'descr':[^{}]*'shape': \(\d+, \d+", re.DOTALL)
 _EXTENTS: Final = ("w", "h", "width", "height")
 
@@ -123,12 +141,15 @@ def _holds(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None
     """Return what a column, or a field of a struct, holds of places; None where nothing."""
     kind = _values(kind)
     seen = [(value, size) for value, size in seen if value is not None]
+    if isinstance(kind, pa.FixedShapeTensorType):
+        shaped = [(np.reshape(value, kind.shape).tolist(), size) for value, size in seen]
+        return _of_numbers(name, len(kind.shape), shaped)
     if is_feature(feature, "Image") or is_image_struct(kind):
         return IMAGES
-    if is_binary(kind):
+    if is_binary(kind) or pa.types.is_fixed_size_binary(kind):
         return IMAGES if _is_named(name) or any(_is_image(value) for value, _ in seen) else None
     if is_string(kind):
-        of_file = _words(name) & _WORDS and any(isinstance(text, str) and _FILE.fullmatch(text) for text, _ in seen)
+        of_file = _words(name) & _OF_FILES and any(isinstance(text, str) and _FILE.fullmatch(text) for text, _ in seen)
         return PLACES if _words(name) & _OF_TEXT or of_file or text_has_places(seen) else None
     if pa.types.is_struct(kind):
         return _in_struct(name, kind, seen)
@@ -140,16 +161,23 @@ def _holds(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None
 def _in_list(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None:
     depth, leaf = _depth(kind)
     if _is_number(leaf):
-        if name.lower() in _OF_TOKENS:
-            return None
-        if _is_named(name):
-            return PLACES
-        if depth == 1 and _words(name) & _OF_OTHERS:
-            return None
-        of_points = _words(name) & _POINTS and not _words(name) & _OF_THE_EARTH
-        return PLACES if are_places(seen, depth) or (of_points and depth == 1 and are_points(seen)) else None
+        return _of_numbers(name, depth, seen)
+    if pa.types.is_boolean(leaf):
+        return _of_numbers(name, depth, seen) if depth > 1 or _is_named(name) or are_flat_maps(seen) else None
     inner = feature.get("feature") if isinstance(feature, dict) else None
     return _holds(name, leaf, inner, [(item, size) for value, size in seen for item in _flat(value, depth)])
+
+
+def _of_numbers(name: str, depth: int, seen: Seen) -> str | None:
+    """Return what numbers, or truth values, in lists hold of places: `depth` lists one inside another."""
+    if name.lower() in _OF_TOKENS:
+        return None
+    if _is_named(name):
+        return PLACES
+    if depth == 1 and _words(name) & _OF_OTHERS:
+        return None
+    of_points = _words(name) & _POINTS and not _words(name) & _OF_THE_EARTH
+    return PLACES if are_places(seen, depth) or (of_points and depth == 1 and are_points(seen)) else None
 
 
 def _in_struct(name: str, kind: pa.DataType, seen: Seen) -> str | None:
@@ -167,20 +195,21 @@ def _in_struct(name: str, kind: pa.DataType, seen: Seen) -> str | None:
 
 def _coordinates(names: Sequence[str]) -> set[str]:
     """Return which numeric columns, of those that stand side by side, are coordinates."""
+    by_snake = {_snake(name): name for name in names}
     found: set[str] = set()
-    plain_names = {_snake(name): name for name in names}
-    for snake, name in plain_names.items():
+    for snake in by_snake:
         words = set(snake.split("_"))
         if _ALONE.search(snake) or (words & _BOX_WORDS and {re.sub(r"\d+$", "", word) for word in words} & _SIDES):
-            found.add(name)
-        other = _X.sub(lambda at: f"{at[1]}y{at[2]}", snake)
-        if other != snake and other in plain_names:
-            found |= {name, plain_names[other]}
-    if {"left", "top"} <= set(plain_names) or {"right", "bottom"} <= set(plain_names):
-        found |= {plain_names[side] for side in ("left", "top", "right", "bottom") if side in plain_names}
-    if found & {plain_names[side] for side in ("x", "cx", "xc", "left", "x_center", "xcenter") if side in plain_names}:
-        found |= {plain_names[side] for side in _EXTENTS if side in plain_names}
-    return found
+            found.add(snake)
+        for at in _ACROSS.finditer(snake):
+            across, down = at[0], _DOWN.get(at[3], f"{at[1]}y{at[2]}")
+            if f"{snake[: at.start()]}{down}{snake[at.end() :]}" in by_snake:
+                sides = (across, down, *((*_DOWN, *_DOWN.values()) if at[3] else ()))
+                found |= {f"{snake[: at.start()]}{side}{snake[at.end() :]}" for side in sides} & by_snake.keys()
+    corners = [snake for snake in found if _CORNER.fullmatch(snake)]
+    if len(corners) == 1 and not any(_OTHER_CORNER.fullmatch(snake) for snake in by_snake):
+        found |= set(_EXTENTS) & by_snake.keys()
+    return {by_snake[snake] for snake in found}
 
 
 def _is_plain(name: str) -> bool:
@@ -221,8 +250,9 @@ def _depth(kind: pa.DataType) -> tuple[int, pa.DataType]:
 
 
 def _values(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values behind dictionaries and extensions."""
-    return storage(plain(kind))
+    """Return the type of the values behind dictionaries and extensions; a tensor's own, which knows its shape."""
+    kind = plain(kind)
+    return kind if isinstance(kind, pa.FixedShapeTensorType) else storage(kind)
 
 
 def _flat(value: Any, depth: int) -> Iterator[Any]:

@@ -5,12 +5,12 @@ Told by the values alone, for columns whose type and name leave it open. Where i
 
 import base64
 import binascii
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from pipeline.shards.columns.values import json_value
 from pipeline.shards.images.formats import is_image
 
 Size = tuple[int, int]
@@ -22,13 +22,18 @@ Seen = Sequence[tuple[Any, Size | None]]
 MOST_ROW: Final = 6  # numbers of a box with its score and class; of two and three: points
 LEAST_POLYGON: Final = 6
 LEAST_PIXELS: Final = 10  # ratings and small counts stay below; coordinates of an image worth annotating do not
+LEAST_MAP: Final = 64  # pixels of an image whose size may tell a list that is a map from any other
 MOST_TEXT: Final = 100_000
 
 _KEYS: Final = re.compile(
-    r'"(?:bbox|bboxes|boxes|bounding_box|boundingBox|segmentation|keypoints|landmarks|polygons?|points|counts|xmin|x_min'
-    r'|x1|all_points_x|vertices|bndbox)"\s*:|"(?:x|cx|left)"\s*:\s*[-+\d.eE]+\s*,\s*"(?:y|cy|top)"\s*:|"Polygon"|<(?:bndbox|polygon|polyline|points?|box)\b|\b(?:MULTI)?POLYGON\s*\(\(|<svg\b|<path\s+d=',
+    r"""["'](?:bbox|bboxes|boxes|bounding_?box|bounding_?poly|segmentation|keypoints|landmarks|polygons?|points|counts"""
+    r"""|xmin|x_min|x1|all_points_x|vertices|bndbox)["']\s*:|["'](?:x|cx|left)["']\s*:\s*[-+\d.e]+\s*,\s*["'](?:y|cy"""
+    r"""|top)["']\s*:|["']Polygon["']|<(?:bndbox|polygon|polyline|points?|box)\b|\b(?:MULTI)?POLYGON\s*\(\(|<svg\b"""
+    r"""|<path\s+d=""",
+    re.IGNORECASE,
 )
 _NUMBERS: Final = re.compile(r"[-+\d.,;:|eE\s()\[\]]+")
+_ROW: Final = re.compile(r"[\[(]([^\[\]()]*\d[^\[\]()]*)[\])]")
 _NUMBER: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _BASE64: Final = re.compile(r"(?:data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
 
@@ -42,13 +47,11 @@ def are_places(seen: Seen, depth: int) -> bool:
         depth: how many lists there are one inside another.
     """
     if depth == 1:
-        return _are_vectors([(value, size) for value, size in seen if value])
+        return are_flat_maps(seen) or _are_vectors([(value, size) for value, size in seen if value])
     rows = [(row, size) for value, size in seen for row in _rows(value)]
     if not rows or {len(row) for row, _ in rows} <= set(range(2, MOST_ROW + 1)):
         return True
-    if depth == 2 and any(_is_map(value, size) for value, size in seen):
-        return True
-    if depth > 2 and all(_is_map(inner, size) for value, size in seen for inner in value or ()):
+    if any(_is_map(value, size) for value, size in seen):
         return True
     return all(_is_polygon(row, size) for row, size in rows)
 
@@ -62,12 +65,12 @@ def text_has_places(seen: Seen) -> bool:
         return True
     if not texts or not all(len(text) <= MOST_TEXT and _NUMBERS.fullmatch(text) for text, _ in texts):
         return False
-    if all(text.startswith("[[") for text, _ in texts):
-        parsed = [(json_value(text), size) for text, size in texts]
-        return all(isinstance(value, list) for value, _ in parsed) and _are_nested(parsed)
+    if all(_ROW.search(text) and text[1:].lstrip()[:1] in ("[", "(") for text, _ in texts):
+        rows = [([_numbers(row) for row in _ROW.findall(text)], size) for text, size in texts]
+        return are_places(rows, 2)
     if all(_is_yolo(text) for text, _ in texts):
         return True
-    return _are_vectors([([float(each) for each in _NUMBER.findall(text)], size) for text, size in texts])
+    return _are_vectors([(_numbers(text), size) for text, size in texts])
 
 
 def are_points(seen: Seen) -> bool:
@@ -87,9 +90,10 @@ def are_beyond(seen: Seen) -> bool:
     return bool(known) and all(value is not None and abs(value) > 2 * max(size) for value, size in known)
 
 
-def _are_nested(seen: Seen) -> bool:
-    rows = [(row, size) for value, size in seen for row in _rows(value)]
-    return bool(rows) and are_places(seen, 2)
+def are_flat_maps(seen: Seen) -> bool:
+    """Return whether every list is as long as its image has pixels, or values of three channels: rows in turn."""
+    lengths = [(len(vector), size[0] * size[1] if size else 0) for vector, size in seen if vector]
+    return bool(lengths) and all(pixels >= LEAST_MAP and length in (pixels, 3 * pixels) for length, pixels in lengths)
 
 
 def _are_vectors(seen: Seen) -> bool:
@@ -129,18 +133,25 @@ def _is_polygon(vector: Sequence[float], size: Size | None) -> bool:
 
 
 def _is_map(value: Any, size: Size | None) -> bool:
-    """Return whether lists are the rows of a map: of the image's size, or of its shape and a whole part of its size."""
-    if size is None or not isinstance(value, Sequence) or not value:
-        return False
-    if not all(isinstance(row, Sequence) for row in value):
-        return False
-    rows, columns = len(value), len(value[0])
+    """Return whether two axes of nested lists are rows and columns of the image, or of a whole part of its size."""
+    return size is not None and any(_is_scaled(*axes, size) for axes in itertools.pairwise(_shape(value)))
+
+
+def _is_scaled(rows: int, columns: int, size: Size) -> bool:
     width, height = size
-    if columns == 0 or {len(row) for row in value} != {columns}:
-        return False
     return (rows, columns) == (height, width) or (
         min(rows, columns) >= 4 and height % rows == 0 and width % columns == 0 and height // rows == width // columns
     )
+
+
+def _shape(value: Any) -> list[int]:
+    """Return the lengths of lists one inside another, as far as those side by side are equally long."""
+    shape: list[int] = []
+    level = [value]
+    while level and all(isinstance(each, list | tuple) for each in level) and len({len(each) for each in level}) == 1:
+        shape.append(len(level[0]))
+        level = [item for each in level for item in each]
+    return shape
 
 
 def _is_share(vector: Sequence[float]) -> bool:
@@ -151,12 +162,16 @@ def _is_share(vector: Sequence[float]) -> bool:
 def _is_yolo(text: str) -> bool:
     """Return whether every line is a class and a box, or a class and a polygon, in shares of the image."""
     for line in text.splitlines():
-        numbers = [float(each) for each in _NUMBER.findall(line)]
+        numbers = _numbers(line)
         if len(numbers) < 5 or len(numbers) % 2 == 0 or not numbers[0].is_integer():
             return False
         if min(numbers) < 0 or max(numbers[1:]) > 1:
             return False
     return True
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(each) for each in _NUMBER.findall(text)]
 
 
 def _is_base64_image(text: str) -> bool:

@@ -12,13 +12,15 @@ MADE = Resized((100, 200, 3), (64, 65, 1))
 def test_columns_are_found_by_name_and_type():
     kinds = {
         "width": pa.int64(), "Image_Height": pa.float32(), "img_w": pa.uint8(), "size": SIZE,
-        "shape": pa.list_(pa.int64()), "image_size": pa.list_(pa.int64(), 2),
+        "shape": pa.list_(pa.int64()), "image_size": pa.list_(pa.int64(), 2), "info": SIZE,
+        "box": pa.struct([("x", pa.int32()), *SIZE]),
+        "names": pa.struct(dict.fromkeys(("width", "height"), pa.string())),
         "height_cm": pa.int64(), "original_width": pa.int64(), "w": pa.string(),
         "resolution": pa.int64(), "area": pa.int64(),
     }  # fmt: skip
     schema = pa.schema(list(kinds.items()))
-    assert dimension_columns(schema, ()) == ("width", "Image_Height", "img_w", "size", "shape", "image_size")
-    assert dimension_columns(schema, ("width", "size")) == ("Image_Height", "img_w", "shape", "image_size")
+    assert dimension_columns(schema, ()) == ("width", "Image_Height", "img_w", "size", "shape", "image_size", "info")
+    assert dimension_columns(schema, ("width", "size")) == ("Image_Height", "img_w", "shape", "image_size", "info")
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,19 @@ def test_columns_are_found_by_name_and_type():
 )
 def test_several_numbers_in_one_column(kind, value, expected):
     assert rewritten({"size": pa.array([value], kind)}, [MADE])["size"].to_pylist() == [expected]
+
+
+def test_sizes_within_a_struct_of_other_things():
+    kind = pa.struct(
+        [("taken", pa.timestamp("us")), pa.field("height", pa.uint16(), nullable=False), ("width", pa.int64())]
+    )
+    far = pa.array([2**62] * 3, pa.timestamp("us"))  # beyond the years that Python knows
+    parts = [far, pa.array([100, 7, 100], pa.uint16()), pa.array([200, 200, 200])]
+    column = pa.StructArray.from_arrays(parts, fields=list(kind), mask=pa.array([False, False, True]))
+    new = rewritten({"info": column}, [MADE] * 3)["info"]
+    assert new.type == kind and new.is_valid().to_pylist() == [True, True, False]
+    assert new.field("taken").equals(far) and new.field("height").to_pylist()[:2] == [64, 7]
+    assert new.field("width").to_pylist()[:2] == [65, 200]
 
 
 @pytest.mark.parametrize(

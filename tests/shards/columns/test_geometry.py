@@ -34,6 +34,7 @@ def found(columns, features=None, apart=("image", "label")):
         ("whatever", pa.binary(), PICTURE),
         ("whatever", pa.large_binary(), PICTURE),
         ("eye_mask", pa.binary(), b"\0\1"),
+        ("eye_mask", pa.binary(2), b"\0\1"),
         ("control", pa.string(), base64.b64encode(PICTURE).decode()),
         ("control", pa.string(), "data:image/png;base64,iVBORw0KGgo="),
     ],
@@ -79,6 +80,20 @@ def test_an_image_feature_is_one_whatever_it_is_stored_as():
         ("note", pa.string(), "0 0.5 0.5 0.25 0.25\n3 0.1 0.1 0.2 0.2"),
         ("note", pa.string(), "(150, 10, 40, 20)"),
         ("note", pa.string(), "10,10 150,12 148,90 9,88"),
+        ("note", pa.string(), "[[ 3  4]\n [ 10 12]]"),
+        ("note", pa.string(), "[(3, 4), (10, 12)]"),
+        ("note", pa.string(), "[{'bbox': [150, 10, 40, 20]}]"),
+        ("note", pa.string(), '{"BoundingBox": {"Width": 0.1, "Height": 0.2, "Left": 0.3, "Top": 0.4}}'),
+        ("inside", pa.list_(pa.list_(pa.bool_())), [[True, False] * 100] * 100),
+        ("inside", pa.list_(pa.bool_()), [True, False] * 10_000),
+        ("mask", pa.list_(pa.bool_()), [True, False]),
+        ("inside", pa.list_(pa.uint8()), [0] * 20_000),
+        ("inside", pa.list_(pa.list_(pa.list_(pa.uint8()))), [[[1]] * 200] * 100),
+        ("inside", pa.list_(pa.list_(pa.list_(pa.uint8()))), [[[1] * 50] * 25] * 9),
+        ("inside", pa.fixed_shape_tensor(pa.float32(), (25, 50)), [0.0] * 1250),
+        ("lanes", NESTED, [[-2, -2, -2, 40, 41, 42, 43]]),
+        ("strokes", pa.list_(pa.list_(pa.list_(pa.int32()))), [[[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7]]]),
+        ("conditioning", pa.string(), "edges/1.png"),
     ],
 )
 def test_boxes_points_and_masks(name, kind, value):
@@ -91,7 +106,9 @@ def test_boxes_points_and_masks(name, kind, value):
         ["xmin"], ["x_min", "y_max"], ["XMin", "YMin"], ["minX"], ["xtl", "ytl"], ["bbox_x1"], ["box_w", "box_h"],
         ["bbox_left"], ["x1", "y1", "x2", "y2"], ["x", "y", "w", "h"], ["cx", "cy", "width", "height"],
         ["left", "top", "right", "bottom"], ["left", "top", "width", "height"], ["nose_x", "nose_y"],
-        ["leftEyeX", "leftEyeY"], ["x_center", "y_center"], ["face_top"],
+        ["leftEyeX", "leftEyeY"], ["x_center", "y_center"], ["face_top"], ["crop_left", "crop_top", "crop_bottom"],
+        ["x_1", "y_1", "width", "height"], ["xmin", "ymin", "w", "h"], ["lefteyex", "lefteyey"], ["tlx", "tly"],
+        ["landmark_0"], ["keypoints_17"], ["kp3"],
     ],
 )  # fmt: skip
 def test_coordinates_that_stand_alone(names):
@@ -103,6 +120,9 @@ def test_coordinates_that_stand_alone(names):
     [
         ("embedding", FLOATS, [0.1, -0.4, 0.2, 0.3]),
         ("embedding", FLOATS, [0.25] * 768),
+        ("whitened", pa.fixed_shape_tensor(pa.float32(), (3, 7)), [0.25] * 21),
+        ("flags", pa.list_(pa.bool_()), [True, False, True, True]),
+        ("sha256", pa.binary(4), b"\0\1\2\3"),
         ("token_embeddings", NESTED, [[0.1, -0.2, 0.3, 0.4, 0.1, 0.0, 0.5]] * 3),
         ("probabilities", FLOATS, [0.1, 0.2, 0.3, 0.4]),
         ("one_hot", FLOATS, [0, 0, 1, 0]),
@@ -132,6 +152,18 @@ def test_coordinates_that_stand_alone(names):
 )
 def test_what_is_none(name, kind, value):
     assert found({name: (kind, value)}) == {}
+
+
+@pytest.mark.parametrize(
+    "corners", [["xmin", "ymin", "xmax", "ymax"], ["x1", "y1", "x2", "y2"], ["left", "top", "right", "bottom"]]
+)
+def test_a_width_beside_both_corners_is_the_image_s(corners):
+    names = [*corners, "width", "height"]
+    assert set(found({name: (pa.int64(), 200) for name in names})) == set(corners)
+
+
+def test_other_columns_that_end_alike_are_no_coordinates():
+    assert found({name: (pa.int64(), 3) for name in ("max", "may", "index", "tax")}) == {}
 
 
 def test_columns_apart_are_none():
