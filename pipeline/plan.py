@@ -157,7 +157,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     first = FirstRows(shards, layout, recipe.input.max_pixels)
     check_links(first.rows, layout, ImageLinks.of(recipe.input, base))
     _check_where(branches, first)
-    check_images(recipe, _models(branches), first)
+    seen = check_images(recipe, _models(branches), first)
     notes = check_branches(recipe.branches, {branch.name: branch for branch in branches}, shards, layout, values)
     common = common_identity(recipe, layout, key_id)
     _check_count(recipe, branches, found, limit)
@@ -174,7 +174,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         limit=limit,
         key_id=key_id,
         labels=values,
-        notes=(*unlabelled_note(found, recipe.input), *notes),
+        notes=(*unlabelled_note(found, recipe.input), *seen, *notes),
         passed=found.passed,
         splits=found.splits,
     )

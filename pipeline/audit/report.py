@@ -146,9 +146,9 @@ def _tile(store: Store, row: dict[str, Any]) -> Tile:
     return Tile(thumbnail(row["image"]["bytes"]), caption, f"{row['sample_id']}\n{steps}", inset)
 
 
-def thumbnail(data: bytes, most_px: int = TILE_PX) -> tuple[bytes, str]:
+def thumbnail(data: bytes, most_px: int = TILE_PX, depth_bits: int | None = None) -> tuple[bytes, str]:
     """Return an image no larger than `most_px`, and its media type. A small one is returned pixel for pixel."""
-    pixels = decode(data, 2**31)
+    pixels = decode(data, 2**31, depth_bits)
     height, width = pixels.shape[:2]
     scale = most_px / max(height, width)
     if scale >= 1:
@@ -185,6 +185,7 @@ class SourceImages:
             if shard.digest != record.digest or row["source_row"] >= shard.rows:
                 raise InputError("the shard has changed since the run")
             _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1, OWN_FOLDER))
-            return Tile(thumbnail(rows[0].data or b""), caption, detail, None, source=True)
+            seen = thumbnail(rows[0].data or b"", depth_bits=self._manifest.recipe["input"].get("depth_bits"))
+            return Tile(seen, caption, detail, None, source=True)
         except PalimpsestError as error:
             return Tile(None, caption, f"{detail}: {error}", None, source=True)

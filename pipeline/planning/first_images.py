@@ -11,11 +11,16 @@ from pipeline.registry import operator_class
 from schemas.recipe import Recipe
 
 
-def check_images(recipe: Recipe, models: Sequence[Sequence[Mapping[str, FileRef]]], first: FirstRows) -> None:
-    """Raise JobError where annotations would not follow, a model is out of its domain, or a depth is left open.
+def check_images(
+    recipe: Recipe, models: Sequence[Sequence[Mapping[str, FileRef]]], first: FirstRows
+) -> tuple[str, ...]:
+    """Return notes of what nobody can tell.
 
     Args:
         models: of every step of every branch, in the order of the recipe.
+
+    Raises:
+        JobError: annotations would not follow, a model is out of its domain, or a depth is left open.
     """
     moving = []
     for index, branch in enumerate(recipe.branches):
@@ -28,6 +33,7 @@ def check_images(recipe: Recipe, models: Sequence[Sequence[Mapping[str, FileRef]
             check_domains(operator, models[index][place], f"{where}.{operator.name}", recipe, first)
         if recipe.output.size != "source" and from_rows:
             moving.append("recipe.output.size: it changes the size of the images")
-    check_annotations(moving, recipe, first)
+    notes = check_annotations(moving, recipe, first)
     check_dimensions(recipe, first)
     first.check_depth(recipe.input.depth_bits)
+    return notes

@@ -104,6 +104,18 @@ def test_an_image_that_is_turned_upright_changes_its_width(tmp_path):
     assert rows_of(tmp_path / "other")[0]["width"] == 32
 
 
+def test_an_image_beside_a_box_that_is_turned_upright_is_noted(tmp_path):
+    write_shard(
+        tmp_path / "data" / "a.parquet",
+        [*photos(1), turned(6)],
+        labels=[0, 1],
+        extra={"bbox": [[3.0, 4.0, 10.0, 12.0]] * 2},
+    )
+    (note,) = plan_of(write_recipe(tmp_path, [STILL])).notes
+    assert re.search(r"^row 1 of .*a\.parquet is stored turned, .*bbox \(boxes, points or masks\) stay", note)
+    assert plan_of(write_recipe(tmp_path, [STILL], input={"unaligned": ["bbox"]})).notes == ()
+
+
 def test_a_width_that_its_column_cannot_hold(tmp_path):
     shard(tmp_path, width=pa.array([32] * 6, pa.uint8()))
     with pytest.raises(RecipeError, match="column 'width' follows the image, and uint8 does not hold 512"):

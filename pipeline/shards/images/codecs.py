@@ -94,6 +94,14 @@ def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixel
         raise RowError("decode_failed", f"truncated or corrupt: {_reason(error)}") from error
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Return whether an opened image is stored turned or mirrored, so that `decode` moves its pixels."""
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNS
+    except Exception:  # as in `_turn`
+        return False
+
+
 def encode(pixels: Pixels, encoding: Encoding, quality: int = 90) -> bytes:
     """Return `pixels` ([H, W, C] uint8, C 1 or 3) as PNG, JPEG (4:2:0) or WebP; `quality` 1..100 of the last two.
 
