@@ -9,6 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from pipeline.errors import InputError, RowError, UnitError
+from pipeline.shards.columns.column_types import storage
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.images.codecs import decode
@@ -79,6 +80,10 @@ class FirstRows:
 
 
 def _values(column: pa.ChunkedArray) -> list[Any] | None:
+    if isinstance(
+        column.type, pa.BaseExtensionType
+    ):  # as it is stored: whoever registers a type says what its cells are
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage(column.type))
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError, pa.ArrowException):  # text that is no UTF-8, a time beyond the year 9999

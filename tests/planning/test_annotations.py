@@ -54,6 +54,42 @@ def test_values_of_the_first_rows_decide_where_names_do_not(tmp_path):
         plan_of(write_recipe(tmp_path, input={"columns": {"image": "image"}}))
 
 
+class Grid(pa.ExtensionType):
+    """A tensor of a library that is loaded: its cells are arrays, as those of Ray Data are."""
+
+    def __init__(self):
+        super().__init__(pa.list_(pa.float32()), "palimpsest.test.grid")
+
+    def __arrow_ext_serialize__(self):
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage_type, serialized):
+        return cls()
+
+    def __arrow_ext_scalar_class__(self):
+        return GridScalar
+
+
+class GridScalar(pa.ExtensionScalar):
+    def as_py(self, **_):
+        return np.zeros((24, 32))
+
+
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_tensor_of_another_library(tmp_path, registered):
+    stored = pa.array([[0.5] * 24 * 32] * 6, pa.list_(pa.float32()))
+    shard(tmp_path, inside=pa.ExtensionArray.from_storage(Grid(), stored))
+    if registered:
+        pa.register_extension_type(Grid())
+    try:
+        with pytest.raises(RecipeError, match=r"inside \(boxes, points or masks\) would no longer fit"):
+            plan_of(write_recipe(tmp_path))
+    finally:
+        if registered:
+            pa.unregister_extension_type("palimpsest.test.grid")
+
+
 def test_a_long_list_of_annotations_is_cut(tmp_path):
     shard(tmp_path, **{f"box_{index}_x1": [1] * 6 for index in range(40)})
     with pytest.raises(RecipeError, match="and 35 more would no longer fit") as caught:

@@ -5,11 +5,15 @@ number, so it is tried only where nothing else fits. Named in the error, and not
 what else is often met among images (`NAMED`). Nothing is guessed from a file name.
 """
 
+import contextlib
+import ctypes
 import io
 import re
 import struct
+from pathlib import Path
 from typing import Final
 
+import PIL
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -37,6 +41,11 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AV
 
 # AVIF decoders split a frame by the threads they are given, and its pixels may depend on that: one, everywhere.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+# libtiff says on stderr, past Python and between our lines, what Pillow raises as well. Its wheels bring their own.
+for _library in (Path(PIL.__file__).parent.parent / "pillow.libs").glob("libtiff-*"):
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(str(_library)).TIFFSetErrorHandler(None)
 
 PNG_MAGIC: Final = b"\x89PNG\r\n\x1a\n"
 _MAGIC: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
