@@ -27,8 +27,8 @@ from pipeline.shards.files.listing import Passed
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.identity import identified
 from pipeline.shards.links.linked_images import ImageLinks
-from pipeline.validation import nearest
-from schemas.recipe import Branch, Recipe, Resources
+from pipeline.validation import nearest, parse
+from schemas.recipe import MOST_ROWS_PER_UNIT, Branch, Recipe, Resources
 
 ORIGINAL = "original"
 """The branch that `keep_originals` adds."""
@@ -56,7 +56,7 @@ class StepPlan:
     def make(self) -> Operator:
         """Return the operator, not loaded yet."""
         found = operator_class(self.operator)
-        return found(found.Params.model_validate(self.params))
+        return found(parse(found.Params, self.params, self.operator))
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def _check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPla
     if total > MOST_UNITS:
         raise RecipeError(
             f"recipe.output.rows_per_unit = {size}: {total:,} units, and a plan has {MOST_UNITS:,} at most; raise it "
-            "(to 65,536), or ask for fewer images"
+            f"(to {MOST_ROWS_PER_UNIT:,}), or ask for fewer images"
         )
 
 

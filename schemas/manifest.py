@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.recipe import MOST_ROWS_PER_UNIT
 
 
 class Record(BaseModel):
@@ -14,7 +16,7 @@ class Record(BaseModel):
 class FileRecord(Record):
     """One Parquet file: path relative to the data set, rows, bytes and sha256."""
 
-    path: str
+    path: str = Field(pattern=r"^(data|rejected|quarantine)/[^/\x00]+$")
     rows: int
     bytes: int
     sha256: str
@@ -27,8 +29,8 @@ class Marker(Record):
     digest: str
     branch: str
     shard: str | None  # path of the source shard relative to its root
-    first: int
-    rows: int
+    first: int = Field(ge=0)
+    rows: int = Field(ge=0, le=MOST_ROWS_PER_UNIT)
     label: int | str | None = None  # the class of a unit without sources
     selected: int  # source rows that `where` let through, or images asked for
     copies: int  # images a selected row; 1 without sources

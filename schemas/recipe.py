@@ -9,6 +9,9 @@ from schemas.closed import Closed
 
 MOST_SIZE_PX = 16_384
 MAX_IMAGE_BYTES = 256 << 20
+MOST_ROWS_PER_UNIT = 65_536
+MOST_COPIES = 10_000
+MOST_MICRO_BATCH = 4_096
 MOST_BRANCHES = 500
 MOST_OPERATORS = 64
 """Of one branch."""
@@ -76,7 +79,7 @@ class Output(Closed):
     uri: str
     encoding: Literal["png", "jpeg", "webp"] = "png"
     quality: int = Field(90, ge=1, le=100, description="of jpeg and webp")
-    rows_per_unit: int = Field(256, ge=1, le=65_536, description="source rows, or new images, a unit")
+    rows_per_unit: int = Field(256, ge=1, le=MOST_ROWS_PER_UNIT, description="source rows, or new images, a unit")
     keep_originals: bool = Field(False, description="carry the source rows along, byte for byte, as branch `original`")
     size: Annotated[Literal["source"] | int, BeforeValidator(_size)] = Field(
         "source", description="`source`, or N: N x N pixels, resized and centre-cropped"
@@ -88,7 +91,7 @@ class Branch(Closed):
     """One way of making images: a chain of operators over every source row, or new images for every class."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")
-    copies: int | None = Field(None, ge=1, le=10_000, description="images of every source row")
+    copies: int | None = Field(None, ge=1, le=MOST_COPIES, description="images of every source row")
     per_class: int | None = Field(None, ge=1, description="new images of every class")
     count: int | None = Field(None, ge=1, description="new images without a class")
     where: str | None = Field(
@@ -131,7 +134,7 @@ class Numerics(Closed):
     """What changes bytes without changing meaning; part of every unit's digest."""
 
     micro_batch: int | None = Field(
-        None, ge=1, le=4096, description="images a model call; the operator's own if omitted"
+        None, ge=1, le=MOST_MICRO_BATCH, description="images a model call; the operator's own if omitted"
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads an actor")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(

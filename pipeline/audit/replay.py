@@ -18,6 +18,7 @@ from pipeline.shards.images.codecs import decode
 from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
+from pipeline.texts import shortened
 from pipeline.unit.chain import ChainReport
 from pipeline.unit.job import Job, LoadedBranch
 from pipeline.unit.overlap import Overlap
@@ -69,7 +70,9 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     marker, stored, kind = find_sample(store, sample)
     recipe = Recipe.model_validate(manifest.recipe)
     shard, layout = _source(manifest, marker, kind)
-    chain = next(chain for chain in manifest.chains if chain["name"] == marker.branch)
+    chain = next((chain for chain in manifest.chains if chain["name"] == marker.branch), None)
+    if chain is None:
+        raise InputError(f"sample {sample}: the manifest has no branch {shortened(marker.branch)}")
     key_id = (manifest.watermark or {}).get("key_id")
     links = ImageLinks.of(recipe.input, manifest.recipe_base, public_only=True)
     job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id, links)
@@ -137,8 +140,12 @@ def _source(manifest: Manifest, marker: Marker, kind: pa.DataType) -> tuple[Shar
         schema = pa.schema([pa.field("image", IMAGE), pa.field("label", kind)])
         found = Layout("image", "struct", "label", None, None, schema, ())
         return None, found.named(manifest.classes, found.class_origin)
-    record = next(record for record in manifest.shards if record.path == marker.shard)
+    record = next((record for record in manifest.shards if record.path == marker.shard), None)
+    if record is None:
+        raise InputError(f"unit {marker.unit}: the manifest does not list its shard {shortened(marker.shard)}")
     shard, layout = reopen(manifest, record)
+    if marker.first + marker.rows > shard.rows:
+        raise InputError(f"unit {marker.unit}: its marker names rows that {record.uri} has not")
     if shard.digest != record.digest:
         raise InputError(f"{record.uri}: the source shard has changed since the run")
     return shard, layout.named(manifest.classes, layout.class_origin)

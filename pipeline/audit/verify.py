@@ -155,8 +155,8 @@ def _branch(manifest: Manifest, marker: Marker, found: Verification) -> BranchPl
         if chain.get("name") == marker.branch:
             try:
                 return branch_from(chain)
-            except MALFORMED as error:
-                found.findings.append(f"branch {marker.branch}: its chain in the manifest cannot be read: {error!r}")
+            except InputError as error:
+                found.findings.append(str(error))
                 return None
     found.findings.append(f"unit {marker.unit}: the manifest has no branch {marker.branch!r}")
     return None

@@ -10,7 +10,7 @@ from pipeline.models.references import FileRef
 from pipeline.planning.parts import content, find_files, read_part
 from pipeline.registry import gate_class
 from pipeline.shards.columns.layout import Layout
-from pipeline.validation import nearest
+from pipeline.validation import nearest, parse
 from schemas.recipe import Branch, Recipe
 
 GATES_KEY = "recipe.quality.gates"
@@ -35,7 +35,7 @@ class GatePlan:
     def make(self) -> Gate:
         """Return the gate, not loaded yet."""
         found = gate_class(self.gate)
-        return found(found.Params.model_validate(self.params))
+        return found(parse(found.Params, self.params, self.gate))
 
 
 def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[GatePlan, ...]]:

@@ -20,7 +20,7 @@ from pipeline.unit.fitting import fits
 from pipeline.validation import parse
 from pipeline.working_copy import lasting
 from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
-from schemas.recipe import Recipe, Watermark
+from schemas.recipe import MOST_COPIES, MOST_MICRO_BATCH, Recipe, Watermark
 
 MANIFEST = "manifest.json"
 PACKAGES = ("ray", "torch", "torchvision", "diffusers", "pyarrow", "pandas", "pillow", "numpy")
@@ -145,10 +145,24 @@ def chain_record(branch: BranchPlan) -> dict[str, Any]:
 
 
 def branch_from(record: Mapping[str, Any]) -> BranchPlan:
-    """Return the branch that `chain_record` wrote down, on the CPU."""
-    steps = tuple(StepPlan(**_with_files(step)) for step in record["steps"])
-    gates = tuple(GatePlan(**_with_files(gate)) for gate in record.get("gates", ()))
-    return BranchPlan(**{**record, "steps": steps, "gates": gates})
+    """Return the branch that `chain_record` wrote down, on the CPU.
+
+    Raises:
+        InputError: the record lacks what every branch has, or states what no plan does.
+    """
+    try:
+        steps = tuple(StepPlan(**_with_files(step)) for step in record["steps"])
+        gates = tuple(GatePlan(**_with_files(gate)) for gate in record.get("gates", ()))
+        branch = BranchPlan(**{**record, "steps": steps, "gates": gates})
+        for part in branch.parts:
+            if not 0 <= part.version < 2**31:
+                raise ValueError(f"version {part.version}")
+        if not (0 <= branch.copies <= MOST_COPIES and 1 <= branch.micro_batch <= MOST_MICRO_BATCH):
+            raise ValueError(f"copies {branch.copies}, micro_batch {branch.micro_batch}")
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        said = f"its chain in the manifest cannot be read: {described(error)}"
+        raise InputError(f"branch {record.get('name')}: {said}") from None
+    return branch
 
 
 def _with_files(record: Mapping[str, Any]) -> dict[str, Any]:

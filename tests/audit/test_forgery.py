@@ -232,6 +232,42 @@ def test_a_manifest_that_is_no_file_is_not_opened(out: Path, capsys: pytest.Capt
     assert f"{out}/manifest.json: a pipe, a socket or a device, not a file" in capsys.readouterr().err
 
 
+def flipped(manifest: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = next(chain for chain in manifest["chains"] if chain["name"] == "flipped")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("where", "change", "said"),
+    [
+        ("manifest", lambda m: flipped(m).update(name="other"), "the manifest has no branch 'flipped'"),
+        ("manifest", lambda m: flipped(m).update(copies=10**12), "its chain in the manifest cannot be read"),
+        ("manifest", lambda m: flipped(m)["steps"][0].update(version=10**12), "version 1000000000000"),
+        ("manifest", lambda m: flipped(m)["steps"][0]["params"].update(probability=9), "flip.probability = 9"),
+        ("manifest", lambda m: m["shards"][0].update(path="x"), "the manifest does not list its shard"),
+        ("manifest", lambda m: m["input"].update(columns="x"), "record of the input's columns cannot be read"),
+        ("manifest", lambda m: m["input"].update(label="x"), "record of the input names no column 'x'"),
+        ("marker", lambda m: m.update(first=10**12), "its marker names rows that"),
+        ("marker", lambda m: m.update(rows=10**12), "this marker cannot be read"),
+        ("marker", lambda m: m["files"]["data"].update(path="/dev/zero"), "this marker cannot be read"),
+        ("marker", lambda m: m["files"]["data"].update(path="data/../../x"), "this marker cannot be read"),
+    ],
+)
+def test_a_forged_record_misleads_no_replay(
+    out: Path, where: str, change: Callable[[dict[str, Any]], Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = out / "manifest.json" if where == "manifest" else out / f"_commits/{unit_name(out)}.json"
+    sample = pq.read_table(next((out / "data").glob("flipped-*.parquet")))["sample_id"][0].as_py()
+    key = out.parent / "key"
+    key.write_bytes(KEY)
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    assert main(["replay", str(out), "--sample-id", sample, "--key-file", str(key)]) == 2
+    assert said in capsys.readouterr().err
+    assert main(["verify", str(out), "--key-file", str(key)]) == 1
+
+
 def test_a_data_file_that_is_not_parquet_is_a_finding(out: Path) -> None:
     path = next((out / "data").glob("flipped-*.parquet"))
     path.write_bytes(b"junk")

@@ -18,6 +18,7 @@ from pipeline.shards.columns.image_choice import ImageKind, image_column, image_
 from pipeline.shards.columns.label_choice import check_there, id_column, label_column, says_none
 from pipeline.shards.columns.shared_schema import merged, shard_schemas
 from pipeline.shards.files.locate import Shard
+from pipeline.texts import described, shortened
 from schemas.manifest import InputRecord
 from schemas.recipe import Columns
 
@@ -83,7 +84,7 @@ def read_layout(
         raise InputError("input.uri: there is no shard to read the columns from")
     distinct = shard_schemas(shards)
     if recorded is not None:
-        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(recorded.columns)))
+        schema = _recorded_schema(recorded)
         image, label, name = recorded.image, recorded.label, recorded.id
         kind = cast(ImageKind, recorded.image_kind)
     else:
@@ -112,6 +113,18 @@ def read_layout(
         light=tuple(f.name for f in schema if _is_light(f, image, kind)),
         class_origin=stated.origin if stated else None,
     )
+
+
+def _recorded_schema(recorded: InputRecord) -> pa.Schema:
+    """Return the columns that a manifest states. Raises InputError where it states none that can be."""
+    try:
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(recorded.columns)))
+    except (ValueError, OSError, pa.ArrowException) as error:
+        raise InputError(f"the manifest's record of the input's columns cannot be read: {described(error)}") from None
+    for name in (recorded.image, recorded.label, recorded.id):
+        if name is not None and schema.names.count(name) != 1:
+            raise InputError(f"the manifest's record of the input names no column {shortened(name)}")
+    return schema
 
 
 def _is_light(field: pa.Field, image: str, kind: ImageKind) -> bool:
