@@ -25,16 +25,23 @@ _KINDS: Final = (
     ("tfrecord", r"\.(tfrecords?|tfrecord-\d+-of-\d+)$"),
     ("numpy", r"\.(npy|npz|pkl|pt|h5|hdf5|mat|lmdb|mdb)$"),
 )
-_LOAD: Final = (
+_CALLED: Final = {
+    "images": "images (their classes are their folders, or a column of a metadata.csv beside its file_name)",
+    "csv": "CSV",
+    "json": "JSON",
+    "webdataset": "tar archives",
+    "arrow": "Arrow files",
+}
+_FILE: Final = (
     'python -c "from datasets import load_dataset as l; '
-    "l('{kind}', {files}, split='train').to_parquet('{to}.parquet')\""
+    "l('{kind}', data_files='{file}', split='train').to_parquet('{to}.parquet')\""
 )
-_EMBED: Final = (  # `to_parquet` alone would store the paths of the images
-    'python -c "from datasets import load_dataset as l; from datasets.table import embed_table_storage as e; '
-    "l('imagefolder', data_dir='.', split='train').with_format('arrow').map(e, batched=True)"
-    ".to_parquet('all.parquet')\""
+_FOLDER: Final = (  # `to_parquet` alone would store the paths of the images
+    'python -c "import os; from datasets import {load} as l; from datasets.table import embed_table_storage as e; '
+    "d = l(os.getcwd()).with_format('arrow').map(e, batched=True); {write}\""
 )
-_ARROW: Final = "python -c \"from datasets import Dataset as d; d.from_file('{file}').to_parquet('{to}.parquet')\""
+_SPLITS: Final = "[d[s].to_parquet(s + '.parquet') for s in d]"
+_SAVED: Final = ("state.json", "dataset_dict.json")  # beside what `save_to_disk` of `datasets` writes
 
 
 def is_shard_name(name: str) -> bool:
@@ -67,30 +74,37 @@ def advice(names: Iterable[str], folder: str | None) -> str | None:
     """
     found = Counter[str]()
     first: dict[str, str] = {}
+    saved: set[str] = set()
     for name in names:
+        saved.update(file for file in _SAVED if name.rpartition("/")[2] == file)
         kind = kind_of(name)
         if kind is not None:
             found[kind] += 1
             first.setdefault(kind, name)
+    if len(found) > 1:
+        del found["json"]  # it describes the others
     if not found:
         return None
     kind = found.most_common(1)[0][0]
+    if kind == "arrow" and saved:
+        write = _SPLITS if "dataset_dict.json" in saved else "d.to_parquet('all.parquet')"
+        return (
+            f"Arrow files; make a shard of them, in their folder: {_FOLDER.format(load='load_from_disk', write=write)}"
+        )
     return _remedy(kind, first[kind], folder)
 
 
 def _remedy(kind: str, path: str, folder: str | None) -> str:
     file = path.rpartition("/")[2]
     stem = re.sub(r"(\.[a-z0-9]+){1,2}$", "", file, flags=re.IGNORECASE)
-    if kind == "images":
-        return f"images; make a shard of them, in their folder: {_EMBED}"
-    if kind == "arrow":
-        return f"an Arrow file; make a shard of it, in its folder: {_ARROW.format(file=file, to=stem)}"
     if kind == "zip":
         return f"an archive; unpack {file} and give its folder"
     if kind == "tfrecord":
         return "TFRecord files; make shards of them: read them with tensorflow_datasets, and `to_parquet` the result"
     if kind == "numpy":
         return "arrays or pickled files; make shards of them: encode each image (PNG) and write it with pyarrow"
-    called = {"csv": "CSV", "json": "JSON", "webdataset": "tar archives"}[kind]
-    files, to = (f"data_files='{file}'", stem) if folder is None else ("data_dir='.'", "all")
-    return f"{called}; make a shard of it, in its folder: {_LOAD.format(kind=kind, files=files, to=to)}"
+    called = _CALLED[kind]
+    if kind != "images" and (folder is None or kind == "arrow"):
+        files, to = (file, stem) if folder is None else (f"**/*.{file.rpartition('.')[2]}", "all")
+        return f"{called}; make a shard of it, in its folder: {_FILE.format(kind=kind, file=files, to=to)}"
+    return f"{called}; make shards of them, in their folder: {_FOLDER.format(load='load_dataset', write=_SPLITS)}"

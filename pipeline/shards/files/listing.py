@@ -260,10 +260,19 @@ def _remote_folder(fs: Any, root: str, passed: Passed) -> Iterator[tuple[str, in
 
 
 def _remote_glob(fs: Any, root: str, glob: str, passed: Passed) -> Iterator[tuple[str, int | None]]:
-    for name, information in fs.glob(glob, detail=True).items():
+    rest = glob[len(root) :].lstrip("/")
+    depth = None if "**" in rest else rest.count("/") + 1
+    matches = re.compile(glob_translate(glob)).match
+    # `fs.glob` asks the store for what begins as the glob does, and so never sees what it passes over.
+    for name, information in sorted(fs.find(root, maxdepth=depth, withdirs=True, detail=True).items()):
+        is_file, taken = information["type"] == "file", matches(name.rstrip("/"))
+        if not taken and not (is_file and is_shard_name(name)):
+            continue
         if not _is_shown(root, glob, name):
             passed.add(HIDDEN, below(root, name))
-        elif information["type"] == "file":
+        elif not taken:
+            passed.add(NOT_MATCHED, below(root, name))
+        elif is_file:
             yield name, information.get("size")
         else:
             passed.add(FOLDER, below(root, name) + "/")

@@ -94,6 +94,9 @@ def test_an_object_store_knows_the_same_names(tmp_path):
         found = find_input("memory://listing", "/")
         assert [shard.path for shard in found.shards] == ["a.PQ", "b.parquet.gz"]
         assert found.passed.first == {HIDDEN: ["_c.parquet"], OTHER_ENDING: ["d.txt"]}
+        found = find_input("memory://listing/a*", "/")
+        assert [shard.path for shard in found.shards] == ["a.PQ"]
+        assert found.passed.first == {HIDDEN: ["_c.parquet"], NOT_MATCHED: ["b.parquet.gz"]}
         mixed = paths(["memory://listing/{a,b}*", str(tmp_path / "a.PQ")], "/")
         assert mixed == ["memory:///listing/a.PQ", "memory:///listing/b.parquet.gz", str(tmp_path / "a.PQ")[1:]]
     finally:
@@ -189,13 +192,14 @@ def test_braces_and_lists_are_one_input(tmp_path):
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["cat/0.jpg", "cat/1.JPEG", "notes.txt"], "images; make a shard .*imagefolder"),
-        (["a.csv"], "CSV; .*l\\('csv'"),
-        (["a.tar", "b.tar"], "tar archives; .*l\\('webdataset'"),
-        (["a.jsonl"], "JSON; .*l\\('json'"),
-        (["a.arrow"], "an Arrow file; .*from_file"),
+        (["cat/0.jpg", "cat/1.JPEG", "notes.txt", "coco.json"], "images .*; make shards .*load_dataset"),
+        (["a.csv"], "CSV; .*load_dataset"),
+        (["a.tar", "b.tar"], "tar archives; .*load_dataset"),
+        (["a.jsonl"], "JSON; .*load_dataset"),
+        (["a.arrow"], "Arrow files; .*l\\('arrow'"),
+        (["0.arrow", "dataset_info.json", "features.json"], "Arrow files; .*l\\('arrow'"),
         (["a.zip"], "an archive; unpack"),
-        (["a.tfrecord"], "TFRecord"),
+        (["a.tfrecord", "dataset_info.json", "features.json"], "TFRecord"),
     ],
 )
 def test_an_input_of_another_format_says_how_to_make_shards(tmp_path, names, said):
@@ -208,14 +212,23 @@ def test_an_input_of_another_format_says_how_to_make_shards(tmp_path, names, sai
         find_shards(f"in/{names[0]}", str(tmp_path))
 
 
+def test_what_datasets_saved_is_loaded_from_disk():
+    for names, written in (
+        (["d/data-00000-of-00002.arrow", "d/dataset_info.json", "d/state.json"], "all.parquet"),
+        (["dataset_dict.json", "train/data-00000-of-00001.arrow", "train/state.json"], "for s in d"),
+    ):
+        said = advice(names, "/in")
+        assert said is not None and "import load_from_disk as l" in said and written in said
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["images", "csv", "webdataset", "json"])
+@pytest.mark.parametrize("kind", ["csv", "webdataset", "json"])
 def test_the_remedy_makes_shards_that_are_read(tmp_path, kind):
     folder = tmp_path / "in"
     folder.mkdir()
     for i, image in enumerate(photos(2)):
         (folder / f"{i}.png").write_bytes(image)
-    name = {"images": "0.png", "csv": "m.csv", "webdataset": "m.tar", "json": "m.jsonl"}[kind]
+    name = {"csv": "m.csv", "webdataset": "m.tar", "json": "m.jsonl"}[kind]
     if kind == "csv":
         (folder / name).write_text("file_name,label\n0.png,a\n1.png,b\n")
     elif kind == "json":
@@ -228,9 +241,32 @@ def test_the_remedy_makes_shards_that_are_read(tmp_path, kind):
                 tar.addfile(entry, io.BytesIO(image))
     said = advice([str(folder / name)], None)
     assert said is not None
-    command = said.partition("folder: ")[2].replace("python -c", f"{sys.executable} -c", 1)
-    home = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    subprocess.run(command, shell=True, check=True, cwd=folder, env={**os.environ, **home}, capture_output=True)
+    remedy(said, folder)
     (shard,) = find_shards("**/*.parquet", str(tmp_path))
     ((_, rows),) = read_windows(shard, read_layout((shard,), Columns(), ()), 0, 2, 8, ImageLinks())
     assert [row.data for row in rows] == photos(2)
+
+
+@pytest.mark.slow
+def test_the_remedy_keeps_class_folders_and_splits(tmp_path):
+    for place, image in enumerate(photos(4)):
+        folder = tmp_path / ("train", "test")[place // 2] / ("cat", "dog")[place % 2]
+        folder.mkdir(parents=True)
+        (folder / "0.png").write_bytes(image)
+    said = advice(["train/cat/0.png"], str(tmp_path))
+    assert said is not None
+    remedy(said, tmp_path)
+    shards = find_shards("*.parquet", str(tmp_path))
+    layout = read_layout(shards, Columns(), ())
+    assert layout.classes == ("cat", "dog")
+    rows = [row for shard in shards for _, some in read_windows(shard, layout, 0, 2, 8) for row in some]
+    assert [shard.path for shard in shards] == ["test.parquet", "train.parquet"]
+    assert [(row.label, row.data) for row in rows] == list(
+        zip([0, 1, 0, 1], photos(4)[2:] + photos(4)[:2], strict=True)
+    )
+
+
+def remedy(said, folder):
+    command = said.partition("folder: ")[2].replace("python -c", f"{sys.executable} -c", 1)
+    home = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(folder.parent / "home")}
+    subprocess.run(command, shell=True, check=True, cwd=folder, env={**os.environ, **home}, capture_output=True)
