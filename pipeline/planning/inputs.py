@@ -9,13 +9,14 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.planning.recipes import absolute
-from pipeline.shards.columns.column_types import is_string
+from pipeline.shards.columns.classes import label_kind
+from pipeline.shards.columns.column_types import listed_names, read_features
 from pipeline.shards.columns.label_values import read_label_values
 from pipeline.shards.columns.layout import Layout, read_layout
 from pipeline.shards.columns.shared_schema import promoted_shards
 from pipeline.shards.files.listing import Passed
 from pipeline.shards.files.locate import Shard, find_input
-from pipeline.shards.files.splits import SPLIT, SPLIT_COLUMNS, called, rows_by_split, says_splits, split_of
+from pipeline.shards.files.splits import SPLIT, called, may_say_splits, rows_by_split, split_names, splits_of
 from pipeline.texts import listed
 from schemas.recipe import Input
 
@@ -57,35 +58,29 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
         InputError: one line that names what is wrong.
     """
     found = find_input([absolute(uri, base) for uri in uris_of(wanted)], base)
-    chosen = _speak_of(SPLIT, wheres)
-    splits = rows_by_split(found.shards)
-    splits = splits if any(split is not None for split in splits) else {}
-    shards = found.shards
-    if splits:
-        name = _wanted(wanted.split, splits, chosen)
-        if name is not None:
-            shards = tuple(shard for shard in shards if split_of(shard) == name)
-            for shard in found.shards:
-                if split_of(shard) != name:
-                    found.passed.add(OTHER_SPLIT, shard.path)
-            if not any(shard.rows for shard in shards):
-                raise InputError(f"input.split: {wanted.split}: its shards hold no row")
+    stated = splits_of(found.shards)
+    splits = rows_by_split(found.shards, stated) if any(split is not None for split in stated) else {}
+    name = _wanted(wanted.split, splits, _speak_of(SPLIT, wheres)) if splits else None
+    shards = tuple(shard for shard, split in zip(found.shards, stated, strict=True) if name in (None, split))
+    for shard, split in zip(found.shards, stated, strict=True):
+        if name not in (None, split):
+            found.passed.add(OTHER_SPLIT, shard.path)
+    if not any(shard.rows for shard in shards):
+        raise InputError(f"input.split: {wanted.split}: its shards hold no row")
     layout = read_layout(shards, wanted.columns, wanted.drop, named=wanted.class_names is not None)
+    column, by_value = _column_splits(shards, layout)
+    within = _rows_by_name(by_value)
     where = None
-    if not splits:
-        column, stated = _column_splits(shards, layout)
-        if stated:
-            for value, rows in stated.items():
-                split = None if value is None else called(value)
-                splits[split] = splits.get(split, 0) + rows
-            name = _wanted(wanted.split, splits, _speak_of(column, wheres))
-            values = [value for value in stated if value is not None and called(value) == name]
-            where = _condition(column, values) if name is not None and len(splits) > 1 else None
-        elif wanted.split not in (None, ALL):
-            raise InputError(
-                f"input.split: {wanted.split}: no folder, file name or column {SPLIT!r} of the input says a split; "
-                "leave it out"
-            )
+    if within and (not splits or len(within) > 1):
+        splits = within
+        name = _wanted(wanted.split, splits, _speak_of(column, wheres), f"column {column!r}")
+        values = [value for value, (split, _) in by_value.items() if split is not None and split == name]
+        where = _condition(column, values) if name is not None and len(splits) > 1 else None
+    elif not splits and wanted.split not in (None, ALL):
+        raise InputError(
+            f"input.split: {wanted.split}: no folder, file name or column {SPLIT!r} of the input says a split; "
+            "leave it out"
+        )
     return InputPlan(shards, layout, found.passed, _identities(shards, layout), splits, where)
 
 
@@ -109,15 +104,15 @@ def uris_of(wanted: Input) -> tuple[str, ...]:
     return (wanted.uri,) if isinstance(wanted.uri, str) else wanted.uri
 
 
-def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool) -> str | None:
-    """Return the split to take; None for all rows."""
+def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool, says: str = "the input") -> str | None:
+    """Return the split to take; None for all rows. `says`: what has the splits, for the message."""
     names = [split for split in splits if split is not None]
     said = ", ".join(f"{split} ({splits[split]:,} rows)" for split in names[:6])
     if asked == ALL or (asked is None and (chosen or len(names) < 2)):
         return None
     if asked is None:
         first = "train" if "train" in names else names[0]
-        raise InputError(f"input.split: the input has several splits, {said}; say input.split: {first}, or {ALL}")
+        raise InputError(f"input.split: {says} has several splits, {said}; say input.split: {first}, or {ALL}")
     if called(asked) not in names:
         raise InputError(f"input.split: {asked}: there is no such split; there are {said}")
     return called(asked)
@@ -129,25 +124,34 @@ def _speak_of(column: str, wheres: Sequence[str | None]) -> bool:
     return bool(wheres) and all(where is not None and named.search(where) for where in wheres)
 
 
-def _condition(column: str, values: Sequence[str]) -> str:
+def _condition(column: str, values: Sequence[Any]) -> str:
     name = column if column.isidentifier() else f"`{column}`"
     return f"{name} in ({', '.join(map(repr, values))}{',' if len(values) == 1 else ''})"
 
 
-def _column_splits(shards: Sequence[Shard], layout: Layout) -> tuple[str, dict[str | None, int]]:
-    """Return the column that says splits, and rows by its values; no values where there is none."""
-    names = [name for name in layout.light if name.lower() in SPLIT_COLUMNS and name not in (layout.label, layout.id)]
+def _column_splits(shards: Sequence[Shard], layout: Layout) -> tuple[str, dict[Any, tuple[str | None, int]]]:
+    """Return the column that says splits, and by its values what each is called and its rows; none of no column."""
+    taken = (layout.image, layout.label, layout.id)
+    names = [name for name in layout.light if name not in taken and may_say_splits(name)]
+    features = read_features(layout.schema)
     for name in sorted(names, key=lambda name: name.lower() != SPLIT):
         kind: pa.DataType = layout.schema.field(name).type
-        if not is_string(kind) or name == layout.image:
+        if label_kind(kind) not in ("text", "whole", "truth"):
             continue
         try:
-            rows = dict(read_label_values(shards, name, kind).rows)
+            rows = read_label_values(shards, name, kind).rows
         except InputError:  # more values than any data set has splits
             continue
-        if says_splits(name, rows):
-            return name, rows
+        if called_so := split_names(name, rows, listed_names(features.get(name))):
+            return name, {value: (called_so.get(value), count) for value, count in rows.items()}
     return SPLIT, {}
+
+
+def _rows_by_name(by_value: Mapping[Any, tuple[str | None, int]]) -> dict[str | None, int]:
+    rows: dict[str | None, int] = {}
+    for split, count in by_value.values():
+        rows[split] = rows.get(split, 0) + count
+    return rows
 
 
 def _identities(shards: Sequence[Shard], layout: Layout) -> dict[str, list[Any]]:

@@ -159,7 +159,7 @@ def _images(
     none: list[Any] = [None] * len(column)
     errors: dict[int, RowError] = {}
     if is_list(column.type):
-        column, errors = _singles(column)
+        column, errors = _singles(column, layout.image, where)
     names: list[str | None] = none
     if layout.image_kind in ("path", "text"):
         texts = python_values(column, layout.image, where)
@@ -168,21 +168,25 @@ def _images(
             data = [text.encode() if held is None and text else held for text, held in zip(texts, data, strict=True)]
         else:
             names = [(text or None) if held is None else None for text, held in zip(texts, data, strict=True)]
-        return data, names
+        return [errors.get(row, held) for row, held in enumerate(data)], names
     if layout.image_kind == "bytes":
         stored = column.to_pylist()
     else:
-        stored = pc.struct_field(column, "bytes").to_pylist()
+        stored = python_values(pc.struct_field(column, "bytes"), layout.image, where)
         if None in stored and column.type.get_field_index("path") >= 0:
             paths = python_values(pc.struct_field(column, "path"), layout.image, where)
+            stored = [
+                image_in_text(path) if held is None and path else held for held, path in zip(stored, paths, strict=True)
+            ]
             names = [name or None if held is None else None for held, name in zip(stored, paths, strict=True)]
+    stored = [held.encode() if isinstance(held, str) else held for held in stored]
     stored = [(image_in_bytes(held) or held) if held else held for held in stored]
     return [errors.get(row, held) for row, held in enumerate(stored)], names
 
 
-def _singles(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, dict[int, RowError]]:
+def _singles(column: pa.ChunkedArray, name: str, where: str) -> tuple[pa.ChunkedArray, dict[int, RowError]]:
     """Return the one item of each list, null where there is none; and an error for each row of several."""
-    rows = column.to_pylist()
+    rows = python_values(column, name, where)
     several = {
         place: RowError("several_images", f"the row holds {len(row)} images; make a row of each")
         for place, row in enumerate(rows)

@@ -85,6 +85,54 @@ def test_one_value_and_other_names_of_a_column_of_splits(tmp_path: Path, name: s
     assert {row["source_row"] for row in rows_of(tmp_path / "out")} == {0, 2}
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "asked", "taken"),
+    [
+        ("Usage", ["Training", "PublicTest", "Training", "PrivateTest"], r"train \(2 rows\), PublicTest", "train"),
+        ("split", [0, 1, 0, 2], r"0 \(2 rows\), 1", "'0'"),
+        ("is_train", [True, False, True, None], r"train \(2 rows\), not train \(1 rows\)", "train"),
+        ("is_training_image", [1, 0, 1, 0], r"column 'is_training_image' has several splits, train", "train"),
+        ("in_test", [1, 0, 1, 0], r"test \(2 rows\), not test", "test"),
+    ],
+)
+def test_columns_of_other_kinds_that_say_splits(
+    tmp_path: Path, name: str, values: list[Any], asked: str, taken: str
+) -> None:
+    (tmp_path / "data").mkdir()
+    pq.write_table(pa.table({"image": photos(4, 8, 8), name: values}), tmp_path / "data/a.parquet")
+    recipe = write_recipe(tmp_path, [FLIP], input={"uri": "data"})
+    with pytest.raises(InputError, match=asked):
+        plan_of(recipe)
+    run_here(plan_of(recipe, input__split=taken))
+    assert {row["source_row"] for row in rows_of(tmp_path / "out")} == {0, 2}
+
+
+def test_a_column_of_splits_in_a_file_that_is_called_after_one(tmp_path: Path) -> None:
+    table = pa.table({"image": photos(3, 8, 8), "split": ["train", "val", "train"]})
+    (tmp_path / "data").mkdir()
+    pq.write_table(table, tmp_path / "data/train-0.parquet")
+    recipe = write_recipe(tmp_path, [FLIP], input={"uri": "data"})
+    with pytest.raises(InputError, match=r"column 'split' has several splits, train \(2 rows\), validation"):
+        plan_of(recipe)
+    assert plan_of(recipe, input__split="train").branches[0].where == "split in ('train',)"
+    pq.write_table(table.slice(1, 1), tmp_path / "data/val-0.parquet")
+    assert plan_of(recipe, input__split="val").branches[0].where is None
+    assert plan_of(recipe, input__split="train").splits == {"train": 2, "validation": 1}
+
+
+def test_a_class_label_of_splits_is_no_label(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    features = {"split": {"_type": "ClassLabel", "names": ["train", "test"]}}
+    table = pa.table({"image": photos(3, 8, 8), "label": ["cat", "dog", "cat"], "split": [0, 1, 0]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "data/a.parquet")
+    recipe = write_recipe(tmp_path, [FLIP], input={"uri": "data"})
+    with pytest.raises(InputError, match=r"train \(2 rows\), test \(1 rows\)"):
+        plan_of(recipe)
+    plan = plan_of(recipe, input__split="test")
+    assert (plan.classes, plan.branches[0].where) == (("cat", "dog"), "split in (1,)")
+
+
 def test_a_column_of_sets_that_are_no_splits(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     pq.write_table(pa.table({"image": photos(2, 8, 8), "set": ["train", "wagon"]}), tmp_path / "data/a.parquet")
@@ -177,7 +225,10 @@ def test_plan_says_what_it_took_and_what_it_passed_over(tmp_path: Path, capsys: 
     }
 
 
-@pytest.mark.parametrize("name", ["class_name", "species", "category_id", "labelId", "cls", "target_name", "dog_breed"])
+@pytest.mark.parametrize(
+    "name",
+    ["class_name", "species", "category_id", "labelId", "cls", "target_name", "dog_breed", "scientific_name", "wnid"],
+)
 def test_a_column_that_may_be_the_label_is_asked_for(tmp_path: Path, name: str) -> None:
     write_shard(tmp_path / "data/0.parquet", photos(2), extra={name: ["a", "b"]})
     recipe = write_recipe(tmp_path)
@@ -187,6 +238,16 @@ def test_a_column_that_may_be_the_label_is_asked_for(tmp_path: Path, name: str) 
     assert layout is not None and (layout.label, layout.classes) == (name, ("a", "b"))
     layout = plan_of(recipe, input__columns__label="none").layout
     assert layout is not None and layout.label is None
+
+
+def test_numbers_with_gaps_and_fields_that_may_be_the_label_are_asked_for(tmp_path: Path) -> None:
+    write_shard(tmp_path / "data/0.parquet", photos(3, 8, 8), extra={"category_id": [1.0, None, 2.0]})
+    with pytest.raises(InputError, match="'category_id' may hold classes"):
+        plan_of(write_recipe(tmp_path))
+    write_shard(tmp_path / "data/0.parquet", photos(1, 8, 8), extra={"class_share": [0.5], "json": [{"label": 1}]})
+    with pytest.raises(InputError, match="'json' holds a field 'label'; write it to a column of its own"):
+        plan_of(write_recipe(tmp_path))
+    assert plan_of(write_recipe(tmp_path), input__columns__label="none").layout is not None
 
 
 @pytest.mark.parametrize("name", ["caption", "class_weight", "target_size", "label_confidence", "category_url"])

@@ -1,7 +1,6 @@
 """What a column of a shard holds, by its Arrow type and by the Hugging Face features beside it."""
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -27,10 +26,10 @@ def is_feature(feature: Any, kind: str) -> bool:
     return isinstance(feature, dict) and feature.get("_type") == kind
 
 
-def words_of(name: str) -> list[str]:
-    """Return the words of a column's name: `className2` and `class_name-2` are `class`, `name`, `2`."""
-    apart = re.sub(r"([a-z0-9])([A-Z])|([A-Za-z])([0-9])", r"\1\3 \2\4", name)
-    return re.findall(r"[a-z]+|[0-9]+", apart.lower())
+def listed_names(feature: Any) -> list[str]:
+    """Return the names that a Hugging Face ClassLabel lists, unchecked; none of another feature."""
+    names = feature.get("names") if is_feature(feature, "ClassLabel") else None
+    return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
@@ -72,12 +71,13 @@ def is_string(kind: pa.DataType) -> bool:
 
 
 def is_image_struct(kind: pa.DataType) -> bool:
-    """Return whether a type is a struct of encoded `bytes` and, if anything else, a `path`."""
+    """Return whether a type is a struct of encoded `bytes` (or their base64 text) and, if anything else, a `path`."""
     if not pa.types.is_struct(kind):
         return False
     parts = {kind.field(i).name: kind.field(i).type for i in range(kind.num_fields)}
     path = parts.get("path", pa.string())  # null: pyarrow's type of a column in which every path is None
-    return "bytes" in parts and is_binary(parts["bytes"]) and (is_string(path) or pa.types.is_null(path))
+    held = parts.get("bytes", pa.null())
+    return (is_binary(held) or is_string(held)) and (is_string(path) or pa.types.is_null(path))
 
 
 def holds_binary(kind: pa.DataType) -> bool:

@@ -5,11 +5,13 @@ the first values.
     ───────────────────────────────────────────────────────────────────────  ──────────────────────────────────
     Hugging Face `Image` feature; struct<bytes, path>; binary, base64 text   `image`, then IMAGE_NAMES
     string named as in PATH_NAMES                                            `image`
+    base64 text under any name                                               none
 
-A list of one image a row counts as that image; beside another column of bytes, the recipe must say so. Columns named
-after something that is made of an image (`thumbnail`, `sha256`, `embedding`, ...) are never taken unless the recipe
-names them, nor are masks, sound and video. A column that is by its name as likely the image as the one that is taken,
-or likelier, but that cannot be read (several images a row, arrays of pixels), stops the run.
+A list of one image a row, or of one text that is or names it, counts as that image; beside another column of bytes,
+the recipe must say so. Columns named after something that is made of an image (`thumbnail`, `sha256`, `embedding`, ...)
+are never taken unless the recipe names them, nor are masks, sound and video. A column that is by its name as likely the
+image as the one that is taken, or likelier, but that cannot be read (several images a row, arrays of pixels, images
+inside of other types), stops the run.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,16 +28,17 @@ from pipeline.shards.columns.column_types import (
     is_list,
     is_number,
     is_string,
+    plain,
     shown_type,
-    words_of,
 )
 from pipeline.shards.columns.first_values import FirstValues
+from pipeline.shards.files.names import words_of
 from pipeline.shards.images.text_images import image_in_text
 
 ImageKind = Literal["bytes", "struct", "path", "text"]
 
 IMAGE_NAMES: Final = ("image", "img", "jpg", "jpeg", "png", "picture", "photo", "bytes")
-PATH_NAMES: Final = ("image", "img", "path", "image_path", "file", "file_path", "filename", "file_name")
+PATH_NAMES: Final = ("image", "images", "img", "path", "image_path", "file", "file_path", "filename", "file_name")
 _IMAGE_WORDS: Final = frozenset((
     *IMAGE_NAMES, "images", "imgs", "pictures", "photos", "pixel", "pixels", "frame", "frames", "rgb", "webp",
 ))  # fmt: skip
@@ -45,7 +48,8 @@ _MADE_WORDS: Final = frozenset((
     "embedding", "embeddings", "embed", "emb", "feature", "features", "vector", "latent", "latents", "mask", "masks",
     "audio", "video", "sound", "signature", "key", "uuid", "guid", "id", "ids", "wkb", "geometry", "geom", "depth",
     "size", "sizes", "shape", "dims", "width", "height", "box", "boxes", "bbox", "bboxes", "keypoints", "points",
-    "landmarks", "polygon", "polygons", "segmentation", "mean", "std", "histogram", "caption", "tokens",
+    "landmarks", "polygon", "polygons", "segmentation", "mean", "std", "histogram", "caption", "tokens", "meta",
+    "metadata", "info", "exif",
 ))  # fmt: skip
 _TEXT_WORDS: Final = _IMAGE_WORDS | {"base64", "b64", "data", "content", "contents", "encoded", "blob", "uri", "str"}
 _OTHER_MEDIA: Final = ("Audio", "Video", "Pdf", "Nifti")
@@ -54,6 +58,7 @@ _SEVERAL: Final = (
 )
 _ARRAY: Final = "pixels as numbers; encode each image first (Pillow: Image.fromarray(pixels).save(file, 'PNG'))"
 _STRUCT: Final = "a struct of other fields; keep a struct of bytes and path, or the bytes alone"
+_NESTED: Final = "images inside of {kind}; keep a column of bytes, or of structs of bytes and path, one image a row"
 
 
 def image_column(
@@ -97,7 +102,7 @@ def image_kind(field: pa.Field, values: FirstValues) -> ImageKind:
             f"input.columns.image: column {field.name!r} is {shown_type(field.type)}; it must hold encoded images "
             f"(binary, or a struct of bytes and path), their base64 text, or their paths (string); {remedy}"
         )
-    if kind is not field.type and _longest(values(field.name)) > 1:
+    if is_list(field.type) and _longest(values(field.name)) > 1:
         raise InputError(f"input.columns.image: column {field.name!r} holds {_SEVERAL.format(name=field.name)}")
     return found
 
@@ -114,7 +119,8 @@ def _chosen(fields: Sequence[pa.Field], features: Mapping[str, Any], values: Fir
         (lambda field: is_feature(features.get(field.name), "Image"), IMAGE_NAMES),
         (lambda field: is_image_struct(_single(field.type)), IMAGE_NAMES),
         (is_bytes_or_text, IMAGE_NAMES),
-        (lambda field: is_string(field.type) and field.name.lower() in PATH_NAMES, ()),
+        (lambda field: is_string(_single(field.type)) and field.name.lower() in PATH_NAMES, ()),
+        (lambda field: is_string(_single(field.type)) and _is_text_images(values(field.name)), ()),
     )
     for accepts, names in tiers:
         found = one_of([field.name for field in fields if accepts(field)], (("image",), names), "image")
@@ -132,7 +138,8 @@ def _check_likelier(chosen: str, readable: Sequence[pa.Field], unread: Mapping[s
                 f"input.columns.image: column {name!r} looks like the image, and holds {reason}; or say "
                 f"input.columns.image: {chosen} if that is it"
             )
-    paths = [field.name for field in readable if is_string(field.type) and field.name.lower() in IMAGE_NAMES]
+    named = (*IMAGE_NAMES, "images")
+    paths = [field.name for field in readable if is_string(_single(field.type)) and field.name.lower() in named]
     if paths and mine < 2 and chosen not in paths:
         raise InputError(
             f"input.columns.image: {chosen}, {', '.join(paths)} could each be the image; say which with "
@@ -184,34 +191,40 @@ def _unreadable(field: pa.Field, features: Mapping[str, Any], values: FirstValue
     if _likeness(field.name) == 0:
         return None
     single = _single(kind)
-    if single is not kind and (is_image_struct(single) or is_binary(single)):
-        return _SEVERAL.format(name=field.name) if _longest(values(field.name)) > 1 else None
+    if is_list(kind) and (is_image_struct(single) or is_binary(single) or is_string(single)):
+        several = _longest(values(field.name)) > 1 and (not is_string(single) or _is_text_images(values(field.name)))
+        return _SEVERAL.format(name=field.name) if several else None
     if any(is_feature(feature, f"Array{axes}D") for axes in (2, 3, 4, 5)) or _is_tensor(kind):
         return _ARRAY
     if _is_array(kind) and (likely or _is_bytes_array(kind)):
         return _ARRAY
     if likely and ((is_list(kind) and is_number(kind.value_type)) or pt.is_fixed_size_binary(kind)):
         return _ARRAY
-    if pt.is_struct(kind) and not is_image_struct(kind) and (likely or _holds_bytes(kind)):
+    if pt.is_struct(kind) and not is_image_struct(kind) and (_holds_bytes(kind) or (likely and _holds_more(kind))):
         parts = {kind.field(place).name.lower() for place in range(kind.num_fields)}
         if parts & {"array", "pixels", "values"}:
             return _ARRAY
-        if parts & {"bytes", "data", "image", "content"} or _holds_bytes(kind):
-            return _STRUCT
+        return _STRUCT
+    if likely and (is_list(kind) or pt.is_map(kind)) and not is_string(single):
+        return _NESTED.format(kind=shown_type(kind))
     return None
 
 
 def _single(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the items where a column is of lists of images; else the type itself."""
-    if is_list(kind) and (is_image_struct(kind.value_type) or is_binary(kind.value_type)):
-        return kind.value_type
-    return kind
+    """Return the type of the items where a column is of lists of images or texts; else the type of its values."""
+    item = plain(kind.value_type) if is_list(kind) else plain(kind)
+    return item if is_image_struct(item) or is_binary(item) or is_string(item) else kind
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:
-    if is_binary(kind):
+    if is_binary(plain(kind)):
         return True
     return pt.is_struct(kind) and any(is_binary(kind.field(place).type) for place in range(kind.num_fields))
+
+
+def _holds_more(kind: pa.DataType) -> bool:
+    """Return whether a struct holds anything but numbers."""
+    return not all(is_number(kind.field(place).type) for place in range(kind.num_fields))
 
 
 def _is_tensor(kind: pa.DataType) -> bool:
@@ -240,8 +253,9 @@ def _longest(values: Sequence[Any]) -> int:
 
 
 def _is_text_images(values: Sequence[Any]) -> bool:
-    """Return whether values are images as text, all that are not blank."""
-    texts = [value for value in values if isinstance(value, str) and value.strip()]
+    """Return whether values, or the items of lists, are images as text, all that are not blank."""
+    items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    texts = [item for item in items if isinstance(item, str) and item.strip()]
     return bool(texts) and all(image_in_text(text) is not None for text in texts)
 
 

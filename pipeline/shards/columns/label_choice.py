@@ -20,15 +20,20 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.classes import label_kind
-from pipeline.shards.columns.column_types import is_feature, is_string, plain, words_of
+from pipeline.shards.columns.column_types import is_feature, is_string, listed_names, plain
+from pipeline.shards.columns.first_values import FirstValues
 from pipeline.shards.columns.image_choice import one_of
+from pipeline.shards.files.names import words_of
+from pipeline.shards.files.splits import split_names
 
 LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")
 ID_NAMES: Final = ("image_id", "img_id", "sample_id", "uid", "uuid", "guid", "key", "__key__")
 CLASS_WORDS: Final = frozenset((
     "label", "labels", "class", "classes", "classname", "cls", "category", "categories", "categoryid", "target",
-    "species", "breed", "genus", "taxon", "variety", "cultivar", "diagnosis", "dx", "disease", "emotion", "genre",
-    "digit", "gt", "groundtruth", "classid", "labelid", "classidx", "labelidx", "classlabel", "labelname",
+    "species", "breed", "genus", "family", "scientific", "taxon", "variety", "cultivar", "wnid", "synset", "subclass",
+    "superclass", "subcategory", "supercategory", "classification", "diagnosis", "dx", "disease", "pathology", "defect",
+    "emotion", "genre", "digit", "gt", "groundtruth", "classid", "labelid", "classidx", "labelidx", "classlabel",
+    "labelname",
 ))  # fmt: skip
 NO_CLASS_WORDS: Final = frozenset((
     "size", "width", "height", "count", "num", "number", "url", "uri", "path", "file", "filename", "time", "date",
@@ -51,7 +56,12 @@ def says_none(label: str | None, names: Sequence[str]) -> bool:
 
 
 def label_column(
-    schema: pa.Schema, features: Mapping[str, Any], named: str | None, image: str, asks: bool = True
+    schema: pa.Schema,
+    features: Mapping[str, Any],
+    named: str | None,
+    image: str,
+    values: FirstValues,
+    asks: bool = True,
 ) -> str | None:
     """Return the label column; None where the recipe says `none`, or there is none.
 
@@ -63,12 +73,16 @@ def label_column(
         return None
     if label is None:
         others = [name for name in schema.names if name != image]
-        classes = [name for name in others if is_feature(features.get(name), "ClassLabel")]
+        classes = [
+            name
+            for name in others
+            if is_feature(features.get(name), "ClassLabel") and not _names_splits(name, features[name])
+        ]
         label = one_of(classes, (("label",), LABEL_NAMES), "label")
         if label is None:
             label = one_of([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
         if label is None and asks:
-            _ask_for_label([name for name in others if _is_class_like(schema.field(name))])
+            _ask_for_label(schema, others, values)
     if label is not None and label_kind(schema.field(label).type) is None:
         raise InputError(
             f"input.columns.label: column {label!r} is {schema.field(label).type}; a class is a text, a whole number "
@@ -77,18 +91,40 @@ def label_column(
     return label
 
 
-def _is_class_like(field: pa.Field) -> bool:
-    """Return whether a column is a class by a word in its name, and of a label's type."""
-    words = set(words_of(field.name))
-    return bool(words & CLASS_WORDS) and not words & NO_CLASS_WORDS and _is_class_type(field.type)
+def _names_splits(name: str, feature: Any) -> bool:
+    """Return whether the classes of a column are splits, so that it is no label."""
+    names = listed_names(feature)
+    return bool(split_names(name, range(len(names)), names))
 
 
-def _ask_for_label(likely: Sequence[str]) -> None:
+def _ask_for_label(schema: pa.Schema, others: Sequence[str], values: FirstValues) -> None:
+    """Raise InputError where columns look like classes by a word of their name, or hold a field that is a label."""
+    likely = [name for name in others if _is_class_like(schema.field(name), values)]
     if likely:
         raise InputError(
             f"input.columns.label: no column is named like a label, but {', '.join(map(repr, likely))} "
             f"may hold classes; say input.columns: {{label: {likely[0]}}}, or {{label: none}} where there is no label"
         )
+    for name in others:
+        kind = schema.field(name).type
+        inner = [kind.field(place) for place in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+        for field in inner:
+            if field.name.lower() in LABEL_NAMES and _is_class_type(field.type):
+                raise InputError(
+                    f"input.columns.label: no column is named like a label, but {name!r} holds a field {field.name!r}; "
+                    "write it to a column of its own, or say input.columns: {label: none} where there is no label"
+                )
+
+
+def _is_class_like(field: pa.Field, values: FirstValues) -> bool:
+    """Return whether a column is a class by a word in its name, and of a label's type: floats where they are whole."""
+    words = set(words_of(field.name))
+    if not words & CLASS_WORDS or words & NO_CLASS_WORDS:
+        return False
+    if pa.types.is_floating(plain(field.type)):
+        first = [value for value in values(field.name) if value == value]
+        return bool(first) and all(float(value).is_integer() for value in first)
+    return _is_class_type(field.type)
 
 
 def _is_class_type(kind: pa.DataType) -> bool:

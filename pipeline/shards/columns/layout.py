@@ -97,7 +97,7 @@ def read_layout(
         for shard, own in distinct:
             if image not in own.names and shard.rows:
                 raise InputError(f"{shard.uri}: it has no column {image!r}, the image of other shards; take it out")
-        label = label_column(schema, features, columns.label, image, asks)
+        label = label_column(schema, features, columns.label, image, values, asks)
         name = id_column(schema, columns.id, (image, label))
     stated = None
     if label is not None:

@@ -64,6 +64,13 @@ def read(tmp_path):
         {"image": pa.array(BASE64, pa.string_view())},
         {"image": pa.array(IMAGES, pa.binary_view())},
         {"image": pa.array(BASE64).dictionary_encode()},
+        {"image": pa.array(IMAGES).dictionary_encode()},
+        {"images": [[text] for text in BASE64]},
+        {"x": BASE64, "note": ["a"] * 3},
+        {"image": [{"bytes": text, "path": None} for text in BASE64]},
+        {"image": pa.array([{"bytes": None, "path": f"data:;base64,{text}"} for text in BASE64], STRUCT)},
+        {"image": [[f"data:image/png;base64,{text}"] for text in BASE64]},
+        {"images": pa.array([[image] for image in IMAGES], pa.list_view(pa.binary()))},
         {"scan": IMAGES, "thumbnail": SMALL},
         {"photo": IMAGES, "depth_map": PIXELS},
         {"image": IMAGES, "images": TWO},
@@ -97,6 +104,12 @@ def test_the_image_is_found_and_read(read, columns):
         ({"blob": SMALL, "image": pa.array([{"array": [1], "shape": [1]}] * 3)}, "'image' looks like the image"),
         ({"blob": SMALL, "image": pa.array([{"data": b"x", "height": 1}] * 3)}, "struct of other fields"),
         ({"blob": SMALL, "image": ["a.png", "b.png", "c.png"]}, "blob, image could each be the image"),
+        ({"blob": SMALL, "image": pa.array([{"url": "x", "height": 1}] * 3)}, "struct of other fields"),
+        ({"blob": SMALL, "images": [["a.png"]] * 3}, "blob, images could each be the image"),
+        ({"blob": SMALL, "images": [[BASE64[0], BASE64[1]]] * 3}, "'images' looks like the image, and holds several"),
+        ({"images": [[text] for text in BASE64], "blob": SMALL}, "images, blob could each be the image"),
+        ({"blob": SMALL, "images": [[[image]] for image in IMAGES]}, "'images' looks like the image.*inside of list"),
+        ({"blob": SMALL, "images": [[{"url": "x"}]] * 3}, "'images' looks like the image.*inside of list"),
         ({"image": PIXELS}, "no column looks like an image.*'image' holds pixels as numbers"),
         (
             {"image_url": ["https://h/a.png"] * 3},
@@ -117,6 +130,9 @@ def test_what_is_no_sure_choice_stops_the_run(read, columns, message):
 def test_what_the_recipe_names_is_taken(read):
     assert [row.data for row in read({"images": ONE, "sha256": SHA}, image="images")[1]] == IMAGES
     assert read({"scan": SMALL, "images": TWO}, image="scan")[0].image == "scan"
+    assert read({"scan": SMALL, "image_tags": [["a", "b"]] * 3})[0].image == "scan"
+    layout, rows = read({"images": [["a.png"], [None], []]})
+    assert (layout.image_kind, [row.link for row in rows]) == ("path", ["a.png", None, None])
     assert [row.data for row in read({"thumbnail": SMALL}, image="thumbnail")[1]] == SMALL
     with pytest.raises(InputError, match=r"input\.columns\.image: column 'images' holds several images a row"):
         read({"scan": SMALL, "images": TWO}, image="images")
