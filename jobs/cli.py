@@ -11,10 +11,10 @@ from typing import NoReturn
 
 from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
-from pipeline.errors import PalimpsestError, RunError
+from pipeline.errors import JobError, PalimpsestError, RunError
 from pipeline.shards.output.faults import REMEDIES, fault
-from pipeline.stopping import SIGNALS, Stopped, leave, say, stoppable
-from pipeline.texts import described, one_line
+from pipeline.stopping import SIGNALS, Stopped, leave, stoppable
+from pipeline.texts import described
 from pipeline.working_copy import require_no_packed_keys
 
 FAILED, WRONG = 1, 2
@@ -23,7 +23,14 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status. Whatever ends it is one line on stderr, never a traceback."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        options = parser().parse_args(given)
+    except JobError as error:
+        options = argparse.Namespace(log_json="--log-json" in given)
+        configure(options)
+        last_words(options, str(error))
+        return WRONG
     configure(options)
     with stoppable():
         try:
@@ -57,11 +64,10 @@ def _stopped(options: argparse.Namespace, error: KeyboardInterrupt) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says one line where a command line is wrong, as for whatever else is; its subcommands are of the same class."""
+    """Raises JobError where a command line is wrong; its subcommands are of the same class."""
 
     def error(self, message: str) -> NoReturn:
-        say(one_line(f"{message}; see `{self.prog} --help`"))
-        sys.exit(WRONG)
+        raise JobError(f"{message}; see `{self.prog} --help`")
 
 
 def _drop_output() -> None:

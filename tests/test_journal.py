@@ -78,11 +78,16 @@ def test_lines_for_a_person(recipe: Path, form: str | None, capsys: pytest.Captu
     assert any(line.startswith("58 images in ") for line in lines)
 
 
-def test_only_one_form_may_be_asked_for(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as error:
-        main(["run", str(recipe), "--quiet", "--log-json"])
-    assert error.value.code == 2
-    assert "not allowed with" in capsys.readouterr().err
+def test_a_command_line_that_is_wrong_is_one_short_line_in_the_form_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["run", "recipe.yaml", "--quiet", "--log-json"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["event"] == "error" and "not allowed with" in json.loads(line)["message"]
+    assert main(["run", "recipe.yaml", "--" + "x" * 100_000]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("palimpsest: unrecognized arguments: --xxx") and len(line) < 600
+    assert line.endswith("see `palimpsest --help`")
 
 
 def test_a_failed_unit_is_told_with_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
