@@ -53,7 +53,8 @@ class Budget:
             at_best = allowed(self._quality.max_quarantined_share, tally.selected + tally.left)
             judged = tally.selected >= JUDGED_FROM and tally.quarantined > most
             if judged or tally.quarantined > at_best:
-                raise BudgetError(_beyond(name, tally.quarantined, tally.selected, self._quality.max_quarantined_share))
+                share = self._quality.max_quarantined_share
+                raise BudgetError(_beyond(name, tally.quarantined, tally.selected, share), name)
 
     def add(self, outcome: Marker | Failure) -> None:
         """Count a unit that ended. Raises BudgetError where the run should stop."""
@@ -98,13 +99,14 @@ def check_result(plan: Plan, branches: Mapping[str, Counts]) -> None:
     planned = {branch.name: sum(unit.branch == branch.name for unit in plan.units) for branch in plan.branches}
     for name, counts in branches.items():
         if counts.units == planned[name] and counts.accepted and counts.quarantined > allowed(share, counts.selected):
-            raise BudgetError(_beyond(name, counts.quarantined, counts.selected, share))
+            raise BudgetError(_beyond(name, counts.quarantined, counts.selected, share), name)
     some = any(counts.accepted for counts in branches.values())
     for branch in plan.branches:
         counts = branches[branch.name]
         excused = plan.limit is not None and some and not counts.selected
         if counts.units == planned[branch.name] and not counts.accepted and not excused:
-            raise BudgetError(f"branch {branch.name!r} made nothing: {_nothing(plan, branch.name, counts)}")
+            why = _nothing(plan, branch.name, counts)
+            raise BudgetError(f"branch {branch.name!r} made nothing: {why}", branch.name)
 
 
 def _beyond(name: str, quarantined: int, selected: int, share: float) -> str:
@@ -117,17 +119,26 @@ def _beyond(name: str, quarantined: int, selected: int, share: float) -> str:
 
 def _nothing(plan: Plan, name: str, counts: Counts) -> str:
     rows = sum(unit.rows for unit in plan.units if unit.branch == name)
-    where = next(branch.where for branch in plan.branches if branch.name == name)
     if not rows:
         return "there is no row to make anything of"
     if not counts.selected:
-        return f"its where, {shortened(where)}, matches none of {rows} rows; change it, or leave the branch out"
+        return _unmatched(plan, name, rows)
     told = []
     if counts.quarantined:
         told.append(f"{counts.quarantined} of {counts.selected} rows are in quarantine: {_why(counts, False)}")
     if counts.rejected:
         told.append(f"{counts.rejected} of {counts.asked} images were rejected: {_why(counts, True)}")
     return "; ".join(told) + "; mend that and use a new output"
+
+
+def _unmatched(plan: Plan, name: str, rows: int) -> str:
+    """Return which conditions of the recipe, as it has them, let none of a branch's rows through."""
+    where = next((branch.where for branch in plan.recipe.branches if branch.name == name), None)
+    conditions = [f"its where, {shortened(where)}"] if where else []
+    if plan.recipe.input.split is not None:
+        conditions.append(f"input.split: {plan.recipe.input.split}")
+    taken, remedy = (f"the first {rows} rows (--limit)", "raise it") if plan.limit else (f"{rows} rows", "change it")
+    return f"{' with '.join(conditions)}, matches none of {taken}; {remedy}, or leave the branch out"
 
 
 def _why(counts: Counts, rejected: bool) -> str:

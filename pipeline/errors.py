@@ -50,7 +50,15 @@ class RunError(PalimpsestError):
 
 
 class BudgetError(RunError):
-    """More rows or units failed than `quality` in the recipe allows, or a branch made nothing."""
+    """More rows or units failed than `quality` in the recipe allows, or a branch made nothing.
+
+    Args:
+        branch: whose rows are at fault; None where units are.
+    """
+
+    def __init__(self, message: str, branch: str | None = None) -> None:
+        super().__init__(message)
+        self.branch = branch
 
 
 class StorageError(RunError):

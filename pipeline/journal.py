@@ -13,10 +13,10 @@ Logger `palimpsest`. A record carries `event`, `fields` (JSON values, the same n
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from pipeline.errors import BudgetError, PalimpsestError
+from pipeline.errors import BudgetError
 from pipeline.plan import Plan
 from pipeline.progress import Progress, spelled, summary
 from pipeline.shards.output.store import Store
@@ -76,13 +76,14 @@ class Journal:
             )
             _tell(logging.WARNING, "rows_quarantined", text, _without(kind), kind.traceback)
 
-    def stopped(self, error: PalimpsestError, branches: Mapping[str, Counts]) -> None:
+    def stopped(self, error: BudgetError, branches: Mapping[str, Counts]) -> None:
         """Log why a run is no success, with its first causes and a traceback of each."""
-        causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures[:MOST_CAUSES]]
-        if isinstance(error, BudgetError) and not causes:
-            for name, counts in branches.items():
-                kinds: Sequence[RowFailure] = read_kinds(self._store, name, counts.quarantine_reasons)
-                causes += [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in kinds]
+        kinds: list[RowFailure] = []
+        if error.branch is not None:
+            kinds = read_kinds(self._store, error.branch, branches[error.branch].quarantine_reasons)
+        causes = [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in kinds]
+        if error.branch is None:
+            causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures]
         causes = causes[:MOST_CAUSES]
         detail = "\n".join(f"{each['kind']}: {each['error']}\n{_short(each['traceback'])}" for each in causes)
         _tell(

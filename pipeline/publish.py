@@ -1,6 +1,8 @@
 """Before and after the units: what the output may hold, what units read, and the manifest that says it is done."""
 
+import contextlib
 import logging
+from collections.abc import Mapping
 
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
@@ -80,12 +82,8 @@ def publish(plan: Plan, store: Store) -> Manifest:
     damaged = damaged_units(store, markers)
     for name, what in damaged.items():
         _log.warning("unit %s: %s; the same command makes it again", name, what)
-    for unit in plan.units:
-        if unit.name in markers:
-            store.remove(f"_failed/{unit.name}.json")
     drop_kinds(store, ((m.branch, code) for m in markers.values() for code in m.quarantine_reasons))
-    paths = [path for path in store.list("_failed") if not path.startswith(f"{FOLDER}/")]
-    failures = [Failure.model_validate_json(store.read(path)) for path in paths]
+    failures = _failures(store, {unit.name: unit.digest for unit in plan.units if unit.name not in markers})
     failed = sorted({failure.unit for failure in failures} | set(damaged))
     complete, fitted = len(markers) == len(plan.units) and not damaged, fitted_artifacts(plan, store)
     manifest = build_manifest(plan, markers, complete, failed, fitted)
@@ -97,3 +95,21 @@ def publish(plan: Plan, store: Store) -> Manifest:
     store.tidy()
     store.write(MANIFEST, manifest_json(manifest))
     return manifest
+
+
+def _failures(store: Store, missing: Mapping[str, str]) -> list[Failure]:
+    """Return the records of failed units that are still missing, by name and digest; remove those of any others.
+
+    Others were made since, or are of another plan. What somebody else put there is left alone.
+    """
+    found = []
+    for path in store.list("_failed"):
+        if path.startswith(f"{FOLDER}/"):
+            continue
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            failure = Failure.model_validate_json(store.read(path))
+            if missing.get(failure.unit) == failure.digest:
+                found.append(failure)
+            else:
+                store.remove(path)
+    return found

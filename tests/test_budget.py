@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import pipeline.registry
@@ -166,8 +168,19 @@ def test_a_preview_may_hold_nothing_of_one_branch(tmp_path: Path, capsys: pytest
     only = write_recipe(tmp_path, [{**FLIP, "where": "label == 1"}])
     assert run(only, "--limit", "4", "--output", str(tmp_path / "only")) == 1
     errors = capsys.readouterr().err
-    assert "matches none of 4 rows" in errors
+    assert "its where, 'label == 1', matches none of the first 4 rows (--limit); raise it" in errors
     assert " images in " not in errors  # nothing was made, whatever was planned
+
+
+def test_a_split_that_a_preview_does_not_reach_is_told_as_the_recipe_says_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_shard(tmp_path / "data/a.parquet", list(photos(8)), labels=[0] * 8)
+    table = pq.read_table(path)
+    pq.write_table(table.append_column("split", pa.array(["train"] * 4 + ["test"] * 4)), path)
+    assert run(write_recipe(tmp_path, input={"split": "test"}), "--limit", "4") == 1
+    errors = capsys.readouterr().err
+    assert "made nothing: input.split: test, matches none of the first 4 rows (--limit); raise it" in errors
 
 
 def test_every_row_in_quarantine_is_exit_1_with_the_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,6 +189,23 @@ def test_every_row_in_quarantine_is_exit_1_with_the_reason(tmp_path: Path, capsy
     errors = capsys.readouterr().err
     assert "branch 'flipped' made nothing: 4 of 4 rows are in quarantine: not_an_image 4; mend that" in errors
     assert "the first causes:\nflipped not_an_image: " in errors
+
+
+def test_the_causes_are_those_of_the_branch_beyond_its_share_the_most_frequent_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken_shards(tmp_path, 1, "0")  # its unit fails first, and is not what stops the run
+    write_shard(tmp_path / "data/a.parquet", [*photos(4), b"", b"no image", b"nor this"], labels=[0] * 7)
+    (tmp_path / "out/_failed/rows").mkdir(parents=True)
+    for name in ("_failed/notes.txt", "_failed/rows/.nfs1"):  # somebody else's
+        (tmp_path / "out" / name).write_text("mine")
+    assert run(write_recipe(tmp_path, [{**FLIP, "where": "label == 0"}])) == 1
+    errors = capsys.readouterr().err
+    assert "beyond quality.max_quarantined_share" in errors
+    causes = errors[errors.index("the first causes:") :]
+    assert causes.index("flipped not_an_image: ") < causes.index("flipped empty_image: ")
+    assert "flipped-0" not in causes
+    assert (tmp_path / "out/_failed/notes.txt").read_text() == "mine"
 
 
 def broken_shards(folder: Path, count: int, names: str) -> None:

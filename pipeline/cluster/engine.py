@@ -20,7 +20,7 @@ from pipeline.cluster.watch import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.store import LocalStore
-from pipeline.stopping import stoppable
+from pipeline.stopping import RESUMES, stoppable
 from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 
@@ -43,9 +43,8 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key
         key: the watermark key, for workers whose node has none of its own; it is never an argument of a job.
 
     Raises:
-        JobError: a GPU that was asked for is not there, a branch cannot load, a node does not see the output folder,
-            the workers cannot start or keep dying.
-        RunError: the output's place failed.
+        JobError: a GPU that was asked for is not there, a branch cannot load, a node does not see the output folder.
+        RunError: the output's place failed; the workers cannot start or keep dying.
     """
     by_branch = _by_branch(units)
     token = _drop_token(job)
@@ -134,7 +133,7 @@ def _answers(
                     yield from zip(table["kind"].to_pylist(), table["body"].to_pylist(), strict=True)
         except (ray.exceptions.RayError, RuntimeError) as error:
             names = ", ".join(pool.branch.name for pool in wave)
-            raise JobError(f"the workers of {names} cannot go on: {reason_of(error)}") from error
+            raise RunError(f"the workers of {names} cannot go on: {reason_of(error)}; {RESUMES}") from error
 
 
 def _dataset(

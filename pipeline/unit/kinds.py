@@ -4,8 +4,9 @@ A kind is a branch, an error code and the operator or gate that failed. `quarant
 bytes are the same everywhere, and a traceback names the files of one machine.
 """
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pipeline.plan import Unit
 from pipeline.shards.output.store import Store
@@ -53,20 +54,23 @@ def kind_path(branch: str, code: str, part: str | None) -> str:
 
 
 def read_kinds(store: Store, branch: str, codes: Iterable[str]) -> list[RowFailure]:
-    """Return the records of a branch's kinds that have one of these codes."""
-    wanted = set(codes)
-    found = [_read(store, path) for path in store.list(FOLDER)] if wanted else []
-    return [each for each in found if each.branch == branch and each.code in wanted]
+    """Return the records of a branch's kinds that have one of these codes, in the order of the codes."""
+    wanted = {code: place for place, code in enumerate(codes)}
+    found = [kind for _, kind in _records(store)] if wanted else []
+    ours = [kind for kind in found if kind.branch == branch and kind.code in wanted]
+    return sorted(ours, key=lambda kind: wanted[kind.code])
 
 
 def drop_kinds(store: Store, counted: Iterable[tuple[str, str]]) -> None:
     """Remove the records of kinds that no committed row is of any more; `counted` are pairs of branch and code."""
     named = set(counted)
-    for path in store.list(FOLDER):
-        found = _read(store, path)
-        if (found.branch, found.code) not in named:
+    for path, kind in _records(store):
+        if (kind.branch, kind.code) not in named:
             store.remove(path)
 
 
-def _read(store: Store, path: str) -> RowFailure:
-    return RowFailure.model_validate_json(store.read(path))
+def _records(store: Store) -> Iterator[tuple[str, RowFailure]]:
+    """Yield every record with its path; what somebody else put there is left alone."""
+    for path in store.list(FOLDER):
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            yield path, RowFailure.model_validate_json(store.read(path))
