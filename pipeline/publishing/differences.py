@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.plan import Plan
 from pipeline.publishing.manifest import build_manifest
 from pipeline.shards.identity import changed_columns
-from pipeline.texts import shortened
+from pipeline.texts import listed, shortened
 from schemas.manifest import Manifest, ShardRecord
 
 NAMED = 3
@@ -32,9 +32,11 @@ def causes(before: Manifest, plan: Plan) -> str:
 def differences(before: Manifest, plan: Plan) -> Iterator[str]:
     """Yield every difference that may change a unit, the likeliest cause first."""
     now = build_manifest(plan, {}, complete=False)
-    yield from _shards(before.shards, now.shards)
     if before.limit != now.limit:
         yield f"--limit was {_text(before.limit)}, and is {_text(now.limit)}"
+    shards = list(_shards(before.shards, now.shards))
+    yield from _places(before, now) if shards else ()
+    yield from shards
     if (key := _key_id(before)) != _key_id(now):
         yield f"the watermark key was {_text(key)}, and is {_text(_key_id(now))}"
     yield from _values("", _that_counts(before.recipe), _that_counts(now.recipe))
@@ -45,18 +47,42 @@ def differences(before: Manifest, plan: Plan) -> Iterator[str]:
         yield f"it was made by Palimpsest {before.palimpsest}, and this is {now.palimpsest}"
 
 
+def _places(before: Manifest, now: Manifest) -> Iterator[str]:
+    """Yield what says where the input is and which part of it is taken: why its shards are others."""
+    was, given = before.recipe.get("input", {}), now.recipe["input"]
+    for name in ("uri", "split"):
+        yield from _values(f"input.{name}", was.get(name), given[name])
+    if was.get("uri") == given["uri"] and before.recipe_base != now.recipe_base:
+        yield f"the recipe was in {_text(before.recipe_base)}, and is in {_text(now.recipe_base)}"
+
+
 def _shards(before: list[ShardRecord], now: list[ShardRecord]) -> Iterator[str]:
+    """Yield in what shards differ: the first of each kind, and how many more there are."""
     there = {record.path: record for record in now}
-    for record in before:
-        other = there.get(record.path)
-        if other is None:
-            yield f"shard {record.path} is no longer in the input"
-        elif record.digest != other.digest:
-            yield f"shard {record.path} has changed since ({_bytes(record.bytes, other.bytes)})"
-        elif names := changed_columns(tuple(record.columns.items()), tuple(other.columns.items())):
-            yield f"shard {record.path} has changed since, in column {', '.join(names)}"
+    gone = [record.path for record in before if record.path not in there]
+    pairs = [(record, there[record.path]) for record in before if record.path in there]
+    footers = [(old, new) for old, new in pairs if old.digest != new.digest]
+    hashed = [(old, _changed_columns(old, new)) for old, new in pairs if old.digest == new.digest]
+    columns = [(old.path, names) for old, names in hashed if names]
+    if gone:
+        yield f"{_first(gone)} no longer in the input"
+    if footers:
+        sizes = _bytes(footers[0][0].bytes, footers[0][1].bytes)
+        yield f"{_first([old.path for old, _ in footers], 'has', 'have')} changed since ({sizes})"
+    if columns:
+        yield f"{_first([path for path, _ in columns], 'has', 'have')} changed since, in column {listed(columns[0][1])}"
     if any(not record.columns for record in before) and any(record.columns for record in now):
         yield "it was made by an earlier version, which did not hash labels and other columns of the shards"
+
+
+def _changed_columns(before: ShardRecord, now: ShardRecord) -> list[str]:
+    return changed_columns(tuple(before.columns.items()), tuple(now.columns.items()))
+
+
+def _first(paths: list[str], one: str = "is", many: str = "are") -> str:
+    """Return the first of some shards and the number of the others, as the subject of a sentence, with its verb."""
+    more = len(paths) - 1
+    return f"shard {paths[0]} and {more} more {many}" if more else f"shard {paths[0]} {one}"
 
 
 def _bytes(before: int, now: int) -> str:

@@ -59,6 +59,13 @@ def test_a_limit_that_changed_is_named(folder: Path) -> None:
     assert "--limit was none, and is 5" in conflict(folder, limit=5)
 
 
+def test_an_input_elsewhere_is_named_before_its_shards(folder: Path) -> None:
+    for index in range(2):
+        write_shard(folder / f"other/train-{index:05d}.parquet", photos(3, seed=9), labels=[0] * 3)
+    said = conflict(folder, input__uri="other/*.parquet")
+    assert "input.uri was 'data/*.parquet', and is 'other/*.parquet'; shard train-00000.parquet and 1 more have" in said
+
+
 def test_a_shard_that_changed_is_named(folder: Path) -> None:
     labels = [row % 3 for row in range(12)]
     path = folder / "data/train-00001.parquet"
@@ -67,6 +74,7 @@ def test_a_shard_that_changed_is_named(folder: Path) -> None:
     assert "shard train-00001.parquet has changed since" in conflict(folder)
     path.unlink()
     assert "shard train-00001.parquet is no longer in the input" in conflict(folder)
+    assert "--limit was none, and is 5; shard train-00001.parquet is no" in conflict(folder, limit=5)
     write_shard(path, photos(12, seed=1), labels=labels)
 
 
