@@ -1,17 +1,21 @@
 """Running units without Ray: the worker that one actor holds, and the `inline` executor that is a loop over it."""
 
+import time
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.plan import BranchPlan, Unit
 from pipeline.runner import run_unit
+from pipeline.shards.files.uris import is_local
 from pipeline.texts import described, one_line, story_of
 from pipeline.unit.job import Job, LoadedBranch
 from schemas.manifest import Failure, Marker
 
 UNIT_ATTEMPTS = 3
 """How often one unit is tried before it goes to `_failed/`."""
+PAUSE_S = 2.0
+"""How long a unit of a shard on a server waits for its second attempt; four times that for each further one."""
 
 
 @dataclass
@@ -34,7 +38,10 @@ class Worker:
         self.load()
         assert self._loaded is not None
         reason = story = ""
-        for _ in range(attempts):
+        remote = unit.shard is not None and not is_local(unit.shard.uri)
+        for attempt in range(attempts):
+            if attempt and remote:
+                time.sleep(PAUSE_S * 4 ** (attempt - 1))
             try:
                 return run_unit(self._loaded, unit)
             except (JobError, RunError):

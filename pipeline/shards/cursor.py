@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import InputError, UnitError
 from pipeline.shards.files.footers import Footer, read_footer
 from pipeline.shards.files.locate import Shard
-from pipeline.shards.files.uris import open_binary
+from pipeline.shards.files.uris import cause_of, open_binary
 from pipeline.texts import described
 
 _BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
@@ -149,7 +149,7 @@ def _opened(shard: Shard) -> BinaryIO:
     try:
         return open_binary(shard.uri)
     except OSError as error:
-        raise UnitError(f"{shard.uri}: cannot be opened: {error}") from error
+        raise UnitError(f"{shard.uri}: cannot be opened: {described(cause_of(error))}") from error
 
 
 def _checked(stream: BinaryIO, shard: Shard) -> Footer:

@@ -17,7 +17,7 @@ from fsspec.utils import glob_translate
 
 from pipeline.errors import InputError
 from pipeline.shards.files.endings import is_shard_name
-from pipeline.shards.files.uris import filesystem, is_local
+from pipeline.shards.files.uris import cause_of, filesystem, is_local
 
 HIDDEN: Final = "hidden: begins with _ or ."
 OTHER_ENDING: Final = "not named as Parquet"
@@ -29,6 +29,7 @@ FOLDER: Final = "a folder, where the glob asks for files"
 _NAMES: Final = 5
 _MOST_ALTERNATIVES: Final = 10_000
 _GLOB: Final = re.compile(r"[*?\[]")
+_PATTERN: Final = re.compile(r"[*\[{]")  # in a URL, where `?` begins the query
 _BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*|\d{1,18}\.\.\d{1,18})\}")
 
 
@@ -80,14 +81,14 @@ def list_files(uri: str) -> Listing:
     """
     fs, path = filesystem(uri)
     local = is_local(uri)
-    patterns = alternatives(path) if not fs.exists(path) else [path]
+    patterns = alternatives(path) if not _exists(fs, path) else [path]
     passed = Passed()
     listings = []
     for pattern in patterns:
         try:
             listings.append(_list_one(fs, local, pattern, passed))
-        except FileNotFoundError:
-            if len(patterns) == 1:
+        except FileNotFoundError as error:
+            if len(patterns) == 1 or cause_of(error) is not error:
                 raise
             passed.add(NO_MATCH, pattern)
     if not listings:
@@ -286,7 +287,13 @@ def _is_shown(root: str, glob: str, name: str) -> bool:
 def _glob_root(fs: Any, path: str) -> str | None:
     """Return the last folder before a glob's first wildcard; None where `path` is no glob."""
     wildcard = _GLOB.search(path)
-    return _root_before(path, wildcard.start()) if wildcard and not fs.exists(path) else None
+    return _root_before(path, wildcard.start()) if wildcard and not _exists(fs, path) else None
+
+
+def _exists(fs: Any, path: str) -> bool:
+    """Return whether a name is there as it stands; a web server that is away or refuses is no "no" (`a?token=b`)."""
+    strict = {"strict": True} if "http" in fs.protocol and not _PATTERN.search(path) else {}
+    return bool(fs.exists(path, **strict))
 
 
 def _root_before(path: str, place: int) -> str:

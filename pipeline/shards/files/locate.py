@@ -15,7 +15,7 @@ from pipeline.shards.files.endings import advice
 from pipeline.shards.files.footers import footer_of, known_schema
 from pipeline.shards.files.listing import OTHER_ENDING, SAME_FILE, Listing, Passed, below, list_files, would_list
 from pipeline.shards.files.partitions import Partitions, partitions_of
-from pipeline.shards.files.uris import absolute, filesystem
+from pipeline.shards.files.uris import absolute, cause_of, filesystem
 from pipeline.texts import described
 from pipeline.working_copy import lasting
 
@@ -146,12 +146,13 @@ def _listing(where: str) -> Listing:
     """List one URI, which must stand for a file at least."""
     try:
         listing = list_files(where)
-    except FileNotFoundError as error:
-        raise InputError(f"input.uri {where}: nothing is there; check the path") from error
     except InputError:
         raise
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"input.uri {where}: cannot be listed: {described(error)}") from error
+        cause = cause_of(error)
+        absent = isinstance(cause, FileNotFoundError)
+        said = "nothing is there; check the path" if absent else f"cannot be listed: {described(cause)}"
+        raise InputError(f"input.uri {where}: {said}") from error
     if not listing.files:
         known = advice(listing.passed.names(OTHER_ENDING), listing.uri(listing.root))
         said = f"it holds {known}" if known else "give a file, a glob, or a folder of *.parquet"

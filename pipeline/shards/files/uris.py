@@ -39,8 +39,8 @@ def filesystem(uri: str) -> tuple[Any, str]:
         extra = _EXTRAS.get(protocol)
         remedy = f"pip install palimpsest[{extra}]" if extra else described(error)
         raise InputError(f"{uri}: the package that opens {protocol}:// is not installed; {remedy}") from error
-    except ValueError as error:
-        raise InputError(f"{uri}: {described(error)}") from error
+    except Exception as error:  # some ask their server at once, some need more than a URI
+        raise InputError(f"{uri}: cannot be opened: {described(error)}") from error
     return fs, str(path)
 
 
@@ -56,6 +56,13 @@ def open_binary(uri: str) -> BinaryIO:
     fs, path = filesystem(uri)
     # Parquet readers jump between columns: a read-ahead cache would fetch most bytes several times over.
     return cast(BinaryIO, fs.open(path, "rb", cache_type="none"))
+
+
+def cause_of(error: Exception) -> BaseException:
+    """Return what an error is about: fsspec says "not found" of an HTTP server that is away, busy or forbids."""
+    cause = error.__cause__
+    hidden = isinstance(error, FileNotFoundError) and type(cause).__module__.startswith(("aiohttp", "asyncio"))
+    return cause if cause is not None and hidden and getattr(cause, "status", 0) not in (404, 410) else error
 
 
 def is_local(uri: str) -> bool:

@@ -253,15 +253,15 @@ class UnitFiles:
                 self._store.remove(f"{folder}/{self._unit}.parquet")
 
     def _close(self, folder: str) -> FileRecord:
+        staged = self._staged(folder)
         with self._store.charged():
             self._writers[folder].close()
-        staged = self._staged(folder)
-        return FileRecord(
-            path=f"{folder}/{self._unit}.parquet",
-            rows=self._rows[folder],
-            bytes=staged.stat().st_size,
-            sha256=sha256_file(staged),
-        )
+            return FileRecord(
+                path=f"{folder}/{self._unit}.parquet",
+                rows=self._rows[folder],
+                bytes=staged.stat().st_size,
+                sha256=sha256_file(staged),
+            )
 
     def _staged(self, folder: str) -> Path:
         return self._folder / f"{folder}.parquet"

@@ -18,6 +18,7 @@ from pipeline.errors import InputError, StorageError
 from pipeline.shards.output.faults import charged_to, fault
 from pipeline.shards.output.owner import Owner
 from pipeline.shards.output.vacancy import move_to_free
+from pipeline.texts import described
 
 T = TypeVar("T")
 
@@ -90,9 +91,10 @@ class Store(ABC):
         """
         folder = f"_tmp/probe-{uuid.uuid4().hex}"
         whole, once = f"{folder}/whole", f"{folder}/once"
-        data = os.urandom(PROBE_BYTES)
+        data, written = os.urandom(PROBE_BYTES), False
         try:
             self.write(whole, b"")
+            written = True
             self.write(whole, data)
             created = self.create(once, b"first"), self.create(once, b"second")
             kept = (self.read(whole), self.read(once)) == (data, b"first")
@@ -101,7 +103,7 @@ class Store(ABC):
             self.remove(once)
             emptied = not self.list(folder)
         except Exception as error:  # every object store brings its own errors
-            for path in (whole, once):
+            for path in (whole, once) if written else ():  # a store that does not answer takes seconds to say so
                 with contextlib.suppress(Exception):
                     self.remove(path)
             reason = str(error).removeprefix(f"{self.uri}: ")
@@ -146,6 +148,8 @@ def open_store(uri: str) -> Store:
         filesystem, root = fsspec.url_to_fs(uri)
     except (ImportError, ValueError) as error:
         raise InputError(f"{uri}: {error}") from None
+    except Exception as error:  # some ask their server at once, some need more than a URI
+        raise InputError(f"{uri}: cannot be opened: {described(error)}; {_ELSEWHERE}") from None
     return ObjectStore(uri, filesystem, root)
 
 
@@ -177,7 +181,8 @@ class LocalStore(Store):
             raise FileNotFoundError(*error.args) from None
 
     def exists(self, path: str) -> bool:
-        return (self.root / path).exists()
+        with self.charged():
+            return (self.root / path).exists()
 
     def sizes(self, folder: str) -> dict[str, int]:
         base = self.root / folder
@@ -195,10 +200,11 @@ class LocalStore(Store):
         return dict(sorted(found.items()))
 
     def size(self, path: str) -> int | None:
-        try:
-            return (self.root / path).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with self.charged():
+            try:
+                return (self.root / path).stat().st_size
+            except (FileNotFoundError, NotADirectoryError):
+                return None
 
     def move(self, path: str, target: str) -> None:
         place = self.root / target

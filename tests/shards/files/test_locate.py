@@ -226,3 +226,9 @@ def test_many_shards_are_found_in_order(tmp_path):
     shards = find_shards(str(tmp_path), "/")
     assert paths(shards) == [f"{i:05d}.parquet" for i in range(300)]
     assert len({id(schema) for schema in read_schemas(shards)}) == 1
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.parquet?token=1", "*.parquet", "{a,b}.parquet"])
+def test_a_server_that_is_away_is_not_taken_for_one_without_the_file(name):
+    with pytest.raises(InputError, match=r"cannot be listed: ClientConnectorError: Cannot connect to host"):
+        find_shards(f"http://127.0.0.1:9/{name}", "/")

@@ -146,6 +146,18 @@ def test_a_store_without_conditional_writes_is_refused(tmp_path: Path, capsys: p
     assert open_store("careless://bucket/out").list("") == []
 
 
+@pytest.mark.parametrize("uri", ["zip:///nowhere/x.zip", "ftp://127.0.0.1:9/x", "reference://x", "nosuch://x"])
+def test_a_protocol_that_cannot_be_opened_is_one_line(
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_input(tmp_path / "data", shards=1, rows=4)
+    recipe = write_recipe(tmp_path)
+    assert run(recipe, uri) == 2
+    assert last_line(capsys).startswith(f"palimpsest: {uri}")
+    assert main(["plan", str(recipe), "--input", uri]) == 2
+    assert uri in last_line(capsys)
+
+
 def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
     open_store(str(tmp_path / "new")).probe()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() or path.name == "_tmp"]
