@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from pipeline.devices import pin_arithmetic
 from pipeline.executor import Worker
+from pipeline.publish import prepare
+from pipeline.shards.output.store import open_store
 from pipeline.unit.job import Job
 from tests.gpu.on_gpu import ADAIN, EDIT, gpu_plan, images_in, made
 
@@ -34,6 +36,7 @@ def test_a_branch_that_loads_takes_tf32_off_whatever_was_set_before(tmp_path: Pa
     torch.backends.cudnn.benchmark = True
     assert min(_errors()) > TF32 or torch.cuda.get_device_capability() < (8, 0)
     plan = gpu_plan(tmp_path, "out", [{"name": "restyled", "copies": 1, "operators": [ADAIN]}])
+    prepare(plan, open_store(plan.output))
     Worker(Job.of(plan), plan.branches[0], "cuda").load()
     assert max(_errors()) < FLOAT32
     assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
