@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from jobs.bench.gpu.pictures import pictures
+from pipeline.contracts import Pixels
 from pipeline.devices import pin_arithmetic
 
 MIB = 2**20
@@ -16,16 +18,22 @@ THREADS = torch.get_num_threads()
 """Of torch on the CPU, before anything is pinned."""
 
 
+Make = Callable[[range, Pixels | None], object]
+"""Makes the images of these numbers, of these sources where it takes any."""
+
+
 @dataclass(frozen=True)
 class Contestant:
-    """`make(first, count)` makes the images of these numbers; `images` of them a round, after `warm` to warm up.
+    """`make` makes the images of some numbers; `images` of them a round, after `warm` to warm up.
 
+    side_px: it makes them of `pictures` of this side, which are drawn before the clock starts; None: of nothing.
     plain: it is a script of a user's, which leaves torch's arithmetic as it comes: TF32 in convolutions.
     """
 
-    make: Callable[[int, int], object]
+    make: Make
     images: int
     warm: int
+    side_px: int | None = None
     plain: bool = False
 
 
@@ -72,9 +80,11 @@ class Clock:
             arithmetic_as_it_comes(self.device)
         else:
             pin_arithmetic(self.device, threads=1)
+        numbers = range(first, first + count)
+        sources = None if each.side_px is None else pictures(each.side_px, numbers)
         self._wait()
         started = time.perf_counter()
-        each.make(first, count)
+        each.make(numbers, sources)
         self._wait()
         return time.perf_counter() - started
 

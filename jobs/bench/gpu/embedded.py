@@ -1,15 +1,15 @@
 """The embedded models of 28 px: images by diffusion and by the GAN, beside one image a call in float32."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from jobs.bench.diffusion import METHOD, STUDENT, STUDENT_STEPS
-from jobs.bench.gpu.clock import Contestant
+from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.setting import Setting, operated
-from pipeline.contracts import Operator
+from pipeline.contracts import Operator, Pixels
 from pipeline.models.diffusion import load_flow
 from pipeline.models.references import ASSETS
 from pipeline.models.wgan import load_generator
@@ -33,7 +33,7 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     contestants = {}
     for name, (told, batch) in asked.items():
         operator = _loaded(DiffusionGenerate(DiffusionGenerateParams(**told)), setting)
-        make = operated(operator, setting.device, batch, None, tuple(classes))
+        make = operated(operator, setting.device, batch, tuple(classes))
         contestants[name] = Contestant(make, max(batch, sizes.embedded_images), batch)
     contestants["loop"] = Contestant(_flow_loop(setting.device, steps), sizes.embedded_loop_images, 1, plain=True)
     found = setting.clock().contest(contestants, "palimpsest_equal_steps")
@@ -46,7 +46,7 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 def gan(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     """The operator beside one pass an image."""
     sizes, (_, classes) = setting.sizes, load_generator(FOLDER / "fashion-wgan.safetensors")
-    make = operated(_loaded(GanSynth(GanSynthParams()), setting), setting.device, sizes.embedded_batch, None, classes)
+    make = operated(_loaded(GanSynth(GanSynthParams()), setting), setting.device, sizes.embedded_batch, classes)
     contestants = {
         "palimpsest": Contestant(make, 8 * sizes.embedded_images, sizes.embedded_batch),
         "loop": Contestant(_gan_loop(setting.device), 8 * sizes.embedded_loop_images, 1, plain=True),
@@ -61,15 +61,15 @@ def _loaded(operator: Operator, setting: Setting) -> Operator:
     return operator
 
 
-def _flow_loop(device: str, steps: int) -> Callable[[int, int], None]:
+def _flow_loop(device: str, steps: int) -> Make:
     net, classes = load_flow(FOLDER / "fashion-diffusion.safetensors")
     net = net.to(device)
     size = net.shape.size_px
 
     @torch.inference_mode()
-    def make(first: int, count: int) -> None:
-        for index in range(first, first + count):
-            label = torch.tensor([index % len(classes)], device=device)
+    def make(numbers: range, sources: Pixels | None) -> None:  # noqa: ARG001 - of nothing
+        for number in numbers:
+            label = torch.tensor([number % len(classes)], device=device)
             image = torch.randn(1, 1, size, size, device=device)
             for left in range(steps, 0, -1):
                 image = image - net(image, torch.tensor([left / steps], device=device), label) / steps
@@ -78,15 +78,15 @@ def _flow_loop(device: str, steps: int) -> Callable[[int, int], None]:
     return make
 
 
-def _gan_loop(device: str) -> Callable[[int, int], None]:
+def _gan_loop(device: str) -> Make:
     net, classes = load_generator(FOLDER / "fashion-wgan.safetensors")
     net = net.to(device)
 
     @torch.inference_mode()
-    def make(first: int, count: int) -> None:
-        for index in range(first, first + count):
+    def make(numbers: range, sources: Pixels | None) -> None:  # noqa: ARG001 - of nothing
+        for number in numbers:
             latent = torch.randn(1, net.shape.latent, device=device)
-            image = net(latent, torch.tensor([index % len(classes)], device=device))
+            image = net(latent, torch.tensor([number % len(classes)], device=device))
             ((image[0, 0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu()
 
     return make

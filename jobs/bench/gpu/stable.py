@@ -9,10 +9,11 @@ from typing import Any
 from PIL import Image
 
 from jobs.bench import stable_diffusion
-from jobs.bench.gpu.clock import Contestant
-from jobs.bench.gpu.setting import Setting, operated, pictures
+from jobs.bench.gpu.clock import Contestant, Make
+from jobs.bench.gpu.pictures import pictures
+from jobs.bench.gpu.setting import Setting, operated
 from jobs.bench.stable_diffusion import GUIDANCE, PROMPT, STRENGTH
-from pipeline.contracts import Supply
+from pipeline.contracts import Pixels, Supply
 from pipeline.devices import pin_arithmetic
 from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
 
@@ -35,11 +36,11 @@ def edits(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     for few, name in ((False, "25_steps"), (True, "4_steps")):
         count, plain = sizes.few_images if few else sizes.stable_images, sizes.few_loop_images
         plain = plain if few else sizes.stable_loop_images
-        ours = operated(product(setting, model, few), device, sizes.stable_batch, sizes.stable.side_px)
-        contestants = {"palimpsest": Contestant(ours, count, sizes.stable_batch)}
+        ours, side = operated(product(setting, model, few), device, sizes.stable_batch), sizes.stable.side_px
+        contestants = {"palimpsest": Contestant(ours, count, sizes.stable_batch, side)}
         for dtype in dict.fromkeys(("float32", setting.half)):
             contestants[f"loop_{dtype}"] = Contestant(
-                loop(setting, model, few, dtype), plain, min(2, plain), plain=True
+                loop(setting, model, few, dtype), plain, min(2, plain), side, plain=True
             )
         found = setting.clock().contest(contestants, "palimpsest")
         yield name, {"what": what(setting, few), "dtype": setting.half, "goal": GOALS[name], **found}
@@ -51,15 +52,14 @@ def compiled(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     """The product once more with its network compiled, and what compiling took."""
     sizes = setting.sizes
     pin_arithmetic(setting.device, threads=1)  # compiled code is of one arithmetic, and of the threads it was traced at
+    side, first, model = sizes.stable.side_px, range(sizes.stable_batch), model_of(setting)
+    sources = pictures(side, first)
     started = time.perf_counter()
-    make = operated(
-        product(setting, model_of(setting), False, True), setting.device, sizes.stable_batch, sizes.stable.side_px
-    )
-    make(0, sizes.stable_batch)
+    make = operated(product(setting, model, False, True), setting.device, sizes.stable_batch)
+    make(first, sources)
     seconds = round(time.perf_counter() - started, 1)
-    found = setting.clock().contest(
-        {"palimpsest": Contestant(make, sizes.stable_images, sizes.stable_batch)}, "palimpsest"
-    )
+    contestant = Contestant(make, sizes.stable_images, sizes.stable_batch, side)
+    found = setting.clock().contest({"palimpsest": contestant}, "palimpsest")
     yield "25_steps_compiled", {"what": what(setting, False), "load_and_compile_s": seconds, **found}
 
 
@@ -86,13 +86,14 @@ def params(setting: Setting, model: Path, few: bool) -> dict[str, Any]:
     )
 
 
-def loop(setting: Setting, model: Path, few: bool, dtype: str) -> Callable[[int, int], None]:
+def loop(setting: Setting, model: Path, few: bool, dtype: str) -> Make:
     """Return the script that a user writes: one image a call."""
     edit = caller(setting, model, few, dtype)
 
-    def make(first: int, count: int) -> None:
-        for index in range(first, first + count):
-            edit(Image.fromarray(pictures(setting.sizes.stable.side_px, index, 1)[0]))
+    def make(numbers: range, sources: Pixels | None) -> None:  # noqa: ARG001 - the images are all it takes
+        assert sources is not None
+        for image in sources:
+            edit(Image.fromarray(image))
 
     return make
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.gpu.clock import Contestant
-from jobs.bench.gpu.setting import Setting, operated, pictures
+from jobs.bench.gpu.clock import Contestant, Make
+from jobs.bench.gpu.setting import Setting, operated
 from jobs.bench.inputs import reference_models
 from jobs.bench.reference_network import Stylist
 from jobs.bench.task import CASES, Models
-from pipeline.contracts import Supply
+from pipeline.contracts import Pixels, Supply
 from pipeline.operators.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.planning.banks import find_images, read_images
 
@@ -22,12 +22,12 @@ def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     models = reference_models(CASES["adain"])
     contestants = {}
     for dtype in dict.fromkeys((setting.half, "float32")):
-        make = operated(_product(setting, models, dtype), device, sizes.style_batch, sizes.style_px)
-        contestants[f"palimpsest_{dtype}"] = Contestant(make, sizes.style_images, sizes.style_batch)
+        make = operated(_product(setting, models, dtype), device, sizes.style_batch)
+        contestants[f"palimpsest_{dtype}"] = Contestant(make, sizes.style_images, sizes.style_batch, sizes.style_px)
     for name, anew, batch in (("one_at_a_time", True, 1), ("batches", False, sizes.style_batch)):
         stylist = Stylist(models, anew=anew, device=device)
         images = sizes.style_loop_images if anew else sizes.style_images
-        contestants[name] = Contestant(_loop(stylist, sizes.style_px, batch), images, batch, plain=True)
+        contestants[name] = Contestant(_loop(stylist, batch), images, batch, sizes.style_px, plain=True)
     found = setting.clock().contest(contestants, f"palimpsest_{setting.half}")
     what = f"published layout, random weights, {sizes.style_px} px"
     yield "adain", {"what": what, "batch": sizes.style_batch, "goal": GOAL, **found}
@@ -42,9 +42,10 @@ def _product(setting: Setting, models: Models, dtype: str) -> AdaINStyle:
     return operator
 
 
-def _loop(stylist: Stylist, side_px: int, batch: int) -> Any:
-    def make(first: int, count: int) -> None:
-        for start in range(first, first + count, batch):
-            stylist(pictures(side_px, start, min(batch, first + count - start)))
+def _loop(stylist: Stylist, batch: int) -> Make:
+    def make(numbers: range, sources: Pixels | None) -> None:
+        assert sources is not None
+        for start in range(0, len(numbers), batch):
+            stylist(sources[start : start + batch])
 
     return make

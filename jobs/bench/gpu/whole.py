@@ -13,8 +13,9 @@ from PIL import Image
 
 from jobs.bench import stable_diffusion
 from jobs.bench.gpu import stable
-from jobs.bench.gpu.clock import Contestant
-from jobs.bench.gpu.setting import Setting, pictures
+from jobs.bench.gpu.clock import Contestant, Make
+from jobs.bench.gpu.pictures import pictures
+from jobs.bench.gpu.setting import Setting
 from jobs.bench.inputs import reference_models, synthetic_shards
 from jobs.bench.plain_images import decode, encode
 from jobs.bench.product import recipe
@@ -22,6 +23,7 @@ from jobs.bench.reference_network import Stylist
 from jobs.bench.task import CASES, Case, Task
 from jobs.plan import read_plan
 from jobs.run import run_plan
+from pipeline.contracts import Pixels
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
 
@@ -104,11 +106,11 @@ def _beside(run: dict[str, Any], loop: dict[str, Any]) -> dict[str, Any]:
     return {**run, "images_per_s": {"palimpsest": ours, **theirs}, "ratio": ratio}
 
 
-def _over_files(side_px: int, change: Callable[[bytes], bytes]) -> Callable[[int, int], None]:
-    files = [encode(image) for image in pictures(side_px, 0, 8)]
+def _over_files(side_px: int, change: Callable[[bytes], bytes]) -> Make:
+    files = [encode(image) for image in pictures(side_px, range(8))]
 
-    def make(first: int, count: int) -> None:
-        for index in range(first, first + count):
-            change(files[index % len(files)])
+    def make(numbers: range, sources: Pixels | None) -> None:  # noqa: ARG001 - of files
+        for number in numbers:
+            change(files[number % len(files)])
 
     return make

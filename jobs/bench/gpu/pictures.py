@@ -1,0 +1,21 @@
+"""The images that contestants of the GPU bench work on: drawn, and no two equal, so that nothing can be remembered."""
+
+import functools
+
+import numpy as np
+
+from jobs.bench.photographs import photograph
+from pipeline.contracts import Pixels
+
+DISTINCT = 16
+
+
+@functools.cache
+def _drawn(side_px: int) -> tuple[Pixels, ...]:
+    return tuple(photograph(seed, side_px) for seed in range(DISTINCT))
+
+
+def pictures(side_px: int, numbers: range) -> Pixels:
+    """Return the images of these numbers, [count, side, side, 3] uint8."""
+    drawn = _drawn(side_px)
+    return np.stack([np.roll(drawn[i % DISTINCT], i // DISTINCT % side_px, axis=1) for i in numbers])
