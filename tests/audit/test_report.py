@@ -5,14 +5,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jobs.inspect_dataset import _plain
 from pipeline.audit.report import REPORT, SourceImages, write_report
+from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Manifest
 from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.shard_files import photos, write_shard
+from tests.ugly import save
 
 
 @pytest.fixture
@@ -27,6 +31,14 @@ def test_a_source_that_is_there_is_shown(made: tuple[Path, Manifest]) -> None:
     tile = SourceImages(manifest).tile(rows_of(folder / "out")[0])
     assert tile.source
     assert tile.image is not None
+
+
+def test_a_source_of_twelve_bits_is_shown(tmp_path: Path) -> None:
+    deep = save(Image.fromarray(np.full((24, 32), 2048, np.uint16)), "PNG")
+    write_shard(tmp_path / "data" / "a.parquet", [deep], labels=[0])
+    manifest, _ = run_here(plan_of(write_recipe(tmp_path, input={"depth_bits": 12})))
+    tile = SourceImages(manifest).tile(rows_of(tmp_path / "out")[0])
+    assert tile.image is not None and (decode(tile.image[0], 768) == 128).all()
 
 
 @pytest.mark.parametrize("rows", [12, 1])

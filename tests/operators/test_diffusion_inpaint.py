@@ -100,11 +100,27 @@ def test_a_mask_column_of_images_structs_or_lists_is_the_object(opened: Callable
 
 def test_masks_that_cannot_be_used_are_errors_of_their_rows_alone(opened: Callable[..., DiffusionInpaint]) -> None:
     good = np.full((20, 24), 255, np.uint8)
-    cells = [png(good), png(good[:, :-1]), None, b"no image", [[1, 2], [3]], good[1:].tolist()]
+    cells = [
+        png(good),
+        png(good[:, :-1]),
+        None,
+        b"no image",
+        [[1, 2], [3]],
+        good[1:].tolist(),
+        png(good // np.uint16(255)),
+    ]
     applied = act(opened("inpaint", mask="object_mask"), with_masks(cells))
     codes = {row: error.code for row, error in applied.errors.items()}
-    assert codes == {1: "mask_size", 2: "no_mask", 3: "not_an_image", 4: "no_mask", 5: "mask_size"}
+    assert codes == {
+        1: "mask_size",
+        2: "no_mask",
+        3: "not_an_image",
+        4: "no_mask",
+        5: "mask_size",
+        6: "ambiguous_depth",
+    }
     assert "the mask is 23 x 20 px, the image 24 x 20 px" in str(applied.errors[1])
+    assert "store masks with 8 bits" in str(applied.errors[6])
 
 
 def test_a_mask_column_that_is_not_there_is_one_clear_line(opened: Callable[..., DiffusionInpaint]) -> None:

@@ -40,6 +40,12 @@ def test_what_moves_pixels_is_refused_beside_annotations(tmp_path, branches, out
     assert plan_of(write_recipe(tmp_path, branches, output=output, input={"unaligned": ["bbox"]})).units
 
 
+def test_what_is_mixed_into_an_image_has_no_annotations(tmp_path):
+    shard(tmp_path, **BOXES)
+    with pytest.raises(RecipeError, match=r"diffusion_mix moves pixels, and bbox"):
+        plan_of(write_recipe(tmp_path, [{"name": "mixed", "operators": [{"diffusion_mix": {"force": True}}]}]))
+
+
 @pytest.mark.parametrize(("branches", "output"), [([STILL], {}), ([MADE], {"size": 16}), ([STILL, MADE], {})])
 def test_pixels_that_stay_keep_their_annotations(tmp_path, branches, output):
     shard(tmp_path, **BOXES)

@@ -70,10 +70,10 @@ _POINTS: Final = frozenset((
 _OF_THE_EARTH: Final = frozenset(("geo", "gps", "gis", "lat", "latitude", "lng", "lon", "longitude", "wgs"))
 # Words of lists that hold whole numbers or shares of something else: their values alone make them no places.
 _OF_OTHERS: Final = frozenset((
-    "attributes", "categories", "category", "class", "classes", "code", "codes", "embedding", "embeddings", "feature",
-    "features", "hist", "histogram", "id", "ids", "label", "labels", "logits", "percentiles", "price", "prices",
-    "probs", "quantiles", "rating", "ratings", "scores", "tags", "token", "tokens", "vector", "votes", "weights",
-    "years",
+    "attributes", "categories", "category", "class", "classes", "code", "codes", "emb", "embed", "embedding",
+    "embeddings", "feature", "features", "hist", "histogram", "id", "ids", "label", "labels", "latent", "latents",
+    "logits", "percentiles", "price", "prices", "probs", "quantiles", "rating", "ratings", "representation", "scores",
+    "tags", "token", "tokens", "vector", "votes", "weights", "years",
 ))  # fmt: skip
 _WITHIN: Final = ("bbox", "keypoint", "landmark", "mask", "polygon", "segmentation")  # also inside a longer word
 _OF_TEXT: Final = frozenset((

@@ -120,6 +120,7 @@ def test_coordinates_that_stand_alone(names):
     [
         ("embedding", FLOATS, [0.1, -0.4, 0.2, 0.3]),
         ("embedding", FLOATS, [0.25] * 768),
+        ("clip_emb", FLOATS, [0.25] * 20_000),
         ("whitened", pa.fixed_shape_tensor(pa.float32(), (3, 7)), [0.25] * 21),
         ("flags", pa.list_(pa.bool_()), [True, False, True, True]),
         ("sha256", pa.binary(4), b"\0\1\2\3"),
