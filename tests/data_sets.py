@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from pipeline.audit.verify import verify_dataset
 from pipeline.executor import run_inline
 from pipeline.plan import Plan, make_plan
 from pipeline.planning.recipes import load_recipe
@@ -68,6 +69,11 @@ def run_here(plan: Plan) -> tuple[Manifest, list[Marker | Failure]]:
     missing = [unit for unit in plan.units if unit.name not in done]
     outcomes = list(run_inline(Job.of(plan), plan.branches, missing))
     return publish(plan, store), outcomes
+
+
+def findings(out: Path, key: bytes | None = None) -> list[str]:
+    """Return what `verify` finds wrong with a data set."""
+    return verify_dataset(open_store(str(out)), key).findings
 
 
 def contents(out: Path, *folders: str) -> dict[str, bytes]:

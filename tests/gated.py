@@ -9,9 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audit.verify import verify_dataset
 from pipeline.shards.output.commit import sha256_file
-from pipeline.shards.output.store import open_store
 from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_input, write_recipe
 
 SIMILARITY: dict[str, Any] = {"similarity": {"most": 0.98}}
@@ -24,11 +22,6 @@ def gated_run(folder: Path) -> Path:
     write_input(folder / "data")
     run_here(plan_of(write_recipe(folder, [FLIP], output={"keep_originals": True}, quality=GATED)))
     return folder
-
-
-def findings(out: Path, key: bytes | None = None) -> list[str]:
-    """What `verify` finds wrong."""
-    return verify_dataset(open_store(str(out)), key).findings
 
 
 def attempts_of(out: Path, branch: str = "flipped") -> dict[tuple[str, int], list[dict[str, Any]]]:

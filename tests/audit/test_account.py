@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.shards.output.commit import sha256_file
-from tests.gated import findings, first, mark, rewrite
+from tests.data_sets import findings
+from tests.gated import first, mark, rewrite
 
 
 def all_scores(score: float) -> Callable[[list[Any]], list[Any]]:

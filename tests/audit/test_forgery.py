@@ -18,7 +18,7 @@ from pipeline.publish import count
 from pipeline.shards.output.commit import markers_digest, read_markers, sha256_file
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
-from tests.data_sets import FLIP, write_input, write_recipe
+from tests.data_sets import FLIP, findings, write_input, write_recipe
 from tests.shard_files import photos, write_shard
 
 
@@ -35,10 +35,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def out(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "out", tmp_path / "out"))
-
-
-def findings(out: Path, key: bytes | None = None) -> list[str]:
-    return verify_dataset(open_store(str(out)), key).findings
 
 
 def forge(

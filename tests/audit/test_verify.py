@@ -14,7 +14,7 @@ from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
 from pipeline.shards.output.commit import sha256_file
 from pipeline.shards.output.store import open_store
-from tests.data_sets import FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
+from tests.data_sets import FLIP, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
 
 CLASSICAL = {"name": "classic", "copies": 1, "operators": [{"classical": {"policy": "aug_mix"}}]}
 
@@ -31,10 +31,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def out(made: Path, tmp_path: Path) -> Path:
     """A copy that a test may spoil; its sources stay where they are."""
     return Path(shutil.copytree(made / "out", tmp_path / "out"))
-
-
-def findings(out: Path) -> list[str]:
-    return verify_dataset(open_store(str(out))).findings
 
 
 def first_file(out: Path, branch: str = "flipped") -> Path:

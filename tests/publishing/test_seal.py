@@ -23,7 +23,7 @@ from pipeline.shards.output.store import open_store
 from pipeline.watermark.payload import payload, to_text
 from tests.audit.test_forgery import column, edit, forge
 from tests.audit.test_trace import KEY, MARKED, run_marked
-from tests.data_sets import CLASSES, FLIP, rows_of, write_recipe
+from tests.data_sets import CLASSES, FLIP, findings, rows_of, write_recipe
 from tests.reference_images import style
 from tests.shard_files import photos, write_shard
 
@@ -58,7 +58,7 @@ def out(made: Path, tmp_path: Path) -> Path:
 
 
 def verified(out: Path, key: bytes | None = KEY) -> list[str]:
-    return verify_dataset(open_store(str(out)), key).findings
+    return findings(out, key)
 
 
 def test_what_was_made_and_sealed_verifies(out: Path) -> None:

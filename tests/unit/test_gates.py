@@ -15,8 +15,8 @@ from pipeline.publish import read_manifest
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
-from tests.data_sets import FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
-from tests.gated import GATES, SIMILARITY, attempts_of, findings, first, rewrite
+from tests.data_sets import FLIP, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
+from tests.gated import GATES, SIMILARITY, attempts_of, first, rewrite
 from tests.shard_files import photos, write_shard
 
 

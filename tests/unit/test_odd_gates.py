@@ -13,8 +13,8 @@ from pipeline.contracts import Applied, Draws, Gate, ImageBatch, MadeBatch
 from pipeline.noise import Noise
 from pipeline.quality.parameters import GateParameters
 from pipeline.shards.images.codecs import decode
-from tests.data_sets import FLIP, plan_of, rows_of, run_here, write_input, write_recipe
-from tests.gated import attempts_of, findings
+from tests.data_sets import FLIP, findings, plan_of, rows_of, run_here, write_input, write_recipe
+from tests.gated import attempts_of
 from tests.test_runner import Picky
 
 
