@@ -10,7 +10,8 @@ from typing import Any
 import ray
 import ray.train
 import torch
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from jobs.train.checkpoints import KEPT, STATE_FILE, folder_name, newest_state, read_state
 from pipeline.cluster.connection import connect
@@ -29,6 +30,7 @@ def fit_on_ray(run: Callable[..., None], run_folder: Path, workers: int) -> None
         TorchTrainer(
             _worker,
             train_loop_config={"run": run, "folder": str(run_folder)},
+            torch_config=_Alone() if workers == 1 else TorchConfig(),
             scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu="GPU" in ray.cluster_resources()),
             run_config=ray.train.RunConfig(
                 name=run_folder.name,
@@ -37,6 +39,14 @@ def fit_on_ray(run: Callable[..., None], run_folder: Path, workers: int) -> None
                 failure_config=ray.train.FailureConfig(max_failures=1),
             ),
         ).fit()
+
+
+class _Alone(TorchConfig):
+    """Of one worker: no process group, which would listen on all interfaces for others to join, whoever they are."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend
 
 
 def _worker(settings: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from jobs.train.references import anywhere
 from jobs.train.sources import TEXTURES, Source
 from pipeline.errors import InputError, JobError, RecipeError
 from pipeline.models import adain
+from tests.cluster.processes import descendants, listening
 from tests.jobs.trainings import ROOT, kill, lines_told, start, wait_for_step
 
 DECODER_STEPS = 12
@@ -69,6 +70,7 @@ def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_p
     killed = start("adain", disturbed_path)
     folder = tmp_path / "disturbed" / "decoder"
     wait_for_step(killed, folder, 4)
+    assert {host for host, _ in listening({killed.pid, *descendants(killed.pid)})} == {"127.0.0.1"}
     kill(killed)
     before = lines_told(folder)
     resumed = start("adain", disturbed_path)
