@@ -13,7 +13,7 @@ from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
 from pipeline.shards.output.faults import REMEDIES, fault
-from pipeline.stopping import SIGNALS, Stopped, leave, stoppable
+from pipeline.stopping import SIGNALS, leave, stoppable, stopped_by
 from pipeline.texts import described
 from pipeline.working_copy import require_no_packed_keys
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stopped(options: argparse.Namespace, error: KeyboardInterrupt) -> int:
     """Say what stopped the command; return its exit status, or leave at once where a clean-up would never end."""
-    stopped = error if isinstance(error, Stopped) else Stopped("stopped", 128 + signal.SIGINT)
+    stopped = stopped_by(error)
     if stopped.abrupt:
         leave(str(stopped), stopped.status)
     last_words(options, str(stopped))

@@ -32,10 +32,11 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Handler:
-    """What the signals call: raises once."""
+    """What the signals call: raises once, and keeps what it raised."""
 
     def __init__(self) -> None:
         self.pending: Stopped | None = None
+        self.raised: Stopped | None = None
         self._taken: float | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what a handler is called with
@@ -43,7 +44,8 @@ class _Handler:
         if self._taken is None and (self.pending or number != _CALL):
             self._taken = now
             why = "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
-            raise self.pending or Stopped(why, 128 + number)
+            self.raised = self.pending or Stopped(why, 128 + number)
+            raise self.raised
         if number != _CALL and self._taken is not None and now - self._taken > AT_ONCE_AFTER_S:
             leave(f"ended at once; {RESUMES}", 128 + number)
 
@@ -77,6 +79,14 @@ def stoppable() -> Iterator[None]:
             if signal.getsignal(number) is _handler:  # else somebody wants it otherwise from here on
                 signal.signal(number, handler)
         _handler = None
+
+
+def stopped_by(error: KeyboardInterrupt) -> Stopped:
+    """Return what stopped the main thread: of a Stopped that is raised inside `ray.get`, Ray makes a plain one."""
+    if isinstance(error, Stopped):
+        return error
+    raised = None if _handler is None else _handler.raised
+    return raised or Stopped("stopped", 128 + signal.SIGINT)
 
 
 def stop(error: Stopped) -> bool:

@@ -27,7 +27,7 @@ def fit_on_ray(run: Callable[..., None], run_folder: Path, workers: int) -> None
     mend_snapshot(run_folder)
     # A local Ray is just large enough: one CPU more than workers, for Ray Train's own actors.
     with connect("auto" if "RAY_ADDRESS" in os.environ else "local", cpus=workers + 1):
-        TorchTrainer(
+        _Trainer(
             _worker,
             train_loop_config={"run": run, "folder": str(run_folder)},
             torch_config=_Alone() if workers == 1 else TorchConfig(),
@@ -39,6 +39,13 @@ def fit_on_ray(run: Callable[..., None], run_folder: Path, workers: int) -> None
                 failure_config=ray.train.FailureConfig(max_failures=1),
             ),
         ).fit()
+
+
+class _Trainer(TorchTrainer):
+    """Leaves Ctrl-C to whom it went before: Ray Train's own handler ends the driver with exit 1 and no word."""
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Register nothing: where the driver is stopped, it ends Ray, and Ray the workers."""
 
 
 class _Alone(TorchConfig):

@@ -1,8 +1,10 @@
 """Connecting to Ray: what cannot be connected to is one clear line."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import ray
 
 from pipeline.cluster.connection import connect
 from pipeline.errors import JobError
+from pipeline.stopping import stoppable, stopped_by
 from tests.cluster.processes import descendants, listening
 
 
@@ -52,6 +55,21 @@ def test_a_local_ray_listens_on_the_loopback_interface_alone(ray_local: None) ->
     assert works in family
     assert len(found) > 5  # head, raylet, agents, workers: the reading of /proc works
     assert {host for host, _ in found} == {"127.0.0.1"}
+
+
+def test_a_signal_inside_ray_get_keeps_its_own_code(ray_local: None) -> None:
+    @ray.remote(num_cpus=0)
+    def never() -> None:
+        time.sleep(60)
+
+    waiting = never.remote()
+    with stoppable():
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        with pytest.raises(KeyboardInterrupt) as stopped:
+            ray.get(waiting)
+        assert stopped_by(stopped.value).status == 143
+    ray.cancel(waiting, force=True)
+    assert stopped_by(KeyboardInterrupt()).status == 130
 
 
 def test_what_ray_would_replace_or_leave_open_is_mended(tmp_path: Path) -> None:

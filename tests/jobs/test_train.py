@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,16 @@ def test_a_run_killed_in_the_middle_makes_the_losses_of_an_undisturbed_one(tmp_p
     model = tmp_path / "undisturbed" / "decoder" / "adain.safetensors"
     assert model.read_bytes() == (tmp_path / "disturbed" / "decoder" / "adain.safetensors").read_bytes()
     assert adain.load_decoder(model)[15].weight.shape == (3, 6, 3, 3)
+
+
+def test_ctrl_c_is_left_to_whom_it_went_before() -> None:
+    from ray.train.torch import TorchTrainer
+
+    own = "_register_sigint_handler"
+    assert callable(getattr(TorchTrainer, own)), "Ray Train takes Ctrl-C elsewhere now"
+    before = signal.getsignal(signal.SIGINT)
+    getattr(on_ray._Trainer, own)(None, None)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_wrong_key_names_the_nearest_and_ends_with_exit_2(tmp_path: Path) -> None:
