@@ -16,7 +16,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from types import TracebackType
 
-from pipeline.errors import ConflictError
+from pipeline.errors import ConflictError, StorageError
 from pipeline.shards.output.owner import Owner
 from pipeline.shards.output.store import Store
 
@@ -89,20 +89,31 @@ class Lease:
         raise ConflictError(f"{self._store.uri}: several drivers want to write there; run again when one is left")
 
     def check(self) -> None:
-        """Raise ConflictError where another driver has taken over; does nothing where the lease was never taken."""
+        """Do nothing where the output is still held, or never was.
+
+        Raises:
+            ConflictError: another driver has taken over.
+            StorageError: nobody holds it: what says so is gone with its folder, or was another's who has ended.
+        """
         if self._held is None:
             return
         last = self._last()
-        if self._lost or last is None or last.id != self._held.id:
-            self._lost = True
-            by = f"process {last.owner.pid} on {last.owner.host}" if last else "another driver"
-            raise ConflictError(
-                f"{self._store.uri}: this driver was silent for too long, and {by} took over; what was made is kept"
+        if last is not None and last.id == self._held.id and not self._lost:
+            return
+        self._lost = True
+        if last is None:
+            raise StorageError(
+                f"{self._store.uri}: was removed or lost while this run wrote there, or another run took over and has "
+                "ended since; see that it stays, and run again"
             )
+        raise ConflictError(
+            f"{self._store.uri}: this driver was silent for too long, and process {last.owner.pid} on "
+            f"{last.owner.host} took over; what was made is kept"
+        )
 
     @property
     def lost(self) -> bool:
-        """Whether another driver was seen to have taken over."""
+        """Whether this driver was seen to hold the output no longer."""
         return self._lost
 
     def _last(self) -> Holder | None:
@@ -149,9 +160,9 @@ class Lease:
             try:
                 self.check()
                 self._renew()
-            except ConflictError:
-                return
             except Exception as error:  # a full disk, a store that is away: the next time may do
+                if self._lost:
+                    return
                 _log.debug("the lease of %s was not renewed: %s", self._store.uri, error)
 
     def _drop(self, number: int, name: str) -> None:

@@ -1,6 +1,7 @@
 """One driver an output: the second one is told who holds it, and the dead hold nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConflictError
+from pipeline.errors import ConflictError, StorageError
 from pipeline.publishing import lease as leases
 from pipeline.publishing.lease import Lease
 from pipeline.shards.output.owner import Owner
@@ -70,6 +71,15 @@ def test_whoever_was_taken_over_from_is_told_and_leaves_the_other_alone(tmp_path
             assert first.lost
             first.__exit__(None, None, None)
             second.check()
+
+
+def test_a_folder_that_was_removed_is_not_taken_for_another_driver(tmp_path: Path) -> None:
+    with Lease(open_store(str(tmp_path / "out"))) as lease:
+        lease.take()
+        shutil.rmtree(tmp_path / "out")
+        with pytest.raises(StorageError, match=r"out: was removed or lost while this run wrote there.*run again"):
+            lease.check()
+        assert lease.lost
 
 
 def test_a_holder_on_another_machine_lives_while_it_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
