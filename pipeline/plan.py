@@ -14,7 +14,7 @@ from pipeline.planning.first_images import check_images
 from pipeline.planning.first_rows import FirstRows
 from pipeline.planning.gates import GatePlan, plan_gates
 from pipeline.planning.identity import common_identity
-from pipeline.planning.inputs import InputPlan, read_input, unlabelled_note
+from pipeline.planning.inputs import InputPlan, read_input, unlabelled_note, unsplit_note
 from pipeline.planning.link_check import check_links
 from pipeline.planning.parts import check_columns, content, find_files, read_part
 from pipeline.planning.recipes import absolute
@@ -174,7 +174,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         limit=limit,
         key_id=key_id,
         labels=values,
-        notes=(*unlabelled_note(found, recipe.input), *seen, *notes),
+        notes=(*unlabelled_note(found, recipe.input), *unsplit_note(found, recipe.input), *seen, *notes),
         passed=found.passed,
         splits=found.splits,
     )

@@ -28,7 +28,7 @@ def _size(value: Any) -> Any:
 
 def _uris(value: Any) -> Any:
     many = isinstance(value, list | tuple) and 0 < len(value) <= MOST_URIS
-    if not all(isinstance(uri, str) for uri in (value if many else [value])):
+    if not all(isinstance(uri, str) and uri.strip() for uri in (value if many else [value])):
         raise PydanticCustomError("uris", f"needs a path, a glob or a URI, or a list of 1 to {MOST_URIS:,} of these")
     return value
 

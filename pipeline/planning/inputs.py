@@ -99,6 +99,17 @@ def unlabelled_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
     )
 
 
+def unsplit_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
+    """Return a note where rows that are in no split are taken beside those of one."""
+    names = [split for split in found.splits if split is not None]
+    if wanted.split is not None or None not in found.splits or len(names) != 1:
+        return ()
+    return (
+        f"rows in no split: {found.splits[None]:,}, beside {found.splits[names[0]]:,} of {names[0]}, and taken as "
+        f"these are; say input.split: {names[0]} for those alone, or {ALL}",
+    )
+
+
 def uris_of(wanted: Input) -> tuple[str, ...]:
     """Return the URIs of an input, one or several."""
     return (wanted.uri,) if isinstance(wanted.uri, str) else wanted.uri

@@ -107,6 +107,15 @@ def test_columns_of_other_kinds_that_say_splits(
     assert {row["source_row"] for row in rows_of(tmp_path / "out")} == {0, 2}
 
 
+def test_rows_of_no_split_beside_one_are_said(tmp_path: Path) -> None:
+    write_shard(tmp_path / "data/train-0.parquet", photos(2, 8, 8))
+    write_shard(tmp_path / "data/more.parquet", photos(1, 8, 8, seed=1))
+    recipe = write_recipe(tmp_path, [FLIP], input={"uri": "data"})
+    (note,) = plan_of(recipe).notes
+    assert note.startswith("rows in no split: 1, beside 2 of train")
+    assert plan_of(recipe, input__split="all").notes == plan_of(recipe, input__split="train").notes == ()
+
+
 def test_a_column_of_splits_in_a_file_that_is_called_after_one(tmp_path: Path) -> None:
     table = pa.table({"image": photos(3, 8, 8), "split": ["train", "val", "train"]})
     (tmp_path / "data").mkdir()

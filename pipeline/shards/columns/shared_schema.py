@@ -112,7 +112,8 @@ def _check_value(shard: Shard, name: str) -> None:
     fs, path = filesystem(shard.uri)
     value = dict(shard.partitions)[name]
     held = one_value(fs, path, shard.uri, name) if shard.rows else value
-    if held is None or str(held) != value:
+    said = str(held).lower() if isinstance(held, bool) else str(held)
+    if held is None or said != value:
         raise InputError(
             f"{shard.uri}: it holds a column {name!r}, and its folder says {name}={value}; they are not known to be "
             "the same, so rename the folder or the column"

@@ -26,19 +26,19 @@ _KINDS: Final = (
     ("numpy", r"\.(npy|npz|pkl|pt|h5|hdf5|mat|lmdb|mdb)$"),
 )
 _CALLED: Final = {
-    "images": "images (their classes are their folders, or a column of a metadata.csv beside its file_name)",
+    "images": "images, of classes by folder or by a metadata.csv with file_name",
     "csv": "CSV",
     "json": "JSON",
     "webdataset": "tar archives",
     "arrow": "Arrow files",
 }
-_FILE: Final = (
-    'python -c "from datasets import load_dataset as l; '
-    "l('{kind}', data_files='{file}', split='train').to_parquet('{to}.parquet')\""
+_FILE: Final = (  # at most 250 characters, like the next: what a message keeps of its end
+    'python -c "from datasets import *; '
+    "load_dataset('{kind}', data_files='{file}', split='train').to_parquet('{to}.parquet')\""
 )
 _FOLDER: Final = (  # `to_parquet` alone would store the paths of the images
-    'python -c "import os; from datasets import {load} as l; from datasets.table import embed_table_storage as e; '
-    "d = l(os.getcwd()).with_format('arrow').map(e, batched=True); {write}\""
+    'python -c "from datasets import *; from datasets.table import *; '
+    "d = {load}('$PWD').with_format('arrow').map(embed_table_storage, batched=True); {write}\""
 )
 _SPLITS: Final = "[d[s].to_parquet(s + '.parquet') for s in d]"
 _SAVED: Final = ("state.json", "dataset_dict.json")  # beside what `save_to_disk` of `datasets` writes

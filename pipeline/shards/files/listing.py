@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from fsspec.utils import glob_translate
 from pipeline.errors import InputError
 from pipeline.shards.files.endings import is_shard_name
 from pipeline.shards.files.uris import cause_of, filesystem, is_local
+from pipeline.texts import listed
 
 HIDDEN: Final = "hidden: begins with _ or ."
 OTHER_ENDING: Final = "not named as Parquet"
@@ -35,10 +36,14 @@ _BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*|\d{1,18}\.\.\d{1,18})\}")
 
 @dataclass
 class Passed:
-    """What was passed over: by reason how many names, and the first of them."""
+    """What was passed over: by reason how many names, and the first of them.
+
+    What one glob leaves out, another may take: that is `undecided`, shown names by reason and URI, until `decide`.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
     first: dict[str, list[str]] = field(default_factory=dict)
+    undecided: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def add(self, reason: str, name: str) -> None:
         self.counts[reason] = self.counts.get(reason, 0) + 1
@@ -51,10 +56,23 @@ class Passed:
         for reason, count in other.counts.items():
             self.counts[reason] = self.counts.get(reason, 0) + count
             self.first[reason] = [*self.first.get(reason, []), *other.first[reason]][:_NAMES]
+        self.undecided.update(other.undecided)
+
+    def decide(self, taken: Container[str]) -> None:
+        """Add what is undecided, without the URIs that were taken after all."""
+        for (reason, uri), name in self.undecided.items():
+            if uri not in taken:
+                self.add(reason, name)
+        self.undecided.clear()
 
     def names(self, reason: str) -> list[str]:
         """Return the first names that were passed over for one reason."""
         return self.first.get(reason, [])
+
+    def __str__(self) -> str:
+        return "; ".join(
+            f"{count} passed over: {reason} ({listed(self.names(reason), 3)})" for reason, count in self.counts.items()
+        )
 
 
 @dataclass
@@ -187,7 +205,7 @@ def _walk_glob(root: str, glob: str, passed: Passed) -> Iterator[tuple[str, int]
         if matches(name):
             yield name, _size(name, status)
         elif is_shard_name(name):
-            passed.add(NOT_MATCHED, below(root, name))
+            passed.undecided[NOT_MATCHED, name] = below(root, name)
 
 
 def _size(name: str, status: os.stat_result | None) -> int:
@@ -222,12 +240,12 @@ def _walk(
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
             if is_hidden(entry.name) and not hidden:
-                passed.add(HIDDEN, below(root, entry.path) + "/" * _is_folder(entry))
+                passed.undecided[HIDDEN, entry.path] = below(root, entry.path) + "/" * _is_folder(entry)
             elif not _is_folder(entry):
                 yield entry.path, _status(entry)
             else:
                 if matches is not None and matches(entry.path):
-                    passed.add(FOLDER, below(root, entry.path) + "/")
+                    passed.undecided[FOLDER, entry.path] = below(root, entry.path) + "/"
                 if depth is None or level < depth:
                     (linked if entry.is_symlink() else own).append((entry.path, level + 1))
 
@@ -270,13 +288,13 @@ def _remote_glob(fs: Any, root: str, glob: str, passed: Passed) -> Iterator[tupl
         if not taken and not (is_file and is_shard_name(name)):
             continue
         if not _is_shown(root, glob, name):
-            passed.add(HIDDEN, below(root, name))
+            passed.undecided[HIDDEN, str(fs.unstrip_protocol(name))] = below(root, name)
         elif not taken:
-            passed.add(NOT_MATCHED, below(root, name))
+            passed.undecided[NOT_MATCHED, str(fs.unstrip_protocol(name))] = below(root, name)
         elif is_file:
             yield name, information.get("size")
         else:
-            passed.add(FOLDER, below(root, name) + "/")
+            passed.undecided[FOLDER, str(fs.unstrip_protocol(name))] = below(root, name) + "/"
 
 
 def _is_shown(root: str, glob: str, name: str) -> bool:

@@ -80,6 +80,7 @@ def find_input(uris: str | Sequence[str], base: str) -> Found:
             uri = listing.uri(name)
             _check_name(uri)
             files[uri] = (below(listing.root, name) if root is None else below(root, uri), listing, name)
+    passed.decide(files)
     for uri, kept in _other_names(uri for uri, (_, listing, _) in files.items() if listing.local).items():
         passed.add(SAME_FILE, f"{files[uri][0]} ({files[kept][0]})")
         del files[uri]
@@ -156,8 +157,9 @@ def _listing(where: str) -> Listing:
     if not listing.files:
         known = advice(listing.passed.names(OTHER_ENDING), listing.uri(listing.root))
         said = f"it holds {known}" if known else "give a file, a glob, or a folder of *.parquet"
-        counts = "".join(f"; {count} passed over: {reason}" for reason, count in listing.passed.counts.items())
-        raise InputError(f"input.uri {where}: no Parquet file found{counts}; {said}")
+        listing.passed.decide(())
+        over = f"; {listing.passed}" if listing.passed.counts else ""
+        raise InputError(f"input.uri {where}: no Parquet file found{over}; {said}")
     return listing
 
 

@@ -79,6 +79,7 @@ def test_what_two_types_become(first, second, both):
         (["a", None], pa.string_view(), TEXT),
         ([["a"], None], pa.list_(pa.string_view()), pa.list_(TEXT)),
         ([{"a": 1}, None], pa.struct([("a", pa.int8())]), pa.struct([("b", TEXT), ("a", pa.int64())])),
+        (["{}", None], pa.json_(pa.string_view()), TEXT),
         ([None, None], pa.null(), pa.dictionary(pa.int8(), TEXT)),
         ([Decimal("1.25")], pa.decimal128(5, 2), pa.decimal128(9, 4)),
         ([[1, 2]], pa.list_(pa.int32(), 2), pa.large_list(pa.int64())),
@@ -99,6 +100,7 @@ def test_views_are_taken_out_of_every_type():
     assert plain_type(pa.map_(view, view)) == pa.map_(TEXT, TEXT)
     assert plain_type(pa.list_(view, 2)) == pa.list_(TEXT, 2)
     assert plain_type(pa.list_view(view)) == pa.list_(TEXT)
+    assert plain_type(pa.json_(view)) == TEXT
     for kind in (pa.list_view(pa.int8()), pa.uint64(), pa.uuid(), STRUCT, DICTIONARY):
         assert plain_type(kind) == kind
 

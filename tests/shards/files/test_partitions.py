@@ -76,6 +76,8 @@ def test_a_column_that_is_also_a_folder_must_agree(tmp_path):
     pq.write_table(table, tmp_path / "in/label=cat/0.parquet")
     shards = find_shards("in", str(tmp_path))
     assert read_layout(shards, Columns(), ()).schema.names == ["image", "label"]
+    write_shard(tmp_path / "flags/flag=true/0.parquet", photos(2), extra={"flag": [True, True]})
+    assert read_layout(find_shards("flags", str(tmp_path)), Columns(), ()).schema.field("flag").type == pa.bool_()
     pq.write_table(table.set_column(1, "label", pa.array(["cat", "dog"])), tmp_path / "in/label=cat/0.parquet")
     with pytest.raises(InputError, match=r"it holds a column 'label', and its folder says label=cat"):
         read_layout(find_shards("in", str(tmp_path)), Columns(), ())
