@@ -29,6 +29,8 @@ NO_MATCH: Final = "nothing is there"
 FOLDER: Final = "a folder, where the glob asks for files"
 _NAMES: Final = 5
 _MOST_ALTERNATIVES: Final = 10_000
+_MOST_STARS: Final = 6
+"""In one part of a path, and parts of `**`: the time to match a name goes with their power."""
 _GLOB: Final = re.compile(r"[*?\[]")
 _PATTERN: Final = re.compile(r"[*\[{]")  # in a URL, where `?` begins the query
 _BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*|\d{1,18}\.\.\d{1,18})\}")
@@ -95,11 +97,11 @@ def list_files(uri: str) -> Listing:
 
     Raises:
         FileNotFoundError: nothing is there.
-        InputError: a link to a shard that is not there, a pipe or a device, too many alternatives.
+        InputError: a link to a shard that is not there, a pipe or a device, too many alternatives or wildcards.
     """
     fs, path = filesystem(uri)
     local = is_local(uri)
-    patterns = alternatives(path) if not _exists(fs, path) else [path]
+    patterns = _patterns(fs, path)
     passed = Passed()
     listings = []
     for pattern in patterns:
@@ -119,7 +121,7 @@ def would_list(uri: str, name: str) -> bool:
     """Return whether `list_files` of this URI would take a file `name` (a path or a URI), were it there."""
     fs, path = filesystem(uri)
     wanted = filesystem(name)[1]
-    for pattern in alternatives(path) if not fs.exists(path) else [path]:
+    for pattern in _patterns(fs, path):
         root = _glob_root(fs, pattern)
         if root is None:
             folder = pattern.rstrip("/")
@@ -129,6 +131,17 @@ def would_list(uri: str, name: str) -> bool:
         elif re.match(glob_translate(pattern), wanted) and _is_shown(root, pattern, wanted):
             return True
     return False
+
+
+def _patterns(fs: Any, path: str) -> list[str]:
+    """Return the patterns without braces that a path stands for: itself, where a file has that name."""
+    if _exists(fs, path):
+        return [path]
+    found = alternatives(path)
+    for parts in (pattern.split("/") for pattern in found):
+        if max(parts.count("**"), *(part.count("*") for part in parts if part != "**"), 0) > _MOST_STARS:
+            raise InputError(f"input.uri: more than {_MOST_STARS} `*` in one name, or `**` in one path; write fewer")
+    return found
 
 
 def alternatives(pattern: str) -> list[str]:

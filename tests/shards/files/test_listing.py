@@ -173,6 +173,14 @@ def test_alternatives_are_bounded(pattern):
         alternatives(pattern)
 
 
+@pytest.mark.parametrize("glob", ["in/" + "*a" * 9 + "b", "in/" + "**/" * 9 + "a.parquet", "{in,on}/" + "*a" * 9])
+def test_wildcards_are_bounded(tmp_path, glob):
+    write_shard(tmp_path / "in" / f"{'a' * 60}.parquet", photos(1))
+    with pytest.raises(InputError, match=r"more than 6 `\*` in one name"):
+        find_shards(glob, str(tmp_path))
+    assert paths("in/*a*a*.*", tmp_path) == [f"{'a' * 60}.parquet"]
+
+
 def test_braces_and_lists_are_one_input(tmp_path):
     for name in ("a/0", "b/0", "b/1", "c/0", "c/deep/0"):
         write_shard(tmp_path / f"in/{name}.parquet", photos(1))
