@@ -3,7 +3,8 @@
 from typing import Any, Final
 
 from pipeline.plan import Plan
-from pipeline.texts import one_line
+from pipeline.shards.columns.classes import NO_CLASS
+from pipeline.texts import listed, one_line
 
 _MOST_CLASSES: Final = 1_000
 _WORDS: Final = {"bytes": "bytes", "struct": "bytes and paths", "path": "paths", "text": "base64 text"}
@@ -46,10 +47,13 @@ def as_lines(plan: Plan) -> list[str]:
         names = ", ".join(plan.classes[:12]) + (", ..." if len(plan.classes) > 12 else "")
         origin = layout.class_origin if layout else None
         lines.append(_line("classes", f"{len(plan.classes)} by {origin or 'the recipe'}: {names}"))
-    blank = plan.labels.rows.get(None, 0)
-    if blank and layout is not None and layout.label is not None:
-        rows = sum(plan.labels.rows.values())
-        lines.append(_line("no class", f"{blank:,} of {rows:,} rows: their {layout.label} is null, and stays so"))
+    if layout is not None and layout.label is not None:
+        counted = plan.labels.rows
+        none = [label for label in counted if layout.table.index(label) == NO_CLASS]
+        if none:
+            rows = f"{sum(counted[label] for label in none):,} of {sum(counted.values()):,} rows"
+            shown = listed(["null" if label is None else repr(label) for label in none])
+            lines.append(_line("no class", f"{rows}: their {layout.label} is {shown}, and stays so"))
     if any(split is not None for split in plan.splits):
         parts = [f"{split or 'in none'} {rows:,} rows" for split, rows in plan.splits.items()]
         chosen = plan.recipe.input.split

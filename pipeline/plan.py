@@ -27,6 +27,7 @@ from pipeline.shards.files.listing import Passed
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.identity import identified
 from pipeline.shards.links.linked_images import ImageLinks
+from pipeline.texts import listed
 from pipeline.validation import nearest, parse
 from schemas.recipe import MOST_ROWS_PER_UNIT, Branch, Recipe, Resources
 
@@ -267,6 +268,7 @@ def _check_where(branches: list[BranchPlan], first: FirstRows) -> None:
     for name, selection in chosen.items():
         try:
             selection.check()
+            selection.check_kinds()
             if first.rows:
                 selection.try_on(first.rows)
         except RecipeError as error:
@@ -354,6 +356,13 @@ def _asked_for(
             raise InputError(
                 f"branch {branch.name!r}: per_class needs class names, and the input has none; say them with "
                 "input.class_names"
+            )
+        unheld = [name for index, name in enumerate(layout.classes) if layout.table.value(index) is None]
+        if unheld:
+            raise InputError(
+                f"branch {branch.name!r}: per_class makes images of {listed(unheld)}, and column "
+                f"{layout.carried_label!r} ({layout.schema.field(layout.carried_label).type}) holds no such label; "
+                "write it as whole numbers or texts"
             )
         text = layout.table.kind == "text"  # a further class must keep the units of the others
         labels = [*sorted(layout.classes)] if text else [*range(len(layout.classes))]  # the order `verify` knows

@@ -18,7 +18,7 @@ class Closed(BaseModel):
         values = value if isinstance(value, list | tuple) else (value,)
         if any(isinstance(one, bool) for one in values):
             types = _types_in(cls.model_fields[str(info.field_name)].annotation)
-            if types & {int, float} and not types & {bool, Any, Literal}:
+            if types & {int, float} and not types & {bool, str, Any, Literal}:
                 raise PydanticCustomError("number", "needs a number; yes, no, on, off, true and false are none")
         return value
 

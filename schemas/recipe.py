@@ -33,6 +33,17 @@ def _uris(value: Any) -> Any:
     return value
 
 
+def _class_names(value: Any) -> Any:
+    names, indexes = value if isinstance(value, list | tuple) else [value], []
+    if isinstance(value, dict):
+        names, indexes = list(value.values()), list(value)
+    fit = all(isinstance(name, str) for name in names) and all(str(index).isdecimal() for index in indexes)
+    if value is not None and not fit:
+        text = "needs a list of names, every index with its name, as in {0: cat}, or a file of names; "
+        raise PydanticCustomError("class_names", text + "names such as 7 or no stand in quotes")
+    return value
+
+
 class Columns(Closed):
     """Names of the columns that matter; each is found by itself where omitted. `label: none`: there is no class."""
 
@@ -49,7 +60,7 @@ class Input(Closed):
         None, min_length=1, description="the one to take, such as train; `all`; asked for where there are several"
     )
     columns: Columns = Columns()
-    class_names: tuple[str, ...] | dict[int, str] | str | None = Field(
+    class_names: Annotated[tuple[str, ...] | dict[int, str] | str | None, BeforeValidator(_class_names)] = Field(
         None,
         description="names of the classes by index: a list, every index with its name, or a file (a name a line, or "
         "JSON); found in the metadata, or in labels that are text, if omitted",

@@ -120,6 +120,8 @@ def test_numbers_of_other_types_come_back_as_they_were(tmp_path: Path, labels: l
     assert [(row["label"], type(row["label"])) for row in rows[:4]] == [(label, type(label)) for label in labels]
     kind = type(labels[0])
     assert [(row["label"], type(row["label"])) for row in rows[4:]] == [(kind(0), kind), (kind(1), kind)]
+    report = (tmp_path / "out/report/index.html").read_text()
+    assert "Dress" in report and "Bag" in report
 
 
 CARRIED: dict[str, Any] = {

@@ -111,12 +111,12 @@ def _stacked(pictures: list[NDArray[np.uint8]]) -> Tensor:
 
 
 def label_texts(paths: Sequence[str]) -> tuple[str, ...]:
-    """The texts in the column `label` of some Parquet files, sorted; none where it holds none."""
+    """The texts in the column `label` of some Parquet files, in the order of `plan`; none where it holds none."""
     schemas = [pq.read_schema(path) for path in paths]
     if not any("label" in schema.names and label_kind(schema.field("label").type) == "text" for schema in schemas):
         return ()
     shards = [shard for path in paths for shard in find_shards(path, "")]
-    return tuple(text for text in read_label_values(shards, "label").values if text.strip())
+    return read_label_values(shards, "label").texts
 
 
 def _index(table: ClassTable, label: object, path: str) -> int:

@@ -34,12 +34,16 @@ COLUMNS = ["image", "label", "sample_id", "source_uri", "source_row", "source_id
 
 @dataclass
 class Found:
-    """The rows of one branch that the page shows, by (class, source)."""
+    """The rows of one branch that the page shows, by (class, source); `classes` are the names of classes."""
 
+    classes: list[str]
     rows: dict[Any, dict[Any, list[dict[str, Any]]]] = field(default_factory=dict)
 
     def add(self, row: dict[str, Any], most: int, synthetic: bool) -> None:
-        label = row["label"]  # what is neither text nor a whole number is no class: carried as it was
+        label = row["label"]
+        if self.classes and isinstance(label, float) and label.is_integer():  # as pandas writes numbers beside nulls
+            label = int(label)
+        # what is neither text nor a whole number is no class: carried as it was
         sources = self.rows.setdefault(label if isinstance(label, str | int) else None, {})
         key = row["sample_id"] if synthetic else (row["source_uri"], row["source_row"])
         if key in sources or len(sources) < most:
@@ -70,7 +74,7 @@ def _sheet(
 ) -> Sheet:
     synthetic = chain["copies"] == 0
     most = SOURCES_PER_CLASS * (4 if synthetic else 1) if manifest.classes else SOURCES_WITHOUT_CLASSES
-    found = Found()
+    found = Found(manifest.classes)
     for row in _accepted(store, markers, chain["name"]):
         found.add(row, most, synthetic)
         if found.full(len(manifest.classes), most) and row["copy_index"] == chain["copies"] - 1:

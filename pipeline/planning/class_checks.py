@@ -148,6 +148,9 @@ def _matched(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model
         rows, label = _rows(labels, [None]), labels.layout.label
         none = f"{rows} of column {label!r} {_has(rows)} no class" if label else "no column of the input is the label"
         yield f"{none}: made without one"
+    if needs.drawn and labels.made == "count" and table.kind == "none":
+        yield f"its images get no label: column {labels.layout.carried_label!r} holds no classes"
+        return
     told = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
     if table.names and known.names:
         yield from _by_name(labels, needs, known, model, told)

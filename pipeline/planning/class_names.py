@@ -42,16 +42,18 @@ def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: 
         InputError: a label is of no class there can be: not whole, too large, or not among the names.
     """
     given = None if told.class_names is None else _given(told.class_names, base)
+    if given is not None and layout.label is None and layout.carried_label is not None:
+        raise InputError(
+            f"input.class_names: there are no classes to name, since input.columns says label: none and column "
+            f"{layout.carried_label!r} is carried as it is; leave out one of the two"
+        )
     if layout.label is None:
         return layout if given is None else layout.named(given, RECIPE_NAMES), LabelValues()
     values = read_label_values(shards, layout.label, layout.schema.field(layout.label).type)
     if given is not None:
         layout = layout.named(given, RECIPE_NAMES)
     elif layout.classes is None and layout.table.kind == "text":
-        if values.declared is not None:
-            layout = layout.named(values.declared, DECLARED)
-        else:
-            layout = layout.named([text for text in values.values if text.strip()], LABEL_TEXTS)
+        layout = layout.named(values.texts, LABEL_TEXTS if values.declared is None else DECLARED)
     _check_values(layout, values)
     return layout, values
 

@@ -72,9 +72,16 @@ def check_columns(part: Part, layout: Layout | None, where: str) -> None:
 
 
 def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
-    """Raise InputError where a column of lists or the like is to fill a text."""
+    """Raise InputError where a column of lists or the like, or the number of a class with a name, is to fill a text."""
+    if field not in TEXT_FIELDS:
+        return
+    if name == layout.label and layout.classes and layout.table.kind != "text":
+        raise InputError(
+            f"{where}.{field}: column {name!r} holds numbers of classes, and {{{name}}} would be such a number; write "
+            "{label} for the name of the class"
+        )
     kind = layout.schema.field(name).type
-    if field in TEXT_FIELDS and pa.types.is_nested(kind):
+    if pa.types.is_nested(kind):
         raise InputError(
             f"{where}.{field}: column {name!r} is {listed([kind])}, and {{{name}}} needs one text a row; write one "
             "to a column of its own"

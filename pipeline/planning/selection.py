@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
 from pipeline.planning.expression_bounds import QUOTED, text_fault, tree_fault
+from pipeline.planning.expression_kinds import kind_fault
 from pipeline.shards.columns.column_types import is_string, plain
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.reader import SourceRow
@@ -70,10 +71,8 @@ class Selection:
 
     def columns_used(self) -> set[str]:
         """Return the names that the expression, which `check` has read, takes for columns; `label` and `row` too."""
-        quoted = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
-        tree = ast.parse(QUOTED.sub(self._unquoted(), self._expression), mode="eval")
-        named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        return {quoted.get(name, name) for name in named} & set(self._columns())
+        named = {node.id for node in ast.walk(self._parsed()) if isinstance(node, ast.Name)}
+        return named & set(self._columns())
 
     def check(self) -> None:
         """Read the expression.
@@ -102,6 +101,17 @@ class Selection:
         inner = called | {id(node) for node in spaces}
         for node in ast.walk(tree):
             self._check_node(node, inner, columns)
+
+    def check_kinds(self) -> None:
+        """Raise RecipeError where the expression, which `check` has read, compares a column with what it never is."""
+        assert self._layout is not None
+        layout, label = self._layout, self._layout.carried_label
+        kinds = {field.name: field.type for field in layout.schema}
+        kinds |= {"label": kinds[label] if label else pa.int64(), "row": pa.int64()}
+        names = layout.classes or ()
+        fault = kind_fault(self._parsed(), kinds, {"label": names, **({label: names} if label else {})})
+        if fault is not None:
+            raise self._error(fault)
 
     def try_on(self, rows: Sequence[SourceRow]) -> None:
         """Evaluate the expression on some rows, together and each alone.
@@ -192,6 +202,15 @@ class Selection:
 
     def _known(self) -> str:
         return f" (columns: {', '.join(self._columns())})"
+
+    def _parsed(self) -> ast.AST:
+        """Return the tree of the expression, which can be read, with names in backquotes as they are."""
+        quoted = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
+        tree = ast.parse(QUOTED.sub(self._unquoted(), self._expression), mode="eval")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name):
+                node.id = quoted.get(node.id, node.id)
+        return tree
 
     def _quoted(self) -> list[str]:
         return [found[1] for found in QUOTED.finditer(self._expression) if found[1] is not None]

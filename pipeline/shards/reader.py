@@ -113,10 +113,10 @@ def _window(
     table = _as_laid_out(pa.Table.from_batches(batches), shard, layout)
     held, names = _images(table.column(layout.image), layout, shard.uri)
     images = _opened(held, names, layout, shard, links)
-    light = {name: _values(table, name, shard) for name in layout.light}
-    ids = _values(table, layout.id, shard) if layout.id else [None] * len(table)
+    light = {name: _values(table, name, layout, shard) for name in layout.light}
+    ids = _values(table, layout.id, layout, shard) if layout.id else [None] * len(table)
     label = layout.carried_label
-    labels = _values(table, label, shard) if label else [None] * len(table)
+    labels = _values(table, label, layout, shard) if label else [None] * len(table)
     return table, [
         SourceRow(
             row=start + i,
@@ -132,9 +132,9 @@ def _window(
     ]
 
 
-def _values(table: pa.Table, name: str, shard: Shard) -> list[Any]:
+def _values(table: pa.Table, name: str, layout: Layout, shard: Shard) -> list[Any]:
     """Return the values of a column. Raises UnitError where one is nothing that Python can hold."""
-    return python_values(table.column(name), name, shard.uri)
+    return python_values(table.column(name), name, shard.uri, name in (layout.image, layout.carried_label))
 
 
 def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
@@ -162,7 +162,7 @@ def _images(
         column, errors = _singles(column, layout.image, where)
     names: list[str | None] = none
     if layout.image_kind in ("path", "text"):
-        texts = python_values(column, layout.image, where)
+        texts = python_values(column, layout.image, where, kept=True)
         data: list[bytes | RowError | None] = [image_in_text(text) if text else None for text in texts]
         if layout.image_kind == "text":  # never opened: what is no image stays as it is, and cannot be decoded
             data = [text.encode() if held is None and text else held for text, held in zip(texts, data, strict=True)]
@@ -172,9 +172,9 @@ def _images(
     if layout.image_kind == "bytes":
         stored = column.to_pylist()
     else:
-        stored = python_values(pc.struct_field(column, "bytes"), layout.image, where)
+        stored = python_values(pc.struct_field(column, "bytes"), layout.image, where, kept=True)
         if None in stored and column.type.get_field_index("path") >= 0:
-            paths = python_values(pc.struct_field(column, "path"), layout.image, where)
+            paths = python_values(pc.struct_field(column, "path"), layout.image, where, kept=True)
             stored = [
                 image_in_text(path) if held is None and path else held for held, path in zip(stored, paths, strict=True)
             ]

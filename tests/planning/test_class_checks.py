@@ -100,6 +100,14 @@ def test_a_list_is_no_text(tmp_path: Path, pipeline: Path, field: str) -> None:
         asked(tmp_path, ["a"] * 4, edit(pipeline, **{field: "{captions}"}))
 
 
+def test_a_prompt_takes_names_of_classes_and_not_their_numbers(tmp_path: Path, pipeline: Path) -> None:
+    step = edit(pipeline, prompt="a {column:label}")
+    with pytest.raises(JobError, match=r"prompt: column 'label' holds numbers of classes.*; write \{label\} for"):
+        asked(tmp_path, [0, 1, 0, 1], step, class_names=["cat", "dog"])
+    assert asked(tmp_path, ["cat", "dog", "cat", "dog"], step).units  # texts are names
+    assert asked(tmp_path, [3, 7, 3, 7], step).units  # digits without names are what they are
+
+
 @pytest.mark.parametrize(
     ("labels", "told", "branch", "words"),
     [
@@ -181,6 +189,24 @@ def test_new_images_of_classes(tmp_path: Path) -> None:
     assert len(asked(tmp_path, [0, 1, 1, 1], gan, per_class, class_names=["Coat", "Bag"]).units) == 2
     (note,) = asked(tmp_path, FASHION, gan, count).notes
     assert "images of T-shirt/top, Trouser" in note and "get no label" in note
+    for labels in ([None] * 4, [[0], [1], [], [0]]):
+        (note,) = asked(tmp_path, labels, gan, count, columns={"label": "none"}).notes
+        assert note.endswith("its images get no label: column 'label' holds no classes")
+
+
+@pytest.mark.parametrize(
+    ("labels", "told", "message"),
+    [
+        ([[0], [1]], {"columns": {"label": "none"}}, "no classes to name.*label: none.*leave out one"),
+        ([0, 1], {"columns": {"label": "none"}}, "no classes to name.*label: none.*leave out one"),
+        ([None, None], {}, r"images of Bag, Dress, Coat, and column 'label' \(null\) holds no such label"),
+        ([True, False], {}, r"images of Coat, and column 'label' \(bool\) holds no such label.*whole numbers or texts"),
+    ],
+)
+def test_new_images_of_classes_that_the_label_cannot_hold(tmp_path: Path, labels: Any, told: Any, message: str) -> None:
+    branch = {"copies": None, "per_class": 2}
+    with pytest.raises(JobError, match=message):
+        asked(tmp_path, labels, {"gan_synth": {}}, branch, class_names=["Bag", "Dress", "Coat"], **told)
 
 
 def test_mixing_needs_two_classes_that_the_model_knows(tmp_path: Path) -> None:

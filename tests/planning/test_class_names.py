@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.plan import Plan
-from pipeline.shards.columns.class_names import names_in
+from pipeline.shards.columns.class_names import enum_names
 from tests.data_sets import FLIP, plan_of, write_recipe
 from tests.shard_files import photos, write_shard
 
@@ -102,7 +102,9 @@ def test_names_of_texts_are_their_order_and_change_no_unit(tmp_path: Path) -> No
         ([0], {"1": "a"}, "index 0 has no name"),
         ([0], ".", "'.': no file"),
         ([0], "many.txt", "100,001 names; 100,000 at most"),
-        ([0], [False, True], "recipe.input.class_names.*False"),
+        ([0], [False, True], "recipe.input.class_names = .*False.*needs a list of names.*stand in quotes"),
+        ([0], [7, 8], "recipe.input.class_names = .*7.*needs a list of names.*such as 7 or no stand in quotes"),
+        ([0], {"a": 0}, r"recipe.input.class_names = .*every index with its name, as in \{0: cat\}"),
         ([0], "nul.txt", "'nul.txt': not text"),
         ([0], "cut.json", r"'cut.json': not JSON: Expecting value: line 4"),
         ([0], "deep.txt", r"'deep.txt': not JSON"),
@@ -157,13 +159,12 @@ def test_a_label2id_that_gives_no_index_to_each_is_named(tmp_path: Path, said: s
     ("categories", "names"),
     [
         (b"3;cat5;a;b;c", ("cat", "a;b;c")),
-        (b"9" * 5_000 + b";cat", None),
-        (b"3;cat junk", None),
+        (b"9" * 5_000 + b";cat", ()),
+        (b"3;cat junk", ()),
         (b"1;x" * 99_999, ("x",) * 99_999),
     ],
     ids=["two", "a huge length", "junk", "many"],
 )
-def test_the_categories_of_an_enum(categories: bytes, names: tuple[str, ...] | None) -> None:
+def test_the_categories_of_an_enum(categories: bytes, names: tuple[str, ...]) -> None:
     field = pa.field("label", pa.dictionary(pa.uint32(), pa.string()), metadata={"_PL_ENUM_VALUES2": categories})
-    found = names_in(pa.schema([field]), "label")
-    assert (found.names if found else None) == names
+    assert enum_names(field) == names

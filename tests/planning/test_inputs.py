@@ -203,9 +203,16 @@ def test_folders_that_may_be_classes_are_said(tmp_path: Path, folders: Any, told
 
 
 def test_plan_says_how_many_rows_have_no_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_shard(tmp_path / "data/a.parquet", photos(3, 8, 8), labels=["cat", None, "dog"])
-    assert main(["plan", str(write_recipe(tmp_path, [FLIP], input={"uri": "data"}))]) == 0
-    assert "no class     1 of 3 rows: their label is null, and stays so\n" in capsys.readouterr().out
+    for labels, said in (
+        (["cat", None, "dog"], "1 of 3 rows: their label is null, and stays so"),
+        ([3, -1, -1], "2 of 3 rows: their label is -1, and stays so"),
+        ([" ", None, "dog"], "2 of 3 rows: their label is ' ', null, and stays so"),
+        ([3, 1, 0], None),
+    ):
+        write_shard(tmp_path / "data/a.parquet", photos(3, 8, 8), labels=labels)
+        assert main(["plan", str(write_recipe(tmp_path, [FLIP], input={"uri": "data"}))]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if line.startswith("no class")] == ([f"no class     {said}"] if said else [])
 
 
 def test_plan_says_what_it_took_and_what_it_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

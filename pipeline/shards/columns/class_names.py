@@ -3,7 +3,8 @@
 ClassLabel   a Hugging Face feature of the label column
 id2label     `{index: name}`, or `label2id`, the other way round: in the metadata of the column or of the schema, in
              the Hugging Face metadata, or in what pandas keeps of `DataFrame.attrs`
-Enum         the categories of a Polars `Enum`, in its order
+
+The categories of a Polars `Enum` (`enum_names`) are texts in an order, and give no number a name.
 """
 
 import re
@@ -14,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.classes import label_kind, repeated
+from pipeline.shards.columns.classes import repeated
 from pipeline.shards.columns.column_types import HUGGINGFACE, is_feature, read_features
 from pipeline.shards.columns.values import json_value
 from pipeline.shards.files.locate import Shard
@@ -76,7 +77,7 @@ def names_in(schema: pa.Schema, label: str) -> StatedNames | None:
     for where, said in _mappings(schema, label):
         names = names_of(said, f"column {label!r}: {where} in the metadata", "say the names with input.class_names")
         return StatedNames(names, where)
-    return _enum(schema.field(label)) if label_kind(schema.field(label).type) == "text" else None
+    return None
 
 
 def class_label_names(feature: Any) -> tuple[str, ...] | None:
@@ -152,18 +153,18 @@ def _mappings(schema: pa.Schema, label: str) -> Iterator[tuple[str, dict[Any, An
             yield "label2id", by_index(place["label2id"], where, "say the names with input.class_names")
 
 
-def _enum(field: pa.Field) -> StatedNames | None:
-    """Return the categories of a Polars Enum: each is written as its length in bytes, `;`, and itself."""
+def enum_names(field: pa.Field) -> tuple[str, ...]:
+    """Return the categories of a Polars Enum, none of another column: each is its length in bytes, `;`, and itself."""
     metadata = field.metadata or {}
     text = next((metadata[key] for key in _ENUMS if key in metadata), b"")
     names, at = [], 0
     while at < len(text):
         found = _LENGTH.match(text, at)
         if found is None:
-            return None
+            return ()
         at = found.end() + int(found[1])
         names.append(text[found.end() : at].decode(errors="replace"))
-    return StatedNames(tuple(names), "Enum") if names else None
+    return tuple(names)
 
 
 def _whole(key: Any) -> int:

@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
+from pipeline.shards.columns.class_names import enum_names
 from pipeline.shards.columns.classes import label_kind
+from pipeline.shards.columns.column_types import is_string
 from pipeline.shards.columns.values import python_values
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.files.partitions import partition_column
@@ -29,7 +31,7 @@ _BATCH_ROWS: Final = 65_536
 class LabelValues:
     """Rows by stored value, None for null and NaN; and the categories in order, where every shard declares the same.
 
-    Categories are declared by an ordered dictionary: a pandas Categorical with `ordered=True`, a Polars Enum.
+    Categories are declared by an ordered dictionary (a pandas Categorical with `ordered=True`), or by a Polars Enum.
     """
 
     rows: Mapping[Any, int] = field(default_factory=dict)
@@ -39,6 +41,12 @@ class LabelValues:
     def values(self) -> list[Any]:
         """The distinct values but null, sorted."""
         return sorted(value for value in self.rows if value is not None)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The class names that labels of text are: what is declared, else the texts sorted; each once, none blank."""
+        named = self.values if self.declared is None else self.declared
+        return tuple(dict.fromkeys(text for text in named if text.strip()))
 
 
 def read_label_values(shards: Sequence[Shard], label: str, kind: pa.DataType = _TEXT) -> LabelValues:
@@ -81,15 +89,16 @@ def _values_of(shard: Shard, label: str, kind: pa.DataType) -> LabelValues | Non
 def _counted(file: pq.ParquetFile, label: str, where: str) -> LabelValues:
     rows: Counter[Any] = Counter()
     declared: set[tuple[str, ...] | None] = set()
+    stated = enum_names(file.schema_arrow.field(label))
     for batch in file.iter_batches(_BATCH_ROWS, columns=[label], use_threads=False):
         column = batch.column(0)
         if pa.types.is_dictionary(column.type):
-            ordered = column.type.ordered and pa.types.is_string(column.type.value_type)
-            declared.add(tuple(column.dictionary.to_pylist()) if ordered else None)
+            ordered = column.type.ordered and is_string(column.type)
+            declared.add(stated or (tuple(column.dictionary.to_pylist()) if ordered else None))
             column = column.dictionary_decode()
         if label_kind(column.type) == "text":
             column = column.cast(pa.large_string())  # value_counts takes a null view for an empty text
-        for pair in python_values(pc.value_counts(column), label, where):
+        for pair in python_values(pc.value_counts(column), label, where, kept=True):
             value = pair["values"]
             rows[None if value != value else value] += pair["counts"]
         _check_number(rows, label)

@@ -9,11 +9,12 @@ from pipeline.errors import UnitError
 from pipeline.texts import described
 
 
-def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> list[Any]:
+def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str, kept: bool = False) -> list[Any]:
     """Return the values of a column.
 
     Args:
         where: the shard, for the message.
+        kept: whether it is the image or the label, which nobody should leave out.
 
     Raises:
         UnitError: one is nothing that Python can hold: text that is no UTF-8, a time beyond the year 9999.
@@ -21,10 +22,8 @@ def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str) -> 
     try:
         return list(column.to_pylist())
     except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
-        raise UnitError(
-            f"{where}: column {name!r} cannot be read: {described(error)}; mend it, or leave it out with "
-            f"input.drop: [{name}]"
-        ) from error
+        remedy = "mend it" if kept else f"mend it, or leave it out with input.drop: [{name}]"
+        raise UnitError(f"{where}: column {name!r} cannot be read: {described(error)}; {remedy}") from error
 
 
 def json_value(text: str | bytes) -> Any:
