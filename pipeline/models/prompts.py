@@ -57,7 +57,7 @@ class Wording:
         names: Sequence[str],
         columns: Mapping[str, Sequence[Any]],
     ) -> tuple[list[str | None], list[str | None]]:
-        """The prompts and the negative prompts of N samples; None where a column's value is null.
+        """The prompts and the negative prompts of N samples; None where a column's value is null, or leaves no prompt.
 
         Args:
             generators: one a sample; a single template takes nothing from it.
@@ -71,7 +71,9 @@ class Wording:
         wanted, unwanted = [], []
         for row, (generator, name) in enumerate(zip(generators, names, strict=True)):
             values = {column: cells[row] for column, cells in columns.items()}
-            wanted.append(_filled(pick(generator, self.wanted), name, values))
+            template = pick(generator, self.wanted)
+            text = _filled(template, name, values)
+            wanted.append(text if text or not template.strip() else None)  # an empty caption is no prompt either
             unwanted.append(_filled(pick(generator, self.unwanted), name, values) if self.unwanted else "")
         return wanted, unwanted
 
@@ -83,9 +85,9 @@ class Wording:
 
 
 def missing_prompts(texts: Sequence[str | None]) -> dict[int, RowError]:
-    """A RowError `no_prompt` for every sample of whose text a column is null."""
+    """A RowError `no_prompt` for every sample whose columns are null, or leave its prompt empty."""
     return {
-        row: RowError(NO_PROMPT, "a column of the prompt is null in this row")
+        row: RowError(NO_PROMPT, "a column of the prompt is null or empty in this row")
         for row, text in enumerate(texts)
         if text is None
     }

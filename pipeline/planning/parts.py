@@ -72,7 +72,7 @@ def check_columns(part: Part, layout: Layout | None, where: str) -> None:
 
 
 def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
-    """Raise InputError where a column of lists or the like, or the number of a class with a name, is to fill a text."""
+    """Raise InputError where a column of lists, nulls, or numbers of classes that have names is to fill a text."""
     if field not in TEXT_FIELDS:
         return
     if name == layout.label and layout.classes and layout.table.kind != "text":
@@ -81,7 +81,7 @@ def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
             "{label} for the name of the class"
         )
     kind = layout.schema.field(name).type
-    if pa.types.is_nested(kind):
+    if pa.types.is_nested(kind) or pa.types.is_null(kind):
         raise InputError(
             f"{where}.{field}: column {name!r} is {listed([kind])}, and {{{name}}} needs one text a row; write one "
             "to a column of its own"

@@ -186,7 +186,7 @@ def _images(
 
 def _singles(column: pa.ChunkedArray, name: str, where: str) -> tuple[pa.ChunkedArray, dict[int, RowError]]:
     """Return the one item of each list, null where there is none; and an error for each row of several."""
-    rows = python_values(column, name, where)
+    rows = python_values(column, name, where, kept=True)
     several = {
         place: RowError("several_images", f"the row holds {len(row)} images; make a row of each")
         for place, row in enumerate(rows)

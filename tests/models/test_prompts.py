@@ -23,7 +23,9 @@ def test_fields_are_class_names_and_columns() -> None:
 
 
 def test_null_leaves_no_prompt_and_a_missing_column_is_named() -> None:
-    assert drawn([("{colour}", 1.0)], ["", ""], colour=[None, "red"]) == [None, "red"]
+    assert drawn([("{colour}", 1.0)], [""] * 4, colour=[None, "red", "", " "]) == [None, "red", None, None]
+    assert drawn([("a {colour}", 1.0)], [""], colour=[""]) == ["a"] and drawn([("", 1.0)], [""]) == [""]
+    assert Wording([("a", 1.0)], [("{colour}", 1.0)]).draw(generators([0]), [""], {"colour": [""]})[1] == [""]
     assert list(missing_prompts([None, "a", None])) == [0, 2] and not missing_prompts(["", "a"])
     with pytest.raises(InputError, match=r"no column 'color' to fill {color} with \(columns: colour\)"):
         drawn([("{color}", 1.0)], [""], colour=["red"])
