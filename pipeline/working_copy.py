@@ -42,12 +42,14 @@ def lasting(path: str) -> str:
 
 
 def require_lasting(uri: str, what: str, remedy: str) -> None:
-    """Raise JobError where what is written to `uri` would be deleted with a copy.
+    """Raise JobError where what is written to `uri` would be deleted with a copy, or would end with this process.
 
     Args:
         what: how the user calls the place (`output.uri`).
         remedy: how to name another one.
     """
+    if uri.startswith("memory://"):
+        raise JobError(f"{what} {uri!r} is memory of one process and ends with it: give a folder or an object store")
     if "://" in uri and not uri.startswith("file://"):
         return
     path = uri.removeprefix("file://")

@@ -37,6 +37,15 @@ def test_a_copy_is_known_by_its_place(copy: Path) -> None:
     require_lasting("s3://bucket/out", "output.uri", "")
 
 
+def test_memory_of_one_process_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_input(tmp_path / "data")
+    recipe = write_recipe(tmp_path)
+    for command in (["plan", str(recipe)], ["run", str(recipe), "--executor", "inline"]):
+        assert main([*command, "--output", "memory://out"]) == 2
+        told = "output.uri 'memory://out' is memory of one process and ends with it"
+        assert told in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "what"),
     [
