@@ -45,8 +45,8 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
     if moving:
         drop = ", ".join([*(name[:MOST_NAME] for name in list(found)[:SHOWN]), *(["..."] if more else [])])
         raise RecipeError(
-            f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; leave them out with input.drop: [{drop}], "
-            "or name in input.unaligned what says nothing about places in the image"
+            f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; take that out, name in input.unaligned "
+            f"what says nothing about places in the image, or leave out what you do not need by input.drop: [{drop}]"
         )
     return (
         f"row {turned[0].row} of {turned[0].uri} is stored turned, and is made upright; {', '.join(names)}{more} stay "

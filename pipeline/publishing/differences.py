@@ -138,7 +138,12 @@ def _values(place: str, before: Any, now: Any) -> Iterator[str]:
         for index, (old, new) in enumerate(zip(before, now, strict=True)):
             yield from _values(f"{place}[{index}]", old, new)
     elif before != now and (before is not ABSENT or place.startswith("branches")):  # else a later version's default
-        yield f"{place} was {_text(before)}, and is {_text(now)}"
+        yield f"{place} was {_given(before)}, and is {_given(now)}"
+
+
+def _given(value: Any) -> str:
+    """Return a value of a recipe; `columns.label: none` is one, and not the absence of one."""
+    return "not given" if value is None else _text(value)
 
 
 def _text(value: Any) -> str:

@@ -52,7 +52,7 @@ def test_a_parameter_that_changed_is_named(folder: Path) -> None:
     write_recipe(folder, [{**FLIP, "operators": [{"flip": {"probability": 0.6}}]}])
     assert "branches[0].operators[0].flip.probability was 0.5, and is 0.6" in conflict(folder)
     write_recipe(folder, [{**FLIP, "where": "label == 1"}])
-    assert "branches[0].where was none, and is 'label == 1'" in conflict(folder)
+    assert "branches[0].where was not given, and is 'label == 1'" in conflict(folder)
 
 
 def test_a_limit_that_changed_is_named(folder: Path) -> None:
