@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import main
+from pipeline.models.references import resolve_model
 from pipeline.working_copy import copy_root, lasting, require_lasting
 from tests.data_sets import contents, rows_of, write_input, write_recipe
+from tests.reference_images import style
 
 CLASSIC = [{"name": "flipped", "copies": 1, "operators": [{"flip": {}}]}]
 
@@ -33,6 +35,8 @@ def test_a_copy_is_known_by_its_place(copy: Path) -> None:
     assert lasting(str(copy)) == "."
     assert lasting("/data/a.parquet") == "/data/a.parquet"
     assert lasting("s3://bucket/a.parquet") == "s3://bucket/a.parquet"
+    (copy / "style.safetensors").write_bytes(b"a model")
+    assert resolve_model("style.safetensors", str(copy)).uri == "style.safetensors"
     require_lasting("/shared/out", "output.uri", "")
     require_lasting("s3://bucket/out", "output.uri", "")
 
@@ -74,8 +78,14 @@ def test_what_would_be_deleted_is_refused(
 
 
 def test_the_next_submission_goes_on(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copy / "styles").mkdir()
+    (copy / "styles/0.png").write_bytes(style(0).data)
+    styled = {"name": "styled", "copies": 1, "operators": [{"color_transfer": {"styles": "styles"}}]}
+    write_recipe(copy, [*CLASSIC, styled])
     command = ["run", "recipe.yaml", "--executor", "inline", "--output", str(tmp_path / "out")]
     assert main(command) == 0
+    partners = [each for row in rows_of(tmp_path / "out") for each in row["partners"]]
+    assert {each["source_uri"] for each in partners} == {"styles/0.png"}
     made = contents(tmp_path / "out")
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/data").iterdir()}
     assert {row["source_uri"] for row in rows_of(tmp_path / "out")} == {"data/train-00000.parquet"}
