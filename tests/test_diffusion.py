@@ -54,7 +54,9 @@ def branch(operator: str, **params: Any) -> dict[str, Any]:
 
 def made(folder: Path, operator: str, **params: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run one branch; return accepted and quarantined rows."""
-    manifest, _ = run_here(plan_of(write_recipe(folder, [branch(operator, **params)])))
+    aside = ["object_mask"] if operator == "diffusion_mix" else []  # it moves pixels, and masks would not follow
+    recipe = write_recipe(folder, [branch(operator, **params)], input={"unaligned": aside})
+    manifest, _ = run_here(plan_of(recipe))
     assert manifest.complete
     return rows_of(folder / "out"), rows_of(folder / "out", "quarantine")
 
