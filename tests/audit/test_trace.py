@@ -129,6 +129,7 @@ def test_the_key_is_nowhere_in_the_data_set(folder: Path) -> None:
             assert KEY.hex().encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_trace_on_the_command_line(folder: Path, tmp_path: Path) -> None:
     key_file = tmp_path / "the.key"
     key_file.write_bytes(KEY)

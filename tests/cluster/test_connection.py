@@ -72,6 +72,7 @@ def test_a_signal_inside_ray_get_keeps_its_own_code(ray_local: None) -> None:
     assert stopped_by(KeyboardInterrupt()).status == 130
 
 
+@pytest.mark.slow
 def test_what_ray_would_replace_or_leave_open_is_mended(tmp_path: Path) -> None:
     script = (
         "import os, signal\n"

@@ -75,6 +75,7 @@ def test_the_same_bytes_as_inline_whatever_the_number_of_actors(
     assert contents(tmp_path / "out") == expected
 
 
+@pytest.mark.slow
 def test_a_unit_that_kills_its_worker_is_left_out_and_the_others_complete(
     probe_plan: Callable[..., Plan], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_branch_that_cannot_load_ends_the_job_with_its_line(
     assert printed.out + printed.err == ""
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_the_run_with_its_line_and_no_unit_fails(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -36,6 +36,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_every_section_runs_at_tiny_sizes_and_without_ray(tmp_path: Path) -> None:
     names = ",".join(name for name in command.SECTIONS if name != "compiled")
     options = ["--sizes", "tiny", "--device", "cpu", "--cpus", "1", "--out", str(tmp_path / "out.json")]
