@@ -78,12 +78,11 @@ class Journal:
 
     def stopped(self, error: BudgetError, branches: Mapping[str, Counts]) -> None:
         """Log why a run is no success, with its first causes and a traceback of each."""
-        kinds: list[RowFailure] = []
-        if error.branch is not None:
-            kinds = read_kinds(self._store, error.branch, branches[error.branch].quarantine_reasons)
-        causes = [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in kinds]
         if error.branch is None:
             causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures]
+        else:
+            kinds = read_kinds(self._store, error.branch, branches[error.branch].quarantine_reasons)
+            causes = [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in kinds]
         causes = causes[:MOST_CAUSES]
         detail = "\n".join(f"{each['kind']}: {each['error']}\n{_short(each['traceback'])}" for each in causes)
         _tell(

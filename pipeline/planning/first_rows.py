@@ -80,9 +80,7 @@ class FirstRows:
 
 
 def _values(column: pa.ChunkedArray) -> list[Any] | None:
-    if isinstance(
-        column.type, pa.BaseExtensionType
-    ):  # as it is stored: whoever registers a type says what its cells are
+    if isinstance(column.type, pa.BaseExtensionType):  # a package that registers one says what Python gets of it
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], storage(column.type))
     try:
         return list(column.to_pylist())

@@ -35,8 +35,8 @@ _EXACT_BITS: Final = {16: 11, 32: 24, 64: 53}  # whole numbers that a float of t
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """Return a type without views inside it; the type itself where it has none."""
     if isinstance(kind, pa.BaseExtensionType):
-        storage = plain_type(kind.storage_type)
-        return kind if storage == kind.storage_type else storage
+        inner = plain_type(storage(kind))
+        return kind if inner == storage(kind) else inner
     if pt.is_string_view(kind):
         return pa.string()
     if pt.is_binary_view(kind):
