@@ -12,8 +12,8 @@ from typing import NoReturn
 from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
+from pipeline.monitoring.stopping import SIGNALS, leave, stoppable, stopped_by
 from pipeline.shards.output.faults import REMEDIES, fault
-from pipeline.stopping import SIGNALS, leave, stoppable, stopped_by
 from pipeline.texts import described
 from pipeline.working_copy import require_no_packed_keys
 
@@ -147,7 +147,7 @@ def _positive(text: str) -> int:
 
 def _demo(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.run import demo
+        from jobs.commands.run import demo
 
         return demo(options.out, options.executor)
 
@@ -158,7 +158,7 @@ def _demo(commands: "Commands") -> None:
 
 def _run(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.run import run
+        from jobs.commands.run import run
 
         return run(options)
 
@@ -172,7 +172,7 @@ def _run(commands: "Commands") -> None:
 
 def _plan(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.plan import show_plan
+        from jobs.commands.plan import show_plan
 
         return show_plan(options)
 
@@ -183,7 +183,7 @@ def _plan(commands: "Commands") -> None:
 
 def _verify(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.inspect_dataset import verify
+        from jobs.commands.inspect_dataset import verify
 
         return verify(options.dataset, options.key_file, options.json)
 
@@ -195,7 +195,7 @@ def _verify(commands: "Commands") -> None:
 
 def _trace(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.inspect_dataset import trace
+        from jobs.commands.inspect_dataset import trace
 
         return trace(options.image, options.dataset, options.key_file, options.json)
 
@@ -208,7 +208,7 @@ def _trace(commands: "Commands") -> None:
 
 def _replay(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.inspect_dataset import replay
+        from jobs.commands.inspect_dataset import replay
 
         return replay(options.dataset, options.sample_id, options.key_file)
 
@@ -220,7 +220,7 @@ def _replay(commands: "Commands") -> None:
 
 def _report(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.inspect_dataset import report
+        from jobs.commands.inspect_dataset import report
 
         return report(options.dataset, options.key_file)
 
@@ -255,7 +255,7 @@ def _bench(commands: "Commands") -> None:
 
 def _operators(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.operators import show_operators
+        from jobs.commands.operators import show_operators
 
         return show_operators(options.name)
 

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 
-from pipeline.stopping import say
+from pipeline.monitoring.stopping import say
 from pipeline.texts import printable
 
 LOGGERS = ("palimpsest", "pipeline", "py.warnings")

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RowError
-from pipeline.materials import Needs, Partner, PartnerRow, Pixels, ReferenceImage, Supply
 from pipeline.noise import Noise
+from pipeline.requirements import Needs, Partner, PartnerRow, Pixels, ReferenceImage, Supply
 from schemas.closed import Closed
 
 __all__ = ["Needs", "Partner", "PartnerRow", "Pixels", "ReferenceImage", "Supply"]  # and what is defined here

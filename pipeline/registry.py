@@ -8,29 +8,29 @@ from pipeline.errors import RecipeError
 from pipeline.validation import nearest
 
 OPERATORS = {
-    "adain_style": "pipeline.operators.adain_style:AdaINStyle",
-    "classical": "pipeline.operators.classical:Classical",
-    "color_transfer": "pipeline.operators.color_transfer:ColorTransfer",
-    "diffusion_control": "pipeline.operators.diffusion_control:DiffusionControl",
-    "diffusion_edit": "pipeline.operators.diffusion_edit:DiffusionEdit",
-    "diffusion_generate": "pipeline.operators.diffusion_generate:DiffusionGenerate",
-    "diffusion_inpaint": "pipeline.operators.diffusion_inpaint:DiffusionInpaint",
-    "diffusion_mix": "pipeline.operators.diffusion_mix:DiffusionMix",
-    "fast_style": "pipeline.operators.fast_style:FastStyle",
-    "flip": "pipeline.operators.flip:Flip",
-    "gan_synth": "pipeline.operators.gan_synth:GanSynth",
-    "mix_style": "pipeline.operators.mix_style:MixStyle",
-    "neural_style": "pipeline.operators.neural_style:NeuralStyle",
-    "style_randomization": "pipeline.operators.style_randomization:StyleRandomization",
-    "texture_quilt": "pipeline.operators.texture_quilt:TextureQuilt",
-    "texture_synthesis": "pipeline.operators.texture_synthesis:TextureSynthesis",
+    "adain_style": "pipeline.operators.style.adain_style:AdaINStyle",
+    "classical": "pipeline.operators.classical.classical:Classical",
+    "color_transfer": "pipeline.operators.style.color_transfer:ColorTransfer",
+    "diffusion_control": "pipeline.operators.diffusion.diffusion_control:DiffusionControl",
+    "diffusion_edit": "pipeline.operators.diffusion.diffusion_edit:DiffusionEdit",
+    "diffusion_generate": "pipeline.operators.diffusion.diffusion_generate:DiffusionGenerate",
+    "diffusion_inpaint": "pipeline.operators.diffusion.diffusion_inpaint:DiffusionInpaint",
+    "diffusion_mix": "pipeline.operators.diffusion.diffusion_mix:DiffusionMix",
+    "fast_style": "pipeline.operators.style.fast_style:FastStyle",
+    "flip": "pipeline.operators.classical.flip:Flip",
+    "gan_synth": "pipeline.operators.gan.gan_synth:GanSynth",
+    "mix_style": "pipeline.operators.style.mix_style:MixStyle",
+    "neural_style": "pipeline.operators.style.neural_style:NeuralStyle",
+    "style_randomization": "pipeline.operators.style.style_randomization:StyleRandomization",
+    "texture_quilt": "pipeline.operators.texture.texture_quilt:TextureQuilt",
+    "texture_synthesis": "pipeline.operators.texture.texture_synthesis:TextureSynthesis",
 }
 
 GATES = {
-    "blank": "pipeline.quality.blank:Blank",
-    "clip": "pipeline.quality.clip:Clip",
-    "sharpness": "pipeline.quality.sharpness:Sharpness",
-    "similarity": "pipeline.quality.similarity:Similarity",
+    "blank": "pipeline.gates.blank:Blank",
+    "clip": "pipeline.gates.clip:Clip",
+    "sharpness": "pipeline.gates.sharpness:Sharpness",
+    "similarity": "pipeline.gates.similarity:Similarity",
 }
 
 

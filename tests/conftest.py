@@ -74,11 +74,11 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a tiny diffusion model by its kind (`tests/tiny_models.py`), made when a test first asks for it."""
+    """The folder of a tiny diffusion model by its kind (`tests/fixtures/tiny_models.py`), made when first asked for."""
     found: dict[str, Path] = {}
 
     def folder(kind: str) -> Path:
-        from tests.tiny_models import save
+        from tests.fixtures.tiny_models import save
 
         if kind not in found:
             found[kind] = save(kind, tmp_path_factory.mktemp("tiny"))
@@ -89,8 +89,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run whose gates refuse some images (`tests/gated.py`); nobody changes it."""
-    from tests.gated import gated_run
+    """A run whose gates refuse some images (`tests/fixtures/gated.py`); nobody changes it."""
+    from tests.fixtures.gated import gated_run
 
     return gated_run(tmp_path_factory.mktemp("gated"))
 

@@ -12,6 +12,7 @@ from pipeline.registry import GATES, OPERATORS
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_LINES = 400
+MOST_MODULES = 15
 MOST_FUNCTION_LINES = 60
 CONTRACTS_LINES = 150
 
@@ -28,32 +29,19 @@ LAYERS = [
         "pipeline.contracts",
         "pipeline.devices",
         "pipeline.keys",
-        "pipeline.materials",
+        "pipeline.requirements",
         "pipeline.working_copy",
     },
-    {
-        "pipeline.models",
-        "pipeline.shards",
-        "pipeline.watermark",
-        "pipeline.lineage",
-        "pipeline.quality",
-        "pipeline.assets",
-        "pipeline.text_image",
-    },
-    {"pipeline.operators", "pipeline.diffusion", "pipeline.masking", "pipeline.restyling"},
+    {"pipeline.assets", "pipeline.model_files", "pipeline.shards", "pipeline.watermark", "pipeline.lineage"},
+    {"pipeline.algorithms", "pipeline.networks"},
+    {"pipeline.diffusion"},
+    {"pipeline.gates", "pipeline.operators.bases"},
+    {"pipeline.operators"},
     {"pipeline.registry"},
-    {"pipeline.planning", "pipeline.plan"},
-    {"pipeline.unit", "pipeline.runner"},
-    {
-        "pipeline.budget",
-        "pipeline.journal",
-        "pipeline.executor",
-        "pipeline.audit",
-        "pipeline.publish",
-        "pipeline.publishing",
-        "pipeline.progress",
-        "pipeline.stopping",
-    },
+    {"pipeline.planning"},
+    {"pipeline.execution"},
+    {"pipeline.monitoring", "pipeline.publishing"},
+    {"pipeline.audit"},
     {"pipeline.cluster"},
     {"jobs"},
 ]
@@ -61,23 +49,26 @@ LAYERS = [
 
 SHARDS = {"files": (), "images": (), "output": (), "links": ("files",), "columns": ("files", "images")}
 """The rooms of `pipeline/shards`, each with those that it knows; the modules beside them know all."""
-ROOMS = ("models", "shards", "watermark", "lineage", "quality")
+APART = (
+    ("model_files", "shards", "watermark", "lineage"),
+    ("algorithms", "networks"),
+    ("gates", "operators"),
+    ("monitoring", "publishing"),
+)
+"""Rooms that never import one another."""
 CONFINED = {
     "ray": ("pipeline/cluster/", "jobs/"),
     "pydantic": (
         "schemas/",
         "pipeline/contracts.py",
         "pipeline/validation.py",
-        "pipeline/diffusion/",
-        "pipeline/masking.py",
-        "pipeline/restyling.py",
         "pipeline/operators/",
-        "pipeline/quality/",
+        "pipeline/gates/",
         "jobs/",
     ),
-    "torchvision": ("pipeline/operators/", "pipeline/models/", "jobs/"),
-    "diffusers": ("pipeline/operators/", "pipeline/models/", "jobs/"),
-    "tqdm": ("pipeline/progress.py", "jobs/"),
+    "torchvision": ("pipeline/operators/", "pipeline/networks/", "jobs/"),
+    "diffusers": ("pipeline/diffusion/", "jobs/"),
+    "tqdm": ("pipeline/monitoring/progress.py", "jobs/"),
 }
 
 
@@ -140,13 +131,21 @@ def test_there_is_no_import_cycle() -> None:
     tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, which names the cycle
 
 
-def test_rooms_never_import_one_another() -> None:
-    for name, path in modules().items():
-        for room in ROOMS:
-            if name.startswith(f"pipeline.{room}"):
-                for other in ROOMS:
-                    strangers = [i for i in own(imports(path)) if other != room and i.startswith(f"pipeline.{other}")]
-                    assert not strangers, f"{name} imports {strangers}"
+@pytest.mark.parametrize("rooms", APART, ids="-".join)
+def test_rooms_never_import_one_another(rooms: tuple[str, ...]) -> None:
+    for room in rooms:
+        inside = {name: path for name, path in modules().items() if name.startswith(f"pipeline.{room}.")}
+        assert inside
+        others = tuple(f"pipeline.{other}." for other in rooms if other != room)
+        for name, path in inside.items():
+            strangers = [i for i in own(imports(path)) if i.startswith(others)]
+            assert not strangers, f"{name} imports {strangers}"
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in modules().values()}), ids=lambda p: p.name)
+def test_no_room_is_crowded(folder: Path) -> None:
+    found = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
+    assert len(found) <= MOST_MODULES, f"{folder}: {len(found)} modules; divide it"
 
 
 @pytest.mark.parametrize("room", SHARDS)
@@ -160,9 +159,9 @@ def test_rooms_of_shards_know_those_below(room: str) -> None:
 
 
 def test_operators_never_import_one_another() -> None:
-    for name, path in modules().items():
-        if name.startswith("pipeline.operators."):
-            assert not [i for i in own(imports(path)) if i.startswith("pipeline.operators")]
+    operators = {path.split(":")[0] for path in OPERATORS.values()}
+    for name in operators:
+        assert not own(imports(modules()[name])) & operators, name
 
 
 @pytest.mark.parametrize("library", sorted(CONFINED))
@@ -176,17 +175,20 @@ def test_libraries_stay_in_their_rooms(library: str) -> None:
 
 
 def test_every_operator_is_one_file_one_line_one_test() -> None:
-    files = {path.stem for path in (ROOT / "pipeline/operators").glob("*.py")} - {"__init__"}
+    rooms = {path.split(":")[0].split(".")[2] for path in OPERATORS.values()}
+    files = {path.stem for room in rooms for path in (ROOT / "pipeline/operators" / room).glob("*.py")} - {"__init__"}
     assert files == set(OPERATORS)
     for name, path in OPERATORS.items():
-        assert path.startswith(f"pipeline.operators.{name}:")
-        assert (ROOT / f"tests/operators/test_{name}.py").is_file()
+        module = path.split(":")[0]
+        family = module.split(".")[2]
+        assert module == f"pipeline.operators.{family}.{name}"
+        assert (ROOT / f"tests/operators/{family}/test_{name}.py").is_file()
 
 
 def test_every_gate_is_one_file_one_line_one_test() -> None:
     for name, path in GATES.items():
-        assert path.startswith(f"pipeline.quality.{name}:")
-        assert (ROOT / f"tests/quality/test_{name}.py").is_file()
+        assert path.startswith(f"pipeline.gates.{name}:")
+        assert (ROOT / f"tests/gates/test_{name}.py").is_file()
 
 
 @pytest.mark.parametrize("path", sorted([*modules().values(), *(ROOT / "tests").rglob("*.py")]), ids=lambda p: p.name)

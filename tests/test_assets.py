@@ -14,7 +14,7 @@ import pytest
 
 from jobs.assets.fashion_mnist import CLASSES, first_of_each_class, read_idx, write_shards
 from pipeline.errors import InputError
-from pipeline.models.references import ASSETS
+from pipeline.model_files.references import ASSETS
 from pipeline.shards.images.codecs import decode
 
 FOLDER = ASSETS / "fashion-mnist"

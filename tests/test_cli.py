@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data_sets import FLIP, rows_of, write_input, write_recipe
+from tests.fixtures.data_sets import FLIP, rows_of, write_input, write_recipe
 
 
 def palimpsest(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

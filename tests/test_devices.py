@@ -12,8 +12,8 @@ from pipeline.audit.replay import replay_sample
 from pipeline.devices import WORKSPACE, device_like, device_model, installed_versions, pin_arithmetic, processor
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Marker
-from tests.arithmetic import PARTS, arithmetic_kept
-from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
+from tests.fixtures.arithmetic import PARTS, arithmetic_kept
+from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.planning.recipes import load_recipe
+from pipeline.planning.recipe_file import load_recipe
 from pipeline.registry import OPERATORS
-from tests.data_sets import plan_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import plan_of, run_here, write_input, write_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import main
-from pipeline.models.references import resolve_model
+from pipeline.model_files.references import resolve_model
 from pipeline.working_copy import copy_root, lasting, require_lasting
-from tests.data_sets import contents, rows_of, write_input, write_recipe
-from tests.reference_images import style
+from tests.fixtures.data_sets import contents, rows_of, write_input, write_recipe
+from tests.fixtures.reference_images import style
 
 CLASSIC = [{"name": "flipped", "copies": 1, "operators": [{"flip": {}}]}]
 

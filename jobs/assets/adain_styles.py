@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jobs.train.textures import FAMILIES, draw
+from jobs.train.data.textures import FAMILIES, draw
 from pipeline.contracts import Pixels
-from pipeline.models.adain import load_encoder, style_statistics
-from pipeline.models.pictures import unit_rgb
-from pipeline.models.references import ASSETS
-from pipeline.models.style_distribution import StyleDistribution, encoder_sha256, fit_distribution
+from pipeline.model_files.references import ASSETS
+from pipeline.networks.pixel_tensors import unit_rgb
+from pipeline.networks.style.adain import load_encoder, style_statistics
+from pipeline.networks.style.style_distribution import StyleDistribution, encoder_sha256, fit_distribution
 from pipeline.shards.images.codecs import decode, resize
 
 OUT = ASSETS / "models" / "adain-styles.safetensors"

@@ -32,9 +32,9 @@ def bench(name: str, input_uri: str | None, as_json: bool, rounds: int = ROUNDS)
 def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows: int | None = None) -> dict[str, Any]:
     """Return the figures of one bench, over `rows` rows instead of the case's own number where given."""
     from jobs.bench.contest import compete, figures
+    from jobs.bench.contestants.task import BATCH, CASES, JPEG_QUALITY, WORKERS, Task
     from jobs.bench.inputs import given_shards, reference_models, synthetic_shards
     from jobs.bench.machine import commit, machine, versions
-    from jobs.bench.task import BATCH, CASES, JPEG_QUALITY, WORKERS, Task
 
     case = CASES[name]
     rows = rows or case.rows

@@ -19,9 +19,9 @@ import torch
 
 from jobs.bench import stable_diffusion
 from jobs.bench.contest import held_cores, median_speeds, speed_of
+from jobs.bench.contestants.diffusion_task import CLASSIFIER_STEPS, Painting
 from jobs.bench.machine import commit, machine, quick_dtype, versions
-from jobs.bench.painting import CLASSIFIER_STEPS, Painting
-from pipeline.models.references import ASSETS
+from pipeline.model_files.references import ASSETS
 
 LOOP_STEPS = 50
 LOOP_IMAGES = 32
@@ -100,20 +100,20 @@ def _contestants(
     chosen = {name: few[name] for name in ("steps", "method", "model")}
     quick = Painting(images, **chosen, executor=executor, dtype=dtype)
     tasks = {
-        "bare_loop": ("jobs.bench.painting_loop", Painting(loop_images, LOOP_STEPS)),
-        "equal_steps": ("jobs.bench.painted", replace(equal, dtype=dtype)),
-        "palimpsest": ("jobs.bench.painted", quick),
+        "bare_loop": ("jobs.bench.contestants.diffusion_loop", Painting(loop_images, LOOP_STEPS)),
+        "equal_steps": ("jobs.bench.contestants.diffusion_product", replace(equal, dtype=dtype)),
+        "palimpsest": ("jobs.bench.contestants.diffusion_product", quick),
     }
-    return tasks if dtype == equal.dtype else {**tasks, "float32": ("jobs.bench.painted", equal)}
+    return tasks if dtype == equal.dtype else {**tasks, "float32": ("jobs.bench.contestants.diffusion_product", equal)}
 
 
 def point(way: Painting, real: str, classifier_steps: int) -> dict[str, Any]:
     """One point of the curve: speed of a whole run, and accuracy of classifiers that saw its images alone."""
-    from jobs.bench.painted import accuracy_on
+    from jobs.bench.contestants.diffusion_product import accuracy_on
 
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         task = replace(way, output=str(Path(folder, "out")))
-        speed = speed_of("jobs.bench.painted", task)
+        speed = speed_of("jobs.bench.contestants.diffusion_product", task)
         each = [accuracy_on(task.output, real, seed, classifier_steps) for seed in range(SEEDS)]
     found = {
         "steps": way.steps,

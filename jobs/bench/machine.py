@@ -24,7 +24,7 @@ def quick_dtype() -> str:
     """Return the type that networks compute fastest in on this processor: bfloat16 where it has instructions for it."""
     import torch
 
-    from pipeline.models.precision import has_bfloat16
+    from pipeline.networks.precision import has_bfloat16
 
     return "bfloat16" if has_bfloat16(torch.device("cpu")) else "float32"
 

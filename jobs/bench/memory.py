@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.bench.contest import run_once
+from jobs.bench.contestants.task import CASES, Task
 from jobs.bench.inputs import synthetic_shards
 from jobs.bench.machine import commit, machine
-from jobs.bench.task import CASES, Task
 from pipeline.errors import PalimpsestError
 
 ROWS = 2_048

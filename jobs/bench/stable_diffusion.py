@@ -179,8 +179,8 @@ def _loop(task: Edit) -> tuple[int, float]:
 
 def _product(task: Edit) -> tuple[int, float]:
     """A whole run, except starting Ray."""
-    from jobs.plan import read_plan
-    from jobs.run import run_plan
+    from jobs.commands.plan import read_plan
+    from jobs.commands.run import run_plan
     from pipeline.cluster.connection import connect
 
     path = Path(f"{task.output}.recipe.json")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from jobs.bench.contest import compete, figures, held_cores, median_speeds
-from jobs.bench.frames import Frames
+from jobs.bench.contestants.frames import Frames
+from jobs.bench.contestants.task import WORKERS, Case, Task
 from jobs.bench.inputs import given_shards, kept, reference_models, synthetic_shards
 from jobs.bench.machine import quick_dtype
-from jobs.bench.task import WORKERS, Case, Task
-from pipeline.models.references import ASSETS
+from pipeline.model_files.references import ASSETS
 
 CASE = Case("adain", rows=256, size_px=256)
 LOOPS = ("palimpsest", "float32", "bare_loop", "one_at_a_time")
@@ -81,7 +81,7 @@ def frames_by_size(rounds: int, counts: Mapping[int, int], dtype: str) -> dict[s
 
 
 def _task(painter: str, size_px: int, count: int, model: str = "", dtype: str = "float32") -> tuple[str, Frames]:
-    return "jobs.bench.frames", Frames(painter, size_px, count, model, WORKERS, dtype)
+    return "jobs.bench.contestants.frames", Frames(painter, size_px, count, model, WORKERS, dtype)
 
 
 def version_of(module: str, package: str) -> str | None:
@@ -97,7 +97,7 @@ def fast_style_model() -> tuple[str, str]:
     def fill(folder: Path) -> None:
         import torch
 
-        from pipeline.models.johnson import StyleNetwork, save_network
+        from pipeline.networks.style.fast_style_network import StyleNetwork, save_network
 
         torch.manual_seed(0)
         save_network(folder / "fast_style.safetensors", StyleNetwork(WIDTHS, BLOCKS))

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from jobs.measure.copies import Copies, Step
-from jobs.train.harness import autocast
-from jobs.train.images import ImageSet
+from jobs.train.data.images import ImageSet
+from jobs.train.loop.harness import autocast
 from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
 from pipeline.seeding import canonical_json

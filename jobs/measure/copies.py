@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.supplies import supply_of
+from jobs.loaded_operator import supply_of
 from pipeline.contracts import ImageBatch, Operator
-from pipeline.models.pictures import with_channels
+from pipeline.networks.pixel_tensors import with_channels
 from pipeline.noise import Noise
 from pipeline.planning.parts import content, find_files, read_part
 from pipeline.registry import operator_class

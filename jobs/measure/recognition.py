@@ -15,11 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.supplies import supply_of
-from jobs.train.images import ImageSet, load_images, random_crops
+from jobs.loaded_operator import supply_of
+from jobs.train.data.images import ImageSet, load_images, random_crops
 from pipeline.contracts import ImageBatch
 from pipeline.noise import Noise
-from pipeline.operators.adain_style import AdaINStyle, AdaINStyleParams
+from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.seeding import step_seed
 
 ALPHAS = (0.0, 0.3, 0.5, 1.0)

@@ -25,7 +25,7 @@ from jobs.measure.arms import Arm, accuracies, controls, shares_of, tensor_of, t
 from jobs.measure.copies import Copies
 from jobs.measure.corruptions import CORRUPTIONS, FAMILIES, corrupted
 from jobs.measure.paired import CLEAN, Record, chosen, differences, figure_of, interval
-from jobs.train.images import ImageSet, load_images
+from jobs.train.data.images import ImageSet, load_images
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.seeding import digest
 

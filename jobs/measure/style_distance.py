@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.train.images import load_images
-from pipeline.models import adain
+from jobs.train.data.images import load_images
+from pipeline.networks.style import adain
 
 ASSETS = Path(__file__).parents[2] / "pipeline" / "assets"
 PHOTOGRAPH_PX, STYLE_PX = 128, 256

@@ -3,7 +3,7 @@
 `python -m jobs.measure.train_on_synthetic --real IDX --model F [--model F ...] [--images 10000] [--seeds 3]
 [--test IDX] [--real-too]` prints one JSON object: accuracy by model, mean and every seed. The CNN, its steps and its
 seeds are the same for every set. Checkpoints are chosen on held-out training images, which the generators never saw
-(the split of `jobs.train.labelled`); `--test` adds the test set, for the end, once.
+(the split of `jobs.train.data.labelled`); `--test` adds the test set, for the end, once.
 """
 
 import argparse
@@ -21,12 +21,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.train.harness import autocast
-from jobs.train.images import ImageSet
-from jobs.train.labelled import LabelledData, Split, load_split
-from pipeline.models import diffusion, modelfile, wgan
-from pipeline.models.pictures import from_pixels, to_pixels
-from pipeline.models.samplers import METHODS, sample
+from jobs.train.data.images import ImageSet
+from jobs.train.data.labelled import LabelledData, Split, load_split
+from jobs.train.loop.harness import autocast
+from pipeline.model_files import model_file
+from pipeline.networks.generators import flow_matching, wgan
+from pipeline.networks.generators.samplers import METHODS, sample
+from pipeline.networks.pixel_tensors import from_pixels, to_pixels
 
 BATCH = 64
 SAMPLE_BATCH = 125
@@ -94,8 +95,8 @@ def _floats(pixels: Tensor) -> Tensor:
 def generated(path: str | Path, images: int, sampling: Sampling) -> ImageSet:
     """So many images of a model file, as many of each class. Raises ModelError for a file of neither kind."""
     generator = torch.Generator().manual_seed(sampling.seed)
-    kind = modelfile.read_metadata(path).get("architecture")
-    net = wgan.load_generator(path)[0] if kind == wgan.ARCHITECTURE else diffusion.load_flow(path)[0]
+    kind = model_file.read_metadata(path).get("architecture")
+    net = wgan.load_generator(path)[0] if kind == wgan.ARCHITECTURE else flow_matching.load_flow(path)[0]
     shape = net.shape
     labels = torch.arange(images) % shape.classes
     parts = []

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from jobs.train import harness
-from jobs.train.config import Closed, read_config
-from jobs.train.encoder import normalise_activations, pass_through_encoder
-from jobs.train.images import random_crops, recoloured
-from jobs.train.inversion import solve_decoder
-from jobs.train.sources import DecoderPhase, Source, check_sources, content_crops, load_sources, shown
-from pipeline.models import adain
+from jobs.train.data.images import random_crops, recoloured
+from jobs.train.data.sources import DecoderPhase, Source, check_sources, content_crops, load_sources, shown
+from jobs.train.loop import harness
+from jobs.train.loop.config import Closed, read_config
+from jobs.train.networks.encoder import normalise_activations, pass_through_encoder
+from jobs.train.networks.inversion import solve_decoder
+from pipeline.networks.style import adain
 
 MODEL_FILE = "adain.safetensors"
 START_FILE = "start.safetensors"

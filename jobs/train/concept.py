@@ -14,17 +14,18 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from jobs.train import generators, harness
-from jobs.train.config import Closed, read_config
-from jobs.train.images import ImageSet
-from jobs.train.labelled import LabelledData, load_split, take
-from jobs.train.references import Anywhere, local
-from jobs.train.text_model import TextModel
+from jobs.train.data.images import ImageSet
+from jobs.train.data.labelled import LabelledData, load_split, take
+from jobs.train.data.references import Anywhere, local
+from jobs.train.loop import generators, harness
+from jobs.train.loop.config import Closed, read_config
+from jobs.train.networks.lora_factors import LoraFactors, save_lora
+from jobs.train.networks.text_model import TextModel
+from jobs.train.objectives import noise_prediction
+from pipeline.diffusion import learned_tokens
+from pipeline.diffusion.prompts import Wording, check_template, columns_of
+from pipeline.diffusion.text_pipelines import check_size
 from pipeline.errors import InputError, RecipeError
-from pipeline.models import learned_tokens, noise_prediction
-from pipeline.models.lora_factors import LoraFactors, save_lora
-from pipeline.models.pipelines import check_size
-from pipeline.models.prompts import Wording, check_template, columns_of
 
 MODEL_FILE = "concept.safetensors"
 CLIP_NORM = 1.0

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from jobs.train import generators, harness
-from jobs.train.config import Closed, read_config
-from jobs.train.labelled import load_split, take
+from jobs.train.data.labelled import load_split, take
+from jobs.train.loop import generators, harness
+from jobs.train.loop.config import Closed, read_config
 from pipeline.errors import RecipeError
-from pipeline.models import diffusion
-from pipeline.models.samplers import sample
-from pipeline.models.unet import UNet, UNetShape
+from pipeline.networks.generators import flow_matching
+from pipeline.networks.generators.samplers import sample
+from pipeline.networks.generators.unet import UNet, UNetShape
 
 MODEL_FILE = "diffusion.safetensors"
 GRID_STEPS = 12  # of the sampler
@@ -82,13 +82,13 @@ class FlowTask(generators.GeneratorTask):
         rng = self.generator_of(step)
         images, labels = take(self.images, self.rows(rng, self.phase.batch), self.device)
         noise = self.drawn(rng.standard_normal(images.shape, np.float32))
-        times = diffusion.logit_normal_times(self.drawn(rng.standard_normal(len(images), np.float32)))
+        times = flow_matching.logit_normal_times(self.drawn(rng.standard_normal(len(images), np.float32)))
         dropped = self.drawn(rng.random(len(images), np.float32))
-        labels = diffusion.without_some_labels(labels, dropped, self.phase.unlabelled_share)
+        labels = flow_matching.without_some_labels(labels, dropped, self.phase.unlabelled_share)
         generators.set_rate(self.optimiser, self.phase, step, progress)
         self.optimiser.zero_grad(set_to_none=True)
         with harness.autocast(self.device), harness.attention(self.device):
-            loss = diffusion.flow_loss(self.net, images, labels, noise, times)
+            loss = flow_matching.flow_loss(self.net, images, labels, noise, times)
         loss.backward()
         harness.average_gradients(self.net.parameters())
         size = nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
@@ -103,7 +103,7 @@ class FlowTask(generators.GeneratorTask):
         return sample(self.average, self.drawn(noise), labels, GRID_STEPS)
 
     def save(self, path: Path, about: str) -> None:
-        diffusion.save_flow(path, self.average, self.classes, about)
+        flow_matching.save_flow(path, self.average, self.classes, about)
 
 
 def _tuples(network: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Distils a model made by `train diffusion` into one that makes an image in four network calls, or fewer.
 
-Progressive distillation (`pipeline/models/distillation.py`): in each stage the student learns to make one step where
-its teacher makes several, and then becomes the teacher of the next stage.
+Progressive distillation (`jobs/train/objectives/distillation.py`): in each stage the student learns to make one step
+where its teacher makes several, and then becomes the teacher of the next stage.
 """
 
 import math
@@ -15,14 +15,15 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from jobs.train import generators, harness
-from jobs.train.config import Closed, read_config
-from jobs.train.labelled import Split, load_split, take
-from jobs.train.references import Anywhere, local
+from jobs.train.data.labelled import Split, load_split, take
+from jobs.train.data.references import Anywhere, local
+from jobs.train.loop import generators, harness
+from jobs.train.loop.config import Closed, read_config
+from jobs.train.objectives import distillation
 from pipeline.errors import InputError, ModelError, RecipeError
-from pipeline.models import diffusion, distillation
-from pipeline.models.samplers import sample
-from pipeline.models.unet import UNet
+from pipeline.networks.generators import flow_matching
+from pipeline.networks.generators.samplers import sample
+from pipeline.networks.generators.unet import UNet
 
 MODEL_FILE = "distilled.safetensors"
 CLIP_NORM = 1.0
@@ -68,7 +69,7 @@ def train(config_path: str | Path) -> Path:
     except ValueError as error:
         raise RecipeError(f"config {config_path}: training.stages: {error}") from error
     teacher, classes = read_model(config.teacher.model)
-    made_for = diffusion.steps_of(local(config.teacher.model))
+    made_for = flow_matching.steps_of(local(config.teacher.model))
     if made_for not in (None, config.teacher.steps):
         raise ModelError(f"model {config.teacher.model}: was distilled for {made_for} steps; say steps: {made_for}")
     if config.start is not None:
@@ -85,7 +86,7 @@ def _check_stages(steps: int, stages: tuple[int, ...]) -> None:
 
 def read_model(reference: str) -> tuple[UNet, tuple[str, ...]]:
     """A frozen network and its class names, from `builtin:NAME`, a path or a URI. Raises ModelError."""
-    return diffusion.load_flow(local(reference))
+    return flow_matching.load_flow(local(reference))
 
 
 def _check_start(config: DistillationConfig, teacher: UNet, classes: tuple[str, ...]) -> None:
@@ -195,14 +196,14 @@ class DistillationTask(generators.GeneratorTask):
         images, labels = take(self.images, self.rows(rng, ways + self._pictures(ways)), self.device)
         noise = self.drawn(rng.standard_normal(images.shape, np.float32))
         dropped = self.drawn(rng.random(len(images), np.float32))
-        labels = diffusion.without_some_labels(labels, dropped, self.phase.unlabelled_share)
+        labels = flow_matching.without_some_labels(labels, dropped, self.phase.unlabelled_share)
         times = distillation.grid_times(self.drawn(rng.random(len(images) - ways, np.float32)), self.steps)
         parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         if ways:
             states, met, means = distillation.trajectory(self.teacher, noise[:ways], labels[:ways], *how)
             parts.append((states, met, labels[:ways].repeat(self.steps), means))
         if len(images) > ways:
-            noisy = diffusion.on_path(images[ways:], noise[ways:], times)
+            noisy = flow_matching.on_path(images[ways:], noise[ways:], times)
             means = distillation.mean_velocity(self.teacher, noisy, times, labels[ways:], *how)
             parts.append((noisy, times, labels[ways:], means))
         noisy, times, labels, means = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -219,7 +220,7 @@ class DistillationTask(generators.GeneratorTask):
 
     def save(self, path: Path, about: str) -> None:
         teacher = f"{about}; teacher {Path(self.told.model).name}, guidance {self.told.guidance:g}"
-        diffusion.save_flow(path, self.average, self.classes, teacher, self.steps)
+        flow_matching.save_flow(path, self.average, self.classes, teacher, self.steps)
 
 
 def build(config: dict[str, Any], device: torch.device) -> DistillationTask:

@@ -16,16 +16,17 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt, field_validator
 from torch import Tensor, nn
 
-from jobs.train import harness, perceptual
-from jobs.train.config import Closed, read_config
-from jobs.train.references import Anywhere
-from jobs.train.sources import Phase, Source, check_sources, content_crops, load_sources, shown
+from jobs.train.data.references import Anywhere
+from jobs.train.data.sources import Phase, Source, check_sources, content_crops, load_sources, shown
+from jobs.train.loop import harness
+from jobs.train.loop.config import Closed, read_config
+from jobs.train.objectives import perceptual
 from pipeline.contracts import ReferenceImage
 from pipeline.errors import InputError
-from pipeline.models import johnson
-from pipeline.models.pictures import unit_rgb, with_short_side
-from pipeline.models.reference_bank import ReferenceBank
-from pipeline.models.references import FileRef, read_reference, resolve_images
+from pipeline.model_files.references import FileRef, read_reference, resolve_images
+from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
+from pipeline.networks.style import fast_style_network
+from pipeline.operators.bases.reference_set import ReferenceBank
 from pipeline.shards.images.codecs import decode
 
 MODEL_FILE = "fast_style.safetensors"
@@ -41,8 +42,8 @@ Width = Annotated[int, Field(ge=6)]  # the picture alone takes six channels at f
 class NetworkSize(Closed):
     """Channels at full, half and quarter resolution, and residual blocks."""
 
-    widths: tuple[Width, Width, Width] = johnson.WIDTHS
-    blocks: int = Field(johnson.BLOCKS, ge=0)
+    widths: tuple[Width, Width, Width] = fast_style_network.WIDTHS
+    blocks: int = Field(fast_style_network.BLOCKS, ge=0)
 
 
 class Perception(Closed):
@@ -134,7 +135,7 @@ class FastStyleTask:
         self.style = read_style(FileRef(**config["style"]), config["style_size_px"]).to(device)
         self.levels = self._levels()
         with torch.no_grad():
-            self.grams = [johnson.normalised_gram(level) for level in self.levels(self.style)]
+            self.grams = [fast_style_network.normalised_gram(level) for level in self.levels(self.style)]
         size = NetworkSize(**config["network"])
         self.network = start_network(size.widths, size.blocks, self.seed).to(device, memory_format=torch.channels_last)
         self.average = deepcopy(self.network).requires_grad_(False).eval()
@@ -178,17 +179,19 @@ class FastStyleTask:
     def _losses(self, content: Tensor) -> dict[str, Tensor]:
         height, width = content.shape[-2:]
         with harness.autocast(self.device):
-            images = self.network(content * johnson.LEVELS)[:, :, :height, :width] / johnson.LEVELS
+            images = (
+                self.network(content * fast_style_network.LEVELS)[:, :, :height, :width] / fast_style_network.LEVELS
+            )
             made = self.levels(images)
             with torch.no_grad():
                 wanted = self.levels(content)[perceptual.CONTENT_LEVEL]
         # In full precision: Gram matrices are long sums.
         levels = [level.float() for level in made]
-        style = [johnson.style_loss(level, target) for level, target in zip(levels, self.grams, strict=True)]
+        style = [fast_style_network.style_loss(level, target) for level, target in zip(levels, self.grams, strict=True)]
         return {
-            "content": johnson.feature_loss(levels[perceptual.CONTENT_LEVEL], wanted.float()),
+            "content": fast_style_network.feature_loss(levels[perceptual.CONTENT_LEVEL], wanted.float()),
             "style": torch.stack(style).sum(),
-            "variation": johnson.total_variation(images.float()),
+            "variation": fast_style_network.total_variation(images.float()),
         }
 
     def _content(self, rng: np.random.Generator) -> Tensor:
@@ -201,16 +204,16 @@ class FastStyleTask:
         contents = shown(self.sources, self.sets, np.random.default_rng(self.seed), GRID_COLUMNS, GRID_PX)
         contents = contents.to(self.device)
         style = F.interpolate(self.style, size=(GRID_PX, GRID_PX), mode="bilinear", antialias=True).clamp(0, 1)
-        made = johnson.stylise(self.average, contents, torch.ones(GRID_COLUMNS, device=self.device))
+        made = fast_style_network.stylise(self.average, contents, torch.ones(GRID_COLUMNS, device=self.device))
         return torch.stack([torch.cat([style, contents]), torch.cat([style, made])]).cpu()
 
     def export(self, folder: Path) -> None:
         about = f"palimpsest train fast_style, {self.style_name}, seed {self.seed}, {self.done} steps"
-        johnson.save_network(folder / MODEL_FILE, self.average, about)
+        fast_style_network.save_network(folder / MODEL_FILE, self.average, about)
 
 
 @torch.no_grad()
-def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> johnson.StyleNetwork:
+def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> fast_style_network.StyleNetwork:
     """A network drawn from the seed alone, whose first images are the contents, coarse and of one contrast.
 
     Instance normalisation would lose a picture among random filters, and thousands of steps go by until it is found
@@ -218,21 +221,21 @@ def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> johns
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = johnson.StyleNetwork(widths, blocks)
+        network = fast_style_network.StyleNetwork(widths, blocks)
     apart = torch.cat([torch.eye(3), -torch.eye(3)])
     joined = apart.T
     _let_through(network.conv1, apart)
     for layer in (network.conv2, network.conv3, network.deconv1, network.deconv2):
         _let_through(layer, apart @ joined)
     _let_through(network.deconv3, START_CONTRAST * joined)
-    nn.init.constant_(network.deconv3.conv2d.bias, johnson.LEVELS / 2)  # type: ignore[arg-type]
+    nn.init.constant_(network.deconv3.conv2d.bias, fast_style_network.LEVELS / 2)  # type: ignore[arg-type]
     for name, scale in network.named_parameters():
         if name.startswith("res") and name.endswith("in2.weight"):
             scale.fill_(MIXED)
     return network
 
 
-def _let_through(layer: johnson.Convolution, mix: Tensor) -> None:
+def _let_through(layer: fast_style_network.Convolution, mix: Tensor) -> None:
     """Make the first channels out [a] the first ones in [b], times `mix` [a, b]; averaged where the size changes."""
     filters = layer.conv2d
     outward, inward = mix.shape

@@ -9,11 +9,11 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from jobs.train import generators, harness
-from jobs.train.config import Closed, read_config
-from jobs.train.labelled import load_split, take
+from jobs.train.data.labelled import load_split, take
+from jobs.train.loop import generators, harness
+from jobs.train.loop.config import Closed, read_config
 from pipeline.errors import InputError, RecipeError
-from pipeline.models import wgan
+from pipeline.networks.generators import wgan
 
 MODEL_FILE = "gan.safetensors"
 BETAS = (0.0, 0.9)  # of Adam (Gulrajani et al. 2017, algorithm 1)

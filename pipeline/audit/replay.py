@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.sources import reopen
+from pipeline.audit.source_shards import reopen
 from pipeline.devices import device_like, device_model
 from pipeline.errors import InputError
-from pipeline.plan import Unit
-from pipeline.publish import branch_from, read_manifest
-from pipeline.runner import make_window
+from pipeline.execution.chain import ChainReport
+from pipeline.execution.job import Job, LoadedBranch
+from pipeline.execution.overlap import Overlap
+from pipeline.execution.runner import make_window
+from pipeline.execution.window import Window, new_sample, windows
+from pipeline.planning.planner import Unit
+from pipeline.publishing.finalise import branch_from, read_manifest
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.images.codecs import decode
@@ -19,10 +23,6 @@ from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.texts import shortened
-from pipeline.unit.chain import ChainReport
-from pipeline.unit.job import Job, LoadedBranch
-from pipeline.unit.overlap import Overlap
-from pipeline.unit.window import Window, new_sample, windows
 from pipeline.watermark.payload import from_text, is_clear, keyed_digest
 from schemas.images import IMAGE
 from schemas.manifest import Manifest, Marker

@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audit.account import Account
-from pipeline.audit.origin import Origins
-from pipeline.audit.statement import index_findings, marker_findings, statement_findings
-from pipeline.audit.testimony import Testimony, class_findings, columns_read, schema_findings
+from pipeline.audit.attempt_accounting import Account
+from pipeline.audit.lineage_checks import Testimony, class_findings, columns_read, schema_findings
+from pipeline.audit.manifest_checks import index_findings, marker_findings, statement_findings
+from pipeline.audit.source_checks import Origins
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError, RowError
 from pipeline.keys import key_id
-from pipeline.plan import ORIGINAL, BranchPlan
-from pipeline.publish import branch_from, read_manifest
+from pipeline.planning.planner import ORIGINAL, BranchPlan
+from pipeline.publishing.finalise import branch_from, read_manifest
 from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import FOLDERS, open_parquet, read_index, read_markers

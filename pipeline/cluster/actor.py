@@ -12,13 +12,13 @@ import ray
 
 from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.errors import JobError, RunError
-from pipeline.executor import Worker, device_for
+from pipeline.execution.executor import Worker, device_for
+from pipeline.execution.job import Job
 from pipeline.keys import key_id, read_key
-from pipeline.plan import BranchPlan, Unit
+from pipeline.planning.planner import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
 from pipeline.texts import described
-from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 
 BLOCK = "units"

@@ -19,7 +19,7 @@ import ray._private.worker
 from pipeline.cluster.pools import SPARE_CPUS
 from pipeline.cluster.watch import watching
 from pipeline.errors import JobError
-from pipeline.stopping import Stopped
+from pipeline.monitoring.stopping import Stopped
 
 constants: Any = ray._private.ray_constants
 worker: Any = ray._private.worker

@@ -14,14 +14,14 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.cluster.actor import UnitActor, block_row
 from pipeline.cluster.ledger import DEATHS, Ledger
+from pipeline.cluster.node_capacity import rooms
 from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
-from pipeline.cluster.rooms import rooms
 from pipeline.cluster.watch import is_lost
 from pipeline.errors import JobError, RunError
-from pipeline.plan import BranchPlan, Unit
+from pipeline.execution.job import Job
+from pipeline.monitoring.stopping import RESUMES, stoppable
+from pipeline.planning.planner import BranchPlan, Unit
 from pipeline.shards.output.store import LocalStore
-from pipeline.stopping import RESUMES, stoppable
-from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 
 Outcomes = Generator[Marker | Failure, None, None]

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 
-from pipeline.stopping import Stopped, leave, stop
+from pipeline.monitoring.stopping import Stopped, leave, stop
 
 _ray: Any = ray
 

@@ -1,1 +1,1 @@
-"""What the diffusion operators have in common."""
+"""Diffusion backends: models of ours, class-conditional models and published pipelines behind one call."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.contracts import Gate
 from pipeline.errors import RecipeError
-from pipeline.models.references import FileRef
+from pipeline.model_files.references import FileRef
 from pipeline.planning.parts import content, find_files, read_part
 from pipeline.registry import gate_class
 from pipeline.shards.columns.layout import Layout

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pipeline.planning.annotations import dimensions_of
+from pipeline.planning.input.annotations import dimensions_of
 from pipeline.shards.columns.class_names import CLASS_LABEL
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.images.codecs import DECODER

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from pipeline.contracts import Part, Supply
 from pipeline.errors import InputError, RecipeError
-from pipeline.models.references import FileRef, local_file, resolve_model
-from pipeline.planning.banks import find_images, read_images
+from pipeline.model_files.references import FileRef, local_file, resolve_model
+from pipeline.planning.reference_images import find_images, read_images
 from pipeline.shards.columns.layout import Layout
 from pipeline.texts import listed
 from pipeline.validation import nearest, parse

@@ -8,15 +8,15 @@ from typing import Any
 from pipeline import __version__
 from pipeline.devices import installed_versions
 from pipeline.errors import InputError, RecipeError
-from pipeline.models.references import FileRef
-from pipeline.plan import BranchPlan, Plan, StepPlan
+from pipeline.execution.fit import fits
+from pipeline.model_files.references import FileRef
 from pipeline.planning.gates import GatePlan
+from pipeline.planning.planner import BranchPlan, Plan, StepPlan
 from pipeline.shards.columns.layout import record_of
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.output.commit import COMMITS, markers_digest
 from pipeline.shards.output.store import Store
 from pipeline.texts import described
-from pipeline.unit.fitting import fits
 from pipeline.validation import parse
 from pipeline.working_copy import lasting
 from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord

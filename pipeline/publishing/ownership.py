@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import ConflictError, RecipeError
-from pipeline.plan import Plan
-from pipeline.planning.inputs import uris_of
-from pipeline.planning.recipes import absolute
+from pipeline.planning.input.input_plan import uris_of
+from pipeline.planning.planner import Plan
+from pipeline.planning.recipe_file import absolute
 from pipeline.publishing.differences import causes
 from pipeline.publishing.manifest import MANIFEST
 from pipeline.shards.files.locate import would_find

@@ -14,12 +14,12 @@ import pytest
 from jobs.cli import main
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.publish import count
+from pipeline.publishing.finalise import count
 from pipeline.shards.output.commit import markers_digest, read_markers, sha256_file
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
-from tests.data_sets import FLIP, findings, write_input, write_recipe
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import FLIP, findings, write_input, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.inspect_dataset import _plain
+from jobs.commands.inspect_dataset import _plain
 from pipeline.audit.report import REPORT, SourceImages, write_report
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Manifest
-from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
-from tests.shard_files import photos, write_shard
-from tests.ugly import save
+from tests.fixtures.broken_images import save
+from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 
 
 @pytest.fixture

@@ -12,18 +12,18 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.trace import trace_image
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, JobError
-from pipeline.executor import run_inline
+from pipeline.execution.executor import run_inline
+from pipeline.execution.job import Job
 from pipeline.keys import key_id
-from pipeline.plan import Plan, make_plan
-from pipeline.planning.recipes import load_recipe
-from pipeline.publish import prepare, publish
+from pipeline.planning.planner import Plan, make_plan
+from pipeline.planning.recipe_file import load_recipe
+from pipeline.publishing.finalise import prepare, publish
 from pipeline.publishing.seal import seal_dataset
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
-from pipeline.unit.job import Job
-from tests.data_sets import FLIP, rows_of, write_recipe
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import FLIP, rows_of, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 from tests.test_cli import palimpsest
 
 KEY = b"a key of more than sixteen bytes"

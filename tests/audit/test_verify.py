@@ -14,7 +14,7 @@ from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
 from pipeline.shards.output.commit import sha256_file
 from pipeline.shards.output.store import open_store
-from tests.data_sets import FLIP, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import FLIP, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
 
 CLASSICAL = {"name": "classic", "copies": 1, "operators": [{"classical": {"policy": "aug_mix"}}]}
 

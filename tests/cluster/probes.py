@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters, Supply
 from pipeline.errors import ModelError
+from pipeline.execution.job import Job
 from pipeline.noise import Noise
-from pipeline.plan import Plan
+from pipeline.planning.planner import Plan
 from pipeline.registry import OPERATORS
-from pipeline.unit.job import Job
 
 REGISTRATION = ("probe", "tests.cluster.probes:Probe")
 

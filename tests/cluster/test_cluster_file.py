@@ -9,8 +9,8 @@ import yaml
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from pipeline.cluster.node_capacity import rooms_to_come
 from pipeline.cluster.pools import Room
-from pipeline.cluster.rooms import rooms_to_come
 
 FILE = Path(__file__).resolve().parent.parent.parent / "ray_cluster.yaml"
 

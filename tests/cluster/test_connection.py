@@ -13,7 +13,7 @@ import ray
 
 from pipeline.cluster.connection import connect
 from pipeline.errors import JobError
-from pipeline.stopping import stoppable, stopped_by
+from pipeline.monitoring.stopping import stoppable, stopped_by
 from tests.cluster.processes import descendants, listening
 
 

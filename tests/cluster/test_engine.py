@@ -16,17 +16,17 @@ from pipeline.cluster.engine import execute, pool_options, pools, reason_of
 from pipeline.cluster.ledger import Ledger
 from pipeline.cluster.pools import Pool
 from pipeline.errors import JobError, RunError
-from pipeline.plan import BranchPlan, Plan
-from pipeline.publish import prepare, publish
+from pipeline.execution.job import Job
+from pipeline.planning.planner import BranchPlan, Plan
+from pipeline.publishing.finalise import prepare, publish
 from pipeline.registry import OPERATORS
 from pipeline.shards.output.store import LocalStore, open_store
-from pipeline.unit.job import Job
 from schemas.manifest import Failure, Marker
 from tests.cluster.probes import REGISTRATION, probe_job
 from tests.cluster.processes import descendants, unit_actors
-from tests.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
-from tests.disks import mounted
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.disks import mounted
+from tests.fixtures.shard_files import photos, write_shard
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

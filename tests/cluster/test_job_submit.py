@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.processes import descendants, kill_all
-from tests.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 
 pytest.importorskip("aiohttp_cors", reason="needs ray[default]: the dashboard takes jobs")
 

@@ -14,7 +14,7 @@ import yaml
 
 from tests.cluster.processes import descendants, kill_all, unit_actors
 from tests.cluster.runs import ROOT, Run
-from tests.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 
 SEED = int(os.environ.get("PALIMPSEST_KILL_SEED", time.time_ns() % 1_000_000))
 UNITS = 60

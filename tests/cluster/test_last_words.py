@@ -10,7 +10,7 @@ import pytest
 
 from tests.cluster.processes import descendants, kill_all
 from tests.cluster.runs import Run
-from tests.data_sets import plan_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import plan_of, run_here, write_input, write_recipe
 
 UNITS = 300  # too many to be done before anything happens
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster.engine import execute
-from pipeline.publish import prepare, publish
+from pipeline.execution.job import Job
+from pipeline.publishing.finalise import prepare, publish
 from pipeline.shards.output.store import open_store
-from pipeline.unit.job import Job
-from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
-from tests.operators.test_diffusion_generate import supply_in
+from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.operators.diffusion.test_diffusion_generate import supply_in
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 

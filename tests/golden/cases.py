@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from jobs.supplies import supply_of
+from jobs.loaded_operator import supply_of
 from pipeline.contracts import ImageBatch, Pixels
-from pipeline.models.references import ASSETS
+from pipeline.model_files.references import ASSETS
 from pipeline.noise import Noise
 from pipeline.registry import operator_class
 from pipeline.seeding import sample_id, step_seed

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.devices import pin_arithmetic
-from tests.arithmetic import arithmetic_kept
+from tests.fixtures.arithmetic import arithmetic_kept
 
 SAID_ONLY = (
     "default:.*deterministic:UserWarning",  # an operation without an order of its own: byte tests judge that

@@ -7,18 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.contracts import ImageBatch, Operator
-from pipeline.executor import run_inline
+from pipeline.execution.executor import run_inline
+from pipeline.execution.job import Job
 from pipeline.keys import key_id
 from pipeline.noise import Noise
-from pipeline.plan import Plan, make_plan
 from pipeline.planning.parts import find_files, supply
-from pipeline.planning.recipes import load_recipe
-from pipeline.publish import prepare, publish
+from pipeline.planning.planner import Plan, make_plan
+from pipeline.planning.recipe_file import load_recipe
+from pipeline.publishing.finalise import prepare, publish
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
-from pipeline.unit.job import Job
 from schemas.manifest import Manifest, Marker
-from tests.data_sets import rows_of, write_input, write_recipe
+from tests.fixtures.data_sets import rows_of, write_input, write_recipe
 
 KEY = bytes(range(32))
 EDIT: dict[str, Any] = {

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.devices import pin_arithmetic
-from pipeline.executor import Worker
-from pipeline.publish import prepare
+from pipeline.execution.executor import Worker
+from pipeline.execution.job import Job
+from pipeline.publishing.finalise import prepare
 from pipeline.shards.output.store import open_store
-from pipeline.unit.job import Job
 from tests.gpu.on_gpu import ADAIN, EDIT, gpu_plan, images_in, made
 
 FLOAT32, TF32 = 1e-5, 1e-4

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.data_sets import rows_of
+from tests.fixtures.data_sets import rows_of
+from tests.fixtures.shard_files import photos, write_shard
 from tests.gpu.on_gpu import ADAIN, gpu_plan, images_in, made
-from tests.shard_files import photos, write_shard
 
 BRANCHES = [{"name": "restyled", "copies": 1, "operators": [ADAIN]}]
 ROWS = 32

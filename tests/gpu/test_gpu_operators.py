@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.contracts import ImageBatch
 from pipeline.registry import operator_class
+from tests.fixtures.shard_files import photos
 from tests.gpu.on_gpu import applied, loaded
 from tests.operators.conformance import partner_of, seed_of
-from tests.shard_files import photos
 
 CASES: list[tuple[str, dict[str, Any], float, int]] = [
     ("adain_style", {}, 0.05, 2),

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from pipeline.contracts import Supply
-from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
+from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
+from tests.fixtures.tiny_models import OWN_WARNING
 from tests.gpu.on_gpu import applied
 from tests.operators.conformance import make_batch
-from tests.tiny_models import OWN_WARNING
 
 pytestmark = pytest.mark.filterwarnings(OWN_WARNING)
 

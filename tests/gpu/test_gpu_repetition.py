@@ -5,16 +5,16 @@ import sys
 from pathlib import Path
 
 from pipeline.audit.replay import replay_sample
-from pipeline.publish import prepare
+from pipeline.publishing.finalise import prepare
 from pipeline.shards.output.store import open_store
-from tests.data_sets import contents, rows_of
+from tests.fixtures.data_sets import contents, rows_of
 from tests.gpu.on_gpu import BRANCHES, KEY, gpu_plan, made
 
 WORKER = """
 import sys
 from pathlib import Path
-from pipeline.executor import run_inline
-from pipeline.unit.job import Job
+from pipeline.execution.executor import run_inline
+from pipeline.execution.job import Job
 from schemas.manifest import Marker
 from tests.gpu.on_gpu import KEY, plan_of
 plan = plan_of(Path(sys.argv[1]))

@@ -89,7 +89,7 @@ def _values() -> Iterator[tuple[str, str]]:
         yield f"branch {name}", PLAIN.replace("name: b", f"name: {name}")
     yield "copies without end", PLAIN.replace("name: b", "name: b, copies: 99999999999")
     yield "an operator of another module", PLAIN.replace("flip", "'os:system'")
-    yield "an operator by its class", PLAIN.replace("flip", "pipeline.operators.flip")
+    yield "an operator by its class", PLAIN.replace("flip", "pipeline.operators.classical.flip")
     yield "a key that is a list", f"{PLAIN}? [a, b]\n: 1\n"
     yield "a key that is a mapping", f"{PLAIN}? {{a: b}}\n: 1\n"
     yield "a key that is there twice", f"{PLAIN}seed: 8\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from tests.shard_files import STRUCT, photos
+from tests.fixtures.shard_files import STRUCT, photos
 
 ODD_TEXTS = {
     "terminal escapes": "a\x1b[2J\x1b]0;title\x07b",

@@ -5,9 +5,9 @@ import time
 import pytest
 
 from jobs.cli import main
+from tests.fixtures.shard_files import photos, write_shard
 from tests.hostile.opened import opened, outside
 from tests.hostile.recipes import PLAIN, hostile
-from tests.shard_files import photos, write_shard
 
 RECIPES = dict(hostile())
 MOST_SECONDS = 1.0

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from jobs.cli import main
+from tests.fixtures.shard_files import photos, write_shard
 from tests.hostile.opened import opened, outside
 from tests.hostile.recipes import PLAIN
 from tests.hostile.shards import ODD_TEXTS, classes, hostile, table
-from tests.shard_files import photos, write_shard
 
 SHARDS = dict(hostile())
 MOST_SECONDS = 1.0

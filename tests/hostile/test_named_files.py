@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from jobs.cli import main
-from tests.shard_files import photos, write_shard
+from tests.fixtures.shard_files import photos, write_shard
 
 SECRET = "a-key-that-no-shard-may-read"
 

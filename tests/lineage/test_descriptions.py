@@ -10,11 +10,11 @@ import pytest
 
 from pipeline.audit.report import write_report
 from pipeline.lineage.openlineage import openlineage_lines
-from pipeline.publish import read_manifest
+from pipeline.publishing.finalise import read_manifest
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure
-from tests.data_sets import CLASSES, FLIP, plan_of, run_here, write_input, write_recipe
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import CLASSES, FLIP, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 
 
 @pytest.fixture(scope="module")

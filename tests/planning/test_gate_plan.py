@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.planning.estimate import estimate
-from tests.data_sets import FLIP, plan_of, write_input, write_recipe
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import FLIP, plan_of, write_input, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 from tests.test_cli import palimpsest
 
 

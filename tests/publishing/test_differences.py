@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import ConflictError
-from pipeline.operators.flip import Flip
-from pipeline.plan import make_plan
-from pipeline.planning.recipes import load_recipe
-from pipeline.publish import prepare
+from pipeline.operators.classical.flip import Flip
+from pipeline.planning.planner import make_plan
+from pipeline.planning.recipe_file import load_recipe
+from pipeline.publishing.finalise import prepare
 from pipeline.shards.output.store import open_store
-from tests.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pipeline.publishing import lease as leases
 from pipeline.publishing.lease import Lease
 from pipeline.shards.output.owner import Owner
 from pipeline.shards.output.store import open_store
-from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.test_cli import palimpsest
 
 HOLD = """

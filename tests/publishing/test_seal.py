@@ -23,9 +23,9 @@ from pipeline.shards.output.store import open_store
 from pipeline.watermark.payload import payload, to_text
 from tests.audit.test_forgery import column, edit, forge
 from tests.audit.test_trace import KEY, MARKED, run_marked
-from tests.data_sets import CLASSES, FLIP, findings, rows_of, write_recipe
-from tests.reference_images import style
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import CLASSES, FLIP, findings, rows_of, write_recipe
+from tests.fixtures.reference_images import style
+from tests.fixtures.shard_files import photos, write_shard
 
 OTHER = b"another key of sixteen bytes"
 STYLED = {

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.models import adain, gatys, johnson
-from pipeline.models.vgg import Vgg
+from pipeline.networks.style import adain, fast_style_network, gatys
+from pipeline.networks.style.vgg import Vgg
 from tests.reference import derive
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,7 +131,7 @@ def vgg(expected: Expected, dtype: torch.dtype, pooling: str) -> Vgg:
 @precise
 def test_the_feed_forward_network(dtype: torch.dtype) -> None:
     expected = stored("johnson")
-    network = johnson.StyleNetwork(derive.JOHNSON_WIDTHS, derive.JOHNSON_BLOCKS).to(dtype)
+    network = fast_style_network.StyleNetwork(derive.JOHNSON_WIDTHS, derive.JOHNSON_BLOCKS).to(dtype)
     given = tensors(expected, dtype)
     network.load_state_dict({name: given[name] for name in network.state_dict()})
     for size in ("", "_of_odd_size"):
@@ -139,7 +139,7 @@ def test_the_feed_forward_network(dtype: torch.dtype) -> None:
         assert_is(network(images) / 255, wanted / 255)
         height, width = images.shape[2:]
         assert wanted.shape[2:] == (-(-height // 4) * 4, -(-width // 4) * 4)
-        shown = johnson.stylise(network, images / 255, torch.full((len(images),), 0.75, dtype=dtype))
+        shown = fast_style_network.stylise(network, images / 255, torch.full((len(images),), 0.75, dtype=dtype))
         blended = 0.75 * wanted[:, :, :height, :width].clip(0, 255) / 255 + 0.25 * expected[f"images{size}"] / 255
         assert_is(shown, blended)
 
@@ -148,10 +148,10 @@ def test_the_feed_forward_network(dtype: torch.dtype) -> None:
 def test_convolution_with_reflection_and_instance_norm(dtype: torch.dtype) -> None:
     expected = stored("johnson")
     given = tensors(expected, dtype)
-    layer = johnson.Convolution(3, derive.JOHNSON_WIDTHS[0], 9, stride=2).to(dtype)
+    layer = fast_style_network.Convolution(3, derive.JOHNSON_WIDTHS[0], 9, stride=2).to(dtype)
     layer.conv2d.load_state_dict({part: given[f"conv1.conv2d.{part}"] for part in ("weight", "bias")})
     assert_is(layer(given["images"] / 255), expected["strided"])
-    norm = johnson.Residual(4).in1.to(dtype)
+    norm = fast_style_network.Residual(4).in1.to(dtype)
     norm.load_state_dict({"weight": torch.arange(1.0, 5.0), "bias": torch.arange(4.0)})
     assert_is(norm(given["features"]), expected["normed"])
 
@@ -160,7 +160,7 @@ def test_convolution_with_reflection_and_instance_norm(dtype: torch.dtype) -> No
 def test_perceptual_losses(dtype: torch.dtype) -> None:
     expected = stored("johnson")
     given = tensors(expected, dtype)
-    assert_is(johnson.feature_loss(given["features"], given["target"]), expected["feature_loss"])
-    target = johnson.normalised_gram(given["target"])
-    assert_is(johnson.style_loss(given["features"], target), expected["style_loss"])
-    assert_is(johnson.total_variation(given["images"] / 255), expected["variation"])
+    assert_is(fast_style_network.feature_loss(given["features"], given["target"]), expected["feature_loss"])
+    target = fast_style_network.normalised_gram(given["target"])
+    assert_is(fast_style_network.style_loss(given["features"], target), expected["style_loss"])
+    assert_is(fast_style_network.total_variation(given["images"] / 255), expected["variation"])

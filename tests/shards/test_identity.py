@@ -16,7 +16,7 @@ from pipeline.shards.files.locate import Shard, find_shards
 from pipeline.shards.identity import changed_columns, identified, stamp_of
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
-from tests.shard_files import photos
+from tests.fixtures.shard_files import photos
 
 
 @pytest.fixture

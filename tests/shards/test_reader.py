@@ -14,7 +14,7 @@ from pipeline.shards.files.locate import find_shards
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
-from tests.shard_files import STRUCT, photos, png, write_shard
+from tests.fixtures.shard_files import STRUCT, photos, png, write_shard
 
 
 def opened(path, columns=None, drop=()):

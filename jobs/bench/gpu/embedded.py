@@ -10,11 +10,11 @@ from jobs.bench.diffusion import METHOD, STUDENT, STUDENT_STEPS
 from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.setting import Setting, operated
 from pipeline.contracts import Operator, Pixels
-from pipeline.models.diffusion import load_flow
-from pipeline.models.references import ASSETS
-from pipeline.models.wgan import load_generator
-from pipeline.operators.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
-from pipeline.operators.gan_synth import GanSynth, GanSynthParams
+from pipeline.model_files.references import ASSETS
+from pipeline.networks.generators.flow_matching import load_flow
+from pipeline.networks.generators.wgan import load_generator
+from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
+from pipeline.operators.gan.gan_synth import GanSynth, GanSynthParams
 from pipeline.planning.parts import find_files, supply
 
 FOLDER = ASSETS / "models"

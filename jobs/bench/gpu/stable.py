@@ -15,7 +15,7 @@ from jobs.bench.gpu.setting import Setting, operated
 from jobs.bench.stable_diffusion import GUIDANCE, PROMPT, STRENGTH
 from pipeline.contracts import Pixels, Supply
 from pipeline.devices import pin_arithmetic
-from pipeline.operators.diffusion_edit import DiffusionEdit, DiffusionEditParams
+from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 
 FEW_STEPS = 4
 MODEL = "model"

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jobs.bench.contestants.reference_network import Stylist
+from jobs.bench.contestants.task import CASES, Models
 from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.setting import Setting, operated
 from jobs.bench.inputs import reference_models
-from jobs.bench.reference_network import Stylist
-from jobs.bench.task import CASES, Models
 from pipeline.contracts import Pixels, Supply
-from pipeline.operators.adain_style import AdaINStyle, AdaINStyleParams
-from pipeline.planning.banks import find_images, read_images
+from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams
+from pipeline.planning.reference_images import find_images, read_images
 
 GOAL = {"images_per_s": 500, "ratio_one_at_a_time": 10}
 

@@ -12,17 +12,17 @@ from typing import Any
 from PIL import Image
 
 from jobs.bench import stable_diffusion
+from jobs.bench.contestants.plain_images import decode, encode
+from jobs.bench.contestants.product import recipe
+from jobs.bench.contestants.reference_network import Stylist
+from jobs.bench.contestants.task import CASES, Case, Task
 from jobs.bench.gpu import stable
 from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.pictures import pictures
 from jobs.bench.gpu.setting import Setting
 from jobs.bench.inputs import reference_models, synthetic_shards
-from jobs.bench.plain_images import decode, encode
-from jobs.bench.product import recipe
-from jobs.bench.reference_network import Stylist
-from jobs.bench.task import CASES, Case, Task
-from jobs.plan import read_plan
-from jobs.run import run_plan
+from jobs.commands.plan import read_plan
+from jobs.commands.run import run_plan
 from pipeline.contracts import Pixels
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.shards.columns.geometry import annotations
-from tests.shard_files import STRUCT, photos
+from tests.fixtures.shard_files import STRUCT, photos
 
 PICTURE = photos(1, 24, 32)[0]
 SIZE = (200, 100)

@@ -15,7 +15,7 @@ from pipeline.shards.files.locate import find_shards
 from pipeline.shards.images.text_images import image_in_bytes, image_in_text
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
-from tests.shard_files import STRUCT, photos
+from tests.fixtures.shard_files import STRUCT, photos
 
 IMAGES = photos(3)
 HELD = [{"bytes": image, "path": None} for image in IMAGES]

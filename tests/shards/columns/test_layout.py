@@ -11,7 +11,7 @@ from pipeline.errors import InputError
 from pipeline.shards.columns.layout import read_layout
 from pipeline.shards.files.locate import find_shards
 from schemas.recipe import Columns
-from tests.shard_files import STRUCT, photos, write_shard
+from tests.fixtures.shard_files import STRUCT, photos, write_shard
 
 BINARY, TEXT, NUMBER, FLOATS = pa.binary(), pa.string(), pa.int64(), pa.list_(pa.float32())
 IMAGE = {"_type": "Image"}

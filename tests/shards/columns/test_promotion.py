@@ -14,7 +14,7 @@ from pipeline.shards.columns.shared_schema import promoted_shards
 from pipeline.shards.files.locate import find_shards
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
-from tests.shard_files import STRUCT, photos
+from tests.fixtures.shard_files import STRUCT, photos
 
 TEXT, LARGE = pa.string(), pa.large_string()
 DICTIONARY = pa.dictionary(pa.int8(), TEXT)

@@ -28,7 +28,7 @@ from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.reader import read_windows
 from pipeline.texts import one_line
 from schemas.recipe import Columns
-from tests.shard_files import photos, write_shard
+from tests.fixtures.shard_files import photos, write_shard
 
 
 def paths(uris, base):

@@ -15,7 +15,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.shards.files.locate import find_shards, read_schemas, would_find
 from pipeline.shards.files.uris import absolute, open_binary
-from tests.shard_files import photos, write_shard
+from tests.fixtures.shard_files import photos, write_shard
 
 
 @pytest.fixture

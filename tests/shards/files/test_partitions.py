@@ -10,7 +10,7 @@ from pipeline.shards.files.locate import find_shards
 from pipeline.shards.files.partitions import partition_fields, partitions_of
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
-from tests.shard_files import photos, write_shard
+from tests.fixtures.shard_files import photos, write_shard
 
 
 @pytest.mark.parametrize(

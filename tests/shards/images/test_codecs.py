@@ -13,8 +13,8 @@ from pipeline.errors import RowError
 from pipeline.shards.images import formats
 from pipeline.shards.images.codecs import decode, encode, extension, fit_square, resize, to_channels
 from pipeline.shards.images.formats import sniff
-from tests.shard_files import pictures
-from tests.ugly import MAX_PIXELS, grey16, raw_png, save, source, turned, ugly_rows, with_alpha
+from tests.fixtures.broken_images import MAX_PIXELS, grey16, raw_png, save, source, turned, ugly_rows, with_alpha
+from tests.fixtures.shard_files import pictures
 
 UGLY = ugly_rows()
 ENCODINGS = ("png", "jpeg", "webp")

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from pipeline.shards.images.codecs import decode
-from tests.icc_profiles import SRGB_D50, cmyk_profile, grey_profile, rgb_profile, shown_as
-from tests.shard_files import pictures
-from tests.ugly import save, source
+from tests.fixtures.broken_images import save, source
+from tests.fixtures.icc_profiles import SRGB_D50, cmyk_profile, grey_profile, rgb_profile, shown_as
+from tests.fixtures.shard_files import pictures
 
 MOST = 10**8
 COLOURS = np.array([[200, 120, 60], [30, 60, 90], [128, 128, 128], [250, 240, 230], [90, 140, 100]], np.uint8)

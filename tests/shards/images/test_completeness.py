@@ -9,8 +9,8 @@ from PIL import Image
 
 from pipeline.errors import RowError
 from pipeline.shards.images.codecs import decode
-from tests.shard_files import pictures
-from tests.ugly import raw_png, save
+from tests.fixtures.broken_images import raw_png, save
+from tests.fixtures.shard_files import pictures
 
 MOST = 10**8
 KINDS = {"L": (8, 0, 1), "RGB": (8, 2, 3), "LA": (8, 4, 2), "RGBA": (8, 6, 4), "I;16": (16, 0, 2), "RGB;16": (16, 2, 6)}

@@ -9,9 +9,9 @@ from PIL import Image
 
 from pipeline.errors import InputError, RowError
 from pipeline.shards.images.codecs import decode
-from tests.data_sets import plan_of, rows_of, run_here, write_recipe
-from tests.shard_files import photos, write_shard
-from tests.ugly import raw_png, save, source
+from tests.fixtures.broken_images import raw_png, save, source
+from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 
 MOST = 10**8
 

@@ -10,9 +10,9 @@ from PIL import AvifImagePlugin, Image
 from pipeline.errors import RowError
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.images.formats import is_image, sniff
-from tests.data_sets import plan_of, rows_of, run_here, write_recipe
-from tests.shard_files import pictures, write_shard
-from tests.ugly import MAX_PIXELS, save, source, turned
+from tests.fixtures.broken_images import MAX_PIXELS, save, source, turned
+from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_recipe
+from tests.fixtures.shard_files import pictures, write_shard
 
 
 def ftyp(*brands: bytes) -> bytes:

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import RecipeError, RowError
 from pipeline.shards.links.linked_images import OWN_FOLDER, ImageLinks
 from schemas.recipe import Input
-from tests.shard_files import photos
+from tests.fixtures.shard_files import photos
 
 _watched: list[str] = []
 _watching = [False]

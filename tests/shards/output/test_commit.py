@@ -23,8 +23,8 @@ from pipeline.shards.output.commit import (
 )
 from pipeline.shards.output.store import LocalStore, open_store
 from schemas.manifest import Marker
-from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
-from tests.shard_files import photos, write_shard
+from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 
 MARKER = Marker(
     unit="u", digest="d", branch="b", shard=None, first=0, rows=3, selected=3, copies=1, accepted=3, rejected=0,
@@ -129,7 +129,7 @@ def test_what_an_earlier_attempt_left_in_another_folder_goes(tmp_path: Path) -> 
 DRIVER = """
 import sys
 from pathlib import Path
-from tests.data_sets import plan_of, run_here
+from tests.fixtures.data_sets import plan_of, run_here
 run_here(plan_of(Path(sys.argv[1])))
 """
 

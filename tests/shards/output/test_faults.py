@@ -18,9 +18,9 @@ from pipeline.errors import InputError, StorageError
 from pipeline.shards.output import store as stores
 from pipeline.shards.output.faults import charged_to
 from pipeline.shards.output.store import LocalStore, open_store
-from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
-from tests.disks import busy_store, mounted, remount
-from tests.shard_files import write_shard
+from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.disks import busy_store, mounted, remount
+from tests.fixtures.shard_files import write_shard
 
 
 def run(recipe: Path, output: Path | str, *more: str) -> int:

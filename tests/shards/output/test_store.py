@@ -16,8 +16,8 @@ from pipeline.shards.identity import changed_columns, identified
 from pipeline.shards.output.store import Store, open_store
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
-from tests.data_sets import contents, plan_of, run_here, write_input, write_recipe
-from tests.shard_files import photos
+from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.shard_files import photos
 
 
 @pytest.fixture(scope="module")

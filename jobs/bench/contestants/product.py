@@ -1,0 +1,79 @@
+"""This product in a bench: a recipe, and all that `palimpsest run` does with it except starting Ray.
+
+python -m jobs.bench.contestants.product TASK
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from jobs.bench.contestants.task import JPEG_QUALITY, Task
+from jobs.commands.plan import read_plan
+from jobs.commands.run import run_plan
+from pipeline.audit.report import write_report
+from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.store import open_store
+
+
+def main(text: str) -> None:
+    """Do the task; print rows, seconds and where they went as JSON."""
+    from pipeline.cluster import engine  # noqa: F401 - imported before the clock starts, as in the Ray Data script
+
+    task = Task.from_json(text)
+    path = Path(f"{task.output}.recipe.json")
+    path.write_text(json.dumps(recipe(task)))  # JSON is YAML
+    options = argparse.Namespace(recipe=str(path), input=None, output=None, set=[], limit=None)
+    with _ray(task.executor):
+        started = time.perf_counter()
+        plan = read_plan(options)
+        planned = time.perf_counter()
+        manifest = run_plan(plan, task.executor, "local")
+        seconds = time.perf_counter() - started
+    store = open_store(task.output)
+    markers = read_markers(store).values()
+    began = time.perf_counter()
+    write_report(store, manifest)  # once more, to know its share
+    spent = {
+        "plan_s": planned - started,
+        "report_s": time.perf_counter() - began,
+        "units_s": sum(marker.seconds for marker in markers),
+        "operators_s": sum(marker.busy_s for marker in markers),
+    }
+    print(json.dumps({"rows": manifest.counts.accepted, "seconds": seconds, "spent": spent}))
+
+
+def recipe(task: Task) -> dict[str, Any]:
+    """Return the recipe of a task: what a user would write, without actors or resources."""
+    operator: dict[str, Any] = {"flip": {"probability": 1}}
+    if task.models is not None:
+        models = {"encoder": task.models.encoder, "decoder": task.models.decoder}
+        plain = {"alpha_range": [1, 1], "least_side_px": 1}  # what the peers do: full style, at the image's own size
+        operator = {"adain_style": {**models, "styles": task.models.style, **plain}}
+    return {
+        "version": 1,
+        "seed": 0,
+        "input": {"uri": task.input},
+        "output": {
+            "uri": task.output, "encoding": "jpeg", "quality": JPEG_QUALITY, "size": task.size_px, "channels": "rgb",
+        },
+        "branches": [{"name": task.operator, "operators": [operator]}],
+        "watermark": "none",
+        "numerics": {"threads": 1, "dtype": task.dtype},
+    }  # fmt: skip
+
+
+def _ray(executor: str) -> contextlib.AbstractContextManager[None]:
+    if executor == "inline":
+        return contextlib.nullcontext()
+    import pipeline.cluster.engine  # noqa: F401 - the peers' imports are outside the clock as well
+    from pipeline.cluster.connection import connect
+
+    return connect("local")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

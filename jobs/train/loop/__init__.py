@@ -1,0 +1,1 @@
+"""The loop of every trainer, its checkpoints, its configuration, and Ray Train."""

@@ -1,0 +1,1 @@
+"""Image algorithms in NumPy: no network, no torch."""

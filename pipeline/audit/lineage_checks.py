@@ -1,0 +1,148 @@
+"""What a row says of itself, against its unit, its branch's chain and the manifest: the part that needs no source."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.lineage.records import input_features
+from pipeline.planning.planner import ORIGINAL, BranchPlan
+from pipeline.seeding import step_seed
+from schemas.images import IMAGE, LINEAGE, QUARANTINE
+from schemas.manifest import Manifest, Marker
+
+MIXING = ("diffusion_mix",)
+"""Operators that set `soft_label`, and with it the label."""
+
+_MADE = (pa.field("image", IMAGE), *LINEAGE)
+_COLUMNS = {"data": _MADE, "rejected": (*_MADE, pa.field("rejected_reason", pa.string())), "quarantine": QUARANTINE}
+
+
+def columns_read(folder: str, names: list[str]) -> list[str]:
+    """Return the columns of a file that are looked at."""
+    label = ["label"] if folder != "quarantine" and "label" in names else []
+    return [field.name for field in _COLUMNS[folder]] + label
+
+
+def schema_findings(path: str, folder: str, schema: pa.Schema) -> Iterator[str]:
+    """Yield what is wrong with a file's columns; where there is anything, its rows cannot be read."""
+    known = {field.name: field.type for field in schema}
+    wanted = {field.name: field.type for field in _COLUMNS[folder]}
+    absent = [name for name in wanted if name not in known]
+    if folder != "quarantine" and "label" not in known:
+        absent.append("label")
+    if absent:
+        yield f"{path}: column {', '.join(absent)} is missing"
+    if len(known) != len(schema.names):
+        yield f"{path}: two columns have one name"
+    for name, kind in wanted.items():
+        if name in known and known[name] != kind:
+            yield f"{path}: column {name} is {known[name]}, and must be {kind}"
+
+
+def class_findings(path: str, schema: pa.Schema, manifest: Manifest) -> Iterator[str]:
+    """Yield where a file's schema names other classes than the manifest."""
+    feature = input_features(schema).get("label")
+    names = feature.get("names") if isinstance(feature, dict) else None
+    if isinstance(names, list) and [str(name) for name in names] != manifest.classes:
+        yield f"{path}: its classes are not those of the manifest"
+
+
+class Testimony:
+    """Checks rows of `data/` and `rejected/` of one unit, and those of `quarantine/`."""
+
+    def __init__(self, manifest: Manifest, marker: Marker, branch: BranchPlan) -> None:
+        self._manifest, self._marker, self._branch = manifest, marker, branch
+        self._chain = [
+            (step.operator, step.version, "+".join(model.sha256 for model in step.models.values()) or None)
+            for step in branch.steps
+        ]
+        self.mixes = any(step.operator in MIXING for step in branch.steps)
+
+    def findings(self, row: Mapping[str, Any], folder: str) -> Iterator[str]:
+        """Yield what is wrong with a row of `data/` or `rejected/`."""
+        who, marker = f"sample {row['sample_id']}", self._marker
+        if row["branch"] != marker.branch:
+            yield f"{who}: branch {row['branch']!r} is not its unit's"
+        if row["unit_digest"] != marker.digest:
+            yield f"{who}: unit_digest is not its unit's"
+        image = hashlib.sha256(row["image"]["bytes"] or b"").hexdigest()
+        if image != row["image_sha256"]:
+            yield f"{who}: the image is not the one its sha256 names"
+        if row["digital_source_type"] != self._branch.digital_source_type:
+            yield f"{who}: digital_source_type is not its branch's"
+        if row["soft_label"] is not None and not self.mixes:
+            yield f"{who}: a soft_label, and no operator of its branch mixes labels"
+        if not 0 <= row["copy_index"] < marker.copies:
+            yield f"{who}: copy {row['copy_index']} of {marker.copies}"
+        if folder == "rejected" and row["rejected_reason"] is None:
+            yield f"{who}: rejected, and no reason is given"
+        yield from self._steps(who, row, whole=folder == "data")
+        yield from self._partners(who, row)
+        yield from self._marks(who, row, folder)
+        yield from self._source(who, row)
+        if row["branch"] == ORIGINAL and image != row["source_sha256"]:
+            yield f"{who}: the original is not its source, byte for byte"
+
+    def quarantined(self, row: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what is wrong with a row of `quarantine/`."""
+        who = f"unit {self._marker.unit}: quarantined row {row['source_row']}"
+        if row["branch"] != self._marker.branch:
+            yield f"{who}: branch {row['branch']!r} is not its unit's"
+        if not row["error_code"]:
+            yield f"{who}: no error code"
+        yield from self._source(who, row)
+
+    def _steps(self, who: str, row: Mapping[str, Any], whole: bool) -> Iterator[str]:
+        """An accepted image went through the whole chain, a rejected one perhaps not to its end."""
+        said = [(step["operator"], step["version"], step["model_sha256"]) for step in row["steps"]]
+        chain = self._chain if whole else self._chain[: max(1, len(said))]
+        if said != chain:
+            yield f"{who}: its steps (operators, versions, models) are not those of its branch in the manifest"
+        for index, step in enumerate(row["steps"]):
+            if step["seed"] != step_seed(row["sample_id"], index):
+                yield f"{who}: step {index} has another seed"
+            if not _is_json(step["params"]):
+                yield f"{who}: step {index} params are not JSON"
+
+    def _partners(self, who: str, row: Mapping[str, Any]) -> Iterator[str]:
+        for partner in row["partners"]:
+            if partner["sha256"] not in self._manifest.artifacts and partner["source_row"] is None:
+                yield f"{who}: partner {partner['sha256'][:12]} is not among the artifacts"
+
+    def _marks(self, who: str, row: Mapping[str, Any], folder: str) -> Iterator[str]:
+        settings, marks = self._manifest.watermark, row["watermarks"]
+        if settings is None or row["branch"] == ORIGINAL:
+            if marks:
+                yield f"{who}: a mark is recorded, and by the manifest it carries none"
+            return
+        if len(marks) > 1 or (folder == "data" and not marks):
+            yield f"{who}: {len(marks)} marks recorded"
+        for mark in marks:
+            if (mark["scheme"], mark["key_id"]) != (settings.get("scheme"), settings["key_id"]):
+                yield f"{who}: its mark is of another scheme or key than the manifest's"
+            if folder == "data" and mark["verified"] is not True:
+                yield f"{who}: accepted, and its mark was not verified"
+
+    def _source(self, who: str, row: Mapping[str, Any]) -> Iterator[str]:
+        marker = self._marker
+        if marker.shard is None:
+            if any(row.get(name) is not None for name in ("source_id", "source_uri", "source_row", "source_sha256")):
+                yield f"{who}: names a source, and its unit has none"
+            if marker.label is not None and row.get("label") != marker.label:  # without one, the operator may draw it
+                yield f"{who}: label {row.get('label')!r}, and its unit makes {marker.label!r}"
+            return
+        if row["source_row"] is None or not marker.first <= row["source_row"] < marker.first + marker.rows:
+            yield f"{who}: source_row {row['source_row']} is outside its unit"
+        if not f"/{row['source_uri']}".endswith(f"/{marker.shard}"):  # data that moved keep their paths
+            yield f"{who}: source_uri {row['source_uri']} is not its unit's shard {marker.shard}"
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,302 @@
+"""What makes images by diffusion: a model of ours in one file, a class-conditional one, or a published pipeline.
+
+Each takes instructions for N images and gives them at its own size and channels. What one call takes once (how many
+steps are run; a pipeline's guidance) is grouped by `paint_in_turn`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.diffusion.class_conditional import ClassModel, Start
+from pipeline.diffusion.learned_tokens import add_tokens, read_tokens
+from pipeline.diffusion.lora import merge_lora
+from pipeline.diffusion.text_guidance import TextPull
+from pipeline.diffusion.text_pipelines import Decode, Speed, Task, TextPipeline, load_pipeline
+from pipeline.errors import ModelError
+from pipeline.model_files.known_classes import is_class_model
+from pipeline.networks.compiled import FixedShapes, check_compiler
+from pipeline.networks.generators import samplers
+from pipeline.networks.generators.flow_matching import Velocity, load_flow, steps_of
+from pipeline.networks.pixel_tensors import with_channels, with_size
+from pipeline.networks.precision import lowered
+from pipeline.networks.text_image import TextImageModel
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is used, whatever is made with it."""
+
+    task: Task
+    steps: int
+    method: str = "euler"
+    scheduler: str | None = None
+    size_px: int | None = None
+    negative: bool = False  # whether negative prompts will be given
+    lora_scale: float = 1.0
+    control_scale: float = 1.0
+    dtype: str = "float32"  # what networks compute in
+    compiled_rows: int | None = None  # images a call that networks are compiled for; None: not compiled
+    decode: Decode = "whole"
+    clip_scale: float = 0.0
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What each of N images is to become.
+
+    `indexes` are classes of the model (-1: none), `runs` how many steps are run, `noise` what `noise_shape` asks for.
+    `sources` [N, C, H, W] in [-1, 1] are redrawn, where `masks` [N, 1, H, W] are 1; `edges` [N, 1, S, S] are in [0, 1].
+    """
+
+    seeds: Sequence[int]
+    indexes: Sequence[int]
+    runs: Sequence[int]
+    guidance: Sequence[float]
+    prompts: Sequence[str]
+    negatives: Sequence[str]
+    noise: Tensor | None = None
+    sources: Tensor | None = None
+    masks: Tensor | None = None
+    edges: Tensor | None = None
+    texts: Sequence[str] | None = None  # what CLIP guidance pulls each towards; an empty one: nowhere
+
+    def of(self, rows: Sequence[int]) -> "Instructions":
+        """Those of some images."""
+        picked: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                picked[name] = value[torch.tensor(rows, device=value.device)]
+            else:
+                picked[name] = None if value is None else [value[row] for row in rows]
+        return Instructions(**picked)
+
+
+@dataclass(frozen=True)
+class Painted:
+    """Images [N, C, S, S], about [-1, 1], and which of them a safety checker flagged."""
+
+    images: Tensor
+    unsafe: Sequence[int] = ()
+
+
+class Painter(Protocol):
+    """A model made ready. `classes` are its names, empty where it has none; `without_class`: whether -1 is one."""
+
+    takes_text: bool
+    one_guidance: bool  # a call takes one guidance
+    without_class: bool
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def class_count(self) -> int: ...
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int] | None:
+        """Of the noise it is given; None where it draws from the seeds itself."""
+
+    @property
+    def size_px(self) -> int: ...
+
+    def paint(self, told: Instructions) -> Painted:
+        """Make N images with the first one's run, and its guidance where a call takes one."""
+
+
+class FlowPainter:
+    """A model made by `train diffusion`, or distilled of one.
+
+    Raises ModelError for a file of anything else, and for another number of steps than a model was distilled for.
+    """
+
+    takes_text, one_guidance, without_class = False, False, True
+
+    def __init__(self, path: str | Path, device: str, settings: Settings, pull: TextPull | None) -> None:
+        net, self.classes = load_flow(path)
+        made_for = steps_of(path)
+        if made_for is not None and (settings.steps, settings.method) != (made_for, "euler"):
+            wanted = f"`steps: {made_for}, method: euler`"
+            raise ModelError(f"model {path}: was distilled for {made_for} steps; write {wanted}")
+        self.net = lowered(net, settings.dtype).to(device)
+        rows = settings.compiled_rows
+        self._velocity: Velocity = self.net if rows is None else FixedShapes(self.net, rows)
+        self._steps, self._method, self._pull = settings.steps, settings.method, pull
+
+    @property
+    def class_count(self) -> int:
+        return self.net.shape.classes
+
+    @property
+    def noise_shape(self) -> tuple[int, int, int] | None:
+        shape = self.net.shape
+        return shape.channels, shape.size_px, shape.size_px
+
+    @property
+    def size_px(self) -> int:
+        return self.net.shape.size_px
+
+    def paint(self, told: Instructions) -> Painted:
+        assert told.noise is not None
+        device = told.noise.device
+        labels = torch.tensor(list(told.indexes), dtype=torch.int64, device=device)
+        guidance = torch.tensor(list(told.guidance), dtype=torch.float32, device=device)
+        net, steps, method = self._velocity, self._steps, self._method
+        pull = _towards(self._pull, told)
+        if told.sources is None:
+            return Painted(samplers.sample(net, told.noise, labels, steps, guidance, method, pull))
+        start = with_size(with_channels(told.sources, self.net.shape.channels), self.size_px)
+        masks = None if told.masks is None else whole_masks(told.masks, self.size_px)
+        run = told.runs[0]
+        return Painted(samplers.edit(net, start, told.noise, labels, steps, run, guidance, method, masks, pull))
+
+
+class ClassPainter:
+    """A DiT pipeline or a UNet2DModel with its scheduler, in a folder."""
+
+    takes_text, one_guidance, noise_shape = False, False, None
+
+    def __init__(
+        self, path: str | Path, device: str, settings: Settings, lora: Path | None, pull: TextPull | None
+    ) -> None:
+        self.model = ClassModel(path, device, settings.steps, settings.scheduler, settings.dtype)
+        if lora is not None:
+            merge_lora(self.model, lora, settings.lora_scale)
+        self.model.ready()
+        if settings.compiled_rows is not None:
+            self.model.answers = FixedShapes(self.model.answers, settings.compiled_rows)
+        self._pull = pull
+        if pull is not None:
+            pull.onto(self.model.scheduler, self.model.decoded)
+        self.classes, self.class_count = self.model.classes, self.model.class_count
+        self.without_class = self.model.null_class is not None
+        self.size_px = self.model.size_px
+
+    def paint(self, told: Instructions) -> Painted:
+        start = None
+        if told.sources is not None:
+            images = with_size(with_channels(told.sources, self.model.image_channels), self.size_px)
+            start = Start(images, None if told.masks is None else whole_masks(told.masks, self.size_px))
+        _towards(self._pull, told)
+        return Painted(self.model.make(told.indexes, told.seeds, told.guidance, told.runs[0], start))
+
+
+class PipelinePainter:
+    """A published pipeline, in a folder: prompts and not classes."""
+
+    takes_text, one_guidance, noise_shape, without_class = True, True, None, True
+    classes: tuple[str, ...] = ()
+    class_count = 0
+
+    def __init__(self, models: Mapping[str, Path], device: str, settings: Settings, pull: TextPull | None) -> None:
+        folder = models["model"]
+        pipeline = load_pipeline(folder, settings.task, models.get("controlnet"))
+        if "tokens" in models:
+            add_tokens(pipeline, read_tokens(models["tokens"]), models["tokens"])
+        if "lora" in models:
+            merge_lora(pipeline, models["lora"], settings.lora_scale)
+        how = Speed(settings.dtype, settings.decode, settings.compiled_rows)
+        self.pipeline = TextPipeline(
+            pipeline, settings.task, folder, device, settings.steps, settings.scheduler, settings.size_px, how
+        )
+        self._pull = pull
+        if pull is not None:
+            pull.onto(pipeline.scheduler, self.pipeline.decoder())
+        if settings.negative:
+            self.pipeline.check_negative()
+        self.size_px = self.pipeline.size_px
+        self._control_scale = settings.control_scale
+
+    def paint(self, told: Instructions) -> Painted:
+        given: dict[str, Any] = {}
+        if told.sources is not None:
+            given["image"] = _unit(with_size(with_channels(told.sources, 3), self.size_px))
+        if told.masks is not None:
+            given["mask_image"] = whole_masks(told.masks, self.size_px)
+        if told.edges is not None:
+            given["control_image"] = told.edges.expand(-1, 3, -1, -1)
+            given["controlnet_conditioning_scale"] = self._control_scale
+        _towards(self._pull, told)
+        images, flagged = self.pipeline(
+            told.prompts, told.negatives, told.seeds, told.runs[0], told.guidance[0], **given
+        )
+        return Painted(images, [row for row, each in enumerate(flagged) if each])
+
+
+def _towards(pull: TextPull | None, told: Instructions) -> TextPull | None:
+    """Tell what pulls the texts of the images at work; None where none of them has any."""
+    if pull is not None:
+        pull.texts = told.texts or [""] * len(told.seeds)
+    return pull
+
+
+def load_painter(models: Mapping[str, Path], device: str, settings: Settings) -> Painter:
+    """The painter of what lies at `models["model"]`, with `lora`, `tokens`, `controlnet` and `clip` beside it.
+
+    Raises ModelError where it cannot be loaded, or what is asked for does not fit its kind.
+    """
+    path = models["model"]
+    if "tokens" in models and (not path.is_dir() or is_class_model(path)):
+        raise ModelError(f"model {path}: it takes no prompts, so no learned tokens; leave `tokens` out")
+    if settings.compiled_rows is not None:
+        check_compiler(device)
+    pull = (
+        TextPull(TextImageModel(models["clip"], device), settings.clip_scale)
+        if "clip" in models and settings.clip_scale
+        else None
+    )
+    if not path.is_dir():
+        _only_for_folders(path, settings, "lora" in models)
+        return FlowPainter(path, device, settings, pull)
+    if settings.method != "euler":
+        raise ModelError(f"model {path}: method {settings.method!r} is for models in one file; give a scheduler")
+    if is_class_model(path):
+        if settings.task == "control":
+            raise ModelError(
+                f"model {path}: a class-conditional model takes no ControlNet; give a text-guided pipeline"
+            )
+        if settings.size_px is not None:
+            raise ModelError(f"model {path}: a class-conditional model has one size; leave size_px out")
+        return ClassPainter(path, device, settings, models.get("lora"), pull)
+    return PipelinePainter(models, device, settings, pull)
+
+
+def _only_for_folders(path: Path, settings: Settings, lora: bool) -> None:
+    given = {"scheduler": settings.scheduler, "size_px": settings.size_px, "lora": lora or None}
+    for name, value in given.items():
+        if value is not None:
+            raise ModelError(f"model {path}: {name} is for models in a folder; leave it out")
+    if settings.task == "control":
+        raise ModelError(f"model {path}: a model in one file takes no ControlNet; give a pipeline's folder or hub id")
+
+
+@torch.inference_mode()
+def paint_in_turn(painter: Painter, told: Instructions) -> Painted:
+    """Make N images of which each has its own run and guidance, in one call for each kind; in order."""
+    calls: dict[tuple[int, float], list[int]] = {}
+    for row, run in enumerate(told.runs):
+        calls.setdefault((run, told.guidance[row] if painter.one_guidance else 0.0), []).append(row)
+    made: Tensor | None = None
+    unsafe: list[int] = []
+    for _, rows in sorted(calls.items()):
+        part = painter.paint(told if len(rows) == len(told.runs) else told.of(rows))
+        if made is None:
+            made = part.images.new_zeros(len(told.runs), *part.images.shape[1:])
+        made[torch.tensor(rows, device=made.device)] = part.images
+        unsafe.extend(rows[place] for place in part.unsafe)
+    if made is None:
+        raise ValueError("there is no image to make")
+    return Painted(made, unsafe)
+
+
+def whole_masks(masks: Tensor, size_px: int) -> Tensor:
+    """Masks [N, 1, H, W] of 0 and 1 at [N, 1, size_px, size_px], still of 0 and 1: 1 where any part of a pixel is."""
+    return (with_size(masks, size_px) > 0).to(masks.dtype)
+
+
+def _unit(images: Tensor) -> Tensor:
+    return images.add(1).div(2).clamp(0, 1)

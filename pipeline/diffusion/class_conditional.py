@@ -1,0 +1,197 @@
+"""Class-conditional diffusion models of a diffusers folder: DiT in latents, a UNet2DModel in pixels at 28 or 32 px.
+
+Peebles & Xie 2023, "Scalable Diffusion Models with Transformers", arXiv:2212.09748; Ho et al. 2020, "Denoising
+Diffusion Probabilistic Models", arXiv:2006.11239. The loop is ours: DiT's own in diffusers hands the scheduler no
+generator, so a scheduler that adds noise at every step would draw from a global one.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.diffusion.latent_cache import EncodedOnce
+from pipeline.diffusion.schedulers import check_steps, is_flow_matching, named_scheduler
+from pipeline.diffusion.sliced_decode import decode_in_parts
+from pipeline.diffusion.text_pipelines import load_quietly
+from pipeline.errors import ModelError
+from pipeline.model_files.folders import INDEX_FILE, read_json
+from pipeline.model_files.known_classes import LATENT_PIPELINE, class_network, folder_classes
+from pipeline.networks.precision import dtype_of, lowered
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where an edit starts: images [N, C, S, S] in [-1, 1]; masks [N, 1, S, S] are 1 where they may change."""
+
+    images: Tensor
+    masks: Tensor | None = None
+
+
+class ClassModel:
+    """A network that knows classes, its scheduler, and what turns its latents into images (nothing, for pixels).
+
+    Raises ModelError where the folder holds no such model, or the scheduler or the steps do not fit it.
+    """
+
+    def __init__(
+        self, folder: str | Path, device: str, steps: int, scheduler: str | None, dtype: str = "float32"
+    ) -> None:
+        index = read_json(Path(folder, INDEX_FILE))
+        self._vae: Any = None
+        latent = index.get("_class_name") == LATENT_PIPELINE
+        if latent:
+            import diffusers
+
+            whole = load_quietly(diffusers.DiTPipeline.from_pretrained, folder)
+            self.transformer = self.network = whole.transformer
+            self._vae, own = lowered(whole.vae, dtype).to(device).requires_grad_(False), whole.scheduler
+            decode_in_parts(self._vae, device)
+            EncodedOnce(self._vae)
+            embeddings = int(self.network.config.num_embeds_ada_norm)
+        else:
+            self.unet = self.network = _load_unet(folder)
+            own = _load_scheduler(folder)
+            embeddings = int(self.network.config.num_class_embeds or 0)
+        known = folder_classes(index, embeddings, latent)
+        self.class_count, self.classes, self.null_class = known.count, known.names, known.none
+        self.scheduler = named_scheduler(scheduler, own, folder)
+        check_steps(self.scheduler, steps, folder)
+        self.network.eval().requires_grad_(False)
+        self.answers: Callable[..., Tensor] = self._answers
+        self._type, self._dtype = dtype, dtype_of(dtype)
+        self._steps, self._device = steps, device
+        config = self.network.config
+        self.channels, self.size_px = int(config.in_channels), int(config.sample_size)
+        if self._vae:
+            self.image_channels = int(self._vae.config.out_channels)
+            self.size_px *= 2 ** (len(self._vae.config.block_out_channels) - 1)
+        else:
+            self.image_channels = self.channels
+
+    @torch.inference_mode()
+    def make(
+        self, labels: Sequence[int], seeds: Sequence[int], guidance: Sequence[float], run: int, start: Start | None
+    ) -> Tensor:
+        """Images [N, C, S, S], about [-1, 1]: new ones, or those of `start` redrawn by the last `run` of the steps.
+
+        One generator a sample, made on the CPU from its seed, for its first noise and for each step's.
+        """
+        from diffusers.utils.torch_utils import randn_tensor
+
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        side = int(self.network.config.sample_size)
+        shape = (len(seeds), self.channels, side, side)
+        noise = randn_tensor(shape, generator=generators, device=torch.device(self._device), dtype=torch.float32)
+        self.scheduler.set_timesteps(self._steps, device=self._device)
+        first = (len(self.scheduler.timesteps) // self._steps) * (self._steps - run)  # some take two calls a step
+        times = self.scheduler.timesteps[first:]
+        if start is not None and hasattr(self.scheduler, "set_begin_index"):
+            self.scheduler.set_begin_index(first)
+        known = None if start is None else self._encoded(start.images)
+        if known is None:
+            state = noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        else:
+            state = self._noised(known, noise, times[0])
+        step = self._stepper(generators)
+        strength = torch.tensor(list(guidance), dtype=torch.float32, device=self._device)
+        least = 0 if self.null_class is None else -1  # without a class of none, -1 is an error of the row already
+        named = torch.tensor([max(label, least) for label in labels], device=self._device)
+        for place, time in enumerate(times):
+            state = step(self._predicted(state, time, named, strength), time, state)
+            if start is not None and start.masks is not None and known is not None:
+                free = F.interpolate(start.masks, (side, side), mode="nearest")
+                kept = known if place + 1 == len(times) else self._noised(known, noise, times[place + 1])
+                state = free * state + (1 - free) * kept
+        return self.decoded(state)
+
+    def ready(self) -> None:
+        """Bring the network, with whatever was merged into it, to its type and its device."""
+        lowered(self.network, self._type).to(self._device)
+
+    def _predicted(self, state: Tensor, time: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
+        """The network's answer, with guidance where it is asked for, in one call."""
+        scaled = (
+            self.scheduler.scale_model_input(state, time) if hasattr(self.scheduler, "scale_model_input") else state
+        )
+        if self.null_class is None:
+            return self._called(scaled, time, labels if self.class_count else None)
+        named = torch.where(labels < 0, self.null_class, labels)
+        rows = ((guidance != 1) & (named != self.null_class)).nonzero()[:, 0]
+        free = torch.full_like(rows, self.null_class)
+        both = self._called(torch.cat([scaled, scaled[rows]]), time, torch.cat([named, free]))
+        found, unnamed = both[: len(state)].clone(), both[len(state) :]
+        found[rows] = unnamed + guidance[rows].view(-1, 1, 1, 1) * (found[rows] - unnamed)
+        return found
+
+    def _called(self, state: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
+        times = torch.as_tensor(time, device=state.device).expand(len(state))
+        answer = self.answers(state, times, labels)
+        learned = str(self.scheduler.config.get("variance_type", "")).startswith("learned")
+        return answer if learned or answer.shape[1] == self.channels else answer[:, : self.channels]
+
+    def _answers(self, state: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
+        answer: Tensor = self.network(state.to(self._dtype), timestep=times, class_labels=labels).sample
+        return answer.float()
+
+    def _stepper(self, generators: list[torch.Generator]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        own = {"generator": generators} if "generator" in inspect.signature(self.scheduler.step).parameters else {}
+
+        def step(answer: Tensor, time: Tensor, state: Tensor) -> Tensor:
+            moved: Tensor = self.scheduler.step(answer, time, state, return_dict=False, **own)[0]
+            return moved
+
+        return step
+
+    def _noised(self, known: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        times = torch.as_tensor(time).reshape(1).expand(len(known))
+        if is_flow_matching(self.scheduler):
+            mixed: Tensor = self.scheduler.scale_noise(known, times, noise)
+        else:
+            mixed = self.scheduler.add_noise(known, noise, times)
+        return mixed
+
+    def _encoded(self, images: Tensor) -> Tensor:
+        if self._vae is None:
+            return images
+        each = [self._vae.encode(image[None]).latent_dist.mode() for image in images.to(self._dtype)]
+        return torch.cat(each).float() * float(self._vae.config.scaling_factor)
+
+    def decoded(self, state: Tensor) -> Tensor:
+        """Images of clean latents (of pixels: themselves), float32."""
+        if self._vae is None:
+            return state.float()
+        images: Tensor = self._vae.decode((state / self._vae.config.scaling_factor).to(self._dtype)).sample
+        return images.float()
+
+
+def _load_unet(folder: str | Path) -> Any:
+    import diffusers
+
+    place = class_network(folder)
+    if place is None:
+        raise ModelError(f"model {folder}: no UNet2DModel in it")
+    net = load_quietly(diffusers.UNet2DModel.from_pretrained, place)
+    if net.config.class_embed_type is not None:
+        raise ModelError(
+            f"model {folder}: its classes are of type {net.config.class_embed_type!r}; embeddings are known"
+        )
+    return net
+
+
+def _load_scheduler(folder: str | Path) -> Any:
+    """The scheduler beside a network; the folder says which class it is."""
+    import diffusers
+
+    for place in (Path(folder, "scheduler"), Path(folder)):
+        name = str(read_json(place / "scheduler_config.json").get("_class_name", ""))
+        found = getattr(diffusers, name, None)
+        if isinstance(found, type) and issubclass(found, diffusers.SchedulerMixin):
+            loaded: Any = found
+            return loaded.from_pretrained(str(place))
+    raise ModelError(f"model {folder}: there is no scheduler/scheduler_config.json of a diffusers scheduler in it")

@@ -1,0 +1,97 @@
+"""Guidance by a text-image model: clean images that a network predicts are moved towards what their text says.
+
+Bansal et al. 2023, "Universal Guidance for Diffusion Models", arXiv:2302.07121, forward guidance: the criterion (here
+the cosine of a CLIP model) is asked about the predicted clean image at every step. Dhariwal & Nichol 2021, "Diffusion
+Models Beat GANs on Image Synthesis", arXiv:2105.05233, section 4.2: what it answers is added to the network's answer.
+Two things are done otherwise. The gradient is taken at the predicted clean image and not through the network, which
+would double the cost. Of the gradient only the direction counts, so that a scale means the same for every model.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.diffusion.schedulers import is_flow_matching
+from pipeline.networks.pixel_tensors import with_channels
+from pipeline.networks.text_image import TextImageModel
+
+_LEAST = 1e-20  # of a gradient's root mean square; below it there is no direction
+
+
+class TextPull:
+    """Where N images look more like their `texts`. `scale` is how far one is moved at most, over all steps together.
+
+    It counts as a root mean square, of pixels in [-1, 1] or of latents with a deviation of about 1.
+    """
+
+    def __init__(self, model: TextImageModel, scale: float) -> None:
+        self._model, self._scale = model, scale
+        self.texts: Sequence[str] = ()  # of the images at work; an empty one pulls nowhere
+        self._decode: Callable[[Tensor], Tensor] | None = None
+
+    def __call__(self, clean: Tensor) -> Tensor:
+        """`scale` times the direction for predicted clean images or latents [N, ...], float32; 0 without a text.
+
+        Every image's gradient is its own: it does not depend on the others of the call.
+        """
+        rows = [row for row, text in enumerate(self.texts) if text]
+        moved = torch.zeros_like(clean, dtype=torch.float32)
+        if rows:
+            moved[rows] = self._scale * self._direction(clean[rows], [self.texts[row] for row in rows])
+        return moved
+
+    def _direction(self, clean: Tensor, texts: Sequence[str]) -> Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            point = clean.detach().float().clone().requires_grad_()
+            images = point if self._decode is None else self._decode(point)
+            whole = with_channels(images, 3).add(1).div(2)
+            (slope,) = torch.autograd.grad(self._model.likeness(whole, texts).sum(), point)
+        size = slope.square().mean(dim=tuple(range(1, slope.dim())), keepdim=True).sqrt()
+        return torch.where(size > _LEAST, slope / size, 0.0)  # NaN is not above it: what it pulls is lost already
+
+    def onto(self, scheduler: Any, decode: Callable[[Tensor], Tensor] | None) -> None:
+        """Have a scheduler of diffusers move every answer before it steps; `decode` makes images of clean latents."""
+        self._decode = decode
+        plain = scheduler.step
+
+        @functools.wraps(plain)
+        def step(model_output: Tensor, timestep: Any, sample: Tensor, *more: Any, **named: Any) -> Any:
+            return plain(self._moved(scheduler, model_output, timestep, sample), timestep, sample, *more, **named)
+
+        scheduler.step = step
+
+    def _moved(self, scheduler: Any, answer: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+        """The answer of which the scheduler predicts a clean image that is moved; the noisier, the farther."""
+        of_sample, of_answer, noise = clean_from(scheduler, timestep)
+        channels = sample.shape[1]
+        own = answer[:, :channels].float()  # some answer with variances beside
+        clean = of_sample * sample.float() + of_answer * own
+        own = own + noise * self(clean) / of_answer
+        return torch.cat([own.to(answer.dtype), answer[:, channels:]], dim=1)
+
+
+def clean_from(scheduler: Any, timestep: Any) -> tuple[float, float, float]:
+    """(a, b, noise): a scheduler reads a clean image as a · sample + b · answer; noise in (0, 1] is its share.
+
+    For answers that are the noise, the velocity (Salimans & Ho 2022, arXiv:2202.00512, appendix D) or the clean image;
+    samples keep their variance (DDPM), grow with it (Karras et al. 2022, arXiv:2206.00364, table 1, VE) or lie on a
+    straight path.
+    """
+    if getattr(scheduler, "step_index", 0) is None:
+        scheduler._init_step_index(timestep)
+    kind = scheduler.config.get("prediction_type", "epsilon")
+    if is_flow_matching(scheduler):
+        level = float(scheduler.sigmas[scheduler.step_index])
+        return 1.0, -level, level
+    if float(getattr(scheduler, "init_noise_sigma", 1.0)) != 1.0:
+        level = float(scheduler.sigmas[scheduler.step_index])
+        whole = (level**2 + 1) ** 0.5
+        ways = {"epsilon": (1.0, -level), "v_prediction": (1 / whole**2, -level / whole)}
+        return *ways.get(kind, (0.0, 1.0)), level / whole
+    kept = float(scheduler.alphas_cumprod[int(timestep)])
+    signal, noise = kept**0.5, (1 - kept) ** 0.5
+    ways = {"epsilon": (1 / signal, -noise / signal), "v_prediction": (signal, -noise)}
+    return *ways.get(kind, (0.0, 1.0)), noise

@@ -1,0 +1,71 @@
+"""A window's images through chain and gates: what a gate refuses is made again, under a sample id of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.contracts import PartnerRow
+from pipeline.execution.chain import ChainReport, LoadedStep, RowsOf, Sample, run_chain
+from pipeline.execution.gate_scores import judge
+from pipeline.execution.job import LoadedBranch
+from pipeline.execution.output_rows import sized
+from pipeline.execution.overlap import Overlap
+from pipeline.execution.partners import drawn_partner
+from pipeline.execution.window import Window, new_sample
+from pipeline.planning.planner import Unit
+
+
+def make_samples(branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, overlap: Overlap) -> None:
+    """Make every sample of a window, in place; those that gates refuse again, `attempts` times in all.
+
+    An attempt follows its forerunner in `window.samples`, and only the last of an image is `final`. The micro-batches
+    of a further attempt hold what the window's last one refused, in its order: nothing but the unit decides them.
+
+    Raises:
+        UnitError: an operator or a gate failed on every image of the window.
+    """
+    for sample in window.samples:
+        sample.shape = None if sample.pixels is None else sample.pixels.shape
+        sample.origin = sample.pixels if branch.gates else None
+    images = [[sample] for sample in window.samples]
+    current = images
+    for attempt in range(branch.plan.attempts):
+        last = [image[-1] for image in current]
+        _make(branch, window, last, report, again=attempt > 0)
+        refused = {sample.sample_id for sample in _judged(branch, last, report, overlap)}
+        current = [image for image in current if image[-1].sample_id in refused]
+        if not current or attempt + 1 == branch.plan.attempts:
+            break
+        for image in current:
+            before = image[-1]
+            before.final = False
+            again = new_sample(branch.job, unit, window, before.source, before.copy, before.origin, attempt + 1)
+            again.shape, again.origin = before.shape, before.origin
+            image.append(again)
+    window.samples[:] = [sample for image in images for sample in image]
+    for sample in window.samples:
+        sample.origin = None  # nothing needs the sources while the window is encoded
+
+
+def _make(branch: LoadedBranch, window: Window, samples: Sequence[Sample], report: ChainReport, again: bool) -> None:
+    job = branch.job
+
+    def columns(some: Sequence[Sample]) -> dict[str, list[Any]]:
+        names = job.layout.light if job.layout and window.rows else ()
+        return {name: [window.rows[sample.source].light[name] for sample in some] for name in names}
+
+    def partner(sample: Sample, step: LoadedStep) -> PartnerRow | None:
+        own = window.rows[sample.source]
+        return drawn_partner(sample.sample_id, step.index, own, window.candidates, step.operator, job.table)
+
+    rows = RowsOf(columns, partner)
+    run_chain(branch.steps, samples, rows, job.classes, branch.plan.micro_batch, branch.device, report, again)
+
+
+def _judged(branch: LoadedBranch, samples: Sequence[Sample], report: ChainReport, overlap: Overlap) -> list[Sample]:
+    """Return the samples that gates refuse; they are judged at the size and in the channels they are stored in."""
+    if not branch.gates:
+        return []
+    alive = [sample for sample in samples if sample.alive]
+    for sample, pixels in zip(alive, overlap.map(lambda each: sized(branch.job, each), alive), strict=True):
+        sample.pixels = pixels
+    return judge(branch.gates, alive, branch.job.classes, branch.device, report)

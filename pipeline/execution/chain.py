@@ -1,0 +1,244 @@
+"""Samples through a chain of operators: bucketed by what one call takes once, drawn, applied, put back in order."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Pixels
+from pipeline.errors import JobError, RowError, RunError, UnitError
+from pipeline.noise import Noise
+from pipeline.planning.planner import StepPlan
+from pipeline.seeding import canonical_json, step_seed
+from pipeline.texts import story_of
+
+T = TypeVar("T")
+A = TypeVar("A")
+OPERATOR_FAILED = "operator_failed"
+_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+"""What RuntimeErrors of PyTorch's CPU allocator and of CUDA's libraries say."""
+
+
+@dataclass
+class Sample:
+    """One attempt at one image."""
+
+    sample_id: str
+    source: int  # index of its row in the window
+    copy: int
+    label: int = -1  # class index
+    pixels: Pixels | None = None
+    attempt: int = 0
+    final: bool = True  # False: a gate refused it, and it was made again
+    shape: tuple[int, ...] | None = None  # of its source, [H, W, C]; None for synthesis
+    origin: Pixels | None = None  # the source's pixels, kept for gates and for further attempts
+    soft_label: list[float] | None = None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    partners: list[Partner] = field(default_factory=list)
+    scores: list[dict[str, Any]] = field(default_factory=list)  # as they go into the column `quality`
+    rejected: str | None = None
+    error: RowError | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.rejected is None and self.error is None
+
+
+@dataclass
+class ChainReport:
+    """What a chain cost and whether its micro-batches were the planned ones."""
+
+    busy_s: float = 0.0
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class LoadedStep:
+    """An operator on its device, with its place in the plan."""
+
+    index: int
+    plan: StepPlan
+    operator: Operator
+
+
+@dataclass(frozen=True)
+class RowsOf:
+    """What the source rows have to say: light columns of some samples, and the further row one is given at a step."""
+
+    columns: Callable[[Sequence[Sample]], dict[str, list[Any]]]
+    partner: Callable[[Sample, LoadedStep], PartnerRow | None]
+
+
+def run_chain(
+    steps: Sequence[LoadedStep],
+    samples: Sequence[Sample],
+    rows: RowsOf,
+    classes: Sequence[str],
+    micro_batch: int,
+    device: str,
+    report: ChainReport,
+    again: bool = False,
+) -> None:
+    """Take every sample through every step, in place.
+
+    Args:
+        again: these few were made before: an operator that now fails on all of them is not broken.
+
+    Raises:
+        UnitError: an operator failed on every sample, so it is not the rows that are at fault.
+    """
+    for step in steps:
+        alive = [sample for sample in samples if sample.alive]
+        for bucket in buckets(alive, lambda s: None if s.pixels is None else s.pixels.shape):
+            batch = _batch(step, bucket, rows, classes)
+            started = time.perf_counter()
+            draws = step.operator.draw(batch)
+            calls = [_once(step.operator, draws, index) for index in range(len(bucket))]
+            for group in buckets(list(range(len(bucket))), calls.__getitem__):
+                for first in range(0, len(group), micro_batch):
+                    _apply(step, bucket, batch, draws, group[first : first + micro_batch], device, report)
+            report.busy_s += time.perf_counter() - started
+        errors = [sample.error for sample in alive if sample.error and sample.error.code == OPERATOR_FAILED]
+        if len(errors) == len(alive) > 1 and not again:
+            raise UnitError(f"every image failed: {errors[0].message}")
+
+
+def buckets(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    """Group by key, in order of first appearance; order inside a group is kept."""
+    found: dict[object, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return list(found.values())
+
+
+def _once(operator: Operator, draws: Draws, index: int) -> str:
+    return canonical_json([draws.columns[name][index] for name in operator.once_per_call])
+
+
+def _batch(step: LoadedStep, bucket: Sequence[Sample], rows: RowsOf, classes: Sequence[str]) -> ImageBatch:
+    images = None if bucket[0].pixels is None else np.stack([s.pixels for s in bucket if s.pixels is not None])
+    return ImageBatch(
+        images=images,
+        seeds=[step_seed(s.sample_id, step.index) for s in bucket],
+        labels=np.array([s.label for s in bucket], dtype=np.int64),
+        classes=classes,
+        columns=rows.columns(bucket),
+        partners=None if step.operator.partner is None else [rows.partner(sample, step) for sample in bucket],
+    )
+
+
+def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBatch, Draws]:
+    taken = ImageBatch(
+        images=None if batch.images is None else batch.images[_place(rows)],
+        seeds=[batch.seeds[i] for i in rows],
+        labels=batch.labels[list(rows)],
+        classes=batch.classes,
+        columns={name: [values[i] for i in rows] for name, values in batch.columns.items()},
+        partners=None if batch.partners is None else [batch.partners[i] for i in rows],
+    )
+    partners = None if draws.partners is None else [draws.partners[i] for i in rows]
+    return taken, Draws({name: [values[i] for i in rows] for name, values in draws.columns.items()}, partners)
+
+
+def _place(rows: Sequence[int]) -> slice | list[int]:
+    """Return an index of `rows`: a slice where they are consecutive, which copies nothing."""
+    first, last = rows[0], rows[-1]
+    return slice(first, last + 1) if list(rows) == list(range(first, last + 1)) else list(rows)
+
+
+def _apply(
+    step: LoadedStep,
+    bucket: Sequence[Sample],
+    batch: ImageBatch,
+    draws: Draws,
+    rows: Sequence[int],
+    device: str,
+    report: ChainReport,
+) -> None:
+    """Apply to `rows`, in halves where that fails, and record what comes of each."""
+
+    def call(some: Sequence[int]) -> tuple[ImageBatch, Draws, Applied]:
+        part, drawn = (batch, draws) if len(some) == len(batch) else _take(batch, draws, some)
+        return part, drawn, step.operator.apply(part, drawn, Noise(part.seeds, device))
+
+    for some, answer in in_halves(rows, call, step.plan.operator, OPERATOR_FAILED, device, report):
+        if isinstance(answer, RowError):
+            bucket[some[0]].error = answer
+            continue
+        for place, row in enumerate(some):
+            _record(step, bucket[row], place, *answer)
+
+
+def in_halves(
+    rows: Sequence[T], call: Callable[[Sequence[T]], A], who: str, code: str, device: str, report: ChainReport
+) -> Iterator[tuple[Sequence[T], A | RowError]]:
+    """Yield what `call` answers to `rows`, or to their halves where it fails: memory suffices, or a bad row is found.
+
+    A single row that fails has a RowError `code`, in the name of `who`.
+
+    Raises:
+        UnitError: memory ran out with a single row.
+        JobError: `call` raised it.
+    """
+    answer: A | RowError | None = None
+    try:
+        answer = call(rows)
+    except (JobError, RunError):
+        raise
+    except Exception as error:
+        report.exact = False
+        if len(rows) == 1 and out_of_memory(error):
+            raise UnitError(f"{who}: out of memory with a single image: {error}") from error
+        if len(rows) == 1:
+            answer = RowError(code, f"{who}: {type(error).__name__}: {error}")
+            answer.part, answer.story = who, story_of(error)  # as text: the error's frames hold tensors
+    if answer is not None:
+        yield rows, answer
+        return
+    release_memory(device)  # the error is gone here, and with it the failed call's tensors, which its frames held
+    middle = len(rows) // 2
+    for half in (rows[:middle], rows[middle:]):
+        yield from in_halves(half, call, who, code, device, report)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on whatever device."""
+    told = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+    return (
+        told or isinstance(error, MemoryError) or bool(isinstance(error, RuntimeError) and _MEMORY.search(str(error)))
+    )
+
+
+def release_memory(device: str) -> None:
+    """Give back what a GPU's allocator holds in pieces; smaller calls need others."""
+    if device != "cpu":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _record(step: LoadedStep, sample: Sample, place: int, batch: ImageBatch, draws: Draws, applied: Applied) -> None:
+    models = step.plan.models.values()
+    sample.steps.append(
+        {
+            "operator": step.plan.operator,
+            "version": step.plan.version,
+            "params": canonical_json(draws.row(place)),
+            "seed": batch.seeds[place],
+            "model_id": "+".join(model.reference for model in models) or None,
+            "model_sha256": "+".join(model.sha256 for model in models) or None,
+        }
+    )
+    if draws.partners is not None:
+        sample.partners.extend(draws.partners[place])
+    sample.error = applied.errors.get(place)
+    sample.rejected = applied.rejected.get(place)
+    if sample.error is None:
+        sample.pixels = applied.images[place]
+    if applied.labels is not None:
+        sample.label = int(applied.labels[place])
+    if applied.soft_labels is not None:
+        sample.soft_label = [float(value) for value in applied.soft_labels[place]]

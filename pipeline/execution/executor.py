@@ -1,0 +1,91 @@
+"""Running units without Ray: the worker that one actor holds, and the `inline` executor that is a loop over it."""
+
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+
+from pipeline.errors import JobError, RunError, UnitError
+from pipeline.execution.job import Job, LoadedBranch
+from pipeline.execution.runner import run_unit
+from pipeline.planning.planner import BranchPlan, Unit
+from pipeline.shards.files.uris import is_local
+from pipeline.texts import described, one_line, story_of
+from schemas.manifest import Failure, Marker
+
+UNIT_ATTEMPTS = 3
+"""How often one unit is tried before it goes to `_failed/`."""
+PAUSE_S = 2.0
+"""How long a unit of a shard on a server waits for its second attempt; four times that for each further one."""
+
+
+@dataclass
+class Worker:
+    """One branch's operators, loaded once, and the loop that tries a unit. Cheap until `load`."""
+
+    job: Job
+    branch: BranchPlan
+    device: str = "cpu"
+    key: bytes | None = None
+    _loaded: LoadedBranch | None = None
+
+    def load(self) -> None:
+        """Bring the branch's models to the device; does nothing the second time."""
+        if self._loaded is None:
+            self._loaded = LoadedBranch.load(self.job, self.branch, self.device, self.key)
+
+    def run(self, unit: Unit, attempts: int = UNIT_ATTEMPTS) -> Marker | Failure:
+        """Return the unit's marker, or its failure after `attempts` tries. JobError and RunError end the job."""
+        self.load()
+        assert self._loaded is not None
+        reason = story = ""
+        remote = unit.shard is not None and not is_local(unit.shard.uri)
+        for attempt in range(attempts):
+            if attempt and remote:
+                time.sleep(PAUSE_S * 4 ** (attempt - 1))
+            try:
+                return run_unit(self._loaded, unit)
+            except (JobError, RunError):
+                raise
+            except Exception as error:  # whatever a model or a file does, the other units go on
+                reason = one_line(error) if isinstance(error, UnitError) else described(error)
+                story = story_of(error)
+        failure = Failure(unit=unit.name, digest=unit.digest, attempts=attempts, error=reason, traceback=story)
+        self.job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
+        return failure
+
+
+def run_inline(
+    job: Job, branches: Iterable[BranchPlan], units: Iterable[Unit], key: bytes | None = None
+) -> Generator[Marker | Failure, None, None]:
+    """Run units one after another in this process.
+
+    Raises:
+        JobError: a branch asks for a GPU and this process sees none.
+    """
+    by_branch: dict[str, list[Unit]] = {}
+    for unit in units:
+        by_branch.setdefault(unit.branch, []).append(unit)
+    for branch in branches:
+        if branch.name not in by_branch:
+            continue
+        worker = Worker(job, branch, device_for(branch), key)
+        for unit in by_branch[branch.name]:
+            yield worker.run(unit)
+
+
+def device_for(branch: BranchPlan) -> str:
+    """Return the device of a branch: `cuda` exactly where it asked for a GPU share.
+
+    Raises:
+        JobError: it asked, and there is none: a slow run in silence would be worse.
+    """
+    if branch.gpus <= 0:
+        return "cpu"
+    import torch
+
+    if not torch.cuda.is_available():
+        raise JobError(
+            f"branch {branch.name!r} asks for {branch.gpus} GPU and this process sees none; "
+            f"set resources.{branch.name}.gpus to 0 to run it on the CPU"
+        )
+    return "cuda"

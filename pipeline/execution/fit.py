@@ -1,0 +1,87 @@
+"""What `prepare` fits once and units read: an artifact by its sha256, found by what it was fitted to.
+
+A unit's digest holds the inputs of a fit (images, models and parameters by content), never its result, whose last bits
+may differ between machines. The first result that is stored is everybody's: `_artifacts/<digest of the inputs>.json`
+names it and is written once, so a resume, a second driver and a replay read the same bytes.
+"""
+
+import hashlib
+import json
+
+from pipeline.errors import ConflictError, JobError
+from pipeline.planning.parts import supply
+from pipeline.planning.planner import Plan, StepPlan
+from pipeline.requirements import Fitting
+from pipeline.seeding import canonical_json, digest
+from pipeline.shards.output.store import Store
+
+
+def fit_missing(plan: Plan, store: Store) -> None:
+    """Fit what steps of the plan need and the store does not hold.
+
+    Raises:
+        JobError: the images or the model are not fit for it.
+    """
+    for step in fitting_steps(plan):
+        if fitted_sha256(step, store) is not None:
+            continue
+        part = step.make()
+        assert isinstance(part, Fitting)
+        data = part.fit(supply(step.models, step.images))
+        sha256 = hashlib.sha256(data).hexdigest()
+        store.create(f"_artifacts/{sha256}", data)
+        store.create(_name(step), canonical_json({"operator": step.operator, "sha256": sha256}).encode())
+
+
+def fitting_steps(plan: Plan) -> list[StepPlan]:
+    """Return the steps whose operators fit something to their images."""
+    return [step for branch in plan.branches for step in branch.steps if fits(step)]
+
+
+def fits(step: StepPlan) -> bool:
+    """Whether a step's images are fitted to by `prepare`, and not read by units."""
+    return bool(step.images) and step.make().needs().fitted
+
+
+def fitted_artifacts(plan: Plan, store: Store) -> dict[str, str]:
+    """Return what was fitted: where it came from, by sha256."""
+    found = {}
+    for step in fitting_steps(plan):
+        sha256 = fitted_sha256(step, store)
+        if sha256 is not None:
+            found[sha256] = f"fitted by {step.operator} to {', '.join(_references(step))}"
+    return found
+
+
+def fitted_sha256(step: StepPlan, store: Store) -> str | None:
+    """Return the sha256 of what was fitted for a step; None where nothing was yet."""
+    try:
+        return str(json.loads(store.read(_name(step)))["sha256"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise ConflictError(f"{store.uri}/{_name(step)}: does not name what was fitted; remove the file") from None
+
+
+def read_fitted(step: StepPlan, store: Store) -> bytes:
+    """Return what was fitted for a step.
+
+    Raises:
+        JobError: it is not there, or not what its name says.
+    """
+    sha256 = fitted_sha256(step, store)
+    try:
+        data = store.read(f"_artifacts/{sha256}")
+    except FileNotFoundError:
+        raise JobError(f"{step.operator}: what it was fitted to is not in {store.uri}/_artifacts") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise JobError(f"{store.uri}/_artifacts/{sha256}: the content does not match its name")
+    return data
+
+
+def _name(step: StepPlan) -> str:
+    return f"_artifacts/{digest(['fit', *step.identity()])}.json"
+
+
+def _references(step: StepPlan) -> list[str]:
+    return sorted({ref.reference for refs in step.images.values() for ref in refs})

@@ -1,0 +1,100 @@
+"""Finished images before the gates: scored in micro-batches, kept or refused, and told why."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.contracts import Gate, MadeBatch
+from pipeline.errors import RowError, UnitError
+from pipeline.execution.chain import ChainReport, Sample, buckets, in_halves
+from pipeline.planning.gates import GatePlan
+
+GATE_FAILED = "gate_failed"
+
+
+@dataclass(frozen=True)
+class LoadedGate:
+    """A gate on its device."""
+
+    plan: GatePlan
+    gate: Gate
+
+
+def judge(
+    gates: Sequence[LoadedGate],
+    samples: Sequence[Sample],
+    classes: Sequence[str],
+    device: str,
+    report: ChainReport,
+) -> list[Sample]:
+    """Score every living sample with every gate, in place; return those that are refused.
+
+    The first gate, in the order of the recipe, that refuses a sample is its reason. What an operator rejected is not
+    scored. Micro-batches are of the order the samples come in, so they are the same wherever the unit is made.
+
+    Raises:
+        UnitError: a gate failed on every image, so it is not the images that are at fault.
+        JobError: a gate cannot judge this branch at all.
+    """
+    started = time.perf_counter()
+    refused: list[Sample] = []
+    judged = [sample for sample in samples if sample.alive]
+    for loaded in gates:
+        scored = [sample for sample in judged if sample.error is None]
+        for bucket in buckets(scored, _shapes):
+            for first in range(0, len(bucket), loaded.gate.micro_batch):
+                _score(loaded.gate, bucket[first : first + loaded.gate.micro_batch], classes, device, report)
+        errors = [sample.error for sample in scored if sample.error is not None]
+        if len(errors) == len(scored) > 1:
+            raise UnitError(f"every image failed: {errors[0].message}")
+        for sample in scored:
+            if sample.error is None and sample.rejected is None and not keeps(loaded.gate, sample.scores[-1]["score"]):
+                sample.rejected = loaded.gate.name
+                refused.append(sample)
+    report.busy_s += time.perf_counter() - started
+    return [sample for sample in refused if sample.error is None]
+
+
+def keeps(gate: Gate, score: float) -> bool:
+    """Whether a gate keeps an image of this score. Compared as it is stored, in float32; NaN is refused."""
+    least, most = (np.float32(bound) for bound in gate.bounds)
+    return bool(least <= np.float32(score) <= most)
+
+
+def _shapes(sample: Sample) -> object:
+    assert sample.pixels is not None
+    return sample.pixels.shape, sample.shape
+
+
+def _score(gate: Gate, samples: Sequence[Sample], classes: Sequence[str], device: str, report: ChainReport) -> None:
+    """Score samples of one size, in halves where that fails."""
+
+    def call(some: Sequence[Sample]) -> npt.NDArray[np.float32]:
+        return gate.score(_batch(some, classes))
+
+    for some, answer in in_halves(samples, call, gate.name, GATE_FAILED, device, report):
+        if isinstance(answer, RowError):
+            some[0].error = answer
+            continue
+        for sample, score in zip(some, answer, strict=True):
+            sample.scores.append({"gate": gate.name, "score": float(score)})
+
+
+def _batch(samples: Sequence[Sample], classes: Sequence[str]) -> MadeBatch:
+    return MadeBatch(
+        images=np.stack([sample.pixels for sample in samples if sample.pixels is not None]),
+        sources=None if samples[0].shape is None else np.stack([s.origin for s in samples if s.origin is not None]),
+        labels=np.array([sample.label for sample in samples], np.int64),
+        classes=classes,
+        prompts=[_prompt(sample) for sample in samples],
+    )
+
+
+def _prompt(sample: Sample) -> str | None:
+    """The prompt that was drawn last on a sample's way."""
+    drawn = [json.loads(step["params"]).get("prompt") for step in sample.steps]
+    return next((prompt for prompt in reversed(drawn) if isinstance(prompt, str)), None)

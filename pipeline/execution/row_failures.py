@@ -1,0 +1,76 @@
+"""What rows are quarantined for, one example a kind: the traceback that a person needs, in `_failed/rows/`.
+
+A kind is a branch, an error code and the operator or gate that failed. `quarantine/` itself holds no traceback: its
+bytes are the same everywhere, and a traceback names the files of one machine.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
+
+from pipeline.execution.window import Window
+from pipeline.planning.planner import Unit
+from pipeline.shards.output.store import Store
+from pipeline.texts import story_of
+from schemas.manifest import RowFailure
+
+FOLDER = "_failed/rows"
+
+
+class Kinds:
+    """Collects the first row of every kind in one unit."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+        self._found: dict[str, RowFailure] = {}
+
+    def note(self, window: Window) -> None:
+        """Note what the rows of a finished window failed of."""
+        for index, error in sorted(window.errors.items()):
+            path = kind_path(self._unit.branch, error.code, error.part)
+            if path not in self._found:
+                self._found[path] = RowFailure(
+                    branch=self._unit.branch,
+                    code=error.code,
+                    part=error.part,
+                    unit=self._unit.name,
+                    source_uri=window.rows[index].uri,
+                    source_row=window.rows[index].row,
+                    error=error.message,
+                    traceback=error.story or story_of(error),
+                )
+
+    def write(self, store: Store) -> None:
+        """Write a record of each kind that the data set has none of yet."""
+        for path, found in self._found.items():
+            if not store.exists(path):
+                store.create(path, found.model_dump_json(indent=1).encode())
+
+
+def kind_path(branch: str, code: str, part: str | None) -> str:
+    """Return where the record of a kind lies."""
+    name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", each)[:60] for each in (branch, code, part) if each)
+    return f"{FOLDER}/{name}.json"
+
+
+def read_kinds(store: Store, branch: str, codes: Iterable[str]) -> list[RowFailure]:
+    """Return the records of a branch's kinds that have one of these codes, in the order of the codes."""
+    wanted = {code: place for place, code in enumerate(codes)}
+    found = [kind for _, kind in _records(store)] if wanted else []
+    ours = [kind for kind in found if kind.branch == branch and kind.code in wanted]
+    return sorted(ours, key=lambda kind: wanted[kind.code])
+
+
+def drop_kinds(store: Store, counted: Iterable[tuple[str, str]]) -> None:
+    """Remove the records of kinds that no committed row is of any more; `counted` are pairs of branch and code."""
+    named = set(counted)
+    for path, kind in _records(store):
+        if (kind.branch, kind.code) not in named:
+            store.remove(path)
+
+
+def _records(store: Store) -> Iterator[tuple[str, RowFailure]]:
+    """Yield every record with its path; what somebody else put there is left alone."""
+    for path in store.list(FOLDER):
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            yield path, RowFailure.model_validate_json(store.read(path))

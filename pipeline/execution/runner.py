@@ -1,0 +1,105 @@
+"""`run_unit`: the product. Read, decode, draw and apply, judge, mark, encode, accept or reject, write, commit.
+
+A unit is a pure function of its inputs. Nothing here knows who calls it, how many others run, or what ran before.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from pipeline.devices import device_model
+from pipeline.errors import UnitError
+from pipeline.execution.attempts import make_samples
+from pipeline.execution.chain import ChainReport
+from pipeline.execution.job import LoadedBranch
+from pipeline.execution.output_rows import tables_of
+from pipeline.execution.overlap import Overlap
+from pipeline.execution.row_failures import Kinds
+from pipeline.execution.window import Window, windows
+from pipeline.planning.planner import Unit
+from pipeline.shards.output.commit import UnitFiles
+from schemas.manifest import Marker
+
+COUNTED = {"data": "accepted", "rejected": "rejected", "quarantine": "quarantined"}
+"""What a row in each folder counts as."""
+
+
+def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
+    """Make one unit and commit it.
+
+    Raises:
+        UnitError: the shard cannot be read, memory ran out, an operator failed on every image.
+        ConflictError: the unit is there already with another digest.
+    """
+    started = time.perf_counter()
+    report = ChainReport()
+    counts = {"selected": 0, "remade": 0, **dict.fromkeys(COUNTED.values(), 0)}
+    reasons: Counter[str] = Counter()
+    codes: Counter[str] = Counter()
+    kinds = Kinds(unit)
+    with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
+        for window, tables in _made(branch, unit, report, overlap):
+            counts["selected"] += window.selected
+            for folder, table in tables.items():
+                files.add(folder, table)
+                counts[COUNTED[folder]] += table.num_rows
+                if folder == "rejected":
+                    reasons.update(table.column("rejected_reason").to_pylist())
+            kinds.note(window)
+            codes.update(error.code for error in window.errors.values())
+            remade = [each for each in window.samples if not each.final and each.source not in window.errors]
+            counts["remade"] += len(remade)
+            counts["rejected"] -= len(remade)
+            reasons.subtract(str(each.rejected) for each in remade)
+        marker = Marker(
+            unit=unit.name,
+            digest=unit.digest,
+            branch=unit.branch,
+            shard=unit.shard.path if unit.shard else None,
+            first=unit.first,
+            rows=unit.rows,
+            label=unit.label,
+            copies=max(1, branch.plan.copies),
+            **counts,
+            reasons={reason: times for reason, times in sorted(reasons.items()) if times},
+            quarantine_reasons=dict(sorted(codes.items())),
+            files={},
+            exact=report.exact,
+            seconds=round(time.perf_counter() - started, 3),
+            busy_s=round(report.busy_s, 3),
+            device=device_model(branch.device),
+        )
+        check_sum(marker)
+        kinds.write(branch.job.open_store())
+        return files.commit(marker)
+
+
+def _made(
+    branch: LoadedBranch, unit: Unit, report: ChainReport, overlap: Overlap
+) -> Iterator[tuple[Window, dict[str, pa.Table]]]:
+    """Yield a unit's windows with their tables, in order: one is marked and encoded while the next one is made."""
+
+    def painted() -> Iterator[Window]:
+        for window in overlap.ahead(windows(branch, unit, overlap)):
+            make_samples(branch, unit, window, report, overlap)
+            yield window
+
+    return overlap.behind(lambda window: (window, tables_of(branch, unit, window, overlap)), painted())
+
+
+def make_window(
+    branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, overlap: Overlap
+) -> dict[str, pa.Table]:
+    """Make every image of a window; return a table for each of the folders that gets rows."""
+    make_samples(branch, unit, window, report, overlap)
+    return tables_of(branch, unit, window, overlap)
+
+
+def check_sum(marker: Marker) -> None:
+    """Raise UnitError unless every image asked for is accepted, finally rejected, or quarantined with its row."""
+    asked = marker.selected * marker.copies
+    ended = marker.accepted + marker.rejected + marker.quarantined * marker.copies
+    if ended != asked:
+        raise UnitError(f"unit {marker.unit}: {asked} images asked for, {ended} accounted for")

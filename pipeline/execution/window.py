@@ -1,0 +1,118 @@
+"""Windows: some consecutive rows of a unit, decoded, with the samples to be made of them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from pipeline.contracts import Pixels
+from pipeline.errors import RowError
+from pipeline.execution.chain import Sample
+from pipeline.execution.job import Job, LoadedBranch
+from pipeline.execution.overlap import Overlap
+from pipeline.execution.partners import Candidate
+from pipeline.planning.planner import Unit
+from pipeline.seeding import sample_id, synthetic_id
+from pipeline.shards.columns.dimensions import Shape
+from pipeline.shards.images.codecs import decode, fit_square
+from pipeline.shards.reader import SourceRow, read_windows
+
+_TELL_NO_BYTES = (
+    "empty_image", "too_large", "unsupported_mode", "unsupported_format", "ambiguous_depth", "depth_exceeded",
+)  # fmt: skip
+"""Errors of the decoder whose messages hold none of the bytes."""
+
+
+@dataclass
+class Window:
+    """Rows in memory at one time. `errors` is by index in `rows`; `selected` counts what `where` let through.
+
+    `first` is the index of the first image, where there are no rows. `shapes` are those of the decoded images, upright
+    and before `output.size`, by index in `rows`. `candidates` are the rows that its images may be
+    given as partners, where an operator wants any.
+    """
+
+    table: pa.Table | None
+    rows: list[SourceRow]
+    samples: list[Sample]
+    errors: dict[int, RowError]
+    selected: int
+    first: int = 0
+    shapes: dict[int, Shape] = field(default_factory=dict)
+    candidates: list[Candidate] = field(default_factory=list)
+
+
+def new_sample(
+    job: Job, unit: Unit, window: Window, source: int, copy: int, pixels: Pixels | None, attempt: int = 0
+) -> Sample:
+    """Return an image to be made: its id, the seed of all its draws, follows from its place and its attempt.
+
+    Args:
+        source: index of its row in the window; without rows, of the image.
+        pixels: of its source.
+    """
+    if unit.shard is None:
+        name = synthetic_id(job.recipe.seed, unit.branch, unit.label, window.first + source, attempt)
+        return Sample(name, source, copy, job.table.index(unit.label), None, attempt)
+    row = window.rows[source]
+    name = sample_id(job.recipe.seed, unit.shard.path, row.row, unit.branch, copy, attempt)
+    return Sample(name, source, copy, job.table.index(row.label), pixels, attempt)
+
+
+def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Window]:
+    """Yield a unit's windows in order."""
+    if unit.shard is None:
+        yield from _synthetic(branch, unit)
+        return
+    job = branch.job
+    assert job.layout is not None
+    before: list[Candidate] = []
+    place = unit.first, unit.rows, branch.window_rows
+    for table, rows in read_windows(unit.shard, job.layout, *place, job.links, branch.cursors):
+        chosen = branch.selection.of(rows)
+        decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
+        window = Window(table, rows, [], {}, len(chosen))
+        for index, found in zip(chosen, decoded, strict=True):
+            if isinstance(found, RowError):
+                window.errors[index] = _without_foreign_bytes(rows[index], found)
+                continue
+            pixels, window.shapes[index] = found
+            if branch.wants_partners:
+                window.candidates.append(Candidate(rows[index], pixels))
+            for copy in range(branch.plan.copies):
+                window.samples.append(new_sample(job, unit, window, index, copy, pixels))
+        here = list(window.candidates)
+        window.candidates[:0] = before
+        before = here
+        yield window
+
+
+def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
+    for first in range(unit.first, unit.first + unit.rows, branch.window_rows):
+        count = min(branch.window_rows, unit.first + unit.rows - first)
+        window = Window(None, [], [], {}, count, first)
+        window.samples.extend(new_sample(branch.job, unit, window, index, 0, None) for index in range(count))
+        yield window
+
+
+def _decoded(job: Job, row: SourceRow) -> tuple[Pixels, Shape] | RowError:
+    """Return the image of a row at the size the recipe asks for, and the shape it had before."""
+    if row.error is not None or row.data is None:
+        return row.error or RowError("null_image", "the image is null")
+    try:
+        pixels = decode(row.data, job.recipe.input.max_pixels, job.recipe.input.depth_bits)
+    except RowError as error:
+        return error
+    size, (height, width, channels) = job.recipe.output.size, pixels.shape
+    return pixels if size == "source" else fit_square(pixels, size), (height, width, channels)
+
+
+def _without_foreign_bytes(row: SourceRow, error: RowError) -> RowError:
+    """Take the bytes of a named file that is no image out of its row and its error: they are not the shard's."""
+    if row.link is None or row.data is None:
+        return error
+    size = len(row.data)
+    row.data = None
+    if error.code in _TELL_NO_BYTES:
+        return RowError(error.code, f"{row.link}: {error.message}")
+    return RowError(error.code, f"{row.link}: its {size} bytes are no image that can be decoded")

@@ -1,0 +1,63 @@
+"""Refuse images that came out blurred, or all edges, beside the source they were made from."""
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from pipeline.contracts import Gate, MadeBatch, Pixels
+from pipeline.gates.parameters import GateParameters
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+FLOOR = 1.0
+"""Grey levels squared, added to both variances: a flat source is no division by nothing."""
+
+
+class SharpnessParams(GateParameters):
+    """How much of its source's sharpness an image must have, and may have."""
+
+    least_ratio: float = Field(0.25, ge=0, description="of the source's variance of the Laplacian; less is blurred")
+    most_ratio: float | None = Field(None, gt=0, description="more is noise or false edges; no limit if omitted")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "SharpnessParams":
+        if self.most_ratio is not None and self.most_ratio < self.least_ratio:
+            raise PydanticCustomError("ratios", "most_ratio is below least_ratio: every image would be refused")
+        return self
+
+
+class Sharpness(Gate):
+    """Score the variance of an image's Laplacian over that of its source: 1 as sharp, below 1 softer, 0 or more.
+
+    [N, H, W, C] uint8 beside sources [N, h, w, c], each at its own size: an image that was made small and enlarged is
+    softer than its source, and scores so.
+    """
+
+    name = "sharpness"
+    version = 1
+    source = "Pech-Pacheco et al. 2000, Diatom autofocusing in brightfield microscopy (variance of the Laplacian)"
+    Params = SharpnessParams
+    uses_torch = False
+    needs_source = True
+    s_per_image = (0.004, 0.004)
+    params: SharpnessParams
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """From `least_ratio` to `most_ratio`."""
+        return self.params.least_ratio, np.inf if self.params.most_ratio is None else self.params.most_ratio
+
+    def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:
+        """Return the ratio [N] of variances. Raises ValueError where there are no sources."""
+        if batch.sources is None:
+            raise ValueError("sharpness compares with source images, and there are none")
+        pairs = zip(batch.images, batch.sources, strict=True)
+        return np.array([(edges(made) + FLOOR) / (edges(source) + FLOOR) for made, source in pairs], np.float32)
+
+
+def edges(image: Pixels) -> float:
+    """Return the variance of the 4-neighbour Laplacian of an image [H, W, C] uint8, in grey levels squared."""
+    grey = image[..., 0].astype(np.float64) if image.shape[2] == 1 else image.astype(np.float64) @ np.array(LUMA)
+    wide = np.pad(grey, 1, mode="edge")
+    laplacian = wide[:-2, 1:-1] + wide[2:, 1:-1] + wide[1:-1, :-2] + wide[1:-1, 2:] - 4 * grey
+    return float(laplacian.var())

@@ -1,0 +1,146 @@
+"""The error budget of a run: how much may fail before a person should look, and what is no success at all.
+
+By branch: beyond `quality.max_quarantined_share` of its selected rows in quarantine a run ends with exit 1; one row
+alone is never beyond it, unless the share is 0. At the end all rows count, those of earlier runs as well. Before that
+a run stops as soon as the rows still to come cannot bring the branch back within its share, and from 1,000 rows on as
+soon as it is beyond it. Units: a run stops beyond `quality.max_failed_units`, or, where the recipe leaves that out,
+beyond 10, or with 3 failed and none made. None of this is in a unit's digest.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.errors import BudgetError
+from pipeline.monitoring.progress import spelled
+from pipeline.planning.planner import Plan
+from pipeline.texts import shortened
+from schemas.manifest import Counts, Failure, Marker
+
+JUDGED_FROM = 1_000
+"""Selected rows of a branch from which its share is taken for what it will be."""
+FAILED_UNITS = 10
+"""Failed units a run goes on with, where the recipe does not say."""
+FIRST_FAILURES = 3
+"""Likewise, while no unit has been made."""
+
+
+@dataclass
+class _Tally:
+    left: int  # source rows of units that did not end yet
+    selected: int = 0
+    quarantined: int = 0
+
+
+class Budget:
+    """Counts what ends, and stops a run that is beyond its budget."""
+
+    def __init__(self, plan: Plan, done: Iterable[Marker]) -> None:
+        self._quality = plan.recipe.quality
+        self._tallies = {branch.name: _Tally(left=0) for branch in plan.branches}
+        for unit in plan.units:
+            self._tallies[unit.branch].left += unit.rows
+        self.failures: list[Failure] = []  # of this run: those of earlier ones are tried again
+        self._rows = {unit.name: (unit.branch, unit.rows) for unit in plan.units}
+        self._made = 0
+        for marker in done:
+            self._count(marker)
+
+    def check(self) -> None:
+        """Raise BudgetError where what was made so far is beyond the budget."""
+        self._check_units()
+        for name, tally in self._tallies.items():
+            most = allowed(self._quality.max_quarantined_share, tally.selected)
+            at_best = allowed(self._quality.max_quarantined_share, tally.selected + tally.left)
+            judged = tally.selected >= JUDGED_FROM and tally.quarantined > most
+            if judged or tally.quarantined > at_best:
+                share = self._quality.max_quarantined_share
+                raise BudgetError(_beyond(name, tally.quarantined, tally.selected, share), name)
+
+    def add(self, outcome: Marker | Failure) -> None:
+        """Count a unit that ended. Raises BudgetError where the run should stop."""
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
+            branch, rows = self._rows[outcome.unit]
+            self._tallies[branch].left -= rows
+        else:
+            self._count(outcome)
+        self.check()
+
+    def _count(self, marker: Marker) -> None:
+        self._made += 1
+        tally = self._tallies[marker.branch]
+        tally.left -= marker.rows
+        tally.selected += marker.selected
+        tally.quarantined += marker.quarantined
+
+    def _check_units(self) -> None:
+        failed, most = len(self.failures), self._quality.max_failed_units
+        if most is None:
+            most = FAILED_UNITS if self._made else min(FAILED_UNITS, FIRST_FAILURES - 1)
+        if failed > most:
+            made = f"{self._made} made" if self._made else "none made"
+            raise BudgetError(
+                f"{failed} units failed and {made}: more than quality.max_failed_units ({most}) allows; mend what they "
+                "say, or raise it; the same command then goes on"
+            )
+
+
+def allowed(share: float, selected: int) -> int:
+    """Return how many of `selected` rows may be in quarantine."""
+    return max(int(share * selected + 1e-9), 1) if share > 0 else 0  # 0.29 x 100 is a little less than 29
+
+
+def check_result(plan: Plan, branches: Mapping[str, Counts]) -> None:
+    """Raise BudgetError where a branch that is there as a whole is beyond its share, or has no image at all.
+
+    Under `--limit`, a preview, a branch whose `where` matches nothing is let pass where another made something.
+    """
+    share = plan.recipe.quality.max_quarantined_share
+    planned = {branch.name: sum(unit.branch == branch.name for unit in plan.units) for branch in plan.branches}
+    for name, counts in branches.items():
+        if counts.units == planned[name] and counts.accepted and counts.quarantined > allowed(share, counts.selected):
+            raise BudgetError(_beyond(name, counts.quarantined, counts.selected, share), name)
+    some = any(counts.accepted for counts in branches.values())
+    for branch in plan.branches:
+        counts = branches[branch.name]
+        excused = plan.limit is not None and some and not counts.selected
+        if counts.units == planned[branch.name] and not counts.accepted and not excused:
+            why = _nothing(plan, branch.name, counts)
+            raise BudgetError(f"branch {branch.name!r} made nothing: {why}", branch.name)
+
+
+def _beyond(name: str, quarantined: int, selected: int, share: float) -> str:
+    return (
+        f"branch {name!r}: {quarantined} of {selected} rows ({quarantined / max(1, selected):.1%}) are in quarantine, "
+        f"beyond quality.max_quarantined_share ({share:g}); mend the input or the operator and use a new output, or "
+        "raise it to accept them: the same command then goes on"
+    )
+
+
+def _nothing(plan: Plan, name: str, counts: Counts) -> str:
+    rows = sum(unit.rows for unit in plan.units if unit.branch == name)
+    if not rows:
+        return "there is no row to make anything of"
+    if not counts.selected:
+        return _unmatched(plan, name, rows)
+    told = []
+    if counts.quarantined:
+        told.append(f"{counts.quarantined} of {counts.selected} rows are in quarantine: {_why(counts, False)}")
+    if counts.rejected:
+        told.append(f"{counts.rejected} of {counts.asked} images were rejected: {_why(counts, True)}")
+    return "; ".join(told) + "; mend that and use a new output"
+
+
+def _unmatched(plan: Plan, name: str, rows: int) -> str:
+    """Return which conditions of the recipe, as it has them, let none of a branch's rows through."""
+    where = next((branch.where for branch in plan.recipe.branches if branch.name == name), None)
+    conditions = [f"its where, {shortened(where)}"] if where else []
+    if plan.recipe.input.split is not None:
+        conditions.append(f"input.split: {plan.recipe.input.split}")
+    taken, remedy = (f"the first {rows} rows (--limit)", "raise it") if plan.limit else (f"{rows} rows", "change it")
+    return f"{' with '.join(conditions)}, matches none of {taken}; {remedy}, or leave the branch out"
+
+
+def _why(counts: Counts, rejected: bool) -> str:
+    reasons = counts.reasons if rejected else counts.quarantine_reasons
+    return spelled(reasons) or ("see rejected/" if rejected else "see quarantine/")

@@ -1,0 +1,130 @@
+"""The events of a run, each logged once, on Ray and inline alike: by the driver, from markers and failures.
+
+Logger `palimpsest`. A record carries `event`, `fields` (JSON values, the same names in every version) and `detail`
+(further lines for a person: a traceback, the summary):
+
+    note            what the plan noticed, before the run
+    run_started     units, done, output
+    unit_done       unit, branch, accepted, rejected, quarantined, remade, reasons, quarantine_reasons, seconds
+    unit_failed     unit, attempts, error, traceback
+    rows_quarantined  branch, code, part, unit, source_uri, source_row, error, traceback: the first row of its kind
+    run_stopped     error, causes (at most three, each with kind, error, traceback)
+    run_finished    complete, units, failed, accepted, rejected, quarantined, seconds, output
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.errors import BudgetError
+from pipeline.execution.row_failures import kind_path, read_kinds
+from pipeline.monitoring.progress import Progress, spelled, summary
+from pipeline.planning.planner import Plan
+from pipeline.shards.output.store import Store
+from pipeline.texts import one_line
+from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure
+
+log = logging.getLogger("palimpsest")
+
+MOST_CAUSES = 3
+"""How many causes a stopped run names."""
+SHORT_STORY = 8
+"""Last lines of a traceback that stderr gets of each; the records have all."""
+
+
+class Journal:
+    """Logs what happens in one run."""
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self._plan, self._store = plan, store
+        self._told: set[tuple[str, str]] = set()  # branch and code of kinds that were logged
+        self._failures: list[Failure] = []
+
+    def noted(self, note: str) -> None:
+        """Log what the plan has to say, before anything runs."""
+        _tell(logging.INFO, "note", note, {})
+
+    def started(self, done: int) -> None:
+        units = len(self._plan.units)
+        text = f"{done} of {units} units are done already" if done else f"{units} units -> {self._plan.output}"
+        _tell(logging.INFO, "run_started", text, {"units": units, "done": done, "output": self._plan.output})
+
+    def ended(self, outcome: Marker | Failure) -> None:
+        """Log a unit that ended, and the kinds of quarantined rows that are new."""
+        if isinstance(outcome, Failure):
+            self._failures.append(outcome)
+            where = f"{self._plan.output}/_failed/{outcome.unit}.json"
+            said = one_line(outcome.error, 200)
+            text = f"unit {outcome.unit} failed after {outcome.attempts} attempts: {said} ({where})"
+            _tell(logging.WARNING, "unit_failed", text, _without(outcome, "digest"), outcome.traceback)
+            return
+        names = ("unit", "branch", "accepted", "rejected", "quarantined", "remade", "reasons", "quarantine_reasons")
+        fields = {name: getattr(outcome, name) for name in (*names, "seconds")}
+        why = spelled(outcome.reasons | outcome.quarantine_reasons)
+        text = (
+            f"unit {outcome.unit}: {outcome.accepted} accepted, {outcome.rejected} rejected, "
+            f"{outcome.quarantined} rows quarantined{f' ({why})' if why else ''} in {outcome.seconds:.1f} s"
+        )
+        _tell(logging.INFO, "unit_done", text, fields)
+        new = {(outcome.branch, code) for code in outcome.quarantine_reasons} - self._told
+        self._told |= new
+        for kind in read_kinds(self._store, outcome.branch, [code for _, code in sorted(new)]):
+            where = kind_path(kind.branch, kind.code, kind.part)
+            text = (
+                f"branch {kind.branch!r} quarantines rows as {kind.code}, the first is row {kind.source_row} of "
+                f"{kind.source_uri}: {one_line(kind.error, 200)} ({self._plan.output}/{where})"
+            )
+            _tell(logging.WARNING, "rows_quarantined", text, _without(kind), kind.traceback)
+
+    def stopped(self, error: BudgetError, branches: Mapping[str, Counts]) -> None:
+        """Log why a run is no success, with its first causes and a traceback of each."""
+        if error.branch is None:
+            causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures]
+        else:
+            kinds = read_kinds(self._store, error.branch, branches[error.branch].quarantine_reasons)
+            causes = [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in kinds]
+        causes = causes[:MOST_CAUSES]
+        detail = "\n".join(f"{each['kind']}: {each['error']}\n{_short(each['traceback'])}" for each in causes)
+        _tell(
+            logging.ERROR,
+            "run_stopped",
+            "the first causes:" if causes else "",
+            {"error": str(error), "causes": causes},
+            detail,
+        )
+
+    def finished(self, manifest: Manifest, progress: Progress) -> None:
+        counts = manifest.counts
+        fields = {
+            "complete": manifest.complete,
+            "units": counts.units,
+            "failed": manifest.failed,
+            "accepted": counts.accepted,
+            "rejected": counts.rejected,
+            "quarantined": counts.quarantined,
+            "seconds": round(progress.seconds, 3),
+            "output": self._plan.output,
+        }
+        text = (
+            f"{counts.accepted} images accepted, {counts.rejected} rejected, {counts.quarantined} rows quarantined, "
+            f"{len(manifest.failed)} units failed; data set: {self._plan.output}"
+        )
+        _tell(logging.INFO, "run_finished", text, fields, summary(manifest, progress, self._plan.output))
+
+
+def _tell(level: int, event: str, text: str, fields: Mapping[str, Any], detail: str = "") -> None:
+    log.log(level, "%s", one_line(text), extra={"event": event, "fields": dict(fields), "detail": detail})
+
+
+def _without(record: Failure | RowFailure, *names: str) -> dict[str, Any]:
+    return record.model_dump(mode="json", exclude=set(names))
+
+
+def _cause(kind: str, error: str, story: str) -> dict[str, str]:
+    return {"kind": kind, "error": error, "traceback": story}
+
+
+def _short(story: str) -> str:
+    lines = story.splitlines()
+    kept = lines if len(lines) <= SHORT_STORY else [lines[0], "  ...", *lines[-SHORT_STORY:]]
+    return "\n".join(f"  {line}" for line in kept)

@@ -1,0 +1,208 @@
+"""How far a run is, on stderr while it goes, and on one screen at its end. Pure formatting."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from pipeline.execution.marking import UNMARKABLE
+from pipeline.planning.planner import Plan
+from pipeline.texts import one_line
+from schemas.manifest import Counts, Failure, Manifest, Marker
+
+LINE_EVERY_S = 10.0
+"""Where stderr is not a terminal: one plain line this often."""
+MOST_FAILURES = 5
+"""How many failed units the summary names."""
+MOST_REASONS = 8
+"""How many reasons of one branch a line names."""
+REJECTED_SHARE = 0.05
+"""A branch of which more was rejected gets a line that says why."""
+HINTS = {UNMARKABLE: "use png, a higher output.quality, larger images or a lower watermark.psnr_db"}
+"""What helps against a reason."""
+
+
+class Progress:
+    """A bar on a terminal, a line now and then elsewhere; stdout stays untouched.
+
+    Args:
+        done: markers of units that earlier runs made.
+        actors: workers that run at the same time; without it the busy share is of the time units took, not of the wall.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        done: Iterable[Marker] = (),
+        actors: int | None = None,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        shown: bool = True,
+    ) -> None:
+        copies = {branch.name: max(1, branch.copies) for branch in plan.branches}
+        self._weights = {unit.name: unit.rows * copies[unit.branch] for unit in plan.units}  # for bar and time left
+        self._all, self._ended_units = len(plan.units), 0
+        self.total = sum(self._weights.values())
+        self.earlier = 0
+        for marker in done:
+            self.earlier += self._weights.get(marker.unit, 0)
+            self._ended_units += 1
+        self.now = 0  # weight of what ended in this run, well or badly
+        self.images = 0  # made in this run: accepted, rejected, or refused and made again
+        self.failures: list[Failure] = []
+        self._actors = actors
+        self._units_s = self._busy_s = 0.0
+        self._stream = stream or sys.stderr
+        self._clock, self._shown = clock, shown
+        self._started = self._printed = clock()
+        self._ended: float | None = None
+        self._bar: Any = None  # tqdm, on a terminal
+
+    def __enter__(self) -> "Progress":
+        self._started = self._printed = self._clock()
+        if self._shown and self._stream.isatty():
+            self._bar = tqdm(
+                total=self.total,
+                initial=self.earlier,
+                file=self._stream,
+                dynamic_ncols=True,
+                bar_format="{percentage:3.0f}% |{bar}|{postfix}",
+            )
+            self._bar.set_postfix_str("starting")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ended = self._clock()
+        if self._bar is not None:
+            self._bar.close()
+        elif self._shown and self.now and self._printed > self._started:
+            print(self.line(), file=self._stream, flush=True)
+
+    def add(self, outcome: Marker | Failure) -> None:
+        """Count a unit that ended."""
+        weight = self._weights.get(outcome.unit, 0)
+        self.now += weight
+        self._ended_units += 1
+        if isinstance(outcome, Failure):
+            self.failures.append(outcome)
+        else:
+            self.images += outcome.accepted + outcome.rejected + outcome.remade
+            self._units_s += outcome.seconds
+            self._busy_s += outcome.busy_s
+        if self._bar is not None:
+            self._bar.set_postfix_str(", ".join(self._figures()), refresh=False)
+            self._bar.update(weight)
+        elif self._shown and self._clock() - self._printed >= LINE_EVERY_S:
+            self._printed = self._clock()
+            print(self.line(), file=self._stream, flush=True)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of this run, so far or in all."""
+        return (self._clock() if self._ended is None else self._ended) - self._started
+
+    @property
+    def images_per_s(self) -> float:
+        return self.images / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def busy(self) -> float:
+        """The share of time, 0 to 1, that workers spent inside operators."""
+        whole = self._units_s if self._actors is None else self._actors * self.seconds
+        return min(1.0, self._busy_s / whole) if whole > 0 else 0.0
+
+    def line(self) -> str:
+        """Return the state as one plain line."""
+        return ", ".join(self._figures())
+
+    def _figures(self) -> list[str]:
+        figures = [
+            f"{self._ended_units}/{self._all} units",
+            f"{self.images} images",
+            f"{self.images_per_s:.1f} images/s",
+        ]
+        figures.append(f"busy {self.busy:.0%}")
+        if self.failures:
+            figures.append(f"{len(self.failures)} failed")
+        left = self.total - self.earlier - self.now
+        if left > 0 and self.now and self.seconds > 0:
+            figures.append(f"{duration(left * self.seconds / self.now)} left")
+        return figures
+
+
+def duration(seconds: float) -> str:
+    """Return `8 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def summary(manifest: Manifest, progress: Progress, output: str) -> str:
+    """Return the end of a run on one screen: counts by branch, speed, failed units, where everything is."""
+    width = max([len(name) for name in manifest.branches] + [len("in all")])
+    lines = [f"{'branch':<{width}} {'asked':>9} {'accepted':>9} {'rejected':>9} {'quarantined':>12}"]
+    rows = list(manifest.branches.items())
+    lines += [_counts(name, counts, width) for name, counts in rows]
+    if len(rows) > 1:
+        lines.append(_counts("in all", manifest.counts, width))
+    if manifest.counts.remade:
+        lines.append(f"{manifest.counts.remade} more were refused by gates and made again; they are in rejected/, too")
+    for name, counts in rows:
+        lines += _rejections(name, counts)
+        lines += _quarantined(name, counts)
+    if progress.images:
+        lines.append(
+            f"{progress.images} images in {duration(progress.seconds)}: {progress.images_per_s:.1f} images/s, "
+            f"workers inside operators {progress.busy:.0%} of the time"
+        )
+    lines += _failures(progress.failures, manifest.failed, output)
+    if not manifest.complete and not manifest.failed:
+        lines.append("not complete; the same command goes on where this one ended")
+    lines.append(f"data set: {output}")
+    return "\n".join(lines)
+
+
+def _counts(name: str, counts: Counts, width: int) -> str:
+    figures = f"{counts.asked:>9} {counts.accepted:>9} {counts.rejected:>9} {counts.quarantined:>12}"
+    return f"{name:<{width}} {figures}"
+
+
+def _rejections(name: str, counts: Counts) -> list[str]:
+    """Return why so much of a branch was rejected; nothing where it was little."""
+    if counts.rejected <= REJECTED_SHARE * counts.asked:
+        return []
+    told = spelled(counts.reasons) or "see rejected/"
+    lines = [f"{name}: {counts.rejected} of {counts.asked} images were rejected: {told}"]
+    return lines + [f"  {reason}: {hint}" for reason, hint in HINTS.items() if counts.reasons.get(reason)]
+
+
+def _quarantined(name: str, counts: Counts) -> list[str]:
+    if not counts.quarantined:
+        return []
+    told = spelled(counts.quarantine_reasons) or "see quarantine/"
+    return [f"{name}: {counts.quarantined} of {counts.selected} rows are in quarantine: {told}"]
+
+
+def spelled(reasons: Mapping[str, int]) -> str:
+    """Return reasons with their counts, the most frequent first, as text."""
+    most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    more = f", {len(most) - MOST_REASONS} more" if len(most) > MOST_REASONS else ""
+    return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in most[:MOST_REASONS]) + more
+
+
+def _failures(now: list[Failure], failed: list[str], output: str) -> list[str]:
+    if not failed and not now:
+        return []
+    reasons = {failure.unit: failure.error.splitlines()[0] for failure in now if failure.error}
+    names = list(dict.fromkeys([failure.unit for failure in now] + failed))
+    lines = [f"{len(names)} units failed; the whole story is in {output}/_failed/, the same command tries them again:"]
+    lines += [f"  {name}: {reasons.get(name, 'in an earlier run')}" for name in names[:MOST_FAILURES]]
+    if len(names) > MOST_FAILURES:
+        lines.append(f"  and {len(names) - MOST_FAILURES} more")
+    return lines

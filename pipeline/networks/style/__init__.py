@@ -1,0 +1,1 @@
+"""Networks that move an image towards a style."""

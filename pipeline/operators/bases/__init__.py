@@ -1,0 +1,1 @@
+"""What the operators of one family share, so that none imports another."""

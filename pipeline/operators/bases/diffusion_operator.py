@@ -1,0 +1,190 @@
+"""What the diffusion operators share: what they draw, and the one call that acts on it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Pixels, Supply
+from pipeline.diffusion import prompts
+from pipeline.diffusion.strength import draw_guidance, draw_run
+from pipeline.errors import JobError, ModelError, RowError
+from pipeline.model_files.class_labels import class_indexes
+from pipeline.noise import Noise
+from pipeline.operators.bases.diffusion_parameters import DiffusionParameters, RedrawParameters
+from pipeline.requirements import ClassNeeds
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pipeline.diffusion.backends import Painted, Painter
+
+UNSAFE = "unsafe"
+CLIP_TEXT = "a photo of a {label}"
+
+
+class DiffusionOperator(Operator):
+    """Base of the diffusion operators: loads a painter, draws what it is told, and turns what it paints to pixels."""
+
+    task: ClassVar[Literal["control", "edit", "generate", "inpaint"]]
+    params: DiffusionParameters
+
+    def needs(self) -> Needs:
+        """The model, a file or a folder; the adapter, the learned words and the CLIP model; columns of prompts."""
+        params = self.params
+        models = {"model": params.model, "lora": params.lora, "tokens": params.tokens, "clip": params.clip}
+        texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
+        if params.clip_text is not None:
+            texts["clip_text"] = ((params.clip_text, 1.0),)
+        return Needs(
+            models={name: reference for name, reference in models.items() if reference is not None},
+            columns={name: prompts.columns_of(templates) for name, templates in texts.items()},
+            classes=self.class_needs(),
+        )
+
+    def class_needs(self) -> ClassNeeds:
+        """The image's own class, for the model, or for its prompt, and for what CLIP pulls towards."""
+        params = self.params
+        told = params.condition == "class"
+        return ClassNeeds(
+            model="model" if told else None,
+            texts={"clip_text": (params.clip_text,)} if params.clip_text is not None else {},
+            prompts={
+                name: tuple(template for template, _ in templates)
+                for name, templates in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt))
+            },
+            pulls={"clip_text": (CLIP_TEXT,)} if params.clip is not None and params.clip_text is None and told else {},
+            unnamed="condition: none" if told else None,
+            blank=None if told else "condition: none",
+        )
+
+    def load(self, device: str, supply: Supply) -> None:
+        """Load the network, or the pipeline."""
+        from pipeline.diffusion.backends import Settings, load_painter
+
+        params = self.params
+        settings = Settings(
+            task=self.task,
+            steps=params.steps,
+            method=params.method,
+            scheduler=params.scheduler,
+            size_px=params.size_px,
+            lora_scale=params.lora_scale,
+            negative=bool(params.negative_prompt),
+            control_scale=getattr(params, "control_scale", 1.0),
+            dtype=supply.dtype,
+            compiled_rows=(supply.micro_batch or self.micro_batch) if params.compile else None,
+            decode=params.decode,
+            clip_scale=params.clip_scale,
+        )
+        self._device = device
+        self._painter: Painter = load_painter(supply.models, device, settings)
+        self._check(supply)
+        once = ("strength",) if isinstance(params, RedrawParameters) else ()
+        self.once_per_call = (*once, "guidance") if self._painter.one_guidance else once
+
+    def _check(self, supply: Supply) -> None:
+        params, painter, model = self.params, self._painter, supply.models["model"]
+        if painter.takes_text:
+            return
+        if params.guidances != (1.0, 1.0) and not painter.without_class:
+            raise ModelError(f"model {model}: it has no class of none, which guidance needs; leave guidance out")
+        if self.task == "generate" and params.condition == "class" and not painter.class_count:
+            raise ModelError(f"model {model}: it knows no classes; write `condition: none` to make images of any")
+
+    # ---- draw ----
+
+    def drawn(
+        self, batch: ImageBatch, labels: Sequence[int], own: Sequence["np.random.Generator"]
+    ) -> dict[str, list[Any]]:
+        """Class or prompt, strength and guidance of every sample, which is to become of class `labels` [N].
+
+        own: the samples' generators; they go on from where they are.
+        """
+        params, painter = self.params, self._painter
+        columns: dict[str, list[Any]] = {"class_index": self.indexes(labels, batch.classes)[0]}
+        if isinstance(params, RedrawParameters):
+            runs = [draw_run(each, params.steps, params.strength_range, params.strengths) for each in own]
+            columns["strength"] = [run / params.steps for run in runs]
+        columns["guidance"] = [draw_guidance(each, params.guidances, painter.one_guidance) for each in own]
+        if painter.takes_text:
+            wording = prompts.Wording(params.prompt, params.negative_prompt)
+            names = [self._name(batch.classes, label) for label in labels]
+            columns["prompt"], columns["negative_prompt"] = wording.draw(own, names, batch.columns)
+            columns["prompt_sha256"] = [prompts.text_sha256(text) for text in columns["prompt"]]
+        if params.clip is not None:
+            columns["clip_text"] = self._pulled_to(batch, labels, own, columns)
+        return columns
+
+    def _pulled_to(
+        self,
+        batch: ImageBatch,
+        labels: Sequence[int],
+        own: Sequence["np.random.Generator"],
+        columns: dict[str, list[Any]],
+    ) -> list[str | None]:
+        """What CLIP pulls each image towards; empty, and so nothing, where it is of no class and no prompt."""
+        template = self.params.clip_text
+        if template is None and "prompt" in columns:
+            return list(columns["prompt"])
+        names = [self._name(batch.classes, label) for label in labels]
+        wording = prompts.Wording(((template or CLIP_TEXT, 1.0),))
+        found = wording.draw(own, names, batch.columns)[0]
+        return [text if name or template is not None else "" for text, name in zip(found, names, strict=True)]
+
+    def indexes(self, labels: Sequence[int], names: Sequence[str]) -> tuple[list[int], dict[int, RowError]]:
+        """The model's class of each label, -1 where it is told none; and a RowError where it has no such class."""
+        painter = self._painter
+        if self.params.condition == "none" or not painter.class_count:
+            labels = [-1] * len(labels)
+        found, errors = class_indexes(labels, names, painter.classes, painter.class_count)
+        if painter.class_count and not painter.without_class:
+            bare = RowError("unknown_class", "the row has no label, and the model makes nothing without a class")
+            errors |= {row: bare for row, index in enumerate(found) if index < 0 and row not in errors}
+        return found, errors
+
+    def _name(self, classes: Sequence[str], label: int) -> str:
+        named = self.params.condition == "class" and 0 <= label < len(classes)
+        return str(classes[label]) if named else ""
+
+    # ---- apply ----
+
+    def painted(self, batch: ImageBatch, draws: Draws, noise: Noise, **images: Any) -> "Painted":
+        """What the model makes of the draws; `images` are what `Instructions` holds beside them."""
+        from pipeline.diffusion.backends import Instructions, paint_in_turn
+
+        count, columns = len(batch), draws.columns
+        shape = self._painter.noise_shape
+        strengths = columns.get("strength", [1.0] * count)
+        told = Instructions(
+            seeds=batch.seeds,
+            indexes=columns["class_index"],
+            runs=[round(strength * self.params.steps) for strength in strengths],
+            guidance=columns["guidance"],
+            prompts=[text or "" for text in columns.get("prompt", [None] * count)],
+            negatives=[text or "" for text in columns.get("negative_prompt", [None] * count)],
+            noise=noise.normal(*shape).to(self._device) if shape else None,
+            texts=[text or "" for text in columns["clip_text"]] if "clip_text" in columns else None,
+            **images,
+        )
+        return paint_in_turn(self._painter, told)
+
+    def sources(self, batch: ImageBatch) -> Any:
+        """The batch's images as a tensor [N, C, H, W] in [-1, 1]. Raises JobError where there are none."""
+        import numpy as np
+        import torch
+
+        from pipeline.networks.pixel_tensors import from_pixels
+
+        if batch.images is None:
+            raise JobError(f"{self.name}: there are no images to edit; put it after an operator that makes some")
+        return from_pixels(torch.from_numpy(np.array(batch.images, order="C")).to(self._device))
+
+    def applied(self, made: "Painted", errors: Mapping[int, RowError], draws: Draws, **labels: Any) -> Applied:
+        """Pixels of what was painted; `non_finite`, `black` and `unsafe` images are rejected, null prompts errors."""
+        from pipeline.networks import pixel_tensors
+
+        pixels = pixel_tensors.to_pixels(made.images)
+        rejected = {**pixel_tensors.flaws(made.images, pixels), **dict.fromkeys(made.unsafe, UNSAFE)}
+        for name in ("prompt", "negative_prompt", "clip_text"):
+            errors = {**prompts.missing_prompts(draws.columns.get(name, ())), **errors}
+        images: Pixels = pixels.numpy()
+        return Applied(images, rejected=rejected, errors=errors, **labels)

@@ -1,0 +1,1 @@
+"""The control: classical augmentation."""

@@ -1,0 +1,1 @@
+"""Images made or changed by diffusion."""

@@ -1,0 +1,1 @@
+"""Styles: the look changes, the content stays."""

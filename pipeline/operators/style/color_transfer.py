@@ -1,0 +1,106 @@
+"""Give an image the colours of another one and leave every shape where it is: cheap, and safe for the label."""
+
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from pipeline.algorithms.color_maps import ColourStatistics, Method, statistics, transferred
+from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
+from pipeline.errors import JobError
+from pipeline.noise import Noise
+from pipeline.operators.bases.reference_set import ReferenceBank
+from pipeline.seeding import generators
+from pipeline.validation import ShareRange
+
+
+class ColorTransferParams(Parameters):
+    """Whose colours, by which map, and how much of them."""
+
+    styles: str = Field(
+        "builtin:styles", description="images to take colours from: folder, glob, Parquet set or builtin:styles"
+    )
+    method: Method = Field(
+        "optimal_transport",
+        description="reinhard: mean and deviation in l-alpha-beta; coral: whiten and recolour RGB; "
+        "optimal_transport: the linear map that moves RGB colours the least",
+    )
+    alpha_range: ShareRange = Field(
+        (0.3, 0.9), description="share of the new colours, drawn evenly for each image: 0 = unchanged, 1 = all of them"
+    )
+    most_gain: float = Field(
+        4.0, ge=1, le=1000, description="times a contrast is enlarged at most: bounds the noise of nearly flat images"
+    )
+
+
+class ColorTransfer(Operator):
+    """Give images the colours of a drawn reference: [N, H, W, C] uint8 -> the same shape, channels as they were.
+
+    RGB (C = 3): the drawn share of the mapped colours and the rest of the image's own, mixed in RGB levels, rounded and
+    clipped. Grey (C = 1) has no colours: by every method its mean and deviation become those of the reference's luma.
+    A constant image takes the reference's mean. Draws `style` (first 16 hex digits of the reference's sha256),
+    `style_name` and `alpha`; the reference is also a partner. `load` raises JobError where there is no reference or one
+    that is no image, `apply` where the batch has no images.
+    """
+
+    name = "color_transfer"
+    version = 1
+    source = (
+        "Reinhard et al. 2001, Color Transfer between Images; Sun et al. 2016, Return of Frustratingly Easy Domain "
+        "Adaptation (CORAL); Pitie & Kokaram 2007, The Linear Monge-Kantorovitch Linear Colour Mapping, section 3.3"
+    )
+    Params = ColorTransferParams
+    micro_batch = 64
+    uses_torch = False
+    cpu_s_per_megapixel = 0.1
+    params: ColorTransferParams
+
+    def __init__(self, params: ColorTransferParams) -> None:
+        super().__init__(params)
+        self._bank: ReferenceBank | None = None
+        self._statistics: list[ColourStatistics] = []
+
+    def needs(self) -> Needs:
+        """The images whose colours are taken."""
+        return Needs(images={"styles": self.params.styles})
+
+    def load(self, device: str, supply: Supply) -> None:  # noqa: ARG002 - NumPy on any device
+        """Read each reference once and keep its colour statistics."""
+        from pipeline.shards.images.codecs import decode
+
+        bank = ReferenceBank("color_transfer.styles", self.params.styles, supply.images["styles"])
+        self._statistics = [statistics(bank.picture(place, decode)) for place in range(len(bank))]
+        self._bank = bank
+
+    def draw(self, batch: ImageBatch) -> Draws:
+        """A reference, and the share of its colours, of every sample."""
+        bank = self._references()
+        places, alphas = [], []
+        for generator in generators(batch.seeds):
+            places.append(bank.drawn(generator))
+            alphas.append(float(generator.uniform(*self.params.alpha_range)))
+        columns: dict[str, list[Any]] = {
+            "style": [bank.keys[place] for place in places],
+            "style_name": [bank.names[place] for place in places],
+            "alpha": alphas,
+        }
+        return Draws(columns, partners=[[bank.partners[place]] for place in places])
+
+    def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
+        """Move the colours of each image, one image at a time."""
+        if batch.images is None:
+            raise JobError("color_transfer: there are no images to colour; put it after an operator that makes some")
+        bank = self._references()
+        made = np.empty_like(batch.images, order="C")
+        for index, image in enumerate(batch.images):
+            row = draws.row(index)
+            target = self._statistics[bank.place(row["style"])]
+            moved = transferred(image, target, self.params.method, self.params.most_gain)
+            mixed = image + row["alpha"] * (moved - image)
+            made[index] = np.rint(mixed).clip(0, 255)
+        return Applied(made)
+
+    def _references(self) -> ReferenceBank:
+        if self._bank is None:
+            raise RuntimeError("color_transfer: load comes before draw; the references are not known yet")
+        return self._bank

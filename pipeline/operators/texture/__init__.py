@@ -1,0 +1,1 @@
+"""Textures: pieces and neighbourhoods of images."""

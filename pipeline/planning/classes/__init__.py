@@ -1,0 +1,1 @@
+"""Names and labels of classes, and what asks for them."""

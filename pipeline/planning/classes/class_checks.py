@@ -1,0 +1,256 @@
+"""Whether the classes of a branch's images reach what asks for them: prompts, models that know classes, gates.
+
+What would be blank, or mean another class, is an error here; what can only be guessed at is a note.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from pipeline.contracts import Part
+from pipeline.errors import RecipeError
+from pipeline.model_files.class_labels import place_of
+from pipeline.model_files.known_classes import KnownClasses, known_classes
+from pipeline.model_files.references import FileRef
+from pipeline.planning.classes.branch_labels import BranchLabels, branch_labels
+from pipeline.requirements import ClassNeeds
+from pipeline.shards.columns.class_names import CLASS_LABEL
+from pipeline.shards.columns.classes import NO_CLASS
+from pipeline.shards.columns.label_values import LabelValues
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.locate import Shard
+from pipeline.texts import listed
+from schemas.recipe import Branch
+
+LABEL = "{label}"
+_NAMES = "input.class_names"
+
+
+class PlannedBranch(Protocol):
+    """A branch of a plan."""
+
+    @property
+    def where(self) -> str | None: ...
+
+    @property
+    def parts(self) -> "Sequence[Planned]": ...
+
+
+class Planned(Protocol):
+    """A step or a gate of a plan."""
+
+    @property
+    def models(self) -> Mapping[str, FileRef]: ...
+
+    def make(self) -> Part: ...
+
+
+def check_branches(
+    branches: Sequence[Branch],
+    planned: Mapping[str, PlannedBranch],
+    shards: Sequence[Shard],
+    layout: Layout,
+    values: LabelValues,
+) -> tuple[str, ...]:
+    """Return notes on how classes reach the operators and gates of each branch, which is `planned` by its name.
+
+    Raises:
+        RecipeError: they do not, or not the right ones.
+    """
+    notes: list[str] = []
+    for branch in branches:
+        made = [(part.make(), part.models) for part in planned[branch.name].parts]
+        if not any(part.needs().classes for part, _ in made):
+            continue
+        labels = branch_labels(branch, planned[branch.name].where, layout, values, shards)
+        for part, models in made:
+            notes += check_classes(part, models, labels, f"branch {branch.name!r}: {part.name}")
+            needs = part.needs().classes
+            if needs is not None and needs.drawn and labels.made == "count":
+                break  # from here on images are of the classes that it drew
+    return tuple(notes)
+
+
+def names_read(parts: Sequence[Planned], layout: Layout) -> list[Any]:
+    """Return the names of text classes where a part reads those of others; an image's own is in its row already."""
+    if layout.table.kind != "text" or layout.class_origin == CLASS_LABEL:
+        return []
+    needs = [planned.make().needs().classes for planned in parts]
+    return [{"classes": list(layout.table.names)}] if any(each and each.names for each in needs) else []
+
+
+def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabels, where: str) -> list[str]:
+    """Return notes on how an operator or a gate takes the classes of a branch's images.
+
+    Args:
+        where: the part's place in the recipe, for messages.
+
+    Raises:
+        RecipeError: a text would be blank where the class's name belongs, or a model is not told the right class.
+    """
+    needs = part.needs().classes
+    if needs is None or not labels.rows:
+        return []
+    known = known_classes(models["model"]) if "model" in models else None
+    names = labels.layout.table.names
+    if len(names) < needs.least:
+        raise RecipeError(
+            f"{where}: {part.name} needs the names of {needs.least} classes at least, and the input has {len(names)}; "
+            f"say them with {_NAMES}"
+        )
+    for field, template in _templates(needs, known):
+        if LABEL in template:
+            _check_named(labels, needs, f"{where}.{field}", template)
+    if needs.model is None or known is None or not known.count:
+        return []
+    model = f"{where}.{needs.model}: {models[needs.model].reference}"
+    return [f"{model}: {note}" for note in _matched(labels, needs, known, model)]
+
+
+def _templates(needs: ClassNeeds, known: KnownClasses | None) -> Iterator[tuple[str, str]]:
+    read = [needs.texts]
+    if known is not None:
+        read.append(needs.prompts if known.takes_text else needs.pulls)
+    for texts in read:
+        yield from ((field, template) for field, templates in texts.items() for template in templates)
+
+
+def _check_named(labels: BranchLabels, needs: ClassNeeds, where: str, template: str) -> None:
+    """Raise RecipeError where an image's class has no name to put into a template."""
+    start = f"{where} = {listed([template])!r}: {LABEL} would be blank: "
+    other = f"write a text without {LABEL}"
+    table, label = labels.layout.table, labels.layout.label
+    if needs.blank is not None:
+        raise RecipeError(f"{start}{needs.blank} tells of no class; leave it out, or {other}")
+    if labels.made == "count":
+        raise RecipeError(f"{start}a branch of `count` has no classes; use per_class, or {other}")
+    if label is None:
+        raise RecipeError(
+            f"{start}no column of the input is the label; name it with input.columns: {{label: NAME}}, or {other}"
+        )
+    blank = [value for value in labels.rows if table.name(table.index(value)) is None]
+    if not blank:
+        return
+    rows = _rows(labels, blank)
+    if not table.names and any(table.index(value) != NO_CLASS for value in blank):
+        values = listed(sorted(value for value in blank if value is not None))
+        raise RecipeError(f"{start}column {label!r} holds numbers without names ({values}); say them with {_NAMES}")
+    raise RecipeError(
+        f"{start}{rows} of column {label!r} {_has(rows)} no class ({_shown(blank)}); leave them out with where: "
+        f"{_remedy(labels, blank)}, or {other}"
+    )
+
+
+def _matched(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model: str) -> Iterator[str]:
+    """Yield notes; raise RecipeError where the model does not know a class that it would be told."""
+    table = labels.layout.table
+    _check_classless(labels, needs, known, model)
+    if labels.rows.get(None) and not needs.drawn:
+        rows, label = _rows(labels, [None]), labels.layout.label
+        none = f"{rows} of column {label!r} {_has(rows)} no class" if label else "no column of the input is the label"
+        yield f"{none}: made without one"
+    if needs.drawn and labels.made == "count" and table.kind == "none":
+        yield f"its images get no label: column {labels.layout.carried_label!r} holds no classes"
+        return
+    told = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
+    if table.names and known.names:
+        yield from _by_name(labels, needs, known, model, told)
+        return
+    beyond = [index for index in told if index >= known.count]
+    if beyond:
+        raise RecipeError(
+            f"{model} has {known.count} classes, and column {labels.layout.label!r} holds {listed(beyond)}; say "
+            f"what the numbers mean with {_NAMES}{_others(needs, labels)}"
+        )
+    if known.names and list(known.names) != [str(index) for index in range(known.count)] and (told or needs.drawn):
+        pairs = [f"{index} = {known.names[index]}" for index in told or range(known.count)]
+        yield (
+            f"the input's classes have no names, so its numbers are taken for the model's: {listed(pairs)}; say "
+            f"what they mean with {_NAMES}"
+        )
+    elif table.names and told:
+        pairs = [f"{table.name(index)} = {index}" for index in told]
+        yield f"the model has no names of classes, so they go by number: {listed(pairs)}"
+
+
+def _by_name(
+    labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model: str, told: Sequence[int]
+) -> Iterator[str]:
+    names = labels.layout.table.names
+    places = {name: place_of(name, known.names) for name in names}
+    strangers = [names[index] for index in told if places[names[index]] is None]
+    if not needs.own:
+        usable = [name for name in names if places[name] is not None]
+        strangers = [] if len(usable) >= max(1, needs.least) else list(names)
+    if strangers:
+        raise RecipeError(
+            f"{model} knows no class {listed([repr(name) for name in strangers])} of "
+            f"{_source(labels)}; it knows {listed(known.names)}; {_renamed(labels)}, take another "
+            f"model{_others(needs, labels)}"
+        )
+    if needs.drawn and labels.made == "count":
+        nameless = [name for place, name in enumerate(known.names) if place not in places.values()]
+        if nameless:
+            yield f"images of {listed(nameless)} get no label: the input has no such class"
+
+
+def _check_classless(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model: str) -> None:
+    """Raise RecipeError for rows of no class, where that is no null, or the model makes nothing without one."""
+    if needs.drawn:
+        return
+    table, label = labels.layout.table, labels.layout.label
+    classless = [value for value in labels.rows if table.index(value) == NO_CLASS]
+    if known.none is not None:
+        classless = [value for value in classless if value is not None]
+    if classless and label is not None:
+        rows = _rows(labels, classless)
+        raise RecipeError(
+            f"{model} is told a class, and {rows} of column {label!r} {_has(rows)} none ({_shown(classless)}); leave "
+            f"them out with where: {_remedy(labels, classless)}"
+        )
+    if classless:
+        raise RecipeError(
+            f"{model} makes nothing without a class, and no column of the input is the label; name it with "
+            "input.columns: {label: NAME}, or take another model"
+        )
+
+
+def _rows(labels: BranchLabels, values: Iterable[Any]) -> str:
+    count = sum(labels.rows[value] for value in values)
+    return f"{count} of {sum(labels.rows.values())} rows"
+
+
+def _has(rows: str) -> str:
+    return "has" if rows.startswith("1 ") else "have"
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return listed(["null" if value is None else repr(value) for value in values])
+
+
+def _remedy(labels: BranchLabels, values: Sequence[Any]) -> str:
+    """Return the condition that leaves out rows of some labels that are no class."""
+    if all(value is None for value in values):
+        return "label.notna()"
+    return "label.str.strip() != ''" if labels.layout.table.kind == "text" else "label >= 0"
+
+
+def _source(labels: BranchLabels) -> str:
+    label = labels.layout.label
+    return _NAMES if label is None else f"column {label!r} (its classes: {listed(labels.layout.table.names)})"
+
+
+def _renamed(labels: BranchLabels) -> str:
+    """Return how classes get a model's names."""
+    table = labels.layout.table
+    if table.kind != "text":
+        return f"name the classes as the model does ({_NAMES})"
+    if all(name.strip().isdecimal() for name in table.names):
+        return f"write the labels as whole numbers, and what they mean in {_NAMES}"
+    return "write the labels as the model does"
+
+
+def _others(needs: ClassNeeds, labels: BranchLabels) -> str:
+    ways = ["leave these rows out with where"] if labels.made == "copies" else []
+    if needs.unnamed is not None:
+        ways.append(f"write {needs.unnamed}")
+    return "".join(f", or {way}" for way in ways)

@@ -1,0 +1,1 @@
+"""The input as `plan` reads it: shards, columns, first rows."""

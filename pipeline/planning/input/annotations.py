@@ -1,0 +1,72 @@
+"""Annotations under operators that move pixels: refused, since they would no longer fit the images beside them."""
+
+from collections.abc import Sequence
+
+from pipeline.errors import InputError, RecipeError
+from pipeline.planning.input.first_rows import FirstRows
+from pipeline.shards.columns.column_types import read_features
+from pipeline.shards.columns.dimensions import dimension_columns, most_size
+from pipeline.shards.columns.geometry import annotations
+from pipeline.shards.columns.layout import Layout
+from pipeline.shards.images.codecs import is_turned
+from pipeline.validation import nearest
+from schemas.recipe import Recipe
+
+SHOWN = 5
+"""Columns that a message names, each by so many characters at most."""
+MOST_NAME = 40
+
+
+def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -> tuple[str, ...]:
+    """Return a note where an image beside annotations is stored turned: nobody can tell which way they were made.
+
+    Args:
+        moving: what moves the pixels of source rows, with its place in the recipe: `recipe.output.size: ...`.
+
+    Raises:
+        RecipeError: something moves pixels, and the input has annotations that would not follow.
+    """
+    layout, unaligned = first.layout, recipe.input.unaligned
+    for name in unaligned:
+        if name not in layout.schema.names:
+            raise InputError(f"input.unaligned: there is no column {name!r}{nearest(name, list(layout.schema.names))}")
+    turned = [
+        row for row, image in zip(first.rows, first.images, strict=True) if image is not None and is_turned(image)
+    ]
+    from_rows = any(branch.per_class is None and branch.count is None for branch in recipe.branches)
+    if not moving and not (turned and from_rows):
+        return ()
+    apart = (layout.image, layout.label, layout.id, *unaligned)
+    found = annotations(layout.schema, read_features(layout.schema), apart, first.values, first.sizes)
+    if not found:
+        return ()
+    names = [f"{name[:MOST_NAME]} ({what})" for name, what in list(found.items())[:SHOWN]]
+    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    if moving:
+        drop = ", ".join([*(name[:MOST_NAME] for name in list(found)[:SHOWN]), *(["..."] if more else [])])
+        raise RecipeError(
+            f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; take that out, name in input.unaligned "
+            f"what says nothing about places in the image, or leave out what you do not need by input.drop: [{drop}]"
+        )
+    return (
+        f"row {turned[0].row} of {turned[0].uri} is stored turned, and is made upright; {', '.join(names)}{more} stay "
+        "as they are, and must be of the upright image",
+    )
+
+
+def dimensions_of(layout: Layout, recipe: Recipe) -> tuple[str, ...]:
+    """Return the columns that may hold the size of the image, and follow it."""
+    return dimension_columns(layout.schema, (layout.image, layout.label, layout.id, *recipe.input.unaligned))
+
+
+def check_dimensions(recipe: Recipe, first: FirstRows) -> None:
+    """Raise RecipeError where a column of the image's width or height cannot hold `output.size`."""
+    size, layout = recipe.output.size, first.layout
+    for name in dimensions_of(layout, recipe):
+        kind = layout.schema.field(name).type
+        most = most_size(kind)
+        if isinstance(size, int) and most is not None and size > most:
+            raise RecipeError(
+                f"recipe.output.size: column {name!r} follows the image, and {kind} does not hold {size}; make it "
+                f"wider, leave it out with input.drop: [{name}], or name it in input.unaligned"
+            )

@@ -1,0 +1,39 @@
+"""The first images of the input, and the columns beside them, against what the chains of a recipe do to images."""
+
+from collections.abc import Mapping, Sequence
+
+from pipeline.model_files.references import FileRef
+from pipeline.planning.input.annotations import check_annotations, check_dimensions
+from pipeline.planning.input.domains import check_domains
+from pipeline.planning.input.first_rows import FirstRows
+from pipeline.planning.parts import read_part
+from pipeline.registry import operator_class
+from schemas.recipe import Recipe
+
+
+def check_images(
+    recipe: Recipe, models: Sequence[Sequence[Mapping[str, FileRef]]], first: FirstRows
+) -> tuple[str, ...]:
+    """Return notes of what nobody can tell.
+
+    Args:
+        models: of every step of every branch, in the order of the recipe.
+
+    Raises:
+        JobError: annotations would not follow, a model is out of its domain, or a depth is left open.
+    """
+    moving = []
+    for index, branch in enumerate(recipe.branches):
+        from_rows = branch.per_class is None and branch.count is None
+        for place, entry in enumerate(branch.operators):
+            where = f"recipe.branches[{index}].operators[{place}]"
+            operator = read_part(entry, where, "operator", operator_class)
+            if operator.geometric and from_rows:
+                moving.append(f"{where}: {operator.name} moves pixels")
+            check_domains(operator, models[index][place], f"{where}.{operator.name}", recipe, first)
+        if recipe.output.size != "source" and from_rows:
+            moving.append("recipe.output.size: it changes the size of the images")
+    notes = check_annotations(moving, recipe, first)
+    check_dimensions(recipe, first)
+    first.check_depth(recipe.input.depth_bits)
+    return notes

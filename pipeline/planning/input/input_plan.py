@@ -1,0 +1,177 @@
+"""The input as `plan` reads it: shards, columns, splits, and what beside them a unit's bytes depend on."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+
+from pipeline.errors import InputError
+from pipeline.planning.recipe_file import absolute
+from pipeline.shards.columns.classes import label_kind
+from pipeline.shards.columns.column_types import listed_names, read_features
+from pipeline.shards.columns.label_values import read_label_values
+from pipeline.shards.columns.layout import Layout, read_layout
+from pipeline.shards.columns.shared_schema import promoted_shards
+from pipeline.shards.files.listing import Passed
+from pipeline.shards.files.locate import Shard, find_input
+from pipeline.shards.files.splits import SPLIT, called, may_say_splits, rows_by_split, split_names, splits_of
+from pipeline.texts import listed
+from schemas.recipe import Input
+
+ALL: Final = "all"
+"""What `input.split` says of an input whose splits are all wanted."""
+OTHER_SPLIT: Final = "of another split than input.split"
+
+
+@dataclass(frozen=True)
+class InputPlan:
+    """The input, resolved.
+
+    `identities` are, by the path of a shard, what its rows are made of beside its own bytes: values that its folders
+    state, and the columns it was promoted to; a shard that has neither is not in it. `splits` are rows by split, None
+    of those in none; `where` is the condition that `input.split` puts on every row, where a column states splits.
+    """
+
+    shards: tuple[Shard, ...]
+    layout: Layout
+    passed: Passed = field(default_factory=Passed)
+    identities: Mapping[str, list[Any]] = field(default_factory=dict)
+    splits: Mapping[str | None, int] = field(default_factory=dict)
+    where: str | None = None
+
+    def narrowed(self, where: str | None) -> str | None:
+        """Return a branch's condition with that of `input.split`."""
+        if self.where is None or where is None:
+            return self.where if where is None else where
+        return f"({where}) and {self.where}"
+
+
+def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> InputPlan:
+    """Find the shards and columns that a recipe's `input` stands for; relative URIs start at `base`.
+
+    Args:
+        wheres: the conditions of the branches with source rows: where all of them speak of the split, none is asked.
+
+    Raises:
+        InputError: one line that names what is wrong.
+    """
+    found = find_input([absolute(uri, base) for uri in uris_of(wanted)], base)
+    stated = splits_of(found.shards)
+    splits = rows_by_split(found.shards, stated) if any(split is not None for split in stated) else {}
+    name = _wanted(wanted.split, splits, _speak_of(SPLIT, wheres)) if splits else None
+    shards = tuple(shard for shard, split in zip(found.shards, stated, strict=True) if name in (None, split))
+    for shard, split in zip(found.shards, stated, strict=True):
+        if name not in (None, split):
+            found.passed.add(OTHER_SPLIT, shard.path)
+    if not any(shard.rows for shard in shards):
+        raise InputError(f"input.split: {wanted.split}: its shards hold no row")
+    layout = read_layout(shards, wanted.columns, wanted.drop, named=wanted.class_names is not None)
+    column, by_value = _column_splits(shards, layout)
+    within = _rows_by_name(by_value)
+    where = None
+    if within and (not splits or len(within) > 1):
+        splits = within
+        name = _wanted(wanted.split, splits, _speak_of(column, wheres), f"column {column!r}")
+        values = [value for value, (split, _) in by_value.items() if split is not None and split == name]
+        where = _condition(column, values) if name is not None and len(splits) > 1 else None
+    elif not splits and wanted.split not in (None, ALL):
+        raise InputError(
+            f"input.split: {wanted.split}: no folder, file name or column {SPLIT!r} of the input says a split; "
+            "leave it out"
+        )
+    return InputPlan(shards, layout, found.passed, _identities(shards, layout), splits, where)
+
+
+def unlabelled_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
+    """Return a note where no column is the label, and the folders or names of the shards may be classes."""
+    if found.layout.label is not None or wanted.columns.label is not None or len(found.shards) < 2:
+        return ()
+    folders = {shard.path.split("/")[-2] if "/" in shard.path else "" for shard in found.shards}
+    plain = all(re.fullmatch(r"[^\W\d]+(?:[-_ ][^\W\d]+)*", name) for name in folders)
+    if len(folders) < 2 or not plain or any("=" in name or called(name) != name for name in folders):
+        return ()
+    first = sorted(folders)[0]
+    return (
+        f"no column is the label, and the shards lie in folders {listed(sorted(folders))}: where these are classes, "
+        f"rename them (label={first}, ...); where not, say input.columns: {{label: none}}",
+    )
+
+
+def unsplit_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
+    """Return a note where rows that are in no split are taken beside those of one."""
+    names = [split for split in found.splits if split is not None]
+    if wanted.split is not None or None not in found.splits or len(names) != 1:
+        return ()
+    return (
+        f"rows in no split: {found.splits[None]:,}, beside {found.splits[names[0]]:,} of {names[0]}, and taken as "
+        f"these are; say input.split: {names[0]} for those alone, or {ALL}",
+    )
+
+
+def uris_of(wanted: Input) -> tuple[str, ...]:
+    """Return the URIs of an input, one or several."""
+    return (wanted.uri,) if isinstance(wanted.uri, str) else wanted.uri
+
+
+def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool, says: str = "the input") -> str | None:
+    """Return the split to take; None for all rows. `says`: what has the splits, for the message."""
+    names = [split for split in splits if split is not None]
+    said = ", ".join(f"{split} ({splits[split]:,} rows)" for split in names[:6])
+    if asked == ALL or (asked is None and (chosen or len(names) < 2)):
+        return None
+    if asked is None:
+        first = "train" if "train" in names else names[0]
+        raise InputError(f"input.split: {says} has several splits, {said}; say input.split: {first}, or {ALL}")
+    if called(asked) not in names:
+        raise InputError(f"input.split: {asked}: there is no such split; there are {said}")
+    return called(asked)
+
+
+def _speak_of(column: str, wheres: Sequence[str | None]) -> bool:
+    """Return whether the conditions of all branches speak of a column."""
+    named = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)")
+    return bool(wheres) and all(where is not None and named.search(where) for where in wheres)
+
+
+def _condition(column: str, values: Sequence[Any]) -> str:
+    name = column if column.isidentifier() else f"`{column}`"
+    return f"{name} in ({', '.join(map(repr, values))}{',' if len(values) == 1 else ''})"
+
+
+def _column_splits(shards: Sequence[Shard], layout: Layout) -> tuple[str, dict[Any, tuple[str | None, int]]]:
+    """Return the column that says splits, and by its values what each is called and its rows; none of no column."""
+    taken = (layout.image, layout.label, layout.id)
+    names = [name for name in layout.light if name not in taken and may_say_splits(name)]
+    features = read_features(layout.schema)
+    for name in sorted(names, key=lambda name: name.lower() != SPLIT):
+        kind: pa.DataType = layout.schema.field(name).type
+        if label_kind(kind) not in ("text", "whole", "truth"):
+            continue
+        try:
+            rows = read_label_values(shards, name, kind).rows
+        except InputError:  # more values than any data set has splits
+            continue
+        if called_so := split_names(name, rows, listed_names(features.get(name))):
+            return name, {value: (called_so.get(value), count) for value, count in rows.items()}
+    return SPLIT, {}
+
+
+def _rows_by_name(by_value: Mapping[Any, tuple[str | None, int]]) -> dict[str | None, int]:
+    rows: dict[str | None, int] = {}
+    for split, count in by_value.values():
+        rows[split] = rows.get(split, 0) + count
+    return rows
+
+
+def _identities(shards: Sequence[Shard], layout: Layout) -> dict[str, list[Any]]:
+    types = [[field.name, str(field.type), field.nullable] for field in layout.schema]
+    promoted = promoted_shards(shards, layout.schema)
+    made: dict[str, list[Any]] = {}
+    for shard in shards:
+        if shard.partitions:
+            made.setdefault(shard.path, []).append({"folders": [list(pair) for pair in shard.partitions]})
+        if shard.path in promoted:
+            made.setdefault(shard.path, []).append({"columns": types})
+    return made

@@ -1,0 +1,1 @@
+"""`where`: which source rows a branch takes."""
