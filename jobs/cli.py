@@ -147,7 +147,7 @@ def _positive(text: str) -> int:
 
 def _demo(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.commands.run import demo
+        from jobs.commands.demo import demo
 
         return demo(options.out, options.executor)
 
@@ -183,7 +183,7 @@ def _plan(commands: "Commands") -> None:
 
 def _verify(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.commands.inspect_dataset import verify
+        from jobs.commands.verify import verify
 
         return verify(options.dataset, options.key_file, options.json)
 
@@ -195,7 +195,7 @@ def _verify(commands: "Commands") -> None:
 
 def _trace(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.commands.inspect_dataset import trace
+        from jobs.commands.trace import trace
 
         return trace(options.image, options.dataset, options.key_file, options.json)
 
@@ -208,7 +208,7 @@ def _trace(commands: "Commands") -> None:
 
 def _replay(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.commands.inspect_dataset import replay
+        from jobs.commands.replay import replay
 
         return replay(options.dataset, options.sample_id, options.key_file)
 
@@ -220,7 +220,7 @@ def _replay(commands: "Commands") -> None:
 
 def _report(commands: "Commands") -> None:
     def call(options: argparse.Namespace) -> int:
-        from jobs.commands.inspect_dataset import report
+        from jobs.commands.report import report
 
         return report(options.dataset, options.key_file)
 

@@ -38,11 +38,13 @@ LAYERS = [
     {"pipeline.gates", "pipeline.operators.bases"},
     {"pipeline.operators"},
     {"pipeline.registry"},
+    {"pipeline.plan"},
     {"pipeline.planning"},
     {"pipeline.execution"},
     {"pipeline.monitoring", "pipeline.publishing"},
     {"pipeline.audit"},
     {"pipeline.cluster"},
+    {"pipeline.run"},
     {"jobs"},
 ]
 """Lowest first. A module may import from its own layer and from those below."""

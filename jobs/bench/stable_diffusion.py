@@ -180,8 +180,8 @@ def _loop(task: Edit) -> tuple[int, float]:
 def _product(task: Edit) -> tuple[int, float]:
     """A whole run, except starting Ray."""
     from jobs.commands.plan import read_plan
-    from jobs.commands.run import run_plan
     from pipeline.cluster.connection import connect
+    from pipeline.run import run_plan
 
     path = Path(f"{task.output}.recipe.json")
     path.write_text(json.dumps(recipe(task)))

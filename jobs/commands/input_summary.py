@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from pipeline.shards.columns.classes import NO_CLASS
 from pipeline.texts import listed, one_line
 

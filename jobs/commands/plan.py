@@ -8,8 +8,9 @@ from jobs.commands import input_summary
 from jobs.terminal import show
 from pipeline.keys import key_id
 from pipeline.monitoring.progress import duration
+from pipeline.plan import Plan
 from pipeline.planning.estimate import BranchEstimate, estimate
-from pipeline.planning.planner import Plan, make_plan
+from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import absolute, load_recipe
 from pipeline.publishing.ownership import check_place
 from pipeline.working_copy import require_lasting

@@ -13,7 +13,8 @@ from jobs.loaded_operator import supply_of
 from pipeline.contracts import ImageBatch, Operator
 from pipeline.networks.pixel_tensors import with_channels
 from pipeline.noise import Noise
-from pipeline.planning.parts import content, find_files, read_part
+from pipeline.plan import content
+from pipeline.planning.parts import find_files, read_part
 from pipeline.registry import operator_class
 from pipeline.seeding import digest, sample_id, step_seed
 

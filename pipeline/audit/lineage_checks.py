@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.lineage.records import input_features
-from pipeline.planning.planner import ORIGINAL, BranchPlan
+from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.seeding import step_seed
 from schemas.images import IMAGE, LINEAGE, QUARANTINE
 from schemas.manifest import Manifest, Marker

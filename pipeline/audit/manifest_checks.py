@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.planning.planner import ORIGINAL
-from pipeline.publishing.finalise import count, same_counts
+from pipeline.plan import ORIGINAL
+from pipeline.publishing.manifest import count, same_counts
 from pipeline.seeding import digest
 from pipeline.shards.output.commit import FOLDERS, INDEX, markers_digest
 from schemas.manifest import Manifest, Marker

@@ -14,8 +14,8 @@ from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.overlap import Overlap
 from pipeline.execution.runner import make_window
 from pipeline.execution.window import Window, new_sample, windows
-from pipeline.planning.planner import Unit
-from pipeline.publishing.finalise import branch_from, read_manifest
+from pipeline.plan import Unit
+from pipeline.publishing.manifest import branch_from, read_manifest
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.images.codecs import decode

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.audit.source_shards import reopen
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
-from pipeline.planning.planner import ORIGINAL
+from pipeline.plan import ORIGINAL
 from pipeline.shards.images.codecs import decode, encode, resize
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.output.commit import open_parquet, read_markers

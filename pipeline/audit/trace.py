@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError
 from pipeline.keys import key_id
-from pipeline.publishing.finalise import read_manifest
+from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import keyed_digest, payload, to_text

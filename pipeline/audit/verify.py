@@ -16,8 +16,8 @@ from pipeline.audit.source_checks import Origins
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError, RowError
 from pipeline.keys import key_id
-from pipeline.planning.planner import ORIGINAL, BranchPlan
-from pipeline.publishing.finalise import branch_from, read_manifest
+from pipeline.plan import ORIGINAL, BranchPlan
+from pipeline.publishing.manifest import branch_from, read_manifest
 from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import FOLDERS, open_parquet, read_index, read_markers

@@ -15,7 +15,7 @@ from pipeline.errors import JobError, RunError
 from pipeline.execution.executor import Worker, device_for
 from pipeline.execution.job import Job
 from pipeline.keys import key_id, read_key
-from pipeline.planning.planner import BranchPlan, Unit
+from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
 from pipeline.texts import described

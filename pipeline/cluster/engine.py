@@ -20,7 +20,7 @@ from pipeline.cluster.watch import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
 from pipeline.monitoring.stopping import RESUMES, stoppable
-from pipeline.planning.planner import BranchPlan, Unit
+from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.store import LocalStore
 from schemas.manifest import Failure, Marker
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import JobError
-from pipeline.planning.planner import BranchPlan
+from pipeline.plan import BranchPlan
 
 SPARE_CPUS = 2.0
 """Logical CPUs no actor takes: Ray Data holds some back for itself and would start a full cluster's actors late."""

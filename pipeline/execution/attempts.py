@@ -11,7 +11,7 @@ from pipeline.execution.output_rows import sized
 from pipeline.execution.overlap import Overlap
 from pipeline.execution.partners import drawn_partner
 from pipeline.execution.window import Window, new_sample
-from pipeline.planning.planner import Unit
+from pipeline.plan import Unit
 
 
 def make_samples(branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, overlap: Overlap) -> None:

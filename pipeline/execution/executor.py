@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.runner import run_unit
-from pipeline.planning.planner import BranchPlan, Unit
+from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.files.uris import is_local
 from pipeline.texts import described, one_line, story_of
 from schemas.manifest import Failure, Marker

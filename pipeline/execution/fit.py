@@ -9,8 +9,8 @@ import hashlib
 import json
 
 from pipeline.errors import ConflictError, JobError
+from pipeline.plan import Plan, StepPlan
 from pipeline.planning.parts import supply
-from pipeline.planning.planner import Plan, StepPlan
 from pipeline.requirements import Fitting
 from pipeline.seeding import canonical_json, digest
 from pipeline.shards.output.store import Store

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline.contracts import Gate, MadeBatch
 from pipeline.errors import RowError, UnitError
 from pipeline.execution.chain import ChainReport, Sample, buckets, in_halves
-from pipeline.planning.gates import GatePlan
+from pipeline.plan import GatePlan
 
 GATE_FAILED = "gate_failed"
 

@@ -14,9 +14,8 @@ from pipeline.execution.partners import LEAST_ROWS
 from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
 from pipeline.model_files.references import local_file
-from pipeline.planning.gates import GatePlan
+from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
 from pipeline.planning.input.annotations import dimensions_of
-from pipeline.planning.planner import BranchPlan, Plan, StepPlan
 from pipeline.planning.where.selection import Selection
 from pipeline.shards.columns.classes import ClassTable
 from pipeline.shards.columns.layout import Layout

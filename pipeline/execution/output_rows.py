@@ -15,7 +15,7 @@ from pipeline.execution.marking import UNMARKABLE
 from pipeline.execution.overlap import Overlap
 from pipeline.execution.window import Window
 from pipeline.lineage.records import output_table, quarantine_table
-from pipeline.planning.planner import ORIGINAL, Unit
+from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.columns.dimensions import Resized, Shape, rewritten
 from pipeline.shards.images.codecs import decode, encode, extension, resize, to_channels
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pipeline.execution.window import Window
-from pipeline.planning.planner import Unit
+from pipeline.plan import Unit
 from pipeline.shards.output.store import Store
 from pipeline.texts import story_of
 from schemas.manifest import RowFailure

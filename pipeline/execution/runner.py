@@ -18,7 +18,7 @@ from pipeline.execution.output_rows import tables_of
 from pipeline.execution.overlap import Overlap
 from pipeline.execution.row_failures import Kinds
 from pipeline.execution.window import Window, windows
-from pipeline.planning.planner import Unit
+from pipeline.plan import Unit
 from pipeline.shards.output.commit import UnitFiles
 from schemas.manifest import Marker
 

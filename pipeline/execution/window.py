@@ -11,7 +11,7 @@ from pipeline.execution.chain import Sample
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.overlap import Overlap
 from pipeline.execution.partners import Candidate
-from pipeline.planning.planner import Unit
+from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.columns.dimensions import Shape
 from pipeline.shards.images.codecs import decode, fit_square

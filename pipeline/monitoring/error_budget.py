@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import BudgetError
 from pipeline.monitoring.progress import spelled
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from pipeline.texts import shortened
 from schemas.manifest import Counts, Failure, Marker
 

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import BudgetError
 from pipeline.execution.row_failures import kind_path, read_kinds
 from pipeline.monitoring.progress import Progress, spelled, summary
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from pipeline.shards.output.store import Store
 from pipeline.texts import one_line
 from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure

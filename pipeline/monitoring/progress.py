@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from pipeline.execution.marking import UNMARKABLE
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from pipeline.texts import one_line
 from schemas.manifest import Counts, Failure, Manifest, Marker
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from pipeline.errors import UnitError
-from pipeline.planning.planner import BranchPlan, Plan, StepPlan
+from pipeline.plan import BranchPlan, Plan, StepPlan
 from pipeline.registry import gate_class, operator_class
 from pipeline.shards.reader import read_windows
 

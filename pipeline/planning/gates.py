@@ -1,41 +1,17 @@
 """The gates of a recipe, resolved: which branch each judges, with what parameters and files."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
 from pipeline.contracts import Gate
 from pipeline.errors import RecipeError
-from pipeline.model_files.references import FileRef
-from pipeline.planning.parts import content, find_files, read_part
+from pipeline.plan import GatePlan
+from pipeline.planning.parts import find_files, read_part
 from pipeline.registry import gate_class
 from pipeline.shards.columns.layout import Layout
-from pipeline.validation import nearest, parse
+from pipeline.validation import nearest
 from schemas.recipe import Branch, Recipe
 
 GATES_KEY = "recipe.quality.gates"
 NOT_IDENTITY = {"branches"}
 """Parameters that say where a gate judges and not how: a further branch must keep the units of the others."""
-
-
-@dataclass(frozen=True)
-class GatePlan:
-    """One gate of a branch, with everything resolved."""
-
-    gate: str
-    version: int
-    params: Mapping[str, Any]
-    models: Mapping[str, FileRef] = field(default_factory=dict)
-    images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
-
-    def identity(self) -> list[Any]:
-        """Return what this gate computes, wherever its files lie."""
-        return [self.gate, self.version, content(self.params, self.models, self.images)]
-
-    def make(self) -> Gate:
-        """Return the gate, not loaded yet."""
-        found = gate_class(self.gate)
-        return found(parse(found.Params, self.params, self.gate))
 
 
 def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[GatePlan, ...]]:

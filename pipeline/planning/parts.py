@@ -7,7 +7,8 @@ import pyarrow as pa
 
 from pipeline.contracts import Part, Supply
 from pipeline.errors import InputError, RecipeError
-from pipeline.model_files.references import FileRef, local_file, resolve_model
+from pipeline.model_files.references import local_file, resolve_model
+from pipeline.plan import Images, Models
 from pipeline.planning.reference_images import find_images, read_images
 from pipeline.shards.columns.layout import Layout
 from pipeline.texts import listed
@@ -17,8 +18,6 @@ TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")
 """Fields of `Needs.columns` that are texts with columns in them; others name columns of masks."""
 
 P = TypeVar("P", bound=Part)
-Models = Mapping[str, FileRef]
-Images = Mapping[str, tuple[FileRef, ...]]
 
 
 def read_part(entry: Mapping[str, Any], where: str, noun: str, find: Callable[[str], type[P]]) -> P:
@@ -99,9 +98,3 @@ def supply(models: Models, images: Images) -> Supply:
         models={name: local_file(model) for name, model in models.items()},
         images={name: tuple(read_images(some)) for name, some in images.items()},
     )
-
-
-def content(params: Mapping[str, Any], models: Models, images: Images) -> dict[str, Any]:
-    """Return what a part computes with: parameters, and files by content, wherever they lie."""
-    files = {name: model.sha256 for name, model in models.items()}
-    return {**params, **files, **{name: [image.sha256 for image in some] for name, some in images.items()}}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from pipeline.publishing.manifest import build_manifest
 from pipeline.shards.identity import changed_columns
 from pipeline.texts import listed, shortened

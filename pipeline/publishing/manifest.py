@@ -10,8 +10,7 @@ from pipeline.devices import installed_versions
 from pipeline.errors import InputError, RecipeError
 from pipeline.execution.fit import fits
 from pipeline.model_files.references import FileRef
-from pipeline.planning.gates import GatePlan
-from pipeline.planning.planner import BranchPlan, Plan, StepPlan
+from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
 from pipeline.shards.columns.layout import record_of
 from pipeline.shards.files.locate import Shard
 from pipeline.shards.output.commit import COMMITS, markers_digest

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import ConflictError, RecipeError
+from pipeline.plan import Plan
 from pipeline.planning.input.input_plan import uris_of
-from pipeline.planning.planner import Plan
 from pipeline.planning.recipe_file import absolute
 from pipeline.publishing.differences import causes
 from pipeline.publishing.manifest import MANIFEST

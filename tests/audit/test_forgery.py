@@ -14,7 +14,7 @@ import pytest
 from jobs.cli import main
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.publishing.finalise import count
+from pipeline.publishing.manifest import count
 from pipeline.shards.output.commit import markers_digest, read_markers, sha256_file
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.commands.inspect_dataset import _plain
+from jobs.commands.trace import _plain
 from pipeline.audit.report import REPORT, SourceImages, write_report
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store

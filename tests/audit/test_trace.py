@@ -15,9 +15,11 @@ from pipeline.errors import InputError, JobError
 from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
 from pipeline.keys import key_id
-from pipeline.planning.planner import Plan, make_plan
+from pipeline.plan import Plan
+from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
-from pipeline.publishing.finalise import prepare, publish
+from pipeline.publishing.finalise import publish
+from pipeline.publishing.prepare import prepare
 from pipeline.publishing.seal import seal_dataset
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import read_markers

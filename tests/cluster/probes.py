@@ -10,7 +10,7 @@ from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters,
 from pipeline.errors import ModelError
 from pipeline.execution.job import Job
 from pipeline.noise import Noise
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from pipeline.registry import OPERATORS
 
 REGISTRATION = ("probe", "tests.cluster.probes:Probe")

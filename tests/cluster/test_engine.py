@@ -17,8 +17,9 @@ from pipeline.cluster.ledger import Ledger
 from pipeline.cluster.pools import Pool
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
-from pipeline.planning.planner import BranchPlan, Plan
-from pipeline.publishing.finalise import prepare, publish
+from pipeline.plan import BranchPlan, Plan
+from pipeline.publishing.finalise import publish
+from pipeline.publishing.prepare import prepare
 from pipeline.registry import OPERATORS
 from pipeline.shards.output.store import LocalStore, open_store
 from schemas.manifest import Failure, Marker

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.cluster.engine import execute
 from pipeline.execution.job import Job
-from pipeline.publishing.finalise import prepare, publish
+from pipeline.publishing.finalise import publish
+from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.operators.diffusion.test_diffusion_generate import supply_in

@@ -7,7 +7,7 @@ import pytest
 from pipeline.cluster.node_capacity import rooms_to_come
 from pipeline.cluster.pools import LONGEST_BLOCK, Pool, Room, blocks_of, waves
 from pipeline.errors import JobError
-from pipeline.planning.planner import BranchPlan
+from pipeline.plan import BranchPlan
 
 
 def branch(name: str, gpus: float = 0.0, cpus: float = 1.0, actors: int | None = None) -> BranchPlan:

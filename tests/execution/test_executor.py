@@ -10,7 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.execution import executor
 from pipeline.execution.job import Job
-from pipeline.publishing.finalise import prepare
+from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure, Marker
 from tests.fixtures.data_sets import plan_of, run_here, write_input, write_recipe

@@ -11,7 +11,7 @@ import pytest
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.report import write_report
 from pipeline.monitoring.progress import Progress, summary
-from pipeline.publishing.finalise import read_manifest
+from pipeline.publishing.manifest import read_manifest
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked

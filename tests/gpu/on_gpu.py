@@ -11,10 +11,12 @@ from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
 from pipeline.keys import key_id
 from pipeline.noise import Noise
+from pipeline.plan import Plan
 from pipeline.planning.parts import find_files, supply
-from pipeline.planning.planner import Plan, make_plan
+from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
-from pipeline.publishing.finalise import prepare, publish
+from pipeline.publishing.finalise import publish
+from pipeline.publishing.prepare import prepare
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Manifest, Marker

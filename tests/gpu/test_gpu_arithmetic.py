@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pipeline.devices import pin_arithmetic
 from pipeline.execution.executor import Worker
 from pipeline.execution.job import Job
-from pipeline.publishing.finalise import prepare
+from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from tests.gpu.on_gpu import ADAIN, EDIT, gpu_plan, images_in, made
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from pipeline.audit.replay import replay_sample
-from pipeline.publishing.finalise import prepare
+from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from tests.fixtures.data_sets import contents, rows_of
 from tests.gpu.on_gpu import BRANCHES, KEY, gpu_plan, made

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.audit.report import write_report
 from pipeline.lineage.openlineage import openlineage_lines
-from pipeline.publishing.finalise import read_manifest
+from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure
 from tests.fixtures.data_sets import CLASSES, FLIP, plan_of, run_here, write_input, write_recipe

@@ -14,7 +14,7 @@ from jobs.cli import main
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters
 from pipeline.monitoring.error_budget import allowed
 from pipeline.noise import Noise
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from tests.fixtures.data_sets import FLIP, contents, plan_of, rows_of, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 

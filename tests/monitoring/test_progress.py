@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.audit.report import REPORT, write_report
 from pipeline.monitoring.progress import LINE_EVERY_S, Progress, duration, summary
-from pipeline.planning.planner import Plan
-from pipeline.publishing.finalise import same_counts
+from pipeline.plan import Plan
+from pipeline.publishing.manifest import same_counts
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Counts, Failure, Marker
 from tests.fixtures.data_sets import FLIP, plan_of, run_here, write_input, write_recipe

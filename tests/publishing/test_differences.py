@@ -12,7 +12,7 @@ from pipeline.errors import ConflictError
 from pipeline.operators.classical.flip import Flip
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
-from pipeline.publishing.finalise import prepare
+from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from tests.fixtures.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard

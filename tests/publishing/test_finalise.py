@@ -12,7 +12,8 @@ import pytest
 import pipeline.publishing.finalise
 from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
-from pipeline.publishing.finalise import prepare, publish
+from pipeline.publishing.finalise import publish
+from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.owner import Owner
 from pipeline.shards.output.store import LocalStore, Store, open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe

@@ -19,9 +19,9 @@ CLASSES = 10
 def main(text: str) -> None:
     """Run the recipe; print rows and seconds as JSON."""
     from jobs.commands.plan import read_plan
-    from jobs.commands.run import run_plan
     from pipeline.cluster import engine  # noqa: F401 - imported before the clock starts
     from pipeline.cluster.connection import connect
+    from pipeline.run import run_plan
 
     task = Painting(**json.loads(text))
     path = Path(f"{task.output}.recipe.json")

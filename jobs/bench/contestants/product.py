@@ -13,8 +13,8 @@ from typing import Any
 
 from jobs.bench.contestants.task import JPEG_QUALITY, Task
 from jobs.commands.plan import read_plan
-from jobs.commands.run import run_plan
 from pipeline.audit.report import write_report
+from pipeline.run import run_plan
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
 

@@ -22,8 +22,8 @@ from jobs.bench.gpu.pictures import pictures
 from jobs.bench.gpu.setting import Setting
 from jobs.bench.inputs import reference_models, synthetic_shards
 from jobs.commands.plan import read_plan
-from jobs.commands.run import run_plan
 from pipeline.contracts import Pixels
+from pipeline.run import run_plan
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import JobError
-from pipeline.planning.planner import Plan
+from pipeline.plan import Plan
 from tests.fixtures.data_sets import plan_of, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 from tests.fixtures.tiny_models import save_pixel_unet

@@ -1,0 +1,31 @@
+"""What the commands share that look at a data set: opening it, and telling where an image came from."""
+
+from pathlib import Path
+from typing import Any
+
+from jobs.terminal import say
+from pipeline.planning.recipe_file import absolute
+from pipeline.shards.output.store import Store, open_store
+
+
+def open_dataset(dataset: str) -> Store:
+    """Return the store of the data set that an argument names, relative to the working directory."""
+    return open_store(absolute(dataset, str(Path.cwd())))
+
+
+def show_origin(row: dict[str, Any]) -> None:
+    """Say which row an image came from, by which steps, and what gates said of it."""
+    label = "" if row["label"] is None else f", label {row['label']}"
+    say(f"sample  {row['sample_id']}, branch {row['branch']}, copy {row['copy_index']}{label}")
+    if row["source_uri"]:
+        user_id = f" (id {row['source_id']})" if row["source_id"] else ""
+        say(f"source  {row['source_uri']} row {row['source_row']}{user_id}")
+    for step in row["steps"]:
+        model = f" with {step['model_id']}" if step["model_id"] else ""
+        say(f"step    {step['operator']} v{step['version']}{model} {step['params']} seed {step['seed']}")
+    if row["quality"]:
+        scores = ", ".join(f"{score['gate']} {score['score']:.4g}" for score in row["quality"])
+        ended = f"refused by {row['rejected_reason']}" if row.get("rejected_reason") else "kept"
+        say(f"judged  {scores}: {ended}, attempt {row['attempt'] + 1}")
+    for partner in row["partners"]:
+        say(f"partner {partner['role']} {partner['source_uri']}")

@@ -1,0 +1,75 @@
+"""`trace`: from an image file found anywhere to the row it came from."""
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.commands.dataset import open_dataset, show_origin
+from jobs.terminal import say, show
+from pipeline.errors import InputError, RecipeError, RowError
+from pipeline.keys import read_key
+from pipeline.shards.images.codecs import decode
+from schemas.recipe import MAX_IMAGE_BYTES
+
+NO_MARK = 3
+MOST_TOLD = 12
+"""Digits of a chance that mean anything: faults of machines and programs are likelier than one in 10^12."""
+PROVES = (
+    "the mark says which row an image leads to, unless somebody means to mislead: whoever holds images with and "
+    "without their marks can put a mark on another image, or take it off; compare the image with its row"
+)
+"""What a mark that was read proves, and what it does not."""
+
+
+def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) -> int:
+    """`palimpsest trace IMAGE_FILE --dataset DATASET`: 0 found, 3 no mark found."""
+    from pipeline.audit.trace import trace_image
+
+    key = read_key(key_file)
+    if key is None:
+        raise RecipeError("trace needs the watermark key: --key-file FILE or PALIMPSEST_KEY")
+    try:
+        image = decode(_bytes_of(image_file), 2**31)
+    except (OSError, RowError) as error:
+        raise InputError(f"{image_file}: not an image that can be read: {error}") from None
+    traced = trace_image(image, open_dataset(dataset), key)
+    if as_json:
+        row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
+        record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row, "proves": PROVES}
+        show(json.dumps(_plain(record), indent=1, allow_nan=False))
+    elif traced.row is not None:
+        sure = min(traced.score, MOST_TOLD)
+        say(f"mark    {traced.payload}, read with this key")
+        say(f"chance  10^-{sure:.0f} at most that an image without this mark reads so by accident")
+        say(f"note    {PROVES}")
+        show_origin(traced.row)
+    else:
+        say("no mark found" if traced.payload is None else f"mark {traced.payload} of this key, of another data set")
+    if traced.other_key is not None:
+        say(f"note    the data set was marked with key {traced.other_key}, and this is another", file=sys.stderr)
+    return 0 if traced.row is not None else NO_MARK
+
+
+def _bytes_of(image_file: str) -> bytes:
+    with Path(image_file).open("rb") as file:
+        data = file.read(MAX_IMAGE_BYTES + 1)  # a device never ends
+    if len(data) > MAX_IMAGE_BYTES:
+        raise RowError("too_large", f"more than {MAX_IMAGE_BYTES} bytes")
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: null for a number that is not finite, base64 for bytes, text for what is left."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
