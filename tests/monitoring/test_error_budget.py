@@ -96,7 +96,7 @@ def test_an_operator_with_a_bug_stops_the_run_early_and_says_where(
     assert len(list((tmp_path / "out/_commits").glob("*.json"))) == 1  # 57 of 64: no more can come back within 5 %
     errors = capsys.readouterr().err
     assert "branch 'buggy': " in errors and "of 64 rows" in errors
-    assert "raise KeyError(" in errors and "test_budget.py" in errors  # the traceback, short
+    assert "raise KeyError(" in errors and "test_error_budget.py" in errors  # the traceback, short
     assert "operator_failed" in errors
     assert max(map(len, errors.splitlines())) < 700
     (record,) = (tmp_path / "out/_failed/rows").glob("*.json")

@@ -132,7 +132,8 @@ class OperatorConformance:
 
     def test_is_registered_under_its_name_in_the_file_of_that_name(self) -> None:
         name = self.operator.name
-        assert OPERATORS[name] == f"pipeline.operators.{name}:{self.operator.__name__}"
+        assert OPERATORS[name] == f"{self.operator.__module__}:{self.operator.__name__}"
+        assert self.operator.__module__.split(".")[-1] == name
         assert operator_class(name) is self.operator
 
     def test_declares_what_it_is(self) -> None:

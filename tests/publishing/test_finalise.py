@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.publishing.finalise
+import pipeline.publishing.prepare
 from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.publishing.finalise import publish
@@ -111,7 +111,7 @@ def test_a_kill_before_the_first_marker_or_manifest_is_taken_up_again(folder: Pa
 
 def test_the_manifest_is_there_before_any_artifact(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_of(write_recipe(folder))
-    monkeypatch.setattr(pipeline.publishing.finalise, "references", lambda plan: [])
+    monkeypatch.setattr(pipeline.publishing.prepare, "references", lambda plan: [])
     prepare(plan, open_store(plan.output))
     assert json.loads((folder / "out/manifest.json").read_text())["complete"] is False
 
