@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from pipeline.contracts import Part, Supply
-from pipeline.planning.parts import find_files, supply
-from pipeline.requirements import Fitting
+from pipeline.contracts import Assets, Part
+from pipeline.planning.parts import find_files, read_assets
+from pipeline.requirements import Fittable
 
 
-def supply_of(part: Part, base: str = ".") -> Supply:
+def assets_of(part: Part, base: str = ".") -> Assets:
     """Return what `load` of a part must be given, fitted here and now where it wants that; paths start at `base`.
 
     Raises:
@@ -15,7 +15,7 @@ def supply_of(part: Part, base: str = ".") -> Supply:
         InputError: a reference set is empty.
         JobError: the images are not fit for it.
     """
-    found = supply(*find_files(part, base))
-    if isinstance(part, Fitting) and part.needs().fitted:
+    found = read_assets(*find_files(part, base))
+    if isinstance(part, Fittable) and part.requirements().fitted:
         return replace(found, images={}, fitted=part.fit(found))
     return found

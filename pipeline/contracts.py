@@ -17,10 +17,10 @@ import numpy.typing as npt
 
 from pipeline.errors import RowError
 from pipeline.noise import Noise
-from pipeline.requirements import Needs, Partner, PartnerRow, Pixels, ReferenceImage, Supply
+from pipeline.requirements import Assets, Partner, PartnerRow, Pixels, ReferenceImage, Requirements
 from schemas.closed import Closed
 
-__all__ = ["Needs", "Partner", "PartnerRow", "Pixels", "ReferenceImage", "Supply"]  # and what is defined here
+__all__ = ["Assets", "Partner", "PartnerRow", "Pixels", "ReferenceImage", "Requirements"]  # and what is defined here
 
 
 class Parameters(Closed):
@@ -86,11 +86,11 @@ class Part(ABC):
     def __init__(self, params: Any) -> None:
         self.params = params
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """Return the models and reference images that `load` must be given."""
-        return Needs()
+        return Requirements()
 
-    def load(self, device: str, supply: Supply) -> None:  # noqa: B027 - most hold no model
+    def load(self, device: str, assets: Assets) -> None:  # noqa: B027 - most hold no model
         """Bring models to `device` (`cpu`, `cuda`). Called once per actor, before anything else."""
 
 
@@ -133,8 +133,8 @@ class MadeBatch:
 class Gate(Part):
     """One judgement of finished images, before they are marked and encoded. Its score is written beside each image."""
 
-    needs_source: ClassVar[bool] = False  # cannot judge an image without a source row
-    least_classes: int = 0  # class names the input must have; the parameters may raise it
+    requires_source: ClassVar[bool] = False  # cannot judge an image without a source row
+    min_classes: int = 0  # class names the input must have; the parameters may raise it
     s_per_image: ClassVar[tuple[float, float]] = (0.001, 0.001)  # on a CPU thread, on a GPU; for the estimate of `plan`
 
     @property

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import RecipeError
 
 VARIABLE = "PALIMPSEST_KEY"
-LEAST_BYTES = 16
+MIN_BYTES = 16
 FRESH_BYTES = 32
 LARGEST_BYTES = 65_536
 
@@ -64,9 +64,9 @@ def new_key_file(path: str | Path) -> Path:
 
 
 def _sound(key: bytes, origin: str) -> bytes:
-    if not LEAST_BYTES <= len(key) <= LARGEST_BYTES:
+    if not MIN_BYTES <= len(key) <= LARGEST_BYTES:
         raise RecipeError(
-            f"{origin}: a key has {LEAST_BYTES} to {LARGEST_BYTES} bytes, this one has "
+            f"{origin}: a key has {MIN_BYTES} to {LARGEST_BYTES} bytes, this one has "
             f"{'more' if len(key) > LARGEST_BYTES else len(key)}"
         )
     return key

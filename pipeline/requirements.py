@@ -54,7 +54,7 @@ class ReferenceImage:
 
 
 @dataclass(frozen=True)
-class ClassNeeds:
+class ClassRequirements:
     """What a part does with the class that an image is, or is to be, of.
 
     `model` is the field of a model that is told the class, where it knows classes: `own`, the image's, or another one
@@ -77,11 +77,11 @@ class ClassNeeds:
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What must be there: model references and sets of reference images, by field name, and input columns.
 
     `columns` are what `draw` and `apply` read beside the label, by the field that names them. With `fitted`, the images
-    are what `prepare` fits an artifact to (`Fitting`); `load` gets that, and not the images. `classes`: what it does
+    are what `prepare` fits an artifact to (`Fittable`); `load` gets that, and not the images. `classes`: what it does
     with an image's class; None: nothing.
     """
 
@@ -89,12 +89,12 @@ class Needs:
     images: Mapping[str, str] = field(default_factory=dict)
     fitted: bool = False
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    classes: ClassNeeds | None = None
+    classes: ClassRequirements | None = None
 
 
 @dataclass(frozen=True)
-class Supply:
-    """What the plan found for `Needs`: local model files and reference images, by field name.
+class Assets:
+    """What the plan found for `Requirements`: local model files and reference images, by field name.
 
     And the recipe's `numerics` that a part may heed: `dtype` of its networks, and images of a call at most.
     """
@@ -106,11 +106,11 @@ class Supply:
     micro_batch: int | None = None
 
 
-class Fitting(ABC):
+class Fittable(ABC):
     """An operator whose units need something of a whole reference set, that is made once and not by every worker."""
 
     @abstractmethod
-    def fit(self, supply: Supply) -> bytes:
+    def fit(self, assets: Assets) -> bytes:
         """Return what to store for all units, made on the CPU from the models and images of `supply`.
 
         Raises JobError where they are not fit for it.

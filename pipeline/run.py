@@ -9,7 +9,7 @@ from pipeline.errors import BudgetError, PalimpsestError, RecipeError, StorageEr
 from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
 from pipeline.monitoring.error_budget import Budget, check_result
-from pipeline.monitoring.event_log import Journal
+from pipeline.monitoring.event_log import EventLog
 from pipeline.monitoring.progress import Progress
 from pipeline.plan import Plan, Unit
 from pipeline.publishing.finalise import publish
@@ -42,17 +42,17 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, 
             "or say `watermark: none`"
         )
     store = open_store(plan.output)
-    journal = Journal(plan, store)
+    event_log = EventLog(plan, store)
     for note in plan.notes:
-        journal.noted(note)
+        event_log.noted(note)
     with Lease(store) as lease:
         done = prepare(plan, store, lease)
         budget = Budget(plan, done.values())
-        journal.started(len(done))
+        event_log.started(len(done))
         shown = Progress(plan, done.values(), shown=progress)
         stopped: BudgetError | None = None
         try:
-            _make_missing(plan, done, lease, journal, budget, shown, executor, address, key)
+            _make_missing(plan, done, lease, event_log, budget, shown, executor, address, key)
         except BudgetError as error:
             stopped = error
         lease.check()
@@ -60,13 +60,13 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, 
         if len(done) < len(plan.units) or not store.exists(REPORT) or not is_sealed(store, REPORT):
             write_report(store, manifest)
         _seal(store, key, done)
-        journal.finished(manifest, shown)
+        event_log.finished(manifest, shown)
         try:
             if stopped is not None:
                 raise stopped
             check_result(plan, manifest.branches)
         except BudgetError as error:
-            journal.stopped(error, manifest.branches)
+            event_log.stopped(error, manifest.branches)
             raise
         return manifest
 
@@ -75,7 +75,7 @@ def _make_missing(
     plan: Plan,
     done: Mapping[str, Marker],
     lease: Lease,
-    journal: Journal,
+    event_log: EventLog,
     budget: Budget,
     progress: Progress,
     executor: str,
@@ -88,7 +88,7 @@ def _make_missing(
         with outcomes(Job.of(plan), plan, missing, executor, address, key) as stream, progress:
             for outcome in stream:
                 progress.add(outcome)
-                journal.ended(outcome)
+                event_log.ended(outcome)
                 budget.add(outcome)
                 if lease.lost:
                     lease.check()

@@ -5,15 +5,15 @@ import traceback
 from collections.abc import Iterable
 from typing import Any
 
-MOST_CHARACTERS = 500
+MAX_CHARACTERS = 500
 """Of a whole message; what is cut is its middle, so that its head, which names the place, and its remedy stay."""
-MOST_VALUE = 120
+MAX_VALUE = 120
 """Of one value in a message."""
-MOST_LISTED = 8
+MAX_LISTED = 8
 """Of the values of a list in a message; the others are counted."""
-MOST_LISTED_CHARACTERS = 40
+MAX_LISTED_CHARACTERS = 40
 """Of each of them."""
-MOST_LINES = 60
+MAX_LINES = 60
 """Of a traceback that is kept."""
 
 _JOINERS = "\u200c\u200d"
@@ -21,7 +21,7 @@ _JOINERS = "\u200c\u200d"
 _ODD = re.compile(r"[^\x20-\x7e]")  # the rest of ASCII is printable
 
 
-def one_line(text: object, most: int = MOST_CHARACTERS) -> str:
+def one_line(text: object, most: int = MAX_CHARACTERS) -> str:
     """Return `text` as one line of at most `most` characters that is safe to print, to log and to store.
 
     Runs of white space are one space; control characters, terminal escapes, direction marks and lone surrogates are
@@ -39,28 +39,28 @@ def printable(text: object) -> str:
     return "\n".join(_ODD.sub(_spelled, line) for line in str(text).split("\n"))
 
 
-def shortened(value: Any, most: int = MOST_VALUE) -> str:
+def shortened(value: Any, most: int = MAX_VALUE) -> str:
     """Return a value as it stands in a message: its `repr` on one line, with the middle left out where it is long."""
     if isinstance(value, str) and len(value) > 4 * most:
         value = value[: 2 * most] + value[-2 * most :]
     return one_line(repr(value), most)
 
 
-def listed(values: Iterable[Any], most: int = MOST_LISTED) -> str:
+def listed(values: Iterable[Any], most: int = MAX_LISTED) -> str:
     """Return some values for a message: the first few, the end of each cut where it is long, and how many more."""
     every = [_without_end(str(value)) for value in values]
     more = f" and {len(every) - most} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more
 
 
-def described(error: BaseException, most: int = MOST_CHARACTERS) -> str:
+def described(error: BaseException, most: int = MAX_CHARACTERS) -> str:
     """Return the kind and the text of an error as one line of at most `most` characters."""
     return one_line(f"{type(error).__name__}: {error}", most)
 
 
 def _without_end(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= MOST_LISTED_CHARACTERS else f"{text[: MOST_LISTED_CHARACTERS - 3]}..."
+    return text if len(text) <= MAX_LISTED_CHARACTERS else f"{text[: MAX_LISTED_CHARACTERS - 3]}..."
 
 
 def _spelled(match: re.Match[str]) -> str:
@@ -80,8 +80,8 @@ def _cut(line: str, most: int) -> str:
 def story_of(error: BaseException) -> str:
     """Return the traceback of an error as text of bounded size, for a record and for the log."""
     lines = "".join(traceback.format_exception(error)).splitlines()
-    if len(lines) > MOST_LINES:
-        half = MOST_LINES // 2
+    if len(lines) > MAX_LINES:
+        half = MAX_LINES // 2
         lines = [*lines[:half], f"... {len(lines) - 2 * half} lines", *lines[-half:]]
     return "\n".join(_indented(line) for line in lines)
 

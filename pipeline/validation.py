@@ -12,9 +12,9 @@ from pipeline.texts import shortened
 Model = TypeVar("Model", bound=BaseModel)
 
 
-MOST_COMPARED = 200
+MAX_COMPARED = 200
 """Characters of a name that others are compared with: the time goes with their square."""
-MOST_KNOWN = 1_000
+MAX_KNOWN = 1_000
 
 
 def _ordered_shares(value: tuple[float, float]) -> tuple[float, float]:
@@ -29,7 +29,7 @@ ShareRange = Annotated[tuple[float, float], AfterValidator(_ordered_shares)]
 
 def nearest(name: str, known: list[str]) -> str:
     """Return ` (did you mean 'x'?)`, or the list of known names where none is near."""
-    match = difflib.get_close_matches(name[:MOST_COMPARED], known[:MOST_KNOWN], n=1, cutoff=0.5)
+    match = difflib.get_close_matches(name[:MAX_COMPARED], known[:MAX_KNOWN], n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else f" (known: {', '.join(sorted(known))})"
 
 

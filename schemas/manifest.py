@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.recipe import MOST_ROWS_PER_UNIT
+from schemas.recipe import MAX_ROWS_PER_UNIT
 
 
 class Record(BaseModel):
@@ -30,14 +30,14 @@ class Marker(Record):
     branch: str
     shard: str | None  # path of the source shard relative to its root
     first: int = Field(ge=0)
-    rows: int = Field(ge=0, le=MOST_ROWS_PER_UNIT)
+    rows: int = Field(ge=0, le=MAX_ROWS_PER_UNIT)
     label: int | str | None = None  # the class of a unit without sources
     selected: int  # source rows that `where` let through, or images asked for
     copies: int  # images a selected row; 1 without sources
     accepted: int
     rejected: int  # for good: of an image that was made again, only the last attempt
     quarantined: int  # source rows
-    remade: int = 0  # attempts a gate refused and another followed; their images are in rejected/, too
+    retried: int = 0  # attempts a gate refused and another followed; their images are in rejected/, too
     reasons: dict[str, int] = {}  # why images were rejected for good; empty in the markers of earlier versions
     quarantine_reasons: dict[str, int] = {}  # error codes of the quarantined rows; likewise
     files: dict[str, FileRecord]  # by folder: data, rejected, quarantine
@@ -112,7 +112,7 @@ class Counts(Record):
     accepted: int = 0
     rejected: int = 0
     quarantined: int = 0
-    remade: int = 0
+    retried: int = 0
     reasons: dict[str, int] = {}  # of rejected images; like those of quarantined rows not in early manifests
     quarantine_reasons: dict[str, int] = {}
 

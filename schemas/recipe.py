@@ -7,29 +7,29 @@ from pydantic_core import PydanticCustomError
 
 from schemas.closed import Closed
 
-MOST_SIZE_PX = 16_384
+MAX_SIZE_PX = 16_384
 MAX_IMAGE_BYTES = 256 << 20
-MOST_ROWS_PER_UNIT = 65_536
-MOST_COPIES = 10_000
-MOST_MICRO_BATCH = 4_096
-MOST_BRANCHES = 500
-MOST_OPERATORS = 64
+MAX_ROWS_PER_UNIT = 65_536
+MAX_COPIES = 10_000
+MAX_MICRO_BATCH = 4_096
+MAX_BRANCHES = 500
+MAX_OPERATORS = 64
 """Of one branch."""
-MOST_URIS = 10_000
+MAX_URIS = 10_000
 
 
 def _size(value: Any) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    if value != "source" and not (whole and 1 <= value <= MOST_SIZE_PX):
-        text = f"needs `source`, or a whole number of pixels from 1 to {MOST_SIZE_PX}"
+    if value != "source" and not (whole and 1 <= value <= MAX_SIZE_PX):
+        text = f"needs `source`, or a whole number of pixels from 1 to {MAX_SIZE_PX}"
         raise PydanticCustomError("size", text)
     return value
 
 
 def _uris(value: Any) -> Any:
-    many = isinstance(value, list | tuple) and 0 < len(value) <= MOST_URIS
+    many = isinstance(value, list | tuple) and 0 < len(value) <= MAX_URIS
     if not all(isinstance(uri, str) and uri.strip() for uri in (value if many else [value])):
-        raise PydanticCustomError("uris", f"needs a path, a glob or a URI, or a list of 1 to {MOST_URIS:,} of these")
+        raise PydanticCustomError("uris", f"needs a path, a glob or a URI, or a list of 1 to {MAX_URIS:,} of these")
     return value
 
 
@@ -90,7 +90,7 @@ class Output(Closed):
     uri: str
     encoding: Literal["png", "jpeg", "webp"] = "png"
     quality: int = Field(90, ge=1, le=100, description="of jpeg and webp")
-    rows_per_unit: int = Field(256, ge=1, le=MOST_ROWS_PER_UNIT, description="source rows, or new images, a unit")
+    rows_per_unit: int = Field(256, ge=1, le=MAX_ROWS_PER_UNIT, description="source rows, or new images, a unit")
     keep_originals: bool = Field(False, description="carry the source rows along, byte for byte, as branch `original`")
     size: Annotated[Literal["source"] | int, BeforeValidator(_size)] = Field(
         "source", description="`source`, or N: N x N pixels, resized and centre-cropped"
@@ -102,7 +102,7 @@ class Branch(Closed):
     """One way of making images: a chain of operators over every source row, or new images for every class."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")
-    copies: int | None = Field(None, ge=1, le=MOST_COPIES, description="images of every source row")
+    copies: int | None = Field(None, ge=1, le=MAX_COPIES, description="images of every source row")
     per_class: int | None = Field(None, ge=1, description="new images of every class")
     count: int | None = Field(None, ge=1, description="new images without a class")
     where: str | None = Field(
@@ -110,7 +110,7 @@ class Branch(Closed):
         description="which source rows: a condition of each row alone, over the light columns; "
         "`label` is what is stored, a text where labels are text",
     )
-    operators: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=MOST_OPERATORS)
+    operators: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=MAX_OPERATORS)
 
 
 class Quality(Closed):
@@ -145,7 +145,7 @@ class Numerics(Closed):
     """What changes bytes without changing meaning; part of every unit's digest."""
 
     micro_batch: int | None = Field(
-        None, ge=1, le=MOST_MICRO_BATCH, description="images a model call; the operator's own if omitted"
+        None, ge=1, le=MAX_MICRO_BATCH, description="images a model call; the operator's own if omitted"
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads an actor")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
@@ -165,7 +165,7 @@ class Recipe(Closed):
     seed: int = Field(ge=0, lt=2**63)
     input: Input
     output: Output
-    branches: tuple[Branch, ...] = Field(min_length=1, max_length=MOST_BRANCHES)
+    branches: tuple[Branch, ...] = Field(min_length=1, max_length=MAX_BRANCHES)
     quality: Quality = Quality()
     watermark: Watermark | Literal["none"] = Watermark()
     resources: dict[str, Resources] = Field(default_factory=dict)

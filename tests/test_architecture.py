@@ -11,9 +11,9 @@ import pytest
 from pipeline.registry import GATES, OPERATORS
 
 ROOT = Path(__file__).resolve().parent.parent
-MOST_LINES = 400
-MOST_MODULES = 15
-MOST_FUNCTION_LINES = 60
+MAX_LINES = 400
+MAX_MODULES = 15
+MAX_FUNCTION_LINES = 60
 CONTRACTS_LINES = 150
 
 LAYERS = [
@@ -147,7 +147,7 @@ def test_rooms_never_import_one_another(rooms: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("folder", sorted({path.parent for path in modules().values()}), ids=lambda p: p.name)
 def test_no_room_is_crowded(folder: Path) -> None:
     found = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
-    assert len(found) <= MOST_MODULES, f"{folder}: {len(found)} modules; divide it"
+    assert len(found) <= MAX_MODULES, f"{folder}: {len(found)} modules; divide it"
 
 
 @pytest.mark.parametrize("room", SHARDS)
@@ -196,11 +196,11 @@ def test_every_gate_is_one_file_one_line_one_test() -> None:
 @pytest.mark.parametrize("path", sorted([*modules().values(), *(ROOT / "tests").rglob("*.py")]), ids=lambda p: p.name)
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= MOST_LINES
+    assert len(text.splitlines()) <= MAX_LINES
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
-            assert length <= MOST_FUNCTION_LINES, f"{node.name} has {length} lines"
+            assert length <= MAX_FUNCTION_LINES, f"{node.name} has {length} lines"
 
 
 def test_the_contracts_fit_on_one_page() -> None:

@@ -19,11 +19,11 @@ from pipeline.shards.images.codecs import decode
 
 FOLDER = ASSETS / "fashion-mnist"
 SHARDS = sorted(FOLDER.glob("*.parquet"))
-MOST_BYTES = 25_000_000
+MAX_BYTES = 25_000_000
 
 
 def test_all_assets_together_are_small() -> None:
-    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < MOST_BYTES
+    assert sum(path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()) < MAX_BYTES
 
 
 def test_shards_have_the_sha256_that_is_stated() -> None:

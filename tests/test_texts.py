@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pipeline.errors import InputError, RowError, UnitError
-from pipeline.texts import MOST_CHARACTERS, listed, one_line, shortened
+from pipeline.texts import MAX_CHARACTERS, listed, one_line, shortened
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ def test_a_line_is_safe_to_print(text: str, line: str) -> None:
     line.encode()  # no lone surrogate is left
 
 
-@pytest.mark.parametrize("size", [0, 1, MOST_CHARACTERS, MOST_CHARACTERS + 1, 10**6])
+@pytest.mark.parametrize("size", [0, 1, MAX_CHARACTERS, MAX_CHARACTERS + 1, 10**6])
 @pytest.mark.parametrize("letter", ["x", "\x1b", "é"])
 def test_a_line_is_short_and_keeps_its_ends(size: int, letter: str) -> None:
     line = one_line(f"shard.parquet: {letter * size}; remove it")
-    assert len(line) <= MOST_CHARACTERS
+    assert len(line) <= MAX_CHARACTERS
     assert line.startswith("shard.parquet: ") and line.endswith("; remove it")
     assert one_line(line) == line
 
@@ -44,7 +44,7 @@ def test_values_are_short() -> None:
 
 def test_every_error_is_bounded_and_goes_between_processes() -> None:
     for error in (InputError("x" * 9000), UnitError("x\n" * 9000), RowError("empty", "\x1b" * 9000)):
-        assert len(str(error)) <= MOST_CHARACTERS + 10
+        assert len(str(error)) <= MAX_CHARACTERS + 10
         assert "\n" not in str(error) and "\x1b" not in str(error)
         again = pickle.loads(pickle.dumps(error))
         assert str(again) == str(error) and type(again) is type(error)

@@ -65,10 +65,10 @@ def frames_by_size(rounds: int, counts: Mapping[int, int], dtype: str) -> dict[s
     for size, count in counts.items():
         tasks: dict[str, tuple[str, Frames]] = {}
         rivals = {}
-        for painter, (name, peer_name, peer_painter) in PAIRS.items():
+        for backend, (name, peer_name, peer_painter) in PAIRS.items():
             for each in dict.fromkeys((dtype, "float32")):
                 shown = name if each == dtype else f"{name}, {each}"
-                tasks[shown], rivals[shown] = _task(painter, size, count, model, each), peer_name
+                tasks[shown], rivals[shown] = _task(backend, size, count, model, each), peer_name
             if peer is not None:
                 tasks[peer_name] = _task(peer_painter, size, count)
         with held_cores(WORKERS):
@@ -80,8 +80,8 @@ def frames_by_size(rounds: int, counts: Mapping[int, int], dtype: str) -> dict[s
     return found
 
 
-def _task(painter: str, size_px: int, count: int, model: str = "", dtype: str = "float32") -> tuple[str, Frames]:
-    return "jobs.bench.contestants.frames", Frames(painter, size_px, count, model, WORKERS, dtype)
+def _task(backend: str, size_px: int, count: int, model: str = "", dtype: str = "float32") -> tuple[str, Frames]:
+    return "jobs.bench.contestants.frames", Frames(backend, size_px, count, model, WORKERS, dtype)
 
 
 def version_of(module: str, package: str) -> str | None:

@@ -6,7 +6,7 @@ from pipeline.plan import Plan
 from pipeline.shards.columns.classes import NO_CLASS
 from pipeline.texts import listed, one_line
 
-_MOST_CLASSES: Final = 1_000
+_MAX_CLASSES: Final = 1_000
 _WORDS: Final = {"bytes": "bytes", "struct": "bytes and paths", "path": "paths", "text": "base64 text"}
 
 
@@ -15,7 +15,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
     layout = plan.layout
     found: dict[str, Any] = {
         "columns": None,
-        "classes": list(plan.classes[:_MOST_CLASSES]),
+        "classes": list(plan.classes[:_MAX_CLASSES]),
         "class_count": len(plan.classes),
         "class_origin": layout.class_origin if layout else None,
         "splits": [{"split": split, "rows": rows} for split, rows in plan.splits.items()],

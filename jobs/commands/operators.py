@@ -24,7 +24,7 @@ def show_operators(name: str | None) -> int:
     if issubclass(found, Operator):
         share = f"GPU share an actor, unless the recipe says: {found.gpus:g}"
         print(f"marks its output as {found.digital_source_type}; {share}")
-    elif found.needs_source:
+    elif found.requires_source:
         print("a gate; judges branches with source rows only")
     else:
         print("a gate")

@@ -16,7 +16,7 @@ from pipeline.shards.images.codecs import decode
 from schemas.recipe import MAX_IMAGE_BYTES
 
 NO_MARK = 3
-MOST_TOLD = 12
+MAX_TOLD = 12
 """Digits of a chance that mean anything: faults of machines and programs are likelier than one in 10^12."""
 PROVES = (
     "the mark says which row an image leads to, unless somebody means to mislead: whoever holds images with and "
@@ -42,7 +42,7 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
         record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row, "proves": PROVES}
         show(json.dumps(_plain(record), indent=1, allow_nan=False))
     elif traced.row is not None:
-        sure = min(traced.score, MOST_TOLD)
+        sure = min(traced.score, MAX_TOLD)
         say(f"mark    {traced.payload}, read with this key")
         say(f"chance  10^-{sure:.0f} at most that an image without this mark reads so by accident")
         say(f"note    {PROVES}")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jobs.loaded_operator import supply_of
+from jobs.loaded_operator import assets_of
 from pipeline.contracts import ImageBatch, Operator
 from pipeline.networks.pixel_tensors import with_channels
 from pipeline.noise import Noise
@@ -49,7 +49,7 @@ class Copies:
         if key not in self._held:
             path = self._folder / f"{operator.name}-{key[:16]}.npy"
             if not path.exists():
-                operator.load("cpu", supply_of(operator))
+                operator.load("cpu", assets_of(operator))
                 self._save(path, self._applied(operator, before, len(chain) - 1))
             self._held[key] = torch.from_numpy(np.load(path))
         return self._held[key]

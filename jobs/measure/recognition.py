@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from jobs.loaded_operator import supply_of
+from jobs.loaded_operator import assets_of
 from jobs.train.data.images import ImageSet, load_images, random_crops
 from pipeline.contracts import ImageBatch
 from pipeline.noise import Noise
@@ -56,7 +56,7 @@ def restyled(test: ImageSet, options: argparse.Namespace, alpha: float) -> Tenso
     """What `adain_style` makes of images at one alpha: [N, C, S, S] float in [0, 1]; grey comes back as luma."""
     params = AdaINStyleParams.model_validate(json.loads(options.params) | {"alpha_range": (alpha, alpha)})
     operator = AdaINStyle(params)
-    operator.load("cpu", supply_of(operator))
+    operator.load("cpu", assets_of(operator))
     pixels = test.pixels.permute(0, 2, 3, 1).contiguous().numpy()
     made = []
     for first in range(0, len(pixels), operator.micro_batch):

@@ -24,7 +24,7 @@ from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store, open_store
 
-MOST_PIXELS = 2**31
+MAX_PIXELS = 2**31
 JPEG_QUALITY = 75
 
 
@@ -48,14 +48,14 @@ def worn(image: Pixels) -> Pixels:
     """An image [H, W, C] as it comes back from a JPEG file of quality 75."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "JPEG", quality=JPEG_QUALITY)
-    return decode(buffer.getvalue(), MOST_PIXELS)
+    return decode(buffer.getvalue(), MAX_PIXELS)
 
 
 def found(store: Store, key: bytes, rows: list[dict[str, Any]]) -> dict[str, int]:
     """How many of these rows' images lead to their own row, and to any, by what was done to them."""
     counts = dict.fromkeys(("images", "as_stored", "after_jpeg_75", "mark_under_a_wrong_key"), 0)
     for row in rows:
-        image = decode(row["image"]["bytes"], MOST_PIXELS)
+        image = decode(row["image"]["bytes"], MAX_PIXELS)
         counts["images"] += 1
         for name, shown in (("as_stored", image), ("after_jpeg_75", worn(image))):
             traced = trace_image(shown, store, key).row
@@ -74,7 +74,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             "tracing needs a marked data set and the key it was marked with: --key-file or PALIMPSEST_KEY"
         )
     made = [chain["name"] for chain in manifest.chains if chain["steps"]]
-    sources = [decode(row["image"]["bytes"], MOST_PIXELS) for row in spread(store, "original", options.unmarked)]
+    sources = [decode(row["image"]["bytes"], MAX_PIXELS) for row in spread(store, "original", options.unmarked)]
     marked = sum(trace_image(image, store, key).payload is not None for image in sources)
     return {
         **{branch: found(store, key, spread(store, branch, options.images)) for branch in made},

@@ -26,7 +26,7 @@ from pipeline.errors import InputError
 from pipeline.model_files.references import FileRef, read_reference, resolve_images
 from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
 from pipeline.networks.style import fast_style_network
-from pipeline.operators.bases.reference_set import ReferenceBank
+from pipeline.operators.bases.reference_set import ReferenceSet
 from pipeline.shards.images.codecs import decode
 
 MODEL_FILE = "fast_style.safetensors"
@@ -70,7 +70,7 @@ class FastStyleConfig(Closed):
     seed: int = 7
     out: str
     styles: str
-    style_size_px: int = Field(256, ge=perceptual.LEAST_SIDE, le=4096)
+    style_size_px: int = Field(256, ge=perceptual.MIN_SIDE, le=4096)
     workers: int = Field(1, ge=0, description="of Ray Train; 0: in this process, without Ray")
     threads: PositiveInt = 2
     sources: list[Source] = Field(min_length=1)
@@ -83,8 +83,8 @@ class FastStyleConfig(Closed):
     def _usable(cls, value: list[Source]) -> list[Source]:
         if not any(source.content_share for source in value):
             raise ValueError("no source has a content_share above 0")
-        if any(min(source.content_crops_px, default=0) < perceptual.LEAST_SIDE for source in value):
-            raise ValueError(f"content_crops_px needs sizes of {perceptual.LEAST_SIDE} px or more")
+        if any(min(source.content_crops_px, default=0) < perceptual.MIN_SIDE for source in value):
+            raise ValueError(f"content_crops_px needs sizes of {perceptual.MIN_SIDE} px or more")
         return value
 
 
@@ -115,8 +115,8 @@ def train(config_path: str | Path) -> Path:
 def read_style(reference: FileRef, size_px: int) -> Tensor:
     """A style image [1, 3, h, w] in [0, 1], its short side `size_px`. Raises JobError where it is no usable picture."""
     image = ReferenceImage(reference.uri, reference.sha256, read_reference(reference))
-    bank = ReferenceBank("train fast_style: styles", reference.reference, [image])
-    return with_short_side(unit_rgb(bank.picture(0, decode)[None]), size_px)
+    reference_set = ReferenceSet("train fast_style: styles", reference.reference, [image])
+    return with_short_side(unit_rgb(reference_set.picture(0, decode)[None]), size_px)
 
 
 def _folder_name(reference: FileRef) -> str:

@@ -23,7 +23,7 @@ OPPONENT = np.diag(1 / np.sqrt((3.0, 6.0, 2.0))) @ np.array(((1.0, 1.0, 1.0), (1
 DARKEST = 1.0  # level that cone responses are lifted to: black has no logarithm
 FLAT = 1e-6  # a deviation below this is rounding: one pixel of 10^8 that is one level off makes 1e-4
 RIDGE = 1e-6  # added to the correlations: a colour direction without variance has no inverse
-MOST_COUNTED = 1 << 22  # pixels of a picture its statistics are taken from; of a larger one every k-th row and column
+MAX_COUNTED = 1 << 22  # pixels of a picture its statistics are taken from; of a larger one every k-th row and column
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class ColourStatistics:
 def statistics(pixels: Pixels) -> ColourStatistics:
     """Return what a reference [h, w, 1 or 3] uint8 hands on; grey counts as RGB of three equal channels."""
     height, width = pixels.shape[:2]
-    step = int(np.ceil(np.sqrt(max(1.0, height * width / MOST_COUNTED))))
+    step = int(np.ceil(np.sqrt(max(1.0, height * width / MAX_COUNTED))))
     rgb = np.broadcast_to(pixels[::step, ::step], (*pixels[::step, ::step].shape[:2], 3))
     mean, covariance = moments(rgb)
     opponent = to_opponent(_planes(rgb))
     return ColourStatistics(mean, covariance, opponent.mean(axis=1), opponent.std(axis=1))
 
 
-def transferred(pixels: Pixels, target: ColourStatistics, method: Method, most_gain: float) -> Floats:
+def transferred(pixels: Pixels, target: ColourStatistics, method: Method, max_gain: float) -> Floats:
     """Return the levels [h, w, C] float64, not yet clipped, of `pixels` [h, w, C] with the target's colours.
 
     Grey (C = 1) has one statistic that can be matched, whatever the method: mean and deviation of luma.
@@ -60,13 +60,13 @@ def transferred(pixels: Pixels, target: ColourStatistics, method: Method, most_g
     if pixels.shape[2] == 1:
         mean, variance = moments(pixels)
         wanted, deviation = target.luma
-        moved = wanted + _gains(np.sqrt(variance[0]), np.array([deviation]), most_gain) * (levels - mean)
+        moved = wanted + _gains(np.sqrt(variance[0]), np.array([deviation]), max_gain) * (levels - mean)
     elif method == "reinhard":
-        moved = reinhard(levels, target.opponent_mean, target.opponent_deviation, most_gain)
+        moved = reinhard(levels, target.opponent_mean, target.opponent_deviation, max_gain)
     else:
         mean, covariance = moments(pixels)
         build = coral if method == "coral" else monge_kantorovich
-        matrix = bounded(build(covariance, target.covariance), most_gain)
+        matrix = bounded(build(covariance, target.covariance), max_gain)
         moved = _mapped(levels, matrix) + (target.mean - matrix @ mean)[:, None]
     whole: Floats = moved.T.reshape(pixels.shape)
     return whole
@@ -98,13 +98,13 @@ def from_opponent(opponent: Floats) -> Floats:
     return _mapped(np.exp(_mapped(opponent, np.linalg.inv(OPPONENT))), np.linalg.inv(LMS))
 
 
-def reinhard(rgb: Floats, mean: Floats, deviation: Floats, most_gain: float = np.inf) -> Floats:
+def reinhard(rgb: Floats, mean: Floats, deviation: Floats, max_gain: float = np.inf) -> Floats:
     """Mean and deviation of each l-alpha-beta axis become those given: Reinhard et al. 2001, equations 10 and 11.
 
     `rgb` is [3, n] levels; an axis without deviation keeps none.
     """
     opponent = to_opponent(rgb)
-    gains = _gains(opponent.std(axis=1), deviation, most_gain)
+    gains = _gains(opponent.std(axis=1), deviation, max_gain)
     moved: Floats = (opponent - opponent.mean(axis=1, keepdims=True)) * gains[:, None] + mean[:, None]
     return from_opponent(moved)
 
@@ -137,19 +137,19 @@ def coral_map(source: tuple[Floats, Floats], target: tuple[Floats, Floats]) -> t
     return matrix, target[0] - matrix @ source[0]
 
 
-def bounded(matrix: Floats, most_gain: float) -> Floats:
-    """Return `matrix` [3, 3] with no direction stretched more than `most_gain` times: its singular values are cut."""
+def bounded(matrix: Floats, max_gain: float) -> Floats:
+    """Return `matrix` [3, 3] with no direction stretched more than `max_gain` times: its singular values are cut."""
     left, gains, right = np.linalg.svd(matrix)
-    if gains[0] <= most_gain:
+    if gains[0] <= max_gain:
         return matrix
-    cut: Floats = (left * np.minimum(gains, most_gain)) @ right
+    cut: Floats = (left * np.minimum(gains, max_gain)) @ right
     return cut
 
 
-def _gains(source: Floats, target: Floats, most_gain: float) -> Floats:
-    """target / source, at most `most_gain`, 0 where the source has no deviation."""
+def _gains(source: Floats, target: Floats, max_gain: float) -> Floats:
+    """target / source, at most `max_gain`, 0 where the source has no deviation."""
     gains = np.divide(target, source, out=np.zeros_like(source), where=source > FLAT)
-    return np.minimum(gains, most_gain)
+    return np.minimum(gains, max_gain)
 
 
 def _planes(pixels: Pixels) -> Floats:

@@ -22,7 +22,7 @@ Span = tuple[int, int]
 
 FIRST_ALPHA = 0.1  # of the first of several passes: section 4
 SHRINK = 2 / 3  # of the block from pass to pass: "reducing the block size by a third each time"
-LEAST_BLOCK_PX = 3
+MIN_BLOCK_PX = 3
 PART_VALUES = 1 << 18  # numbers that one part's candidate blocks hold: 2 MiB, which stay near the core
 
 
@@ -38,7 +38,7 @@ class Quilting:
     def sizes(self) -> list[tuple[int, int]]:
         """Return (block, overlap) of each pass; blocks never shrink below 3 px, overlaps never below 1."""
         shares = [SHRINK**index for index in range(self.passes)]
-        blocks = [max(min(self.block_px, LEAST_BLOCK_PX), round(self.block_px * share)) for share in shares]
+        blocks = [max(min(self.block_px, MIN_BLOCK_PX), round(self.block_px * share)) for share in shares]
         overlaps = [max(1, round(self.overlap_px * share)) for share in shares]
         return [(block, min(overlap, block // 2)) for block, overlap in zip(blocks, overlaps, strict=True)]
 

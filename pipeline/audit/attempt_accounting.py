@@ -24,7 +24,7 @@ class Outcome:
     reason: str | None
 
 
-class Account:
+class AttemptAccounting:
     """Collects a unit's rows and says which of them cannot be. `seed` is the run's.
 
     Raises RecipeError where the branch has a gate that this version does not know.

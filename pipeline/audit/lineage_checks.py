@@ -50,7 +50,7 @@ def class_findings(path: str, schema: pa.Schema, manifest: Manifest) -> Iterator
         yield f"{path}: its classes are not those of the manifest"
 
 
-class Testimony:
+class LineageChecks:
     """Checks rows of `data/` and `rejected/` of one unit, and those of `quarantine/`."""
 
     def __init__(self, manifest: Manifest, marker: Marker, branch: BranchPlan) -> None:

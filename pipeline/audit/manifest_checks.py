@@ -10,7 +10,7 @@ from schemas.manifest import Manifest, Marker
 from schemas.recipe import Recipe
 
 
-def statement_findings(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:
+def manifest_findings(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:
     """Yield every statement of a manifest that its recipe and the markers contradict."""
     if not manifest.complete:
         yield f"the manifest says incomplete: {len(markers)} of {manifest.units} units are there"

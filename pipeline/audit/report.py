@@ -20,9 +20,9 @@ from pipeline.texts import one_line
 from schemas.manifest import Manifest, Marker
 
 REPORT = "report/index.html"
-MOST_CLASSES = 100
+MAX_CLASSES = 100
 """Classes of a branch that the page shows."""
-MOST_NAME = 100
+MAX_NAME = 100
 """Characters of a class's name there."""
 SOURCES_PER_CLASS = 2
 SOURCES_WITHOUT_CLASSES = 12
@@ -80,7 +80,7 @@ def _sheet(
         if found.full(len(manifest.classes), most) and row["copy_index"] == chain["copies"] - 1:
             break
     cards = []
-    for label in sorted(found.rows, key=str)[:MOST_CLASSES]:
+    for label in sorted(found.rows, key=str)[:MAX_CLASSES]:
         named = manifest.classes[label] if isinstance(label, int) and 0 <= label < len(manifest.classes) else str(label)
         lines = []
         for rows in found.rows[label].values():
@@ -88,10 +88,10 @@ def _sheet(
             lines.append(tiles + [_tile(store, row) for row in rows])
         if synthetic:  # one line of many images says more than many lines of one
             lines = [[tile for line in lines for tile in line]]
-        cards.append(Card("" if label is None else one_line(named, MOST_NAME), lines))
+        cards.append(Card("" if label is None else one_line(named, MAX_NAME), lines))
     text = " → ".join(step["operator"] for step in chain["steps"])
-    if len(found.rows) > MOST_CLASSES:
-        text += f" ({MOST_CLASSES} of {len(found.rows)} classes)"
+    if len(found.rows) > MAX_CLASSES:
+        text += f" ({MAX_CLASSES} of {len(found.rows)} classes)"
     return Sheet(chain["name"], text, cards)
 
 
@@ -150,11 +150,11 @@ def _tile(store: Store, row: dict[str, Any]) -> Tile:
     return Tile(thumbnail(row["image"]["bytes"]), caption, f"{row['sample_id']}\n{steps}", inset)
 
 
-def thumbnail(data: bytes, most_px: int = TILE_PX, depth_bits: int | None = None) -> tuple[bytes, str]:
-    """Return an image no larger than `most_px`, and its media type. A small one is returned pixel for pixel."""
+def thumbnail(data: bytes, max_px: int = TILE_PX, depth_bits: int | None = None) -> tuple[bytes, str]:
+    """Return an image no larger than `max_px`, and its media type. A small one is returned pixel for pixel."""
     pixels = decode(data, 2**31, depth_bits)
     height, width = pixels.shape[:2]
-    scale = most_px / max(height, width)
+    scale = max_px / max(height, width)
     if scale >= 1:
         return encode(pixels, "png", 90), "image/png"
     small = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audit.attempt_accounting import Account
-from pipeline.audit.lineage_checks import Testimony, class_findings, columns_read, schema_findings
-from pipeline.audit.manifest_checks import index_findings, marker_findings, statement_findings
+from pipeline.audit.attempt_accounting import AttemptAccounting
+from pipeline.audit.lineage_checks import LineageChecks, class_findings, columns_read, schema_findings
+from pipeline.audit.manifest_checks import index_findings, manifest_findings, marker_findings
 from pipeline.audit.source_checks import Origins
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError, RowError
@@ -72,7 +72,7 @@ def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
     except InputError as error:
         found.findings.append(str(error))
         return found
-    found.findings.extend(statement_findings(manifest, markers))
+    found.findings.extend(manifest_findings(manifest, markers))
     named = {file.path for marker in markers.values() for file in marker.files.values()}
     for path in (path for folder in FOLDERS for path in store.list(folder)):
         found.expect(path in named, f"{path}: no marker names this file")
@@ -180,14 +180,14 @@ class _UnitCheck:
         marker, found = self.marker, self.found
         found.findings.extend(marker_findings(self.manifest, name, marker, self.branch.copies, self.branch.where))
         try:
-            account = Account(marker, self.branch, self.manifest.recipe["seed"])
+            account = AttemptAccounting(marker, self.branch, self.manifest.recipe["seed"])
         except MALFORMED as error:
             found.findings.append(f"branch {marker.branch}: its gates in the manifest cannot be read: {error!r}")
             return
-        testimony = Testimony(self.manifest, marker, self.branch)
+        lineage_checks = LineageChecks(self.manifest, marker, self.branch)
         rows = {
             "data": marker.accepted,
-            "rejected": marker.rejected + marker.remade,
+            "rejected": marker.rejected + marker.retried,
             "quarantine": marker.quarantined,
         }
         whole = True
@@ -195,7 +195,7 @@ class _UnitCheck:
             file = marker.files.get(folder)
             stated = file.rows if file else 0
             found.expect(stated == expected, f"unit {marker.unit}: {folder}/ should hold {expected} rows")
-            count = self._file(file, folder, account, testimony) if file else 0
+            count = self._file(file, folder, account, lineage_checks) if file else 0
             if count is None:
                 whole = False
             else:
@@ -204,7 +204,9 @@ class _UnitCheck:
         if whole:
             found.findings.extend(account.findings())
 
-    def _file(self, file: FileRecord, folder: str, account: Account, testimony: Testimony) -> int | None:
+    def _file(
+        self, file: FileRecord, folder: str, account: AttemptAccounting, lineage_checks: LineageChecks
+    ) -> int | None:
         """Check a file's bytes, columns and rows; return how many rows it holds, None where they cannot be read."""
         data = _read_file(self.store, file, self.found)
         if data is None:
@@ -221,21 +223,23 @@ class _UnitCheck:
                 self.origins.columns.setdefault(self.marker.shard, parquet.schema_arrow.names)
             for group in _row_groups(parquet, columns_read(folder, parquet.schema_arrow.names)):
                 count += len(group)
-                self._rows(group, folder, account, testimony)
+                self._rows(group, folder, account, lineage_checks)
         except (pa.ArrowException, OSError, ValueError) as error:
             self.found.findings.append(f"{file.path}: not a Parquet file that can be read: {described(error)}")
             return None
         return count
 
-    def _rows(self, group: list[dict[str, Any]], folder: str, account: Account, testimony: Testimony) -> None:
+    def _rows(
+        self, group: list[dict[str, Any]], folder: str, account: AttemptAccounting, lineage_checks: LineageChecks
+    ) -> None:
         sound: list[dict[str, Any]] = []
         images: dict[str, Pixels] = {}
         for row in group:
             try:
                 if folder == "quarantine":
-                    self._quarantined(row, account, testimony)
+                    self._quarantined(row, account, lineage_checks)
                     continue
-                self._row(row, folder, account, testimony)
+                self._row(row, folder, account, lineage_checks)
                 if self.marker.branch != ORIGINAL:
                     images[row["sample_id"]] = decode(row["image"]["bytes"], 2**31)
                     sound.append(row)
@@ -247,14 +251,14 @@ class _UnitCheck:
         if self.marks is not None and sound:
             self.marks.check(sound, images, self.found)
 
-    def _row(self, row: dict[str, Any], folder: str, account: Account, testimony: Testimony) -> None:
+    def _row(self, row: dict[str, Any], folder: str, account: AttemptAccounting, lineage_checks: LineageChecks) -> None:
         found, name = self.found, row["sample_id"]
         found.images += 1
         if not isinstance(name, str):
             raise ValueError("it has no sample_id")
         found.expect(name not in self.seen, f"sample {name}: more than once")
         self.seen.add(name)
-        found.findings.extend(testimony.findings(row, folder))
+        found.findings.extend(lineage_checks.findings(row, folder))
         place = account.place(row)
         found.expect(place is not None, f"sample {name}: does not follow from its seed and source")
         if place is not None:
@@ -263,11 +267,11 @@ class _UnitCheck:
             found.expect(turn > self.turns.get(folder, (-1,)), f"sample {name}: not in the order rows are made in")
             self.turns[folder] = turn
         if self.marker.shard is not None:
-            mixed = testimony.mixes and row["soft_label"] is not None
+            mixed = lineage_checks.mixes and row["soft_label"] is not None
             found.findings.extend(self.origins.add(self.marker.shard, row, mixed))
 
-    def _quarantined(self, row: dict[str, Any], account: Account, testimony: Testimony) -> None:
-        self.found.findings.extend(testimony.quarantined(row))
+    def _quarantined(self, row: dict[str, Any], account: AttemptAccounting, lineage_checks: LineageChecks) -> None:
+        self.found.findings.extend(lineage_checks.quarantined(row))
         self.found.findings.extend(account.quarantine(row["source_row"], row["error_code"]))
         if self.marker.shard is not None:
             self.found.findings.extend(self.origins.add_quarantined(self.marker.shard, row))

@@ -30,7 +30,7 @@ SPARE_DEATHS = 10
 """Worker deaths that no unit is to blame for (a lost node), on top of those that units may cause."""
 STOPS: dict[str, type[JobError | RunError]] = {"JobError": JobError, "RunError": RunError}
 """What a worker answers where the whole run has to stop, by the name it comes under."""
-MOST_RESTARTS = 1_000
+MAX_RESTARTS = 1_000
 """An actor that dies more often than this is not coming back."""
 
 
@@ -76,7 +76,7 @@ def pool_options(pool: Pool, units: int) -> dict[str, Any]:
         "num_gpus": pool.gpus,
         "batch_size": 1,
         "batch_format": "pyarrow",
-        "max_restarts": min(MOST_RESTARTS, deaths),
+        "max_restarts": min(MAX_RESTARTS, deaths),
         "max_task_retries": DEATHS * LONGEST_BLOCK + SPARE_DEATHS,
     }
 

@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 DEATHS = 3
 """How many workers one unit may kill before it is left out."""
-MOST_WORKERS = 100_000
+MAX_WORKERS = 100_000
 
 _ray: Any = ray  # its overloads lose the types of actor methods
 
@@ -59,7 +59,7 @@ class Ledger:
         """Open a ledger on this node, where it lives as long as the driver."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Every worker waits in `closed`, and each wait takes one of the concurrent calls.
-        remote = _ray.remote(num_cpus=0, max_restarts=0, max_concurrency=MOST_WORKERS)(_Book)
+        remote = _ray.remote(num_cpus=0, max_restarts=0, max_concurrency=MAX_WORKERS)(_Book)
         ledger = cls(remote.options(scheduling_strategy=here).remote())
         if key is not None:
             # By a call, which goes from process to process: Ray's head stores what an actor is constructed with.

@@ -15,7 +15,7 @@ from torch import Tensor
 from pipeline.diffusion.class_conditional import ClassModel, Start
 from pipeline.diffusion.learned_tokens import add_tokens, read_tokens
 from pipeline.diffusion.lora import merge_lora
-from pipeline.diffusion.text_guidance import TextPull
+from pipeline.diffusion.text_guidance import TextGuidance
 from pipeline.diffusion.text_pipelines import Decode, Speed, Task, TextPipeline, load_pipeline
 from pipeline.errors import ModelError
 from pipeline.model_files.known_classes import is_class_model
@@ -46,7 +46,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Instructions:
+class Request:
     """What each of N images is to become.
 
     `indexes` are classes of the model (-1: none), `runs` how many steps are run, `noise` what `noise_shape` asks for.
@@ -65,7 +65,7 @@ class Instructions:
     edges: Tensor | None = None
     texts: Sequence[str] | None = None  # what CLIP guidance pulls each towards; an empty one: nowhere
 
-    def of(self, rows: Sequence[int]) -> "Instructions":
+    def of(self, rows: Sequence[int]) -> "Request":
         """Those of some images."""
         picked: dict[str, Any] = {}
         for name, value in vars(self).items():
@@ -73,18 +73,18 @@ class Instructions:
                 picked[name] = value[torch.tensor(rows, device=value.device)]
             else:
                 picked[name] = None if value is None else [value[row] for row in rows]
-        return Instructions(**picked)
+        return Request(**picked)
 
 
 @dataclass(frozen=True)
-class Painted:
+class Output:
     """Images [N, C, S, S], about [-1, 1], and which of them a safety checker flagged."""
 
     images: Tensor
     unsafe: Sequence[int] = ()
 
 
-class Painter(Protocol):
+class DiffusionBackend(Protocol):
     """A model made ready. `classes` are its names, empty where it has none; `without_class`: whether -1 is one."""
 
     takes_text: bool
@@ -104,11 +104,11 @@ class Painter(Protocol):
     @property
     def size_px(self) -> int: ...
 
-    def paint(self, told: Instructions) -> Painted:
+    def paint(self, told: Request) -> Output:
         """Make N images with the first one's run, and its guidance where a call takes one."""
 
 
-class FlowPainter:
+class FlowMatchingBackend:
     """A model made by `train diffusion`, or distilled of one.
 
     Raises ModelError for a file of anything else, and for another number of steps than a model was distilled for.
@@ -116,7 +116,7 @@ class FlowPainter:
 
     takes_text, one_guidance, without_class = False, False, True
 
-    def __init__(self, path: str | Path, device: str, settings: Settings, pull: TextPull | None) -> None:
+    def __init__(self, path: str | Path, device: str, settings: Settings, pull: TextGuidance | None) -> None:
         net, self.classes = load_flow(path)
         made_for = steps_of(path)
         if made_for is not None and (settings.steps, settings.method) != (made_for, "euler"):
@@ -140,7 +140,7 @@ class FlowPainter:
     def size_px(self) -> int:
         return self.net.shape.size_px
 
-    def paint(self, told: Instructions) -> Painted:
+    def paint(self, told: Request) -> Output:
         assert told.noise is not None
         device = told.noise.device
         labels = torch.tensor(list(told.indexes), dtype=torch.int64, device=device)
@@ -148,20 +148,20 @@ class FlowPainter:
         net, steps, method = self._velocity, self._steps, self._method
         pull = _towards(self._pull, told)
         if told.sources is None:
-            return Painted(samplers.sample(net, told.noise, labels, steps, guidance, method, pull))
+            return Output(samplers.sample(net, told.noise, labels, steps, guidance, method, pull))
         start = with_size(with_channels(told.sources, self.net.shape.channels), self.size_px)
         masks = None if told.masks is None else whole_masks(told.masks, self.size_px)
         run = told.runs[0]
-        return Painted(samplers.edit(net, start, told.noise, labels, steps, run, guidance, method, masks, pull))
+        return Output(samplers.edit(net, start, told.noise, labels, steps, run, guidance, method, masks, pull))
 
 
-class ClassPainter:
+class ClassConditionalBackend:
     """A DiT pipeline or a UNet2DModel with its scheduler, in a folder."""
 
     takes_text, one_guidance, noise_shape = False, False, None
 
     def __init__(
-        self, path: str | Path, device: str, settings: Settings, lora: Path | None, pull: TextPull | None
+        self, path: str | Path, device: str, settings: Settings, lora: Path | None, pull: TextGuidance | None
     ) -> None:
         self.model = ClassModel(path, device, settings.steps, settings.scheduler, settings.dtype)
         if lora is not None:
@@ -176,23 +176,23 @@ class ClassPainter:
         self.without_class = self.model.null_class is not None
         self.size_px = self.model.size_px
 
-    def paint(self, told: Instructions) -> Painted:
+    def paint(self, told: Request) -> Output:
         start = None
         if told.sources is not None:
             images = with_size(with_channels(told.sources, self.model.image_channels), self.size_px)
             start = Start(images, None if told.masks is None else whole_masks(told.masks, self.size_px))
         _towards(self._pull, told)
-        return Painted(self.model.make(told.indexes, told.seeds, told.guidance, told.runs[0], start))
+        return Output(self.model.make(told.indexes, told.seeds, told.guidance, told.runs[0], start))
 
 
-class PipelinePainter:
+class PipelineBackend:
     """A published pipeline, in a folder: prompts and not classes."""
 
     takes_text, one_guidance, noise_shape, without_class = True, True, None, True
     classes: tuple[str, ...] = ()
     class_count = 0
 
-    def __init__(self, models: Mapping[str, Path], device: str, settings: Settings, pull: TextPull | None) -> None:
+    def __init__(self, models: Mapping[str, Path], device: str, settings: Settings, pull: TextGuidance | None) -> None:
         folder = models["model"]
         pipeline = load_pipeline(folder, settings.task, models.get("controlnet"))
         if "tokens" in models:
@@ -211,7 +211,7 @@ class PipelinePainter:
         self.size_px = self.pipeline.size_px
         self._control_scale = settings.control_scale
 
-    def paint(self, told: Instructions) -> Painted:
+    def paint(self, told: Request) -> Output:
         given: dict[str, Any] = {}
         if told.sources is not None:
             given["image"] = _unit(with_size(with_channels(told.sources, 3), self.size_px))
@@ -224,17 +224,17 @@ class PipelinePainter:
         images, flagged = self.pipeline(
             told.prompts, told.negatives, told.seeds, told.runs[0], told.guidance[0], **given
         )
-        return Painted(images, [row for row, each in enumerate(flagged) if each])
+        return Output(images, [row for row, each in enumerate(flagged) if each])
 
 
-def _towards(pull: TextPull | None, told: Instructions) -> TextPull | None:
+def _towards(pull: TextGuidance | None, told: Request) -> TextGuidance | None:
     """Tell what pulls the texts of the images at work; None where none of them has any."""
     if pull is not None:
         pull.texts = told.texts or [""] * len(told.seeds)
     return pull
 
 
-def load_painter(models: Mapping[str, Path], device: str, settings: Settings) -> Painter:
+def load_backend(models: Mapping[str, Path], device: str, settings: Settings) -> DiffusionBackend:
     """The painter of what lies at `models["model"]`, with `lora`, `tokens`, `controlnet` and `clip` beside it.
 
     Raises ModelError where it cannot be loaded, or what is asked for does not fit its kind.
@@ -245,13 +245,13 @@ def load_painter(models: Mapping[str, Path], device: str, settings: Settings) ->
     if settings.compiled_rows is not None:
         check_compiler(device)
     pull = (
-        TextPull(TextImageModel(models["clip"], device), settings.clip_scale)
+        TextGuidance(TextImageModel(models["clip"], device), settings.clip_scale)
         if "clip" in models and settings.clip_scale
         else None
     )
     if not path.is_dir():
         _only_for_folders(path, settings, "lora" in models)
-        return FlowPainter(path, device, settings, pull)
+        return FlowMatchingBackend(path, device, settings, pull)
     if settings.method != "euler":
         raise ModelError(f"model {path}: method {settings.method!r} is for models in one file; give a scheduler")
     if is_class_model(path):
@@ -261,8 +261,8 @@ def load_painter(models: Mapping[str, Path], device: str, settings: Settings) ->
             )
         if settings.size_px is not None:
             raise ModelError(f"model {path}: a class-conditional model has one size; leave size_px out")
-        return ClassPainter(path, device, settings, models.get("lora"), pull)
-    return PipelinePainter(models, device, settings, pull)
+        return ClassConditionalBackend(path, device, settings, models.get("lora"), pull)
+    return PipelineBackend(models, device, settings, pull)
 
 
 def _only_for_folders(path: Path, settings: Settings, lora: bool) -> None:
@@ -275,22 +275,22 @@ def _only_for_folders(path: Path, settings: Settings, lora: bool) -> None:
 
 
 @torch.inference_mode()
-def paint_in_turn(painter: Painter, told: Instructions) -> Painted:
+def generate_in_groups(backend: DiffusionBackend, told: Request) -> Output:
     """Make N images of which each has its own run and guidance, in one call for each kind; in order."""
     calls: dict[tuple[int, float], list[int]] = {}
     for row, run in enumerate(told.runs):
-        calls.setdefault((run, told.guidance[row] if painter.one_guidance else 0.0), []).append(row)
+        calls.setdefault((run, told.guidance[row] if backend.one_guidance else 0.0), []).append(row)
     made: Tensor | None = None
     unsafe: list[int] = []
     for _, rows in sorted(calls.items()):
-        part = painter.paint(told if len(rows) == len(told.runs) else told.of(rows))
+        part = backend.paint(told if len(rows) == len(told.runs) else told.of(rows))
         if made is None:
             made = part.images.new_zeros(len(told.runs), *part.images.shape[1:])
         made[torch.tensor(rows, device=made.device)] = part.images
         unsafe.extend(rows[place] for place in part.unsafe)
     if made is None:
         raise ValueError("there is no image to make")
-    return Painted(made, unsafe)
+    return Output(made, unsafe)
 
 
 def whole_masks(masks: Tensor, size_px: int) -> Tensor:

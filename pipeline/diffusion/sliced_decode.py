@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST_ELEMENTS = 1 << 30
+MAX_ELEMENTS = 1 << 30
 
 
 class DecodedInParts:
     """Put in the place of `autoencoder.decode`, of diffusers' AutoencoderKL."""
 
-    def __init__(self, autoencoder: Any, most_elements: int = MOST_ELEMENTS) -> None:
+    def __init__(self, autoencoder: Any, max_elements: int = MAX_ELEMENTS) -> None:
         self._decode: Callable[..., Any] = autoencoder.decode
         self._channels: Sequence[int] = autoencoder.config.block_out_channels
-        self._most = most_elements
+        self._most = max_elements
         autoencoder.decode = self
 
     def __call__(self, latents: Tensor, return_dict: bool = True, **named: Any) -> Any:

@@ -21,7 +21,7 @@ from pipeline.networks.text_image import TextImageModel
 _LEAST = 1e-20  # of a gradient's root mean square; below it there is no direction
 
 
-class TextPull:
+class TextGuidance:
     """Where N images look more like their `texts`. `scale` is how far one is moved at most, over all steps together.
 
     It counts as a root mean square, of pixels in [-1, 1] or of latents with a deviation of about 1.

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.contracts import PartnerRow
 from pipeline.execution.chain import ChainReport, LoadedStep, RowsOf, Sample, run_chain
-from pipeline.execution.gate_scores import judge
+from pipeline.execution.gate_scores import score_gates
 from pipeline.execution.job import LoadedBranch
 from pipeline.execution.output_rows import sized
 from pipeline.execution.overlap import Overlap
@@ -68,4 +68,4 @@ def _judged(branch: LoadedBranch, samples: Sequence[Sample], report: ChainReport
     alive = [sample for sample in samples if sample.alive]
     for sample, pixels in zip(alive, overlap.map(lambda each: sized(branch.job, each), alive), strict=True):
         sample.pixels = pixels
-    return judge(branch.gates, alive, branch.job.classes, branch.device, report)
+    return score_gates(branch.gates, alive, branch.job.classes, branch.device, report)

@@ -10,8 +10,8 @@ import json
 
 from pipeline.errors import ConflictError, JobError
 from pipeline.plan import Plan, StepPlan
-from pipeline.planning.parts import supply
-from pipeline.requirements import Fitting
+from pipeline.planning.parts import read_assets
+from pipeline.requirements import Fittable
 from pipeline.seeding import canonical_json, digest
 from pipeline.shards.output.store import Store
 
@@ -26,8 +26,8 @@ def fit_missing(plan: Plan, store: Store) -> None:
         if fitted_sha256(step, store) is not None:
             continue
         part = step.make()
-        assert isinstance(part, Fitting)
-        data = part.fit(supply(step.models, step.images))
+        assert isinstance(part, Fittable)
+        data = part.fit(read_assets(step.models, step.images))
         sha256 = hashlib.sha256(data).hexdigest()
         store.create(f"_artifacts/{sha256}", data)
         store.create(_name(step), canonical_json({"operator": step.operator, "sha256": sha256}).encode())
@@ -40,7 +40,7 @@ def fitting_steps(plan: Plan) -> list[StepPlan]:
 
 def fits(step: StepPlan) -> bool:
     """Whether a step's images are fitted to by `prepare`, and not read by units."""
-    return bool(step.images) and step.make().needs().fitted
+    return bool(step.images) and step.make().requirements().fitted
 
 
 def fitted_artifacts(plan: Plan, store: Store) -> dict[str, str]:

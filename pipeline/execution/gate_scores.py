@@ -24,7 +24,7 @@ class LoadedGate:
     gate: Gate
 
 
-def judge(
+def score_gates(
     gates: Sequence[LoadedGate],
     samples: Sequence[Sample],
     classes: Sequence[str],

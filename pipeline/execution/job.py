@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from pipeline.contracts import ReferenceImage, Supply
+from pipeline.contracts import Assets, ReferenceImage
 from pipeline.devices import pin_arithmetic
 from pipeline.errors import JobError
 from pipeline.execution.chain import LoadedStep
 from pipeline.execution.fit import fits, read_fitted
 from pipeline.execution.gate_scores import LoadedGate
 from pipeline.execution.marking import Marking
-from pipeline.execution.partners import LEAST_ROWS
+from pipeline.execution.partners import MIN_ROWS
 from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
 from pipeline.model_files.references import local_file
@@ -111,11 +111,11 @@ class LoadedBranch:
         steps = []
         for index, step in enumerate(plan.steps):
             operator = step.make()
-            own = replace(_supply(store, step), dtype=job.recipe.numerics.dtype, micro_batch=plan.micro_batch)
+            own = replace(_assets(store, step), dtype=job.recipe.numerics.dtype, micro_batch=plan.micro_batch)
             operator.load(device, own)
             steps.append(LoadedStep(index, step, operator))
         for gate, planned in zip(made, plan.gates, strict=True):
-            gate.load(device, _supply(store, planned))
+            gate.load(device, _assets(store, planned))
         gates = tuple(LoadedGate(planned, gate) for gate, planned in zip(made, plan.gates, strict=True))
         return cls(job, plan, tuple(steps), selection, marking, device, gates)
 
@@ -123,7 +123,7 @@ class LoadedBranch:
     def window_rows(self) -> int:
         """Source rows a window: whole micro-batches, and all copies of a row together."""
         images = self.plan.micro_batch * -(-WINDOW_IMAGES // self.plan.micro_batch)
-        return max(LEAST_ROWS if self.wants_partners else 1, images // max(1, self.plan.copies))
+        return max(MIN_ROWS if self.wants_partners else 1, images // max(1, self.plan.copies))
 
     @property
     def wants_partners(self) -> bool:
@@ -131,12 +131,12 @@ class LoadedBranch:
         return any(step.operator.partner is not None for step in self.steps)
 
 
-def _supply(store: Store, part: StepPlan | GatePlan) -> Supply:
+def _assets(store: Store, part: StepPlan | GatePlan) -> Assets:
     models = {name: local_file(model) for name, model in part.models.items()}
     if isinstance(part, StepPlan) and fits(part):
-        return Supply(models, fitted=read_fitted(part, store))
+        return Assets(models, fitted=read_fitted(part, store))
     images = {
         name: [ReferenceImage(ref.uri, ref.sha256, store.read(f"_artifacts/{ref.sha256}")) for ref in refs]
         for name, refs in part.images.items()
     }
-    return Supply(models, images)
+    return Assets(models, images)

@@ -13,7 +13,7 @@ from pipeline.seeding import generators, partner_seed
 from pipeline.shards.columns.classes import NO_CLASS, ClassTable
 from pipeline.shards.reader import SourceRow
 
-LEAST_ROWS = 8
+MIN_ROWS = 8
 """Source rows a window has at least where an operator wants partners, however many copies are made of each."""
 
 

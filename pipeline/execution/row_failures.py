@@ -17,7 +17,7 @@ from schemas.manifest import RowFailure
 FOLDER = "_failed/rows"
 
 
-class Kinds:
+class RowFailures:
     """Collects the first row of every kind in one unit."""
 
     def __init__(self, unit: Unit) -> None:
@@ -27,7 +27,7 @@ class Kinds:
     def note(self, window: Window) -> None:
         """Note what the rows of a finished window failed of."""
         for index, error in sorted(window.errors.items()):
-            path = kind_path(self._unit.branch, error.code, error.part)
+            path = row_failure_path(self._unit.branch, error.code, error.part)
             if path not in self._found:
                 self._found[path] = RowFailure(
                     branch=self._unit.branch,
@@ -47,13 +47,13 @@ class Kinds:
                 store.create(path, found.model_dump_json(indent=1).encode())
 
 
-def kind_path(branch: str, code: str, part: str | None) -> str:
+def row_failure_path(branch: str, code: str, part: str | None) -> str:
     """Return where the record of a kind lies."""
     name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", each)[:60] for each in (branch, code, part) if each)
     return f"{FOLDER}/{name}.json"
 
 
-def read_kinds(store: Store, branch: str, codes: Iterable[str]) -> list[RowFailure]:
+def read_row_failures(store: Store, branch: str, codes: Iterable[str]) -> list[RowFailure]:
     """Return the records of a branch's kinds that have one of these codes, in the order of the codes."""
     wanted = {code: place for place, code in enumerate(codes)}
     found = [kind for _, kind in _records(store)] if wanted else []
@@ -61,7 +61,7 @@ def read_kinds(store: Store, branch: str, codes: Iterable[str]) -> list[RowFailu
     return sorted(ours, key=lambda kind: wanted[kind.code])
 
 
-def drop_kinds(store: Store, counted: Iterable[tuple[str, str]]) -> None:
+def drop_row_failures(store: Store, counted: Iterable[tuple[str, str]]) -> None:
     """Remove the records of kinds that no committed row is of any more; `counted` are pairs of branch and code."""
     named = set(counted)
     for path, kind in _records(store):

@@ -16,7 +16,7 @@ from pipeline.execution.chain import ChainReport
 from pipeline.execution.job import LoadedBranch
 from pipeline.execution.output_rows import tables_of
 from pipeline.execution.overlap import Overlap
-from pipeline.execution.row_failures import Kinds
+from pipeline.execution.row_failures import RowFailures
 from pipeline.execution.window import Window, windows
 from pipeline.plan import Unit
 from pipeline.shards.output.commit import UnitFiles
@@ -35,10 +35,10 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
     """
     started = time.perf_counter()
     report = ChainReport()
-    counts = {"selected": 0, "remade": 0, **dict.fromkeys(COUNTED.values(), 0)}
+    counts = {"selected": 0, "retried": 0, **dict.fromkeys(COUNTED.values(), 0)}
     reasons: Counter[str] = Counter()
     codes: Counter[str] = Counter()
-    kinds = Kinds(unit)
+    kinds = RowFailures(unit)
     with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
         for window, tables in _made(branch, unit, report, overlap):
             counts["selected"] += window.selected
@@ -49,10 +49,10 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
                     reasons.update(table.column("rejected_reason").to_pylist())
             kinds.note(window)
             codes.update(error.code for error in window.errors.values())
-            remade = [each for each in window.samples if not each.final and each.source not in window.errors]
-            counts["remade"] += len(remade)
-            counts["rejected"] -= len(remade)
-            reasons.subtract(str(each.rejected) for each in remade)
+            retried = [each for each in window.samples if not each.final and each.source not in window.errors]
+            counts["retried"] += len(retried)
+            counts["rejected"] -= len(retried)
+            reasons.subtract(str(each.rejected) for each in retried)
         marker = Marker(
             unit=unit.name,
             digest=unit.digest,

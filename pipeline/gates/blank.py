@@ -13,7 +13,7 @@ LEVELS = 256
 class BlankParams(GateParameters):
     """How much of an image may be of one colour, and how far apart two levels of one colour may be."""
 
-    most_share: float = Field(0.95, ge=0, le=1, description="share of the pixels that may be of one colour")
+    max_share: float = Field(0.95, ge=0, le=1, description="share of the pixels that may be of one colour")
     tolerance_levels: int = Field(
         8, ge=0, le=127, description="grey levels, of 255 and in each channel, that one colour may differ by either way"
     )
@@ -36,8 +36,8 @@ class Blank(Gate):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """From nothing of one colour to `most_share`."""
-        return 0.0, self.params.most_share
+        """From nothing of one colour to `max_share`."""
+        return 0.0, self.params.max_share
 
     def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:
         """Return the share [N] of the commonest colour."""

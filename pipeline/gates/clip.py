@@ -8,10 +8,10 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Gate, MadeBatch, Needs, Supply
+from pipeline.contracts import Assets, Gate, MadeBatch, Requirements
 from pipeline.errors import JobError
 from pipeline.gates.parameters import GateParameters
-from pipeline.requirements import ClassNeeds
+from pipeline.requirements import ClassRequirements
 
 LABEL = "{label}"
 LEAST = {"class": 0.2, "prompt": 0.2, "top_class": 0.0}
@@ -60,24 +60,24 @@ class Clip(Gate):
 
     def __init__(self, params: Any) -> None:
         super().__init__(params)
-        self.least_classes = CLASSES_NEEDED[self.params.mode]
+        self.min_classes = CLASSES_NEEDED[self.params.mode]
 
     @property
     def bounds(self) -> tuple[float, float]:
         """From `least`, without an end."""
         return LEAST[self.params.mode] if self.params.least is None else self.params.least, np.inf
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The model's folder."""
         by_class = self.params.mode != "prompt"
-        wanted = ClassNeeds(names=self.params.mode == "top_class", texts={"text": (self.params.text,)})
-        return Needs(models={"model": self.params.model}, classes=wanted if by_class else None)
+        wanted = ClassRequirements(names=self.params.mode == "top_class", texts={"text": (self.params.text,)})
+        return Requirements(models={"model": self.params.model}, classes=wanted if by_class else None)
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load both networks and the tokenizer."""
         from pipeline.networks.text_image import TextImageModel
 
-        self._model = TextImageModel(supply.models["model"], device)
+        self._model = TextImageModel(assets.models["model"], device)
 
     def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:
         """Return the cosine, or the margin, [N]."""

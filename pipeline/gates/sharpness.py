@@ -16,13 +16,13 @@ FLOOR = 1.0
 class SharpnessParams(GateParameters):
     """How much of its source's sharpness an image must have, and may have."""
 
-    least_ratio: float = Field(0.25, ge=0, description="of the source's variance of the Laplacian; less is blurred")
-    most_ratio: float | None = Field(None, gt=0, description="more is noise or false edges; no limit if omitted")
+    min_ratio: float = Field(0.25, ge=0, description="of the source's variance of the Laplacian; less is blurred")
+    max_ratio: float | None = Field(None, gt=0, description="more is noise or false edges; no limit if omitted")
 
     @model_validator(mode="after")
     def _ordered(self) -> "SharpnessParams":
-        if self.most_ratio is not None and self.most_ratio < self.least_ratio:
-            raise PydanticCustomError("ratios", "most_ratio is below least_ratio: every image would be refused")
+        if self.max_ratio is not None and self.max_ratio < self.min_ratio:
+            raise PydanticCustomError("ratios", "max_ratio is below min_ratio: every image would be refused")
         return self
 
 
@@ -38,14 +38,14 @@ class Sharpness(Gate):
     source = "Pech-Pacheco et al. 2000, Diatom autofocusing in brightfield microscopy (variance of the Laplacian)"
     Params = SharpnessParams
     uses_torch = False
-    needs_source = True
+    requires_source = True
     s_per_image = (0.004, 0.004)
     params: SharpnessParams
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """From `least_ratio` to `most_ratio`."""
-        return self.params.least_ratio, np.inf if self.params.most_ratio is None else self.params.most_ratio
+        """From `min_ratio` to `max_ratio`."""
+        return self.params.min_ratio, np.inf if self.params.max_ratio is None else self.params.max_ratio
 
     def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:
         """Return the ratio [N] of variances. Raises ValueError where there are no sources."""

@@ -41,7 +41,7 @@ class Similarity(Gate):
     source = "Wang et al. 2004, Image quality assessment: from error visibility to structural similarity, eq. 13"
     Params = SimilarityParams
     uses_torch = False
-    needs_source = True
+    requires_source = True
     s_per_image = (0.003, 0.003)
     params: SimilarityParams
 

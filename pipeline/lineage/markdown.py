@@ -5,17 +5,17 @@ import re
 
 from pipeline.texts import one_line
 
-MOST_CHARACTERS = 120
+MAX_CHARACTERS = 120
 """Of one name."""
 _MARKUP = re.compile(r"[\\`*_\[\]|~$!#(){}@:]|(?<=www)\.", re.IGNORECASE)
 
 
 def inert(text: object) -> str:
     """Return a name as Markdown that shows its characters, on one line, in a sentence or a table."""
-    escaped = _MARKUP.sub(lambda found: f"\\{found.group()}", one_line(text, MOST_CHARACTERS))
+    escaped = _MARKUP.sub(lambda found: f"\\{found.group()}", one_line(text, MAX_CHARACTERS))
     return html.escape(escaped, quote=False)
 
 
 def code(text: object) -> str:
     """Return a name as a code span. A backtick or bar, which would end it or its cell, becomes another sign."""
-    return f"`{one_line(text, MOST_CHARACTERS).replace('`', chr(39)).replace('|', '/') or ' '}`"
+    return f"`{one_line(text, MAX_CHARACTERS).replace('`', chr(39)).replace('|', '/') or ' '}`"

@@ -146,9 +146,9 @@ def _gates(manifest: Manifest, gates: Sequence[GateLine]) -> str:
         f"<td>{_scores(line.refused_scores)}</td><td>{_scores(line.kept_scores)}</td></tr>"
         for line in gates
     )
-    remade = manifest.counts.remade
+    retried = manifest.counts.retried
     made = (
-        f'<p class="soft">{remade:,} refused images were made again; they are in rejected/, too</p>' if remade else ""
+        f'<p class="soft">{retried:,} refused images were made again; they are in rejected/, too</p>' if retried else ""
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{made}"
 

@@ -12,7 +12,7 @@ from pipeline.model_files.references import FileRef, place_of_model
 CLASS_PIPELINES: Final = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
 LATENT_PIPELINE: Final = "DiTPipeline"
 _DIT_CLASSES: Final = 1000  # what diffusers takes where a DiT's config says nothing
-_MOST_HEADER_BYTES: Final = 16 << 20
+_MAX_HEADER_BYTES: Final = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _of_file(path: Path) -> KnownClasses | None:
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            if length > _MOST_HEADER_BYTES:
+            if length > _MAX_HEADER_BYTES:
                 return None
             metadata = json.loads(file.read(length))["__metadata__"]
         names, numbers = json.loads(metadata["classes"]), json.loads(metadata["numbers"])

@@ -5,7 +5,7 @@ Logger `palimpsest`. A record carries `event`, `fields` (JSON values, the same n
 
     note            what the plan noticed, before the run
     run_started     units, done, output
-    unit_done       unit, branch, accepted, rejected, quarantined, remade, reasons, quarantine_reasons, seconds
+    unit_done       unit, branch, accepted, rejected, quarantined, retried, reasons, quarantine_reasons, seconds
     unit_failed     unit, attempts, error, traceback
     rows_quarantined  branch, code, part, unit, source_uri, source_row, error, traceback: the first row of its kind
     run_stopped     error, causes (at most three, each with kind, error, traceback)
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import BudgetError
-from pipeline.execution.row_failures import kind_path, read_kinds
+from pipeline.execution.row_failures import read_row_failures, row_failure_path
 from pipeline.monitoring.progress import Progress, spelled, summary
 from pipeline.plan import Plan
 from pipeline.shards.output.store import Store
@@ -26,13 +26,13 @@ from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure
 
 log = logging.getLogger("palimpsest")
 
-MOST_CAUSES = 3
+MAX_CAUSES = 3
 """How many causes a stopped run names."""
 SHORT_STORY = 8
 """Last lines of a traceback that stderr gets of each; the records have all."""
 
 
-class Journal:
+class EventLog:
     """Logs what happens in one run."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
@@ -58,7 +58,7 @@ class Journal:
             text = f"unit {outcome.unit} failed after {outcome.attempts} attempts: {said} ({where})"
             _tell(logging.WARNING, "unit_failed", text, _without(outcome, "digest"), outcome.traceback)
             return
-        names = ("unit", "branch", "accepted", "rejected", "quarantined", "remade", "reasons", "quarantine_reasons")
+        names = ("unit", "branch", "accepted", "rejected", "quarantined", "retried", "reasons", "quarantine_reasons")
         fields = {name: getattr(outcome, name) for name in (*names, "seconds")}
         why = spelled(outcome.reasons | outcome.quarantine_reasons)
         text = (
@@ -68,8 +68,8 @@ class Journal:
         _tell(logging.INFO, "unit_done", text, fields)
         new = {(outcome.branch, code) for code in outcome.quarantine_reasons} - self._told
         self._told |= new
-        for kind in read_kinds(self._store, outcome.branch, [code for _, code in sorted(new)]):
-            where = kind_path(kind.branch, kind.code, kind.part)
+        for kind in read_row_failures(self._store, outcome.branch, [code for _, code in sorted(new)]):
+            where = row_failure_path(kind.branch, kind.code, kind.part)
             text = (
                 f"branch {kind.branch!r} quarantines rows as {kind.code}, the first is row {kind.source_row} of "
                 f"{kind.source_uri}: {one_line(kind.error, 200)} ({self._plan.output}/{where})"
@@ -81,9 +81,9 @@ class Journal:
         if error.branch is None:
             causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures]
         else:
-            kinds = read_kinds(self._store, error.branch, branches[error.branch].quarantine_reasons)
+            kinds = read_row_failures(self._store, error.branch, branches[error.branch].quarantine_reasons)
             causes = [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in kinds]
-        causes = causes[:MOST_CAUSES]
+        causes = causes[:MAX_CAUSES]
         detail = "\n".join(f"{each['kind']}: {each['error']}\n{_short(each['traceback'])}" for each in causes)
         _tell(
             logging.ERROR,

@@ -15,9 +15,9 @@ from schemas.manifest import Counts, Failure, Manifest, Marker
 
 LINE_EVERY_S = 10.0
 """Where stderr is not a terminal: one plain line this often."""
-MOST_FAILURES = 5
+MAX_FAILURES = 5
 """How many failed units the summary names."""
-MOST_REASONS = 8
+MAX_REASONS = 8
 """How many reasons of one branch a line names."""
 REJECTED_SHARE = 0.05
 """A branch of which more was rejected gets a line that says why."""
@@ -89,7 +89,7 @@ class Progress:
         if isinstance(outcome, Failure):
             self.failures.append(outcome)
         else:
-            self.images += outcome.accepted + outcome.rejected + outcome.remade
+            self.images += outcome.accepted + outcome.rejected + outcome.retried
             self._units_s += outcome.seconds
             self._busy_s += outcome.busy_s
         if self._bar is not None:
@@ -151,8 +151,8 @@ def summary(manifest: Manifest, progress: Progress, output: str) -> str:
     lines += [_counts(name, counts, width) for name, counts in rows]
     if len(rows) > 1:
         lines.append(_counts("in all", manifest.counts, width))
-    if manifest.counts.remade:
-        lines.append(f"{manifest.counts.remade} more were refused by gates and made again; they are in rejected/, too")
+    if manifest.counts.retried:
+        lines.append(f"{manifest.counts.retried} more were refused by gates and made again; they are in rejected/, too")
     for name, counts in rows:
         lines += _rejections(name, counts)
         lines += _quarantined(name, counts)
@@ -192,8 +192,8 @@ def _quarantined(name: str, counts: Counts) -> list[str]:
 def spelled(reasons: Mapping[str, int]) -> str:
     """Return reasons with their counts, the most frequent first, as text."""
     most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    more = f", {len(most) - MOST_REASONS} more" if len(most) > MOST_REASONS else ""
-    return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in most[:MOST_REASONS]) + more
+    more = f", {len(most) - MAX_REASONS} more" if len(most) > MAX_REASONS else ""
+    return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in most[:MAX_REASONS]) + more
 
 
 def _failures(now: list[Failure], failed: list[str], output: str) -> list[str]:
@@ -202,7 +202,7 @@ def _failures(now: list[Failure], failed: list[str], output: str) -> list[str]:
     reasons = {failure.unit: failure.error.splitlines()[0] for failure in now if failure.error}
     names = list(dict.fromkeys([failure.unit for failure in now] + failed))
     lines = [f"{len(names)} units failed; the whole story is in {output}/_failed/, the same command tries them again:"]
-    lines += [f"  {name}: {reasons.get(name, 'in an earlier run')}" for name in names[:MOST_FAILURES]]
-    if len(names) > MOST_FAILURES:
-        lines.append(f"  and {len(names) - MOST_FAILURES} more")
+    lines += [f"  {name}: {reasons.get(name, 'in an earlier run')}" for name in names[:MAX_FAILURES]]
+    if len(names) > MAX_FAILURES:
+        lines.append(f"  and {len(names) - MAX_FAILURES} more")
     return lines

@@ -9,7 +9,7 @@ from torch import Tensor
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 BLACK_LEVEL = 1  # an image without a brighter pixel shows nothing; half precision that overflowed looks like this
 NON_FINITE, BLACK = "non_finite", "black"
-MOST_ENLARGED = 4
+MAX_ENLARGED = 4
 """Times a small image is enlarged at most: the networks' filters are made for details of several pixels."""
 
 
@@ -85,14 +85,14 @@ def with_short_side(images: Tensor, size_px: int) -> Tensor:
     return F.interpolate(images, size, mode="bilinear", antialias=True).clamp(0, 1)
 
 
-def enlargement(size: tuple[int, int], least_px: int) -> int:
-    """How many times larger, 1 to 4, the short side of `size` (h, w) gets `least_px`, if that suffices."""
-    return min(MOST_ENLARGED, -(-least_px // min(size)))
+def enlargement(size: tuple[int, int], min_px: int) -> int:
+    """How many times larger, 1 to 4, the short side of `size` (h, w) gets `min_px`, if that suffices."""
+    return min(MAX_ENLARGED, -(-min_px // min(size)))
 
 
-def enlarged(images: Tensor, least_px: int) -> Tensor:
-    """[N, C, H, W] in [0, 1], 1 to 4 times as large, so that the short side has `least_px` if that suffices."""
-    factor = enlargement((images.shape[-2], images.shape[-1]), least_px)
+def enlarged(images: Tensor, min_px: int) -> Tensor:
+    """[N, C, H, W] in [0, 1], 1 to 4 times as large, so that the short side has `min_px` if that suffices."""
+    factor = enlargement((images.shape[-2], images.shape[-1]), min_px)
     return F.interpolate(images, scale_factor=factor, mode="bicubic").clamp(0, 1) if factor > 1 else images
 
 

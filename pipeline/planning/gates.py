@@ -54,21 +54,21 @@ def _judged(gate: Gate, recipe: Recipe, where: str) -> list[Branch]:
 
 def _check_classes(gate: Gate, layout: Layout, where: str) -> None:
     have = len(layout.classes or ())
-    if have < gate.least_classes:
+    if have < gate.min_classes:
         raise RecipeError(
-            f"{where}: {gate.name} judges by class names: it needs {gate.least_classes} at least, and the input has "
+            f"{where}: {gate.name} judges by class names: it needs {gate.min_classes} at least, and the input has "
             f"{have}; say them with input.class_names"
         )
 
 
 def _check_source(gate: Gate, branch: Branch, judged: list[Branch], where: str) -> None:
-    if gate.needs_source and _without_sources(branch):
+    if gate.requires_source and _without_sources(branch):
         others = ", ".join(other.name for other in judged if not _without_sources(other))
         remedy = f"say which it judges: {{{gate.name}: {{branches: [{others}]}}}}" if others else "leave it out"
         raise RecipeError(
             f"{where}: {gate.name} compares with the source row, and branch {branch.name!r} has none; {remedy}"
         )
-    if gate.least_classes and branch.count is not None:
+    if gate.min_classes and branch.count is not None:
         raise RecipeError(f"{where}: {gate.name} judges by class, and branch {branch.name!r} (`count`) has no classes")
 
 

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from pipeline.contracts import Part, Supply
+from pipeline.contracts import Assets, Part
 from pipeline.errors import InputError, RecipeError
 from pipeline.model_files.references import local_file, resolve_model
 from pipeline.plan import Images, Models
@@ -15,7 +15,7 @@ from pipeline.texts import listed
 from pipeline.validation import nearest, parse
 
 TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")
-"""Fields of `Needs.columns` that are texts with columns in them; others name columns of masks."""
+"""Fields of `Requirements.columns` that are texts with columns in them; others name columns of masks."""
 
 P = TypeVar("P", bound=Part)
 
@@ -48,14 +48,14 @@ def find_files(part: Part, base: str) -> tuple[Models, Images]:
         ModelError: a model is not there.
         InputError: a reference set is empty.
     """
-    needs = part.needs()
-    models = {key: resolve_model(reference, base) for key, reference in needs.models.items()}
-    return models, {key: find_images(reference, base) for key, reference in needs.images.items()}
+    requirements = part.requirements()
+    models = {key: resolve_model(reference, base) for key, reference in requirements.models.items()}
+    return models, {key: find_images(reference, base) for key, reference in requirements.images.items()}
 
 
 def check_columns(part: Part, layout: Layout | None, where: str) -> None:
     """Raise InputError where a part reads an input column that it cannot have; `layout` is None without source rows."""
-    for field, names in part.needs().columns.items():
+    for field, names in part.requirements().columns.items():
         for name in names:
             if layout is None:
                 raise InputError(f"{where}.{field}: there is no column {name!r}: this branch has no source rows")
@@ -87,14 +87,14 @@ def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
         )
 
 
-def supply(models: Models, images: Images) -> Supply:
+def read_assets(models: Models, images: Images) -> Assets:
     """Return what was found for a part, read from where it lies.
 
     Raises:
         ModelError: a model is not there any more.
         InputError: an image is not the planned one any more.
     """
-    return Supply(
+    return Assets(
         models={name: local_file(model) for name, model in models.items()},
         images={name: tuple(read_images(some)) for name, some in images.items()},
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.errors import RecipeError
 from pipeline.model_files.references import ASSETS
-from pipeline.planning.yaml_documents import MOST_DEPTH, parse_document, read_document
+from pipeline.planning.yaml_documents import MAX_DEPTH, parse_document, read_document
 from pipeline.shards.files import uris
 from pipeline.texts import shortened
 from pipeline.validation import nearest, parse
@@ -67,8 +67,8 @@ def _override(data: dict[str, Any], text: str) -> None:
     if not equals or not path:
         raise RecipeError(f"--set {shortened(text)}: write it as a.b=value")
     keys = path.split(".")
-    if len(keys) > MOST_DEPTH:
-        raise RecipeError(f"--set {shortened(path)}: more than {MOST_DEPTH} levels")
+    if len(keys) > MAX_DEPTH:
+        raise RecipeError(f"--set {shortened(path)}: more than {MAX_DEPTH} levels")
     at: Any = data
     for key in keys[:-1]:
         at = _step_into(at, key, text)

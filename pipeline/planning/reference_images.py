@@ -13,7 +13,7 @@ from pipeline.shards.reader import SourceRow, read_windows
 from schemas.recipe import Columns
 
 SUFFIX = ".parquet"
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 """Of a Parquet set: every image becomes a file of its own in `_artifacts/`, and every worker reads all of them."""
 _WINDOW_ROWS = 64
 _AT_INPUT = "input.uri "
@@ -41,8 +41,8 @@ def find_images(reference: str, base: str) -> tuple[FileRef, ...]:
         except InputError as error:
             raise InputError(f"{reference!r}: {str(error).removeprefix(_AT_INPUT)}") from None
     rows = sum(shard.rows for shard in shards)
-    if rows > MOST_ROWS:
-        raise InputError(f"{reference!r}: {rows:,} images; a set has {MOST_ROWS:,} at most, so take a part of them")
+    if rows > MAX_ROWS:
+        raise InputError(f"{reference!r}: {rows:,} images; a set has {MAX_ROWS:,} at most, so take a part of them")
     found = ((shard, row, data) for shard in shards for row, data in _rows(shard, reference))
     return tuple(FileRef(reference, _uri(shard, row), hashlib.sha256(data).hexdigest()) for shard, row, data in found)
 

@@ -12,9 +12,9 @@ from pipeline.seeding import digest
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.locate import Shard
 from pipeline.texts import listed
-from schemas.recipe import MOST_ROWS_PER_UNIT, Recipe
+from schemas.recipe import MAX_ROWS_PER_UNIT, Recipe
 
-MOST_UNITS = 2_000_000
+MAX_UNITS = 2_000_000
 
 
 def check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPlan, limit: int | None) -> None:
@@ -26,10 +26,10 @@ def check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPlan
         else:
             labels, count = _asked_for(recipe, branch, found.layout, limit)
             total += len(labels) * -(-count // size)
-    if total > MOST_UNITS:
+    if total > MAX_UNITS:
         raise RecipeError(
-            f"recipe.output.rows_per_unit = {size}: {total:,} units, and a plan has {MOST_UNITS:,} at most; raise it "
-            f"(to {MOST_ROWS_PER_UNIT:,}), or ask for fewer images"
+            f"recipe.output.rows_per_unit = {size}: {total:,} units, and a plan has {MAX_UNITS:,} at most; raise it "
+            f"(to {MAX_ROWS_PER_UNIT:,}), or ask for fewer images"
         )
 
 

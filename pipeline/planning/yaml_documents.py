@@ -16,16 +16,16 @@ import yaml
 from pipeline.errors import RecipeError
 from pipeline.texts import one_line, shortened
 
-MOST_BYTES = 1 << 20
-MOST_DEPTH = 32
-MOST_VALUES = 30_000
-MOST_KEYS = 1_000
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 32
+MAX_VALUES = 30_000
+MAX_KEYS = 1_000
 """Of one mapping."""
-MOST_CHARACTERS = 65_536
+MAX_CHARACTERS = 65_536
 """Of one value."""
-MOST_DIRECTIVES = 16
+MAX_DIRECTIVES = 16
 """YAML compares each with all before."""
-MOST_NUMBER = 2**64
+MAX_NUMBER = 2**64
 
 _TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is seven times as fast, and not everywhere
@@ -43,14 +43,14 @@ def read_document(path: str, what: str) -> Any:
     """
     try:
         with fsspec.open(path, "rb") as file:
-            data: bytes = file.read(MOST_BYTES + 1)
+            data: bytes = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise RecipeError(f"{what} {path}: there is no such file") from None
     except (OSError, ValueError, ImportError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
         raise RecipeError(f"{what} {path}: cannot be read: {reason}") from None
-    if len(data) > MOST_BYTES:
-        raise RecipeError(f"{what} {path}: it has more than {MOST_BYTES:,} bytes")
+    if len(data) > MAX_BYTES:
+        raise RecipeError(f"{what} {path}: it has more than {MAX_BYTES:,} bytes")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -58,17 +58,17 @@ def read_document(path: str, what: str) -> Any:
     return parse_document(text, f"{what} {path}")
 
 
-def parse_document(text: str, where: str, most_keys: int = MOST_KEYS) -> Any:
+def parse_document(text: str, where: str, max_keys: int = MAX_KEYS) -> Any:
     """Return what a YAML text says.
 
     Args:
-        most_keys: of one mapping.
+        max_keys: of one mapping.
 
     Raises:
         RecipeError: it is not YAML in bounds; one line that begins with `where`.
     """
     try:
-        _check(text, where, most_keys)
+        _check(text, where, max_keys)
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise RecipeError(f"{where}: not YAML: {one_line(error)}") from None
@@ -85,12 +85,12 @@ class _Open:
     depth: int = 1
 
 
-def _check(text: str, where: str, most_keys: int) -> None:
+def _check(text: str, where: str, max_keys: int) -> None:
     """Raise RecipeError at the first bound that the text exceeds; read no further."""
-    if len(text) > MOST_BYTES:
-        raise RecipeError(f"{where}: it has more than {MOST_BYTES:,} characters")
-    if "%" in text and sum(line.startswith("%") for line in text.splitlines()) > MOST_DIRECTIVES:
-        raise RecipeError(f"{where}: more than {MOST_DIRECTIVES} directives (lines that begin with %)")
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"{where}: it has more than {MAX_BYTES:,} characters")
+    if "%" in text and sum(line.startswith("%") for line in text.splitlines()) > MAX_DIRECTIVES:
+        raise RecipeError(f"{where}: more than {MAX_DIRECTIVES} directives (lines that begin with %)")
     known: dict[str, tuple[int, int]] = {}  # values and depth of what each anchor stands for
     opened: list[_Open] = [_Open(None, False)]
 
@@ -103,12 +103,12 @@ def _check(text: str, where: str, most_keys: int) -> None:
         parent.entries += 1
         parent.values += values
         parent.depth = max(parent.depth, depth + 1)
-        if sum(each.values for each in opened) > MOST_VALUES:
-            raise fail(event, f"more than {MOST_VALUES:,} values, aliases counted as what they stand for")
-        if len(opened) - 1 + depth > MOST_DEPTH:
-            raise fail(event, f"more than {MOST_DEPTH} levels")
-        if parent.mapping and parent.entries > 2 * most_keys:
-            raise fail(event, f"more than {most_keys:,} keys at one level")
+        if sum(each.values for each in opened) > MAX_VALUES:
+            raise fail(event, f"more than {MAX_VALUES:,} values, aliases counted as what they stand for")
+        if len(opened) - 1 + depth > MAX_DEPTH:
+            raise fail(event, f"more than {MAX_DEPTH} levels")
+        if parent.mapping and parent.entries > 2 * max_keys:
+            raise fail(event, f"more than {max_keys:,} keys at one level")
 
     for event in yaml.parse(text, Loader=_Base):
         tag = getattr(event, "tag", None)
@@ -119,16 +119,16 @@ def _check(text: str, where: str, most_keys: int) -> None:
                 raise fail(event, f"the alias {shortened(event.anchor)} stands for nothing, or for what holds it")
             put(event, *known[event.anchor])
         elif isinstance(event, yaml.ScalarEvent):
-            if len(event.value) > MOST_CHARACTERS:
-                raise fail(event, f"a value of more than {MOST_CHARACTERS:,} characters")
+            if len(event.value) > MAX_CHARACTERS:
+                raise fail(event, f"a value of more than {MAX_CHARACTERS:,} characters")
             put(event, 1, 0)
             if event.anchor:
                 known[event.anchor] = (1, 0)
         elif isinstance(event, yaml.CollectionStartEvent):
             known.pop(event.anchor or "", None)
             opened.append(_Open(event.anchor, isinstance(event, yaml.MappingStartEvent)))
-            if len(opened) - 1 > MOST_DEPTH:
-                raise fail(event, f"more than {MOST_DEPTH} levels")
+            if len(opened) - 1 > MAX_DEPTH:
+                raise fail(event, f"more than {MAX_DEPTH} levels")
         elif isinstance(event, yaml.CollectionEndEvent):
             done = opened.pop()
             if done.anchor:
@@ -156,8 +156,8 @@ class _Loader(_Base):  # type: ignore[misc]  # one of two bases
         if ":" in text or (text[:1] == "0" and text.strip("0_") and text[1:2] not in ("x", "b")):
             problem = f"{shortened(node.value)} is another number in YAML than it looks; write it plainly, or in quotes"
             raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
-        value = int(self.construct_yaml_int(node)) if len(text) <= 80 else MOST_NUMBER
-        if abs(value) >= MOST_NUMBER:
+        value = int(self.construct_yaml_int(node)) if len(text) <= 80 else MAX_NUMBER
+        if abs(value) >= MAX_NUMBER:
             raise yaml.MarkedYAMLError(None, None, f"{shortened(node.value)} is too large a number", node.start_mark)
         return value
 

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping
 
 from pipeline.execution.fit import fitted_artifacts
-from pipeline.execution.row_failures import FOLDER, drop_kinds
+from pipeline.execution.row_failures import FOLDER, drop_row_failures
 from pipeline.lineage.card import dataset_card
 from pipeline.lineage.croissant import croissant
 from pipeline.lineage.openlineage import openlineage_lines
@@ -36,7 +36,7 @@ def publish(plan: Plan, store: Store) -> Manifest:
     damaged = damaged_units(store, markers)
     for name, what in damaged.items():
         _log.warning("unit %s: %s; the same command makes it again", name, what)
-    drop_kinds(store, ((m.branch, code) for m in markers.values() for code in m.quarantine_reasons))
+    drop_row_failures(store, ((m.branch, code) for m in markers.values() for code in m.quarantine_reasons))
     failures = _failures(store, {unit.name: unit.digest for unit in plan.units if unit.name not in markers})
     failed = sorted({failure.unit for failure in failures} | set(damaged))
     complete, fitted = len(markers) == len(plan.units) and not damaged, fitted_artifacts(plan, store)

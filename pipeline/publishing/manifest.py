@@ -19,7 +19,7 @@ from pipeline.texts import described
 from pipeline.validation import parse
 from pipeline.working_copy import lasting
 from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
-from schemas.recipe import MOST_COPIES, MOST_MICRO_BATCH, Recipe, Watermark
+from schemas.recipe import MAX_COPIES, MAX_MICRO_BATCH, Recipe, Watermark
 
 MANIFEST = "manifest.json"
 PACKAGES = ("ray", "torch", "torchvision", "diffusers", "pyarrow", "pandas", "pillow", "numpy")
@@ -117,7 +117,7 @@ def count(markers: Iterable[Marker]) -> Counts:
         accepted=sum(m.accepted for m in found),
         rejected=sum(m.rejected for m in found),
         quarantined=sum(m.quarantined for m in found),
-        remade=sum(m.remade for m in found),
+        retried=sum(m.retried for m in found),
         reasons=_totals(m.reasons for m in found),
         quarantine_reasons=_totals(m.quarantine_reasons for m in found),
     )
@@ -156,7 +156,7 @@ def branch_from(record: Mapping[str, Any]) -> BranchPlan:
         for part in branch.parts:
             if not 0 <= part.version < 2**31:
                 raise ValueError(f"version {part.version}")
-        if not (0 <= branch.copies <= MOST_COPIES and 1 <= branch.micro_batch <= MOST_MICRO_BATCH):
+        if not (0 <= branch.copies <= MAX_COPIES and 1 <= branch.micro_batch <= MAX_MICRO_BATCH):
             raise ValueError(f"copies {branch.copies}, micro_batch {branch.micro_batch}")
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         said = f"its chain in the manifest cannot be read: {described(error)}"

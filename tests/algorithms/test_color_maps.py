@@ -34,8 +34,8 @@ def covariance(levels: Floats) -> Floats:
     return np.cov(flat(levels).T, bias=True)
 
 
-def moved(source: np.ndarray, target: np.ndarray, method: Method, most_gain: float = 1e9) -> Floats:
-    return color_maps.transferred(source, color_maps.statistics(target), method, most_gain)
+def moved(source: np.ndarray, target: np.ndarray, method: Method, max_gain: float = 1e9) -> Floats:
+    return color_maps.transferred(source, color_maps.statistics(target), method, max_gain)
 
 
 def test_moments_are_those_of_numpy() -> None:
@@ -192,5 +192,5 @@ def test_the_bound_holds_the_noise_of_a_nearly_flat_image(method: Method) -> Non
 
 def test_a_large_reference_counts_by_every_second_row_and_column(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = picture(21, (40, 60))
-    monkeypatch.setattr(color_maps, "MOST_COUNTED", 600)
+    monkeypatch.setattr(color_maps, "MAX_COUNTED", 600)
     np.testing.assert_array_equal(color_maps.statistics(pixels).mean, color_maps.moments(pixels[::2, ::2])[0])

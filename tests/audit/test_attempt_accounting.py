@@ -46,7 +46,7 @@ def test_a_vanished_attempt_is_found_though_every_sum_is_mended(gated_copy: Path
 
     def mend(marker: dict[str, Any]) -> None:
         marker["files"]["rejected"].update(sha256=sha256_file(path), bytes=path.stat().st_size, rows=len(rows) - 1)
-        marker["remade"] -= 1
+        marker["retried"] -= 1
 
     mark(gated_copy, mend)
     assert any("attempts [1" in finding for finding in findings(gated_copy)), findings(gated_copy)
@@ -55,7 +55,7 @@ def test_a_vanished_attempt_is_found_though_every_sum_is_mended(gated_copy: Path
 def test_final_and_earlier_refusals_are_not_mixed_up(gated_copy: Path) -> None:
     def lie(marker: dict[str, Any]) -> None:
         marker["rejected"] += 1
-        marker["remade"] -= 1
+        marker["retried"] -= 1
         marker["accepted"] -= 1
         marker["selected"] -= 0
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters
 from pipeline.errors import ModelError
 from pipeline.execution.job import Job
 from pipeline.noise import Noise
@@ -33,7 +33,7 @@ class Probe(Operator):
     Params = ProbeParams
     uses_torch = False
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         if self.params.what == "unloadable":
             raise ModelError("models/probe.safetensors: no such file; give its path in the recipe")
         if self.params.what == "crash_loading":

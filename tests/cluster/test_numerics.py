@@ -10,7 +10,7 @@ from pipeline.publishing.finalise import publish
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = pytest.mark.usefixtures("ray_local")
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("ray_local")
 @pytest.mark.slow
 def test_bfloat16_makes_the_same_bytes_with_one_actor_with_two_and_inline(tmp_path: Path) -> None:
     write_input(tmp_path / "data")
-    supply_in(tmp_path, ("cat", "dog", "owl"))
+    assets_in(tmp_path, ("cat", "dog", "owl"))
     edit = {"diffusion_edit": {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.5, 1.0], "guidance": 2.0}}
     new = {"diffusion_generate": {"model": "tiny.safetensors", "steps": 3}}
     branches = [

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from jobs.train.networks.lora_factors import LoraFactors, save_lora
 from jobs.train.objectives.noise_prediction import noised, wanted
-from pipeline.contracts import Draws, Supply
+from pipeline.contracts import Assets, Draws
 from pipeline.diffusion.learned_tokens import add_tokens, mean_vector, read_tokens, save_tokens
 from pipeline.diffusion.lora import merge_lora
 from pipeline.diffusion.text_pipelines import load_pipeline
@@ -101,9 +101,9 @@ def test_what_is_no_file_of_words_or_fits_no_model_is_one_line(
 def operator(tiny: Callable[[str], Path], tokens: Path | None, kind: str = "stable") -> DiffusionGenerate:
     params = DiffusionGenerateParams(model="model", steps=4, tokens=None if tokens is None else str(tokens))
     made = DiffusionGenerate(params)
-    supply = {"model": tiny(kind), **({} if tokens is None else {"tokens": tokens})}
-    assert set(made.needs().models) == set(supply)
-    made.load("cpu", Supply(models=supply))
+    assets = {"model": tiny(kind), **({} if tokens is None else {"tokens": tokens})}
+    assert set(made.requirements().models) == set(assets)
+    made.load("cpu", Assets(models=assets))
     return made
 
 

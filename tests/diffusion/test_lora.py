@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline.contracts import Supply
+from pipeline.contracts import Assets
 from pipeline.diffusion.class_conditional import ClassModel
 from pipeline.diffusion.lora import METADATA_KEY, merge_lora
 from pipeline.diffusion.text_pipelines import load_pipeline
@@ -118,9 +118,9 @@ def test_every_operator_with_an_adapter_makes_another_image(
     for scale in (0.0, 1.0, None):
         given = {} if scale is None else {"lora": "lora.safetensors", "lora_scale": scale}
         operator = found(found.Params(model="stable", steps=4, guidance=3.0, **more, **given))
-        supply = models if scale is None else {**models, "lora": tmp_path / "lora.safetensors"}
-        assert set(operator.needs().models) == set(supply)
-        operator.load("cpu", Supply(models=supply))
+        assets = models if scale is None else {**models, "lora": tmp_path / "lora.safetensors"}
+        assert set(operator.requirements().models) == set(assets)
+        operator.load("cpu", Assets(models=assets))
         images.append(act(operator, batch).images)
     assert (images[0] == images[2]).all() and (images[1] != images[0]).any()
 

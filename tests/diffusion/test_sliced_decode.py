@@ -26,7 +26,7 @@ def test_parts_make_the_images_of_the_whole() -> None:
     latents = torch.randn(5, 4, 8, 8)
     whole, calls = autoencoder.decode(latents).sample, []
     autoencoder.decoder.register_forward_pre_hook(lambda module, given: calls.append(len(given[0])))
-    DecodedInParts(autoencoder, most_elements=2 * 8 * 16 * 16)
+    DecodedInParts(autoencoder, max_elements=2 * 8 * 16 * 16)
     torch.testing.assert_close(autoencoder.decode(latents).sample, whole, atol=1e-5, rtol=0)
     torch.testing.assert_close(autoencoder.decode(latents, return_dict=False)[0], whole, atol=1e-5, rtol=0)
     assert calls == [2, 2, 1, 2, 2, 1]

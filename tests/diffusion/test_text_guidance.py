@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import Applied, ImageBatch, Supply
-from pipeline.diffusion.text_guidance import TextPull, clean_from
+from pipeline.contracts import Applied, Assets, ImageBatch
+from pipeline.diffusion.text_guidance import TextGuidance, clean_from
 from pipeline.errors import ModelError, RecipeError
 from pipeline.networks.text_image import TextImageModel
 from pipeline.noise import Noise
@@ -21,7 +21,7 @@ from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate, D
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.conformance import CLASSES, act, assert_near, make_batch
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 
@@ -32,7 +32,7 @@ COUNT = 6
 
 @pytest.fixture
 def model(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[str], Path]:
-    return lambda kind: supply_in(tmp_path).models["model"] if kind == "flow" else tiny(kind)
+    return lambda kind: assets_in(tmp_path).models["model"] if kind == "flow" else tiny(kind)
 
 
 def opened(path: Path, clip: Path | None, dtype: Any = "float32", edit: bool = False, **params: Any) -> Any:
@@ -42,7 +42,7 @@ def opened(path: Path, clip: Path | None, dtype: Any = "float32", edit: bool = F
     made: Any = DiffusionEdit(DiffusionEditParams(strength_range=(0.5, 1.0), **given)) if edit else None
     made = made or DiffusionGenerate(DiffusionGenerateParams(**given))
     models = {"model": path} if clip is None else {"model": path, "clip": clip}
-    made.load("cpu", Supply(models=models, dtype=dtype))
+    made.load("cpu", Assets(models=models, dtype=dtype))
     return made
 
 
@@ -82,7 +82,7 @@ def test_an_image_is_pulled_by_its_own_gradient_alone(
 
 
 def test_how_far_an_image_is_moved_is_the_scale_at_most(tiny: Callable[[str], Path]) -> None:
-    pull = TextPull(TextImageModel(tiny("clip"), "cpu"), 0.25)
+    pull = TextGuidance(TextImageModel(tiny("clip"), "cpu"), 0.25)
     clean = Noise([1, 2, 3]).normal(1, 8, 8).clamp(-1, 1)
     pull.texts = ["a shoe", "", "a bag"]
     moved = pull(clean)
@@ -90,9 +90,9 @@ def test_how_far_an_image_is_moved_is_the_scale_at_most(tiny: Callable[[str], Pa
     assert not moved.requires_grad
     torch.testing.assert_close(pull(clean.clone())[0], moved[0])
     before, after = ((each + 1) / 2 for each in (clean, clean + 0.1 * moved))
-    judge = TextImageModel(tiny("clip"), "cpu")
+    score_gates = TextImageModel(tiny("clip"), "cpu")
     texts = ["a shoe", "a shoe", "a bag"]
-    old, new = (judge.likeness(each.expand(-1, 3, -1, -1), texts) for each in (before, after))
+    old, new = (score_gates.likeness(each.expand(-1, 3, -1, -1), texts) for each in (before, after))
     assert new[0] > old[0] and new[2] > old[2] and new[1] == old[1]
 
 

@@ -1,4 +1,4 @@
-"""Labels of every kind through a whole run: told to models as the right class, stored as they came, checked, remade."""
+"""Labels of every kind through a whole run: the right class for models, stored as they came, checked, replayed."""
 
 import json
 from collections.abc import Callable

@@ -100,7 +100,7 @@ def test_a_mask_column_reaches_the_operator_and_the_object_stays(folder: Path) -
 def test_what_a_checker_flags_is_rejected_once_and_never_made_again(folder: Path, tiny: Callable[[str], Path]) -> None:
     shutil.copytree(tiny("guarded"), folder / "guarded")
     edited = branch("diffusion_edit", model="guarded")
-    quality = {"gates": [{"blank": {"most_share": 1.0}}], "max_attempts": 3}
+    quality = {"gates": [{"blank": {"max_share": 1.0}}], "max_attempts": 3}
     manifest, _ = run_here(plan_of(write_recipe(folder, [edited], quality=quality)))
     assert manifest.complete and manifest.counts.rejected == ROWS and not rows_of(folder / "out")
     rows = rows_of(folder / "out", "rejected")
@@ -159,11 +159,11 @@ def test_a_branch_without_source_rows_has_no_columns(folder: Path) -> None:
 
 
 def test_a_call_takes_one_strength_and_for_pipelines_one_guidance(folder: Path, tiny: Callable[[str], Path]) -> None:
-    from pipeline.contracts import Supply
+    from pipeline.contracts import Assets
 
     for kind, once in (("stable", ("strength", "guidance")), ("pixel", ("strength",))):
         operator = DiffusionEdit(DiffusionEditParams(model=kind, steps=4, strength_range=(0.5, 1.0)))
-        operator.load("cpu", Supply(models={"model": tiny(kind)}))
+        operator.load("cpu", Assets(models={"model": tiny(kind)}))
         assert operator.once_per_call == once
         draws = Draws({"strength": [0.5, 0.5, 1.0], "guidance": [1.0, 2.0, 2.0]})
         assert len({_once(operator, draws, index) for index in range(3)}) == (3 if kind == "stable" else 2)

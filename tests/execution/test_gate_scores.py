@@ -29,7 +29,7 @@ def test_what_is_refused_is_made_again_and_the_sums_hold(gated: Path) -> None:
     refused_for_good = [rows for rows in images.values() if "rejected_reason" in rows[-1]]
     assert len(refused_for_good) == counts.rejected > 0
     assert all(len(rows) == 3 for rows in refused_for_good)
-    assert counts.remade == sum(len(rows) - 1 for rows in images.values()) > counts.rejected
+    assert counts.retried == sum(len(rows) - 1 for rows in images.values()) > counts.rejected
     for rows in images.values():
         assert [row["attempt"] for row in rows] == list(range(len(rows)))
         assert all(row["rejected_reason"] == "similarity" for row in rows[:-1])
@@ -122,7 +122,7 @@ def test_synthesis_is_judged_and_made_again(tmp_path: Path) -> None:
     branch = {"name": "new", "per_class": 12, "operators": [{"gan_synth": {"force": True}}]}
     classes = ("trouser", "bag", "sandal")
     write_shard(tmp_path / "data/train-00000.parquet", photos(6), labels=[0, 1, 2] * 2, class_names=classes)
-    quality = {"gates": [{"blank": {"most_share": 0.55}}], "max_attempts": 3}
+    quality = {"gates": [{"blank": {"max_share": 0.55}}], "max_attempts": 3}
     manifest, _ = run_here(plan_of(write_recipe(tmp_path, [branch], quality=quality)))
     assert manifest.complete
     accepted, rejected = rows_of(tmp_path / "out"), rows_of(tmp_path / "out", "rejected")
@@ -131,7 +131,7 @@ def test_synthesis_is_judged_and_made_again(tmp_path: Path) -> None:
     assert accepted and last and any(row["attempt"] for row in accepted)
     ids = {synthetic_id(7, "new", label, index, k) for label in range(3) for index in range(12) for k in range(3)}
     assert {row["sample_id"] for row in accepted + rejected} <= ids
-    assert manifest.counts.remade == len(rejected) - len(last)
+    assert manifest.counts.retried == len(rejected) - len(last)
     assert findings(tmp_path / "out") == []
     for row in (next(row for row in accepted if row["attempt"] == 1), last[0]):
         assert replay_sample(open_store(str(tmp_path / "out")), row["sample_id"]).equal
@@ -174,9 +174,9 @@ def test_the_report_and_the_summary_count_what_was_refused(gated: Path) -> None:
     line = f"<tr><td>flipped</td><td>similarity</td><td>{refused}</td><td>1 · 1 · 1</td>"
     assert line in text
     assert "<td>flipped</td><td>blank</td><td>0</td><td></td><td>0." in text
-    assert f"{manifest.counts.remade} refused images were made again" in text
+    assert f"{manifest.counts.retried} refused images were made again" in text
     told = summary(manifest, Progress(plan_of(gated / "recipe.yaml")), "out")
-    assert f"{manifest.counts.remade} more were refused by gates and made again" in told
+    assert f"{manifest.counts.retried} more were refused by gates and made again" in told
 
 
 def test_a_report_without_gates_has_no_table_of_them(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.fixtures.data_sets import CLASSES, plan_of, rows_of, run_here, write_
 from tests.fixtures.shard_files import photos, write_shard
 
 
-class Painter(Operator):
+class DiffusionBackend(Operator):
     """Makes a grey image of a class it draws; of a source row, the next class."""
 
     name = "painter"
@@ -32,7 +32,7 @@ class Painter(Operator):
         return Applied(images, labels=np.array(draws.columns["drawn"], np.int64))
 
 
-class Relabel(Painter):
+class Relabel(DiffusionBackend):
     """Gives every source row class 2."""
 
     name = "relabel"

@@ -18,7 +18,7 @@ from pipeline.shards.images.codecs import decode
 from schemas.manifest import Failure, Marker
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.operators.conformance import assert_near
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,7 +51,7 @@ class Hungry(DiffusionEdit):
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_input(tmp_path / "data", shards=1, rows=12)
-    supply_in(tmp_path, ("cat", "dog", "owl"))
+    assets_in(tmp_path, ("cat", "dog", "owl"))
     monkeypatch.setitem(OPERATORS, "hungry_edit", "tests.execution.test_memory:Hungry")
     Hungry.held.clear()
     Hungry.calls.clear()

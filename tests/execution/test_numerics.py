@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pipeline.audit.replay import replay_sample
-from pipeline.contracts import Supply
+from pipeline.contracts import Assets
 from pipeline.errors import RecipeError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.generators.flow_matching import load_flow, save_flow
@@ -24,7 +24,7 @@ from schemas.manifest import Marker
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.conformance import OperatorConformance, act, make_batch
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [
     pytest.mark.usefixtures("one_thread"),
@@ -41,8 +41,8 @@ class TestGenerateInBfloat16(OperatorConformance):
     params: ClassVar = {"model": "tiny.safetensors", "steps": 3, "guidance_range": [1.0, 3.0]}
     tolerance = 8  # bfloat16 has eight bits, and sums of another order end on the other side of one
 
-    def supply(self, folder: Path) -> Supply:
-        return replace(supply_in(folder), dtype="bfloat16")
+    def assets(self, folder: Path) -> Assets:
+        return replace(assets_in(folder), dtype="bfloat16")
 
 
 class TestEditInBfloat16(OperatorConformance):
@@ -50,8 +50,8 @@ class TestEditInBfloat16(OperatorConformance):
     params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.3, 0.8], "guidance": 2.0}
     tolerance = 8
 
-    def supply(self, folder: Path) -> Supply:
-        return replace(supply_in(folder), dtype="bfloat16")
+    def assets(self, folder: Path) -> Assets:
+        return replace(assets_in(folder), dtype="bfloat16")
 
 
 def branch(**params: Any) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def run(folder: Path, dtype: str) -> list[dict[str, Any]]:
 
 def test_halves_make_nearly_the_same_images_and_the_same_ones_every_time(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=12)
-    supply_in(tmp_path, CLASSES)
+    assets_in(tmp_path, CLASSES)
     whole = [decode(row["image"]["bytes"], 10**6).astype(int) for row in run(tmp_path, "float32")]
     for dtype in HALVES:
         rows = run(tmp_path, dtype)
@@ -83,7 +83,7 @@ def test_halves_make_nearly_the_same_images_and_the_same_ones_every_time(tmp_pat
 
 def test_what_float16_cannot_hold_is_rejected_as_not_finite(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=6)
-    supply_in(tmp_path, CLASSES)
+    assets_in(tmp_path, CLASSES)
     net, names = load_flow(tmp_path / "tiny.safetensors")
     net.enter.weight.mul_(2e4 / net.enter.weight.abs().max())  # beyond 65,504 after one layer; normalised after two
     save_flow(tmp_path / "tiny.safetensors", net, names)
@@ -105,10 +105,10 @@ def test_models_in_folders_compute_in_halves(kind: str, dtype: str, tiny: Callab
     images = {}
     for each in ("float32", dtype):
         operator = DiffusionEdit(DiffusionEditParams(model=kind, steps=4, strength_range=(0.5, 1.0)))
-        operator.load("cpu", Supply(models={"model": tiny(kind)}, dtype=each))  # type: ignore[arg-type]
+        operator.load("cpu", Assets(models={"model": tiny(kind)}, dtype=each))  # type: ignore[arg-type]
         images[each] = act(operator, make_batch([0, 1, 2, 3], (16, 16), 3)).images.astype(int)
-    painter = operator._painter
-    owner = painter.pipeline.pipeline if painter.takes_text else painter.model
+    backend = operator._backend
+    owner = backend.pipeline.pipeline if backend.takes_text else backend.model
     network = getattr(owner, "unet", None) or owner.transformer
     assert {each.dtype for each in network.parameters()} == {getattr(torch, dtype)}
     assert (images[dtype] != images["float32"]).any()
@@ -117,7 +117,7 @@ def test_models_in_folders_compute_in_halves(kind: str, dtype: str, tiny: Callab
 
 def test_what_is_flagged_in_halves_is_rejected_all_the_same(tiny: Callable[[str], Path]) -> None:
     operator = DiffusionEdit(DiffusionEditParams(model="guarded", steps=4, strength_range=(0.5, 1.0)))
-    operator.load("cpu", Supply(models={"model": tiny("guarded")}, dtype="bfloat16"))
+    operator.load("cpu", Assets(models={"model": tiny("guarded")}, dtype="bfloat16"))
     assert act(operator, make_batch([0, 1], (16, 16), 3)).rejected == {0: "unsafe", 1: "unsafe"}
 
 
@@ -126,7 +126,7 @@ def test_a_generator_computes_in_halves_and_keeps_its_statistics(tmp_path: Path)
     for dtype in ("float32", *HALVES):
         operator = GanSynth(GanSynthParams())
         models = {"model": ASSETS / "models" / "fashion-wgan.safetensors"}
-        operator.load("cpu", Supply(models=models, dtype=dtype))  # type: ignore[arg-type]
+        operator.load("cpu", Assets(models=models, dtype=dtype))  # type: ignore[arg-type]
         images[dtype] = act(operator, make_batch(list(range(6)), None)).images.astype(int)
     for dtype in HALVES:
         apart = np.abs(images[dtype] - images["float32"])

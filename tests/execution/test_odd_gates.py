@@ -107,7 +107,7 @@ def test_rows_lost_while_made_again_are_quarantined_whole(tmp_path: Path) -> Non
     manifest, _ = run_here(plan_of(write_recipe(tmp_path, [tiring], quality=quality)))
     assert Tiring.calls[0] == 10 and len(Tiring.calls) > 2
     assert manifest.complete and manifest.counts.quarantined == 5
-    assert manifest.counts.accepted == manifest.counts.rejected == manifest.counts.remade == 0
+    assert manifest.counts.accepted == manifest.counts.rejected == manifest.counts.retried == 0
     assert rows_of(tmp_path / "out", "rejected") == []
     assert findings(tmp_path / "out") == []
 
@@ -116,12 +116,12 @@ def test_rows_lost_while_made_again_are_quarantined_whole(tmp_path: Path) -> Non
 @pytest.mark.parametrize("order", [["refusing", "blank"], ["blank", "refusing"]])
 def test_every_gate_scores_and_the_first_that_refuses_is_the_reason(tmp_path: Path, order: list[str]) -> None:
     write_input(tmp_path / "data", shards=1, rows=4)
-    quality = {"gates": [{name: {"most_share": 0} if name == "blank" else {}} for name in order], "max_attempts": 2}
+    quality = {"gates": [{name: {"max_share": 0} if name == "blank" else {}} for name in order], "max_attempts": 2}
     manifest, _ = run_here(plan_of(write_recipe(tmp_path, quality=quality)))
     rows = rows_of(tmp_path / "out", "rejected")
     assert len(rows) == 16 and {row["rejected_reason"] for row in rows} == {order[0]}
     assert all([score["gate"] for score in row["quality"]] == order for row in rows)
-    assert (manifest.counts.accepted, manifest.counts.rejected, manifest.counts.remade) == (0, 8, 8)
+    assert (manifest.counts.accepted, manifest.counts.rejected, manifest.counts.retried) == (0, 8, 8)
     assert findings(tmp_path / "out") == []
 
 

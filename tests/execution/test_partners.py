@@ -29,7 +29,7 @@ from tests.fixtures.shard_files import photos, write_shard
 
 
 def mixed(copies: int = 1, **other: Any) -> dict[str, Any]:
-    return {"name": "mixed", "copies": copies, "operators": [{"mix_style": {"least_side_px": 1}}], **other}
+    return {"name": "mixed", "copies": copies, "operators": [{"mix_style": {"min_side_px": 1}}], **other}
 
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress")

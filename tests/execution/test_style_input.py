@@ -27,11 +27,11 @@ STYLE: dict[str, dict[str, Any]] = {
     "mix_style": {"model": "adain.safetensors"},
     "neural_style": {
         "styles": "bank/", "style_size_px": 32, "model": "vgg.pth", "steps": 2, "optimiser": "adam",
-        "least_side_px": 16,
+        "min_side_px": 16,
     },
     "style_randomization": {"styles": "bank/", "style_size_px": 32, "rank": 2, "model": "adain.safetensors"},
     "texture_quilt": {"textures": "bank/", "texture_size_px": 32, "candidates": 8},
-    "texture_synthesis": {"most_pixels": 64},
+    "texture_synthesis": {"max_pixels": 64},
 }  # fmt: skip
 BANKS = {name: key for name, params in STYLE.items() for key in ("styles", "textures") if key in params}
 NETWORKS = [name for name, params in STYLE.items() if "model" in params]
@@ -78,8 +78,8 @@ def test_no_style_operator_is_left_out() -> None:
 def test_an_empty_bank_and_one_that_is_not_there_end_in_one_line(name: str, folder: Path, refused: Check) -> None:
     (folder / "empty").mkdir()
     (folder / "empty/readme.txt").write_text("no picture")
-    for bank in ("empty/", "nowhere/", "empty/*.png", "nothing.parquet"):
-        assert bank in refused(name, **{BANKS[name]: bank})
+    for reference_set in ("empty/", "nowhere/", "empty/*.png", "nothing.parquet"):
+        assert reference_set in refused(name, **{BANKS[name]: reference_set})
 
 
 @pytest.mark.parametrize("name", sorted(BANKS))

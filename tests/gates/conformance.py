@@ -2,7 +2,7 @@
 
     class TestBlankConformance(GateConformance):
         gate = Blank
-        params: ClassVar = {"most_share": 0.9}
+        params: ClassVar = {"max_share": 0.9}
 
 A gate that needs a model also overrides `supply`.
 """
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline.contracts import Gate, MadeBatch, Pixels, Supply
+from pipeline.contracts import Assets, Gate, MadeBatch, Pixels
 from pipeline.errors import RecipeError
 from pipeline.registry import GATES, gate_class
 from pipeline.seeding import canonical_json
@@ -72,14 +72,14 @@ class GateConformance:
     params: ClassVar[dict[str, Any]] = {}
     tolerance: ClassVar[float] = 0.0
 
-    def supply(self, folder: Path) -> Supply:
+    def assets(self, folder: Path) -> Assets:
         """Models for `load`; override it where `needs` asks for some."""
-        return Supply()
+        return Assets()
 
     @pytest.fixture
     def made(self, tmp_path: Path) -> Gate:
         made = self.make()
-        made.load("cpu", self.supply(tmp_path))
+        made.load("cpu", self.assets(tmp_path))
         return made
 
     def make(self) -> Gate:
@@ -96,7 +96,7 @@ class GateConformance:
         assert (self.gate.__doc__ or "").strip() and self.gate.__doc__ != Gate.__doc__
         assert self.gate.version >= 1 and self.gate.micro_batch >= 1
         assert self.gate.source.strip()
-        assert min(self.gate.s_per_image) > 0 and self.make().least_classes >= 0
+        assert min(self.gate.s_per_image) > 0 and self.make().min_classes >= 0
 
     def test_every_parameter_is_described(self) -> None:
         bare = [name for name, field in self.gate.Params.model_fields.items() if not field.description]
@@ -126,15 +126,15 @@ class GateConformance:
 
     def test_pickles_before_load(self, tmp_path: Path) -> None:
         copy, original = pickle.loads(pickle.dumps(self.make())), self.make()
-        supply = self.supply(tmp_path)
+        assets = self.assets(tmp_path)
         for each in (copy, original):
-            each.load("cpu", supply)
+            each.load("cpu", assets)
         assert copy.params == original.params and copy.bounds == original.bounds
         np.testing.assert_array_equal(copy.score(made_batch([0, 1])), original.score(made_batch([0, 1])))
 
     def test_is_supplied_with_what_it_needs(self, tmp_path: Path) -> None:
-        needs, supply = self.make().needs(), self.supply(tmp_path)
-        assert set(needs.models) == set(supply.models) and set(needs.images) == set(supply.images)
+        requirements, assets = self.make().requirements(), self.assets(tmp_path)
+        assert set(requirements.models) == set(assets.models) and set(requirements.images) == set(assets.images)
 
     def test_bounds_are_in_order(self) -> None:
         least, most = self.make().bounds

@@ -13,7 +13,7 @@ from tests.gates.conformance import GateConformance
 
 class TestBlankConformance(GateConformance):
     gate = Blank
-    params: ClassVar[dict[str, Any]] = {"most_share": 0.9}
+    params: ClassVar[dict[str, Any]] = {"max_share": 0.9}
 
 
 def half(first: tuple[int, ...], second: tuple[int, ...]) -> Pixels:
@@ -39,7 +39,7 @@ def test_the_share_of_one_colour(image: Pixels, tolerance: int, share: float) ->
 
 
 def test_an_empty_image_is_refused_and_a_drawing_kept() -> None:
-    gate = Blank(Blank.Params(most_share=0.95))
+    gate = Blank(Blank.Params(max_share=0.95))
     image = np.full((20, 20, 1), 200, np.uint8)
     assert not keeps(gate, share_of_one_colour(image, 8))
     image[:1] = 0  # exactly the threshold is kept

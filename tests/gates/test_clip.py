@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import MadeBatch, Supply
+from pipeline.contracts import Assets, MadeBatch
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.execution.gate_scores import keeps
 from pipeline.gates.clip import Clip
@@ -34,8 +34,8 @@ class ClipConformance(GateConformance):
     def _folder(self, tiny: Callable[[str], Path]) -> None:
         self.folder = tiny("clip")
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(models={"model": self.folder})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(models={"model": self.folder})
 
 
 class TestClassConformance(ClipConformance):
@@ -57,7 +57,7 @@ def folder(tiny: Callable[[str], Path]) -> Path:
 
 def gate(folder: Path, **params: Any) -> Clip:
     made = Clip(Clip.Params(model=str(folder), **params))
-    made.load("cpu", Supply(models={"model": folder}))
+    made.load("cpu", Assets(models={"model": folder}))
     return made
 
 
@@ -150,7 +150,7 @@ def test_the_default_threshold_follows_the_mode() -> None:
     assert [Clip(Clip.Params(model="m", mode=mode)).bounds[0] for mode in ("class", "prompt", "top_class")] == [
         0.2, 0.2, 0.0,
     ]  # fmt: skip
-    assert [Clip(Clip.Params(model="m", mode=mode)).least_classes for mode in ("class", "prompt", "top_class")] == [
+    assert [Clip(Clip.Params(model="m", mode=mode)).min_classes for mode in ("class", "prompt", "top_class")] == [
         1, 0, 2,
     ]  # fmt: skip
 

@@ -17,7 +17,7 @@ from tests.gates.conformance import GateConformance
 
 class TestSharpnessConformance(GateConformance):
     gate = Sharpness
-    params: ClassVar[dict[str, Any]] = {"least_ratio": 0.3, "most_ratio": 4.0}
+    params: ClassVar[dict[str, Any]] = {"min_ratio": 0.3, "max_ratio": 4.0}
 
 
 def blurred(image: Pixels) -> Pixels:
@@ -33,7 +33,7 @@ def test_the_variance_of_the_laplacian_by_hand() -> None:
 
 
 def test_blurred_is_refused_equal_is_one_and_noisy_is_refused() -> None:
-    gate = Sharpness(Sharpness.Params(least_ratio=0.25, most_ratio=4.0))
+    gate = Sharpness(Sharpness.Params(min_ratio=0.25, max_ratio=4.0))
     sources = np.stack(pictures(4, 64, 64))
     soft = np.stack([blurred(each) for each in sources])
     noise = np.random.default_rng(0).integers(0, 256, sources.shape, np.uint8)
@@ -49,8 +49,8 @@ def test_blurred_is_refused_equal_is_one_and_noisy_is_refused() -> None:
 
 
 def test_limits_the_wrong_way_round_are_one_line() -> None:
-    with pytest.raises(RecipeError, match="most_ratio is below least_ratio"):
-        parse(Sharpness.Params, {"least_ratio": 2, "most_ratio": 1}, "sharpness")
+    with pytest.raises(RecipeError, match="max_ratio is below min_ratio"):
+        parse(Sharpness.Params, {"min_ratio": 2, "max_ratio": 1}, "sharpness")
 
 
 def test_without_sources_it_says_so() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from jobs.loaded_operator import supply_of
+from jobs.loaded_operator import assets_of
 from pipeline.contracts import ImageBatch, Pixels
 from pipeline.model_files.references import ASSETS
 from pipeline.noise import Noise
@@ -63,7 +63,7 @@ def made(case: Case) -> Pixels:
     """Return what the operator makes of the case's images, side by side: [H, 6 W, C] uint8."""
     found = operator_class(case.operator)
     operator = found(found.Params.model_validate(case.params))
-    operator.load("cpu", supply_of(operator, str(FOLDER)))
+    operator.load("cpu", assets_of(operator, str(FOLDER)))
     seeds = [step_seed(sample_id(7, "golden", row, case.name, 0), 0) for row in range(IMAGES)]
     batch = ImageBatch(sources(case.size), seeds, np.zeros(IMAGES, dtype=np.int64))
     applied = operator.apply(batch, operator.draw(batch), Noise(seeds))

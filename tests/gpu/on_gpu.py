@@ -12,7 +12,7 @@ from pipeline.execution.job import Job
 from pipeline.keys import key_id
 from pipeline.noise import Noise
 from pipeline.plan import Plan
-from pipeline.planning.parts import find_files, supply
+from pipeline.planning.parts import find_files, read_assets
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
 from pipeline.publishing.finalise import publish
@@ -71,7 +71,7 @@ def images_in(out: Path) -> list[npt.NDArray[np.int16]]:
 
 def loaded(operator: Operator, device: str) -> Operator:
     """Return the operator on a device, with the embedded files that it names."""
-    operator.load(device, supply(*find_files(operator, ".")))
+    operator.load(device, read_assets(*find_files(operator, ".")))
     return operator
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from pipeline.contracts import Supply
+from pipeline.contracts import Assets
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.gpu.on_gpu import applied
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.filterwarnings(OWN_WARNING)
 def _made(folder: Path, device: str, dtype: str = "float32", **params: Any) -> npt.NDArray[np.int16]:
     told = {"model": str(folder), "steps": 4, "strength_range": (0.5, 1.0), "guidance": 3.0, **params}
     operator = DiffusionEdit(DiffusionEditParams(**told))
-    supply = Supply(models={"model": folder}, micro_batch=4)
-    operator.load(device, replace(supply, dtype=dtype))  # type: ignore[arg-type]
+    assets = Assets(models={"model": folder}, micro_batch=4)
+    operator.load(device, replace(assets, dtype=dtype))  # type: ignore[arg-type]
     return applied(operator, make_batch([0, 1, 2, 3], (16, 16), 3), device)
 
 

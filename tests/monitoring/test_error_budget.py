@@ -144,7 +144,7 @@ def test_the_budget_is_in_no_digest(tmp_path: Path) -> None:
     ("branch", "quality", "said"),
     [
         ({"where": "label == 7"}, {}, r"its where, 'label == 7', matches none of 8 rows"),
-        ({}, {"gates": [{"sharpness": {"least_ratio": 1e9}}]}, "16 of 16 images were rejected: sharpness 16"),
+        ({}, {"gates": [{"sharpness": {"min_ratio": 1e9}}]}, "16 of 16 images were rejected: sharpness 16"),
     ],
 )
 def test_a_branch_that_made_nothing_is_exit_1_with_the_reason(

@@ -148,9 +148,9 @@ def test_counts_of_an_early_manifest_have_no_reasons() -> None:
 
 def test_a_marker_knows_why_its_images_were_rejected(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=8)
-    gates = {"gates": [{"sharpness": {"least_ratio": 1e9}}], "max_attempts": 3}
+    gates = {"gates": [{"sharpness": {"min_ratio": 1e9}}], "max_attempts": 3}
     _, outcomes = run_here(plan_of(write_recipe(tmp_path, quality=gates)))
     (marker,) = outcomes
     assert isinstance(marker, Marker)
-    assert (marker.rejected, marker.remade) == (16, 32)
+    assert (marker.rejected, marker.retried) == (16, 32)
     assert marker.reasons == {"sharpness": 16}

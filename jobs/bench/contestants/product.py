@@ -51,7 +51,7 @@ def recipe(task: Task) -> dict[str, Any]:
     operator: dict[str, Any] = {"flip": {"probability": 1}}
     if task.models is not None:
         models = {"encoder": task.models.encoder, "decoder": task.models.decoder}
-        plain = {"alpha_range": [1, 1], "least_side_px": 1}  # what the peers do: full style, at the image's own size
+        plain = {"alpha_range": [1, 1], "min_side_px": 1}  # what the peers do: full style, at the image's own size
         operator = {"adain_style": {**models, "styles": task.models.style, **plain}}
     return {
         "version": 1,

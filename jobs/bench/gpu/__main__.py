@@ -38,7 +38,7 @@ SECTIONS: dict[str, Section] = {
     "run_stable": whole.diffusion,
     "compiled": stable.compiled,
 }
-LEAST_S = {"stable": 60.0, "run_stable": 75.0, "compiled": 100.0}
+MIN_S = {"stable": 60.0, "run_stable": 75.0, "compiled": 100.0}
 """A section is left out where less time than this is left, on a GPU; 10 seconds where nothing is said."""
 
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _section(name: str, setting: Setting, left: float, found: dict[str, Any], options: argparse.Namespace) -> None:
     began = time.monotonic()
-    if options.sizes == "full" and left < LEAST_S.get(name, 10.0):
+    if options.sizes == "full" and left < MIN_S.get(name, 10.0):
         found["errors"][name] = f"left out: {left:.0f} s were left"
     else:
         try:

@@ -15,7 +15,7 @@ from pipeline.networks.generators.flow_matching import load_flow
 from pipeline.networks.generators.wgan import load_generator
 from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
 from pipeline.operators.gan.gan_synth import GanSynth, GanSynthParams
-from pipeline.planning.parts import find_files, supply
+from pipeline.planning.parts import find_files, read_assets
 
 FOLDER = ASSETS / "models"
 
@@ -56,7 +56,7 @@ def gan(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _loaded(operator: Operator, setting: Setting) -> Operator:
-    given = replace(supply(*find_files(operator, ".")), dtype=setting.half)  # type: ignore[arg-type]
+    given = replace(read_assets(*find_files(operator, ".")), dtype=setting.half)  # type: ignore[arg-type]
     operator.load(setting.device, given)
     return operator
 

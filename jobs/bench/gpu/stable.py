@@ -13,7 +13,7 @@ from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.pictures import pictures
 from jobs.bench.gpu.setting import Setting, operated
 from jobs.bench.stable_diffusion import GUIDANCE, PROMPT, STRENGTH
-from pipeline.contracts import Pixels, Supply
+from pipeline.contracts import Assets, Pixels
 from pipeline.devices import pin_arithmetic
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 
@@ -73,8 +73,8 @@ def what(setting: Setting, few: bool) -> str:
 def product(setting: Setting, model: Path, few: bool, compile_: bool = False) -> DiffusionEdit:
     """Return the operator on the device."""
     operator = DiffusionEdit(DiffusionEditParams(**params(setting, model, few), compile=compile_))
-    supply = Supply({"model": model}, dtype=setting.half, micro_batch=setting.sizes.stable_batch)  # type: ignore[arg-type]
-    operator.load(setting.device, supply)
+    assets = Assets({"model": model}, dtype=setting.half, micro_batch=setting.sizes.stable_batch)  # type: ignore[arg-type]
+    operator.load(setting.device, assets)
     return operator
 
 

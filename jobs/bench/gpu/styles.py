@@ -9,7 +9,7 @@ from jobs.bench.contestants.task import CASES, Models
 from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.setting import Setting, operated
 from jobs.bench.inputs import reference_models
-from pipeline.contracts import Pixels, Supply
+from pipeline.contracts import Assets, Pixels
 from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.planning.reference_images import find_images, read_images
 
@@ -35,10 +35,10 @@ def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _product(setting: Setting, models: Models, dtype: str) -> AdaINStyle:
     given = {"encoder": models.encoder, "decoder": models.decoder}
-    operator = AdaINStyle(AdaINStyleParams(**given, styles=models.style, alpha_range=(1, 1), least_side_px=1))
+    operator = AdaINStyle(AdaINStyleParams(**given, styles=models.style, alpha_range=(1, 1), min_side_px=1))
     files = {name: Path(path) for name, path in given.items()}
     styles = read_images(find_images(models.style, "."))
-    operator.load(setting.device, Supply(files, {"styles": tuple(styles)}, dtype=dtype))  # type: ignore[arg-type]
+    operator.load(setting.device, Assets(files, {"styles": tuple(styles)}, dtype=dtype))  # type: ignore[arg-type]
     return operator
 
 

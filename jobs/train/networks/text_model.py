@@ -81,8 +81,8 @@ class TextModel:
 
     def images(self, prompts: Sequence[str], seeds: Sequence[int], steps: int, size_px: int) -> Tensor:
         """New images [N, 3, S, S] in [-1, 1] from prompts, as the operators make them."""
-        painter = TextPipeline(
+        backend = TextPipeline(
             self.pipeline, "generate", self._folder, str(self._device), steps, None, size_px
         )  # a new one each time: it keeps the embeddings of texts, and these change
-        made, _ = painter(prompts, [""] * len(prompts), seeds, steps, GUIDANCE)
+        made, _ = backend(prompts, [""] * len(prompts), seeds, steps, GUIDANCE)
         return made

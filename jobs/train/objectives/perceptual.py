@@ -16,7 +16,7 @@ from pipeline.networks.style.vgg import load_vgg
 
 VGG_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 CONTENT_LEVEL = 1  # relu2_2, or the encoder's relu2_1
-LEAST_SIDE = 16  # of an image that either network can take
+MIN_SIDE = 16  # of an image that either network can take
 Levels = Callable[[Tensor], list[Tensor]]
 """Images [N, 3, H, W] in [0, 1] -> features of four levels, [N, C, H, W] to [N, C', H / 8, W / 8]."""
 

@@ -20,7 +20,7 @@ from pipeline.model_files import weights
 
 EPSILON = 1e-5  # inside the root of the standard deviation
 STRIDE = 8  # three poolings: a decoded image has a multiple of 8 pixels on each side
-LEAST_SIDE = 16  # below it relu4_1 has one position, which can be neither reflected nor given a deviation
+MIN_SIDE = 16  # below it relu4_1 has one position, which can be neither reflected nor given a deviation
 LEVEL_ENDS = (4, 11, 18, 31)  # modules up to and with relu1_1, relu2_1, relu3_1, relu4_1
 LEVELS = (3, 4)  # how many of them a network may have
 
@@ -126,7 +126,7 @@ def pad_to_stride(images: Tensor) -> tuple[Tensor, tuple[int, int]]:
 
 
 def _margins(side: int) -> tuple[int, int]:
-    missing = max(LEAST_SIDE, -(-side // STRIDE) * STRIDE) - side
+    missing = max(MIN_SIDE, -(-side // STRIDE) * STRIDE) - side
     return missing // 2, missing - missing // 2
 
 

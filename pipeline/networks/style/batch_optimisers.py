@@ -16,7 +16,7 @@ HISTORY = 10
 SUFFICIENT = 1e-4  # c1 of Nocedal & Wright 2006, equation 3.4
 CURVATURE = 1e-10  # least cosine between step and change of gradient for a pair to be remembered
 SHORTEST, LONGEST = 0.1, 0.5  # a refused step is shortened to between these shares of itself
-MOST_REFUSED = 8  # refusals in a row after which a row forgets its history
+MAX_REFUSED = 8  # refusals in a row after which a row forgets its history
 BETAS, EPSILON = (0.9, 0.999), 1e-8  # of Adam
 
 
@@ -51,7 +51,7 @@ def lbfgs(
         memory.remember(taken, moves, new_gradients - gradients)
         shorter = _shortened(lengths, losses, new_losses, slopes)
         refused = torch.where(taken, 0, refused + 1)
-        lost = refused == MOST_REFUSED
+        lost = refused == MAX_REFUSED
         memory.forget(lost)
         kept = taken[:, None]
         points = torch.where(kept, points + moves, points)

@@ -26,7 +26,7 @@ BLOCKS = 5
 LEVELS = 255  # the network's white
 EPSILON = 1e-5  # of instance norm, inside the root
 SPARSE = 8  # every so many rows and columns are enough for instance norm to come near its mean
-LEAST_SIDE = 8  # below 5 px the 9 x 9 convolutions, and below 2 at a quarter the 3 x 3 ones, have nothing to reflect
+MIN_SIDE = 8  # below 5 px the 9 x 9 convolutions, and below 2 at a quarter the 3 x 3 ones, have nothing to reflect
 UNUSED = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -128,7 +128,7 @@ def stylise(network: nn.Module, images: Tensor, alpha: Tensor) -> Tensor:
     below 8 px is continued by its last pixel.
     """
     height, width = images.shape[-2:]
-    missing = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
+    missing = (0, max(0, MIN_SIDE - width), 0, max(0, MIN_SIDE - height))
     padded = F.pad(images, missing, mode="replicate") if any(missing) else images
     made: Tensor = network(padded * LEVELS)[:, :, :height, :width]
     share = alpha.to(images).view(-1, 1, 1, 1)

@@ -13,7 +13,7 @@ from pipeline.networks.style.adain import EPSILON, pad_to_stride
 
 Statistics = tuple[Tensor, Tensor]
 """Mean and deviation of a style at the encoder's last layer, each [N or 1, C, 1, 1]."""
-LEAST_SHARE = 1e-6  # of a position: below it a region is empty, and nothing takes its statistics
+MIN_SHARE = 1e-6  # of a position: below it a region is empty, and nothing takes its statistics
 
 
 def region_mean_std(features: Tensor, shares: Tensor) -> Statistics:
@@ -23,10 +23,10 @@ def region_mean_std(features: Tensor, shares: Tensor) -> Statistics:
     H W - 1 becomes V1 - V2 / V1 (sums of the shares and of their squares). An empty region has mean 0.
     """
     total = shares.sum(dim=(2, 3), keepdim=True)
-    mean = (features * shares).sum(dim=(2, 3), keepdim=True) / total.clamp_min(LEAST_SHARE)
-    divisor = total - shares.square().sum(dim=(2, 3), keepdim=True) / total.clamp_min(LEAST_SHARE)
+    mean = (features * shares).sum(dim=(2, 3), keepdim=True) / total.clamp_min(MIN_SHARE)
+    divisor = total - shares.square().sum(dim=(2, 3), keepdim=True) / total.clamp_min(MIN_SHARE)
     squares = ((features - mean).square() * shares).sum(dim=(2, 3), keepdim=True)
-    variance = squares / divisor.clamp_min(LEAST_SHARE)  # of one position alone: 0 over a little
+    variance = squares / divisor.clamp_min(MIN_SHARE)  # of one position alone: 0 over a little
     return mean, (variance + EPSILON).sqrt()
 
 

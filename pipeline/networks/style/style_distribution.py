@@ -22,7 +22,7 @@ from pipeline.errors import ModelError
 from pipeline.model_files.weights import in_order
 from pipeline.networks.style.regional_adain import Statistics
 
-LEAST_IMAGES = 2
+MIN_IMAGES = 2
 ENCODER, IMAGES = "encoder_sha256", "images"  # what a file says of itself
 
 
@@ -52,21 +52,23 @@ class StyleDistribution:
         return in_order(save(tensors, {ENCODER: self.encoder, IMAGES: str(self.images)}))
 
 
-def fit_distribution(bank: Sequence[Statistics], rank: int, encoder: str) -> StyleDistribution:
+def fit_distribution(reference_set: Sequence[Statistics], rank: int, encoder: str) -> StyleDistribution:
     """Fit the Gaussian to the statistics of n styles, each [1, C, 1, 1], in float64; at most `rank` directions.
 
     Raises ModelError where there are fewer than two styles, or they are all alike.
     """
-    if len(bank) < LEAST_IMAGES:
-        raise ModelError(f"a distribution of styles needs {LEAST_IMAGES} images at least, and there are {len(bank)}")
-    vectors = torch.stack([torch.cat([mean.flatten(), std.flatten().log()]) for mean, std in bank]).double()
+    if len(reference_set) < MIN_IMAGES:
+        raise ModelError(
+            f"a distribution of styles needs {MIN_IMAGES} images at least, and there are {len(reference_set)}"
+        )
+    vectors = torch.stack([torch.cat([mean.flatten(), std.flatten().log()]) for mean, std in reference_set]).double()
     mean = vectors.mean(dim=0)
     _, lengths, directions = torch.linalg.svd(vectors - mean, full_matrices=False)
     kept = min(rank, int((lengths > 1e-9 * max(1.0, float(lengths[0]))).sum()))
     if kept == 0:
-        raise ModelError(f"a distribution of styles needs images that differ, and all {len(bank)} are alike")
-    factor = (directions[:kept] * (lengths[:kept] / (len(bank) - 1) ** 0.5)[:, None]).T
-    return StyleDistribution(mean.float(), factor.float(), encoder, len(bank))
+        raise ModelError(f"a distribution of styles needs images that differ, and all {len(reference_set)} are alike")
+    factor = (directions[:kept] * (lengths[:kept] / (len(reference_set) - 1) ** 0.5)[:, None]).T
+    return StyleDistribution(mean.float(), factor.float(), encoder, len(reference_set))
 
 
 def read_distribution(data: bytes, where: str | Path, encoder: nn.Sequential) -> StyleDistribution:

@@ -22,7 +22,7 @@ from pipeline.model_files import weights
 MEAN = (0.485, 0.456, 0.406)  # of RGB in [0, 1] over ImageNet, as torchvision trained with
 STD = (0.229, 0.224, 0.225)
 DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # convolutions of each block
-LEAST_SIDE = 16  # five blocks halve it four times before the last one
+MIN_SIDE = 16  # five blocks halve it four times before the last one
 Pooling = Literal["max", "average"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Applied, ImageBatch, Operator, Parameters, Pixels, Supply
+from pipeline.contracts import Applied, Assets, ImageBatch, Operator, Parameters, Pixels
 from pipeline.errors import JobError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ CPU_PIXELS_A_CALL = 65_536
 class NetworkParameters(Parameters):
     """Which networks, and what they are given."""
 
-    least_side_px: int = Field(
+    min_side_px: int = Field(
         56,
         ge=1,
         le=512,
@@ -50,7 +50,7 @@ class NetworkParameters(Parameters):
         return value
 
 
-class RestylingOperator(Operator):
+class AdaINOperator(Operator):
     """Restyles images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first."""
 
     params: NetworkParameters
@@ -61,7 +61,7 @@ class RestylingOperator(Operator):
             return {"encoder": self.params.encoder, "decoder": self.params.decoder}
         return {"model": self.params.model}
 
-    def load_networks(self, device: str, supply: Supply) -> "nn.Sequential":
+    def load_networks(self, device: str, assets: Assets) -> "nn.Sequential":
         """Load both networks, and return the encoder as it is stored, whatever they compute in.
 
         Raises ModelError where the weights are others, or the two do not fit together.
@@ -70,12 +70,12 @@ class RestylingOperator(Operator):
         from pipeline.networks.precision import in_type
         from pipeline.networks.style.adain import check_pair, load_decoder, load_encoder
 
-        encoder, decoder = encoder_file(supply), supply.models.get("model") or supply.models["decoder"]
+        encoder, decoder = encoder_file(assets), assets.models.get("model") or assets.models["decoder"]
         self._device = device
         networks = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
         check_pair(*networks, encoder, decoder)
-        self._encoder = in_type(networks[0], supply.dtype)
-        self._decoder = in_type(fold_doublings(networks[1]), supply.dtype)
+        self._encoder = in_type(networks[0], assets.dtype)
+        self._decoder = in_type(fold_doublings(networks[1]), assets.dtype)
         return networks[0]
 
     def restyled(
@@ -118,7 +118,7 @@ class RestylingOperator(Operator):
             for (height, width, _), places in by_size.items():
                 for some in (places[place] for place in self._slices(len(places), height * width)):
                     images = unit_rgb(np.stack([pictures[index] for index in some])).to(self._device)
-                    large = enlarged(images, self.params.least_side_px)
+                    large = enlarged(images, self.params.min_side_px)
                     means, deviations = style_statistics(self._encoder, large)
                     found |= zip(some, zip(means, deviations, strict=True), strict=True)
             in_order = [found[index] for index in range(len(pictures))]
@@ -148,7 +148,7 @@ class RestylingOperator(Operator):
         from pipeline.networks.style.regional_adain import stylise_regions
 
         scaled = content.to(self._device).to(torch.float32).div_(255)
-        large = enlarged(scaled, self.params.least_side_px)
+        large = enlarged(scaled, self.params.min_side_px)
         if masks is None:
             ((mean, deviation),) = statistics
             made = stylise(self._encoder, self._decoder, large, mean, deviation, alpha)
@@ -167,9 +167,9 @@ def drawn_before(mean: "Tensor", deviation: "Tensor") -> "StatisticsOf":
     return statistics
 
 
-def encoder_file(supply: Supply) -> Path:
+def encoder_file(assets: Assets) -> Path:
     """Return the file that the encoder is in."""
-    return supply.models.get("model") or supply.models["encoder"]
+    return assets.models.get("model") or assets.models["encoder"]
 
 
 def as_rgb(images: Pixels) -> "Tensor":

@@ -3,19 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Pixels, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Pixels, Requirements
 from pipeline.diffusion import prompts
 from pipeline.diffusion.strength import draw_guidance, draw_run
 from pipeline.errors import JobError, ModelError, RowError
 from pipeline.model_files.class_labels import class_indexes
 from pipeline.noise import Noise
 from pipeline.operators.bases.diffusion_parameters import DiffusionParameters, RedrawParameters
-from pipeline.requirements import ClassNeeds
+from pipeline.requirements import ClassRequirements
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.diffusion.backends import Painted, Painter
+    from pipeline.diffusion.backends import DiffusionBackend, Output
 
 UNSAFE = "unsafe"
 CLIP_TEXT = "a photo of a {label}"
@@ -27,24 +27,24 @@ class DiffusionOperator(Operator):
     task: ClassVar[Literal["control", "edit", "generate", "inpaint"]]
     params: DiffusionParameters
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The model, a file or a folder; the adapter, the learned words and the CLIP model; columns of prompts."""
         params = self.params
         models = {"model": params.model, "lora": params.lora, "tokens": params.tokens, "clip": params.clip}
         texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
         if params.clip_text is not None:
             texts["clip_text"] = ((params.clip_text, 1.0),)
-        return Needs(
+        return Requirements(
             models={name: reference for name, reference in models.items() if reference is not None},
             columns={name: prompts.columns_of(templates) for name, templates in texts.items()},
-            classes=self.class_needs(),
+            classes=self.class_requirements(),
         )
 
-    def class_needs(self) -> ClassNeeds:
+    def class_requirements(self) -> ClassRequirements:
         """The image's own class, for the model, or for its prompt, and for what CLIP pulls towards."""
         params = self.params
         told = params.condition == "class"
-        return ClassNeeds(
+        return ClassRequirements(
             model="model" if told else None,
             texts={"clip_text": (params.clip_text,)} if params.clip_text is not None else {},
             prompts={
@@ -56,9 +56,9 @@ class DiffusionOperator(Operator):
             blank=None if told else "condition: none",
         )
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load the network, or the pipeline."""
-        from pipeline.diffusion.backends import Settings, load_painter
+        from pipeline.diffusion.backends import Settings, load_backend
 
         params = self.params
         settings = Settings(
@@ -70,24 +70,24 @@ class DiffusionOperator(Operator):
             lora_scale=params.lora_scale,
             negative=bool(params.negative_prompt),
             control_scale=getattr(params, "control_scale", 1.0),
-            dtype=supply.dtype,
-            compiled_rows=(supply.micro_batch or self.micro_batch) if params.compile else None,
+            dtype=assets.dtype,
+            compiled_rows=(assets.micro_batch or self.micro_batch) if params.compile else None,
             decode=params.decode,
             clip_scale=params.clip_scale,
         )
         self._device = device
-        self._painter: Painter = load_painter(supply.models, device, settings)
-        self._check(supply)
+        self._backend: DiffusionBackend = load_backend(assets.models, device, settings)
+        self._check(assets)
         once = ("strength",) if isinstance(params, RedrawParameters) else ()
-        self.once_per_call = (*once, "guidance") if self._painter.one_guidance else once
+        self.once_per_call = (*once, "guidance") if self._backend.one_guidance else once
 
-    def _check(self, supply: Supply) -> None:
-        params, painter, model = self.params, self._painter, supply.models["model"]
-        if painter.takes_text:
+    def _check(self, assets: Assets) -> None:
+        params, backend, model = self.params, self._backend, assets.models["model"]
+        if backend.takes_text:
             return
-        if params.guidances != (1.0, 1.0) and not painter.without_class:
+        if params.guidances != (1.0, 1.0) and not backend.without_class:
             raise ModelError(f"model {model}: it has no class of none, which guidance needs; leave guidance out")
-        if self.task == "generate" and params.condition == "class" and not painter.class_count:
+        if self.task == "generate" and params.condition == "class" and not backend.class_count:
             raise ModelError(f"model {model}: it knows no classes; write `condition: none` to make images of any")
 
     # ---- draw ----
@@ -99,13 +99,13 @@ class DiffusionOperator(Operator):
 
         own: the samples' generators; they go on from where they are.
         """
-        params, painter = self.params, self._painter
+        params, backend = self.params, self._backend
         columns: dict[str, list[Any]] = {"class_index": self.indexes(labels, batch.classes)[0]}
         if isinstance(params, RedrawParameters):
             runs = [draw_run(each, params.steps, params.strength_range, params.strengths) for each in own]
             columns["strength"] = [run / params.steps for run in runs]
-        columns["guidance"] = [draw_guidance(each, params.guidances, painter.one_guidance) for each in own]
-        if painter.takes_text:
+        columns["guidance"] = [draw_guidance(each, params.guidances, backend.one_guidance) for each in own]
+        if backend.takes_text:
             wording = prompts.Wording(params.prompt, params.negative_prompt)
             names = [self._name(batch.classes, label) for label in labels]
             columns["prompt"], columns["negative_prompt"] = wording.draw(own, names, batch.columns)
@@ -132,11 +132,11 @@ class DiffusionOperator(Operator):
 
     def indexes(self, labels: Sequence[int], names: Sequence[str]) -> tuple[list[int], dict[int, RowError]]:
         """The model's class of each label, -1 where it is told none; and a RowError where it has no such class."""
-        painter = self._painter
-        if self.params.condition == "none" or not painter.class_count:
+        backend = self._backend
+        if self.params.condition == "none" or not backend.class_count:
             labels = [-1] * len(labels)
-        found, errors = class_indexes(labels, names, painter.classes, painter.class_count)
-        if painter.class_count and not painter.without_class:
+        found, errors = class_indexes(labels, names, backend.classes, backend.class_count)
+        if backend.class_count and not backend.without_class:
             bare = RowError("unknown_class", "the row has no label, and the model makes nothing without a class")
             errors |= {row: bare for row, index in enumerate(found) if index < 0 and row not in errors}
         return found, errors
@@ -147,14 +147,14 @@ class DiffusionOperator(Operator):
 
     # ---- apply ----
 
-    def painted(self, batch: ImageBatch, draws: Draws, noise: Noise, **images: Any) -> "Painted":
+    def painted(self, batch: ImageBatch, draws: Draws, noise: Noise, **images: Any) -> "Output":
         """What the model makes of the draws; `images` are what `Instructions` holds beside them."""
-        from pipeline.diffusion.backends import Instructions, paint_in_turn
+        from pipeline.diffusion.backends import Request, generate_in_groups
 
         count, columns = len(batch), draws.columns
-        shape = self._painter.noise_shape
+        shape = self._backend.noise_shape
         strengths = columns.get("strength", [1.0] * count)
-        told = Instructions(
+        told = Request(
             seeds=batch.seeds,
             indexes=columns["class_index"],
             runs=[round(strength * self.params.steps) for strength in strengths],
@@ -165,7 +165,7 @@ class DiffusionOperator(Operator):
             texts=[text or "" for text in columns["clip_text"]] if "clip_text" in columns else None,
             **images,
         )
-        return paint_in_turn(self._painter, told)
+        return generate_in_groups(self._backend, told)
 
     def sources(self, batch: ImageBatch) -> Any:
         """The batch's images as a tensor [N, C, H, W] in [-1, 1]. Raises JobError where there are none."""
@@ -178,7 +178,7 @@ class DiffusionOperator(Operator):
             raise JobError(f"{self.name}: there are no images to edit; put it after an operator that makes some")
         return from_pixels(torch.from_numpy(np.array(batch.images, order="C")).to(self._device))
 
-    def applied(self, made: "Painted", errors: Mapping[int, RowError], draws: Draws, **labels: Any) -> Applied:
+    def applied(self, made: "Output", errors: Mapping[int, RowError], draws: Draws, **labels: Any) -> Applied:
         """Pixels of what was painted; `non_finite`, `black` and `unsafe` images are rejected, null prompts errors."""
         from pipeline.networks import pixel_tensors
 

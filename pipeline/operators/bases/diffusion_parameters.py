@@ -10,7 +10,7 @@ from pipeline.contracts import Parameters
 from pipeline.diffusion import prompts
 from pipeline.diffusion.strength import steps_run
 
-MOST_GUIDANCE = 20.0
+MAX_GUIDANCE = 20.0
 
 Weighted = tuple[tuple[str, float], ...]
 
@@ -52,7 +52,7 @@ class DiffusionParameters(Parameters):
         None, description="diffusers models only; their own if omitted (flow-matching ones always keep their own)"
     )
     guidance: float | None = Field(
-        None, ge=0, le=MOST_GUIDANCE, description="classifier-free guidance; 1 = none, also if omitted (pipelines: 7)"
+        None, ge=0, le=MAX_GUIDANCE, description="classifier-free guidance; 1 = none, also if omitted (pipelines: 7)"
     )
     guidance_range: tuple[float, float] | None = Field(
         None, description="guidance drawn evenly for each image (pipelines: among the halves), instead of `guidance`"
@@ -136,7 +136,7 @@ class DiffusionParameters(Parameters):
     @field_validator("guidance_range")
     @classmethod
     def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not 0 <= value[0] <= value[1] <= MOST_GUIDANCE:
+        if value is not None and not 0 <= value[0] <= value[1] <= MAX_GUIDANCE:
             raise PydanticCustomError("guidance_range", "needs two numbers within [0, 20], the smaller one first")
         return value
 

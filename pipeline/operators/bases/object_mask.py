@@ -14,7 +14,7 @@ from pipeline.errors import InputError, JobError, RowError
 from pipeline.shards.images.codecs import decode
 
 DRAWN = "drawn"
-MOST_MASK_PIXELS = 1 << 28
+MAX_MASK_PIXELS = 1 << 28
 MASK_COLUMN = (
     "the column with the object's mask, of the image's size: images (white = object; `mask` in the column's name) or "
     "lists of rows"
@@ -94,7 +94,7 @@ class ObjectMasks:
     def _read(self, cell: Any, batch: ImageBatch) -> masks.Mask | RowError:
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         try:
-            mask = masks.as_mask(decode(data, MOST_MASK_PIXELS)) if isinstance(data, bytes) else masks.listed(data)
+            mask = masks.as_mask(decode(data, MAX_MASK_PIXELS)) if isinstance(data, bytes) else masks.listed(data)
             if mask is None:
                 return RowError("no_mask", f"column {self.source!r} holds no mask in this row")
             masks.check_size(mask, self._size(batch))

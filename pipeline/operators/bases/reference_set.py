@@ -16,7 +16,7 @@ MAX_ASPECT = 16  # of the long side to the short one: resizing keeps it, so it b
 KEY_DIGITS = 16  # of a reference's sha256, as it stands in the lineage
 
 
-class ReferenceBank:
+class ReferenceSet:
     """The references that one field of a recipe names, in the plan's order; raises JobError where there are none.
 
     Args:

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs
+from pipeline.contracts import Applied, Draws, ImageBatch, Requirements
 from pipeline.noise import Noise
 from pipeline.operators.bases.diffusion_operator import DiffusionOperator
 from pipeline.operators.bases.diffusion_parameters import RedrawParameters
@@ -58,9 +58,9 @@ class DiffusionControl(DiffusionOperator):
     gpu_s_per_megapixel = 2.0
     params: DiffusionControlParams
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The pipeline, its adapter and the ControlNet."""
-        found = super().needs()
+        found = super().requirements()
         return replace(found, models={**found.models, "controlnet": self.params.controlnet})
 
     def draw(self, batch: ImageBatch) -> Draws:
@@ -73,6 +73,6 @@ class DiffusionControl(DiffusionOperator):
         from pipeline.networks.pixel_tensors import with_size
 
         sources = self.sources(batch)
-        edges = edges_of(with_size(sources, self._painter.size_px), self.params.edges, self.params.edge_range)
+        edges = edges_of(with_size(sources, self._backend.size_px), self.params.edges, self.params.edge_range)
         made = self.painted(batch, draws, noise, sources=sources, edges=edges)
         return self.applied(made, {}, draws)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs
+from pipeline.contracts import Applied, Draws, ImageBatch, Requirements
 from pipeline.noise import Noise
 from pipeline.operators.bases.diffusion_operator import DiffusionOperator
 from pipeline.operators.bases.diffusion_parameters import RedrawParameters
@@ -46,9 +46,9 @@ class DiffusionInpaint(DiffusionOperator):
     gpu_s_per_megapixel = 0.4
     params: DiffusionInpaintParams
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """What every diffusion operator needs, and the column with masks."""
-        found = super().needs()
+        found = super().requirements()
         return replace(found, columns={**found.columns, **self._masks().columns})
 
     def draw(self, batch: ImageBatch) -> Draws:
@@ -62,7 +62,7 @@ class DiffusionInpaint(DiffusionOperator):
         """Repaint, and put back what stays."""
         import torch
 
-        from pipeline.diffusion.backends import Painted
+        from pipeline.diffusion.backends import Output
         from pipeline.networks.pixel_tensors import with_channels, with_size
 
         sources = self.sources(batch)
@@ -75,7 +75,7 @@ class DiffusionInpaint(DiffusionOperator):
         laid = torch.where(where, fitted, sources)
         laid[broken] = torch.nan  # what the model failed at stays a failure, whatever was kept
         errors |= self.indexes(batch.labels.tolist(), batch.classes)[1]
-        applied = self.applied(Painted(laid, made.unsafe), errors, draws)
+        applied = self.applied(Output(laid, made.unsafe), errors, draws)
         assert batch.images is not None
         images = np.where(free[..., None], applied.images, batch.images)
         images[broken.cpu().numpy()] = 0

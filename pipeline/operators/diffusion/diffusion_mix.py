@@ -14,7 +14,7 @@ from pipeline.errors import InputError, RowError
 from pipeline.noise import Noise
 from pipeline.operators.bases.diffusion_operator import DiffusionOperator
 from pipeline.operators.bases.diffusion_parameters import RedrawParameters
-from pipeline.requirements import NO_PARTNER, ClassNeeds, given
+from pipeline.requirements import NO_PARTNER, ClassRequirements, given
 from pipeline.seeding import generators
 
 SIDES = ("left", "right", "top", "bottom")
@@ -94,10 +94,10 @@ class DiffusionMix(DiffusionOperator):
         super().__init__(params)
         self.partner = "mix" if params.toward == "row" else None
 
-    def class_needs(self) -> ClassNeeds:
+    def class_requirements(self) -> ClassRequirements:
         """Names of other classes: one of those, or with `toward: row` that of another row, is what an image becomes."""
         own = self.params.toward == "row"
-        return replace(super().class_needs(), own=own, names=True, least=2, unnamed=None)
+        return replace(super().class_requirements(), own=own, names=True, least=2, unnamed=None)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other class and its weight, and what `diffusion_edit` draws, told of that class."""
@@ -133,9 +133,9 @@ class DiffusionMix(DiffusionOperator):
             rejected = {index: NO_PARTNER for index, row in enumerate(rows) if row is None and batch.labels[index] >= 0}
         made = self.painted(batch, draws, noise, sources=start)
         if "side" in draws.columns:
-            from pipeline.diffusion.backends import Painted
+            from pipeline.diffusion.backends import Output
 
-            made = Painted(_halved(made.images, sources, draws.columns["side"]), made.unsafe)
+            made = Output(_halved(made.images, sources, draws.columns["side"]), made.unsafe)
         errors = {}
         for row, (label, target) in enumerate(zip(batch.labels.tolist(), draws.columns["target"], strict=True)):
             if label < 0:
@@ -148,7 +148,7 @@ class DiffusionMix(DiffusionOperator):
 
     def _target(self, label: int, classes: Sequence[str], generator: np.random.Generator) -> int:
         others = [index for index in range(len(classes)) if index != label]
-        unknown = self.indexes(others, classes)[1] if self._painter.class_count else {}
+        unknown = self.indexes(others, classes)[1] if self._backend.class_count else {}
         known = [index for place, index in enumerate(others) if place not in unknown]
         return known[int(generator.integers(len(known)))] if known and label >= 0 else -1
 
@@ -157,7 +157,7 @@ class DiffusionMix(DiffusionOperator):
     ) -> list[int]:
         """The classes of the other rows; -1 where there is none that the model knows."""
         targets = [-1 if row is None or label < 0 else row.label for label, row in zip(labels, rows, strict=True)]
-        unknown = self.indexes(targets, names)[1] if self._painter.class_count else {}
+        unknown = self.indexes(targets, names)[1] if self._backend.class_count else {}
         return [-1 if row in unknown or target >= len(names) else target for row, target in enumerate(targets)]
 
     def _weight(self, strength: float) -> float:

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Requirements
 from pipeline.errors import RowError
 from pipeline.noise import Noise
-from pipeline.requirements import ClassNeeds
+from pipeline.requirements import ClassRequirements
 from pipeline.seeding import generators
 
 
@@ -46,17 +46,19 @@ class GanSynth(Operator):
     gpu_s_per_megapixel = 0.02
     params: GanSynthParams
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The generator's file."""
-        return Needs(models={"model": self.params.model}, classes=ClassNeeds(model="model", drawn=True, names=True))
+        return Requirements(
+            models={"model": self.params.model}, classes=ClassRequirements(model="model", drawn=True, names=True)
+        )
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load the generator."""
         from pipeline.networks.generators.wgan import load_generator
 
-        net, self._classes = load_generator(supply.models["model"])
+        net, self._classes = load_generator(assets.models["model"])
         self._net = net.to(device)
-        self._device, self._dtype = device, supply.dtype
+        self._device, self._dtype = device, assets.dtype
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The class of every sample; one drawn evenly where it has none."""

@@ -7,12 +7,12 @@ import numpy.typing as npt
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Pixels, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Pixels, Requirements
 from pipeline.model_files.references import sha256_of
 from pipeline.noise import Noise
-from pipeline.operators.bases.adain_operator import NetworkParameters, RestylingOperator, encoder_file
+from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, encoder_file
 from pipeline.operators.bases.object_mask import MASK_COLUMN, MaskParameters, ObjectMasks
-from pipeline.operators.bases.reference_set import ReferenceBank
+from pipeline.operators.bases.reference_set import ReferenceSet
 from pipeline.seeding import generators
 from pipeline.validation import ShareRange
 
@@ -78,7 +78,7 @@ class AdaINStyleParams(NetworkParameters, MaskParameters):
         return value
 
 
-class AdaINStyle(RestylingOperator):
+class AdaINStyle(AdaINOperator):
     """Restyle images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
 
     Draws `style` (first 16 hex digits of the style's sha256), `style_name` and `alpha`; the style is also a partner.
@@ -107,16 +107,16 @@ class AdaINStyle(RestylingOperator):
 
     def __init__(self, params: AdaINStyleParams) -> None:
         super().__init__(params)
-        self._bank: ReferenceBank | None = None
+        self._reference_set: ReferenceSet | None = None
         self._coloured_styles: list[tuple[Tensor, tuple[Floats, Floats]]] = []
         self._chances: npt.NDArray[np.float64] | None = None
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The style images, one model file or two, and the column with masks."""
         columns = {} if self.params.mask is None else self._masks().columns
-        return Needs(models=self.networks(), images={"styles": self.params.styles}, columns=columns)
+        return Requirements(models=self.networks(), images={"styles": self.params.styles}, columns=columns)
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load both networks, and encode each style, once on each node."""
         import torch
 
@@ -126,39 +126,41 @@ class AdaINStyle(RestylingOperator):
         from pipeline.networks.style.adain import style_statistics
         from pipeline.shards.images.codecs import decode
 
-        bank = ReferenceBank("adain_style.styles", self.params.styles, supply.images["styles"])
+        reference_set = ReferenceSet("adain_style.styles", self.params.styles, assets.images["styles"])
         if self.params.style_weights:
-            self._chances = bank.chances(self.params.style_weights, "adain_style.style_weights")
-        self.load_networks(device, supply)
+            self._chances = reference_set.chances(self.params.style_weights, "adain_style.style_weights")
+        self.load_networks(device, assets)
 
         def picture(place: int) -> "tuple[Pixels, Tensor]":
-            pixels = bank.picture(place, decode)
+            pixels = reference_set.picture(place, decode)
             return pixels, with_short_side(unit_rgb(pixels[None]), self.params.style_size_px)
 
         def features() -> "dict[str, Tensor]":
             with torch.inference_mode():
-                found = [style_statistics(self._encoder, picture(place)[1].to(device)) for place in range(len(bank))]
+                found = [
+                    style_statistics(self._encoder, picture(place)[1].to(device)) for place in range(len(reference_set))
+                ]
             mean, deviation = (torch.cat(values) for values in zip(*found, strict=True))
             return {"mean": mean, "deviation": deviation}
 
         if self.params.preserve_color:  # a style's features depend on the image then
-            for pixels, resized in map(picture, range(len(bank))):
+            for pixels, resized in map(picture, range(len(reference_set))):
                 colours = moments(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
                 self._coloured_styles.append((resized, colours))
         else:
             made_of = [
-                sha256_of(str(encoder_file(supply))),
-                supply.dtype,
+                sha256_of(str(encoder_file(assets))),
+                assets.dtype,
                 self.params.style_size_px,
-                *(style.sha256 for style in bank.references),
+                *(style.sha256 for style in reference_set.references),
             ]
             found = kept_tensors(["style features", self.version, *made_of], device, features)
             self._mean, self._deviation = found["mean"].to(device), found["deviation"].to(device)
-        self._bank = bank
+        self._reference_set = reference_set
 
     def draw(self, batch: ImageBatch) -> Draws:
         """A style, and its share, of every sample; then where it goes, and what goes elsewhere."""
-        bank, own = self._styles(), generators(batch.seeds)
+        reference_set, own = self._styles(), generators(batch.seeds)
         columns: dict[str, list[Any]] = {"style": [], "style_name": [], "alpha": []}
         drawn = []
         for generator in own:
@@ -173,18 +175,18 @@ class AdaINStyle(RestylingOperator):
                 others = self._places(generator)
                 self._note(columns, BACKGROUND, others, generator)
                 places += others
-        return Draws(columns, [[bank.partners[place] for place in dict.fromkeys(places)] for places in drawn])
+        return Draws(columns, [[reference_set.partners[place] for place in dict.fromkeys(places)] for places in drawn])
 
     def _places(self, generator: np.random.Generator) -> list[int]:
-        bank = self._styles()
-        return [bank.drawn(generator, self._chances) for _ in range(self.params.styles_per_image)]
+        reference_set = self._styles()
+        return [reference_set.drawn(generator, self._chances) for _ in range(self.params.styles_per_image)]
 
     def _note(
         self, columns: dict[str, list[Any]], region: str, places: list[int], generator: np.random.Generator
     ) -> None:
         """Add the styles at `places` to the columns of a region, and their weights where there are several."""
-        bank, count = self._styles(), len(places)
-        keys, names = [bank.keys[place] for place in places], [bank.names[place] for place in places]
+        reference_set, count = self._styles(), len(places)
+        keys, names = [reference_set.keys[place] for place in places], [reference_set.names[place] for place in places]
         columns.setdefault(f"{region}style", []).append(keys if count > 1 else keys[0])
         columns.setdefault(f"{region}style_name", []).append(names if count > 1 else names[0])
         if count > 1:
@@ -217,10 +219,10 @@ class AdaINStyle(RestylingOperator):
         """Return the places of a region's styles, and their weights, each [N, k]."""
         import torch
 
-        bank, names = self._styles(), draws.columns[f"{region}style"]
+        reference_set, names = self._styles(), draws.columns[f"{region}style"]
         keys = [[style] if isinstance(style, str) else style for style in names]
         shares = draws.columns.get(f"{region}weights", [[1.0]] * len(keys))
-        places = torch.tensor([[bank.place(key) for key in some] for some in keys], device=self._device)
+        places = torch.tensor([[reference_set.place(key) for key in some] for some in keys], device=self._device)
         return places, torch.tensor(shares, dtype=torch.float32, device=self._device)
 
     def _statistics(self, content: "Tensor", chosen: "Tensor", weights: "Tensor") -> "Statistics":
@@ -254,7 +256,7 @@ class AdaINStyle(RestylingOperator):
     def _masks(self) -> ObjectMasks:
         return ObjectMasks(self.name, self.params.mask or "", self.params)
 
-    def _styles(self) -> ReferenceBank:
-        if self._bank is None:
+    def _styles(self) -> ReferenceSet:
+        if self._reference_set is None:
             raise RuntimeError("adain_style: load comes before draw; the styles are not known yet")
-        return self._bank
+        return self._reference_set

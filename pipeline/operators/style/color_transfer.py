@@ -6,10 +6,10 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.algorithms.color_maps import ColourStatistics, Method, statistics, transferred
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Requirements
 from pipeline.errors import JobError
 from pipeline.noise import Noise
-from pipeline.operators.bases.reference_set import ReferenceBank
+from pipeline.operators.bases.reference_set import ReferenceSet
 from pipeline.seeding import generators
 from pipeline.validation import ShareRange
 
@@ -28,7 +28,7 @@ class ColorTransferParams(Parameters):
     alpha_range: ShareRange = Field(
         (0.3, 0.9), description="share of the new colours, drawn evenly for each image: 0 = unchanged, 1 = all of them"
     )
-    most_gain: float = Field(
+    max_gain: float = Field(
         4.0, ge=1, le=1000, description="times a contrast is enlarged at most: bounds the noise of nearly flat images"
     )
 
@@ -57,50 +57,50 @@ class ColorTransfer(Operator):
 
     def __init__(self, params: ColorTransferParams) -> None:
         super().__init__(params)
-        self._bank: ReferenceBank | None = None
+        self._reference_set: ReferenceSet | None = None
         self._statistics: list[ColourStatistics] = []
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The images whose colours are taken."""
-        return Needs(images={"styles": self.params.styles})
+        return Requirements(images={"styles": self.params.styles})
 
-    def load(self, device: str, supply: Supply) -> None:  # noqa: ARG002 - NumPy on any device
+    def load(self, device: str, assets: Assets) -> None:  # noqa: ARG002 - NumPy on any device
         """Read each reference once and keep its colour statistics."""
         from pipeline.shards.images.codecs import decode
 
-        bank = ReferenceBank("color_transfer.styles", self.params.styles, supply.images["styles"])
-        self._statistics = [statistics(bank.picture(place, decode)) for place in range(len(bank))]
-        self._bank = bank
+        reference_set = ReferenceSet("color_transfer.styles", self.params.styles, assets.images["styles"])
+        self._statistics = [statistics(reference_set.picture(place, decode)) for place in range(len(reference_set))]
+        self._reference_set = reference_set
 
     def draw(self, batch: ImageBatch) -> Draws:
         """A reference, and the share of its colours, of every sample."""
-        bank = self._references()
+        reference_set = self._references()
         places, alphas = [], []
         for generator in generators(batch.seeds):
-            places.append(bank.drawn(generator))
+            places.append(reference_set.drawn(generator))
             alphas.append(float(generator.uniform(*self.params.alpha_range)))
         columns: dict[str, list[Any]] = {
-            "style": [bank.keys[place] for place in places],
-            "style_name": [bank.names[place] for place in places],
+            "style": [reference_set.keys[place] for place in places],
+            "style_name": [reference_set.names[place] for place in places],
             "alpha": alphas,
         }
-        return Draws(columns, partners=[[bank.partners[place]] for place in places])
+        return Draws(columns, partners=[[reference_set.partners[place]] for place in places])
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
         """Move the colours of each image, one image at a time."""
         if batch.images is None:
             raise JobError("color_transfer: there are no images to colour; put it after an operator that makes some")
-        bank = self._references()
+        reference_set = self._references()
         made = np.empty_like(batch.images, order="C")
         for index, image in enumerate(batch.images):
             row = draws.row(index)
-            target = self._statistics[bank.place(row["style"])]
-            moved = transferred(image, target, self.params.method, self.params.most_gain)
+            target = self._statistics[reference_set.place(row["style"])]
+            moved = transferred(image, target, self.params.method, self.params.max_gain)
             mixed = image + row["alpha"] * (moved - image)
             made[index] = np.rint(mixed).clip(0, 255)
         return Applied(made)
 
-    def _references(self) -> ReferenceBank:
-        if self._bank is None:
+    def _references(self) -> ReferenceSet:
+        if self._reference_set is None:
             raise RuntimeError("color_transfer: load comes before draw; the references are not known yet")
-        return self._bank
+        return self._reference_set

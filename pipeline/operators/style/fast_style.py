@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Requirements
 from pipeline.errors import JobError
 from pipeline.noise import Noise
 from pipeline.seeding import generators
@@ -24,7 +24,7 @@ class FastStyleParams(Parameters):
     alpha_range: ShareRange = Field(
         (1.0, 1.0), description="share of the style in each pixel, drawn evenly: 0 = the source, 1 = full style"
     )
-    least_side_px: int = Field(
+    min_side_px: int = Field(
         1, ge=1, le=512, description="an image with a shorter side is enlarged first, 2 to 4 times, and brought back"
     )
 
@@ -46,16 +46,16 @@ class FastStyle(Operator):
     gpu_s_per_megapixel = 0.02
     params: FastStyleParams
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The network's file."""
-        return Needs(models={"model": self.params.model})
+        return Requirements(models={"model": self.params.model})
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load the network."""
         from pipeline.networks.style.fast_style_network import folded, load_network
 
-        self._device, self._dtype = device, supply.dtype
-        self._network = folded(load_network(supply.models["model"])).to(device)
+        self._device, self._dtype = device, assets.dtype
+        self._network = folded(load_network(assets.models["model"])).to(device)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The share of the style of every sample."""
@@ -80,7 +80,7 @@ class FastStyle(Operator):
             part = max(1, CPU_PIXELS_A_CALL // (size[0] * size[1])) if on_cpu else len(batch)
             made = []
             for images, share in zip(torch.split(content, part), torch.split(alpha, part), strict=True):
-                large = enlarged(images.to(self._device), self.params.least_side_px)
+                large = enlarged(images.to(self._device), self.params.min_side_px)
                 made.append(brought_back(stylise(self._network, large, share), size))
             pixels, rejected = unit_pixels(torch.cat(made))
         return Applied(pixels, rejected=rejected)

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Requirements
 from pipeline.noise import Noise
-from pipeline.operators.bases.adain_operator import NetworkParameters, RestylingOperator, drawn_before
+from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, drawn_before
 from pipeline.requirements import NO_PARTNER, given
 from pipeline.seeding import generators
 
@@ -24,7 +24,7 @@ class MixStyleParams(NetworkParameters):
     )
 
 
-class MixStyle(RestylingOperator):
+class MixStyle(AdaINOperator):
     """Mix the style of each image with that of another row of its unit: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8.
 
     Mean and deviation of the image's features become (1 - alpha) times their own and alpha times the other's (sections
@@ -46,13 +46,13 @@ class MixStyle(RestylingOperator):
     gpu_s_per_megapixel = 0.03
     params: MixStyleParams
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """One model file or two."""
-        return Needs(models=self.networks())
+        return Requirements(models=self.networks())
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load both networks."""
-        self.load_networks(device, supply)
+        self.load_networks(device, assets)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other's share; and which row it is, as the runner gave it."""

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Requirements
 from pipeline.errors import JobError
 from pipeline.noise import Noise
-from pipeline.operators.bases.reference_set import ReferenceBank
+from pipeline.operators.bases.reference_set import ReferenceSet
 from pipeline.seeding import generators
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class NeuralStyleParams(Parameters):
         None, gt=0, lt=math.inf, description="most work of an image in stated seconds of one CPU thread, not by a clock"
     )
     learning_rate: float = Field(0.02, gt=0, le=1, description="of Adam alone, in shares of white a step")
-    least_side_px: int = Field(
+    min_side_px: int = Field(
         64, ge=1, le=512, description="an image with a shorter side is enlarged first, 2 to 4 times, and brought back"
     )
 
@@ -88,13 +88,13 @@ class NeuralStyle(Operator):
 
     def __init__(self, params: NeuralStyleParams) -> None:
         super().__init__(params)
-        self._bank: ReferenceBank | None = None
+        self._reference_set: ReferenceSet | None = None
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The network's file and the style images."""
-        return Needs(models={"model": self.params.model}, images={"styles": self.params.styles})
+        return Requirements(models={"model": self.params.model}, images={"styles": self.params.styles})
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load the network, and describe each style once."""
         import torch
 
@@ -103,34 +103,36 @@ class NeuralStyle(Operator):
         from pipeline.networks.style.vgg import load_vgg
         from pipeline.shards.images.codecs import decode
 
-        bank = ReferenceBank("neural_style.styles", self.params.styles, supply.images["styles"])
+        reference_set = ReferenceSet("neural_style.styles", self.params.styles, assets.images["styles"])
         layers = STYLE_LAYERS[: self.params.style_layers]
-        network = load_vgg(supply.models["model"], [*layers, CONTENT_LAYER], pooling=self.params.pooling).to(device)
+        network = load_vgg(assets.models["model"], [*layers, CONTENT_LAYER], pooling=self.params.pooling).to(device)
         self._device = device
         self._objective = Objective(network, layers)
         found = []
         with torch.no_grad():
-            for place in range(len(bank)):
-                picture = with_short_side(unit_rgb(bank.picture(place, decode)[None]), self.params.style_size_px)
+            for place in range(len(reference_set)):
+                picture = with_short_side(
+                    unit_rgb(reference_set.picture(place, decode)[None]), self.params.style_size_px
+                )
                 found.append(self._objective.style_targets(picture.to(device)))
         self._grams = [torch.cat(layer) for layer in zip(*found, strict=True)]  # each [styles, N_l, N_l]
-        self._bank = bank
+        self._reference_set = reference_set
 
     def draw(self, batch: ImageBatch) -> Draws:
         """A style of every sample and its weight, and the steps that fit in the budget at this size."""
-        bank = self._styles()
+        reference_set = self._styles()
         low, high = map(math.log, self.params.style_weight_range)
         places, style_weights = [], []
         for generator in generators(batch.seeds):
-            places.append(bank.drawn(generator))
+            places.append(reference_set.drawn(generator))
             style_weights.append(math.exp(float(generator.uniform(low, high))))
         columns: dict[str, list[Any]] = {
-            "style": [bank.keys[place] for place in places],
-            "style_name": [bank.names[place] for place in places],
+            "style": [reference_set.keys[place] for place in places],
+            "style_name": [reference_set.names[place] for place in places],
             "style_weight": style_weights,
             "steps": [self._affordable(batch)] * len(batch),
         }
-        return Draws(columns, partners=[[bank.partners[place]] for place in places])
+        return Draws(columns, partners=[[reference_set.partners[place]] for place in places])
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Optimise all images of the batch at once, each for itself."""
@@ -140,8 +142,8 @@ class NeuralStyle(Operator):
 
         if batch.images is None:
             raise JobError("neural_style: there are no images to restyle; put it after an operator that makes some")
-        bank = self._styles()
-        chosen = torch.tensor([bank.place(key) for key in draws.columns["style"]], device=self._device)
+        reference_set = self._styles()
+        chosen = torch.tensor([reference_set.place(key) for key in draws.columns["style"]], device=self._device)
         steps: int = draws.columns["steps"][0]
         style_weight = torch.tensor(draws.columns["style_weight"], dtype=torch.float32, device=self._device)
         with torch.no_grad():
@@ -149,7 +151,7 @@ class NeuralStyle(Operator):
             size = (content.shape[2], content.shape[3])
             if steps == 0:
                 return Applied(unit_pixels(content)[0], rejected=dict.fromkeys(range(len(batch)), OVER_BUDGET))
-            large = enlarged(content, self.params.least_side_px)
+            large = enlarged(content, self.params.min_side_px)
             painted, losses = self._painted(large, chosen, style_weight, steps, noise)
             made = brought_back(painted, size)
             pixels, rejected = unit_pixels(made, losses.isfinite())
@@ -164,10 +166,10 @@ class NeuralStyle(Operator):
 
         from pipeline.networks.style.batch_optimisers import adam, lbfgs
         from pipeline.networks.style.gatys import Targets
-        from pipeline.networks.style.vgg import LEAST_SIDE
+        from pipeline.networks.style.vgg import MIN_SIDE
 
         count, _, height, width = content.shape
-        missing = (0, max(0, LEAST_SIDE - width), 0, max(0, LEAST_SIDE - height))
+        missing = (0, max(0, MIN_SIDE - width), 0, max(0, MIN_SIDE - height))
         content = F.pad(content, missing, mode="replicate") if any(missing) else content
         shape = tuple(content.shape[1:])
         part = 1 if torch.device(self._device).type == "cpu" else count
@@ -186,14 +188,14 @@ class NeuralStyle(Operator):
         if self.params.seconds is None or batch.images is None:
             return self.params.steps
         from pipeline.networks.pixel_tensors import enlargement
-        from pipeline.networks.style.vgg import LEAST_SIDE
+        from pipeline.networks.style.vgg import MIN_SIDE
 
         height, width = batch.images.shape[1:3]
-        factor = enlargement((height, width), self.params.least_side_px)
-        megapixels = max(LEAST_SIDE, height * factor) * max(LEAST_SIDE, width * factor) / 1e6
+        factor = enlargement((height, width), self.params.min_side_px)
+        megapixels = max(MIN_SIDE, height * factor) * max(MIN_SIDE, width * factor) / 1e6
         return min(self.params.steps, int(self.params.seconds / (CPU_S_PER_STEP_AND_MEGAPIXEL * megapixels)))
 
-    def _styles(self) -> ReferenceBank:
-        if self._bank is None:
+    def _styles(self) -> ReferenceSet:
+        if self._reference_set is None:
             raise RuntimeError("neural_style: load comes before draw; the styles are not known yet")
-        return self._bank
+        return self._reference_set

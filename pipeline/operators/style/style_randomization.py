@@ -3,12 +3,12 @@
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Requirements
 from pipeline.errors import JobError, ModelError
 from pipeline.noise import Noise
-from pipeline.operators.bases.adain_operator import NetworkParameters, RestylingOperator, drawn_before, encoder_file
-from pipeline.operators.bases.reference_set import ReferenceBank
-from pipeline.requirements import Fitting
+from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, drawn_before, encoder_file
+from pipeline.operators.bases.reference_set import ReferenceSet
+from pipeline.requirements import Fittable
 from pipeline.seeding import generators
 from pipeline.validation import ShareRange
 
@@ -42,7 +42,7 @@ class StyleRandomizationParams(NetworkParameters):
         return value
 
 
-class StyleRandomization(RestylingOperator, Fitting):
+class StyleRandomization(AdaINOperator, Fittable):
     """Restyle images in random styles: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB.
 
     Draws `coefficients`, up to `rank` of them, each normal with deviation `spread`: the place of the style in the
@@ -63,13 +63,13 @@ class StyleRandomization(RestylingOperator, Fitting):
     gpu_s_per_megapixel = 0.02
     params: StyleRandomizationParams
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """One model file or two, and the distribution's file or the images that it is fitted to."""
         if self.params.styles is not None:
-            return Needs(models=self.networks(), images={"styles": self.params.styles}, fitted=True)
-        return Needs(models={**self.networks(), "distribution": self.params.distribution})
+            return Requirements(models=self.networks(), images={"styles": self.params.styles}, fitted=True)
+        return Requirements(models={**self.networks(), "distribution": self.params.distribution})
 
-    def fit(self, supply: Supply) -> bytes:
+    def fit(self, assets: Assets) -> bytes:
         """Fit a distribution to the style images, on the CPU."""
         import torch
 
@@ -79,27 +79,29 @@ class StyleRandomization(RestylingOperator, Fitting):
         from pipeline.shards.images.codecs import decode
 
         field = "style_randomization.styles"
-        bank = ReferenceBank(field, str(self.params.styles), supply.images["styles"])
-        encoder = load_encoder(encoder_file(supply))
+        reference_set = ReferenceSet(field, str(self.params.styles), assets.images["styles"])
+        encoder = load_encoder(encoder_file(assets))
         found = []
         with torch.inference_mode():
-            for place in range(len(bank)):
-                picture = with_short_side(unit_rgb(bank.picture(place, decode)[None]), self.params.style_size_px)
+            for place in range(len(reference_set)):
+                picture = with_short_side(
+                    unit_rgb(reference_set.picture(place, decode)[None]), self.params.style_size_px
+                )
                 found.append(style_statistics(encoder, picture))
             try:
                 return fit_distribution(found, self.params.rank, encoder_sha256(encoder)).to_bytes()
             except ModelError as error:
                 raise JobError(f"{field} = {self.params.styles!r}: {error}") from None
 
-    def load(self, device: str, supply: Supply) -> None:
+    def load(self, device: str, assets: Assets) -> None:
         """Load both networks and the distribution."""
         from pipeline.networks.style.style_distribution import read_distribution
 
-        encoder = self.load_networks(device, supply)
+        encoder = self.load_networks(device, assets)
         if self.params.styles is not None:
-            where, data = self.params.styles, supply.fitted
+            where, data = self.params.styles, assets.fitted
         else:
-            where, data = self.params.distribution, supply.models["distribution"].read_bytes()
+            where, data = self.params.distribution, assets.models["distribution"].read_bytes()
         if data is None:
             raise RuntimeError("style_randomization: fit comes before load; no distribution was fitted yet")
         self._distribution = read_distribution(data, where, encoder)

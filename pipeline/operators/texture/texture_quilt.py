@@ -7,10 +7,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from pipeline.algorithms.quilting import Quilting, TextureTable, luma_levels, quilted, stretched
-from pipeline.contracts import Applied, Draws, ImageBatch, Needs, Operator, Parameters, Pixels, Supply
+from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Pixels, Requirements
 from pipeline.errors import JobError
 from pipeline.noise import Noise
-from pipeline.operators.bases.reference_set import ReferenceBank
+from pipeline.operators.bases.reference_set import ReferenceSet
 from pipeline.seeding import generators
 from pipeline.validation import ShareRange
 
@@ -85,48 +85,48 @@ class TextureQuilt(Operator):
 
     def __init__(self, params: TextureQuiltParams) -> None:
         super().__init__(params)
-        self._bank: ReferenceBank | None = None
+        self._reference_set: ReferenceSet | None = None
         self._tables: dict[int, TextureTable] = {}
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """The textures."""
-        return Needs(images={"textures": self.params.textures})
+        return Requirements(images={"textures": self.params.textures})
 
-    def load(self, device: str, supply: Supply) -> None:  # noqa: ARG002 - NumPy on any device
+    def load(self, device: str, assets: Assets) -> None:  # noqa: ARG002 - NumPy on any device
         """Read and resize each texture once, in colour and in grey."""
         from pipeline.shards.images.codecs import decode
 
         value = self.params.textures
-        bank = ReferenceBank("texture_quilt.textures", value, supply.images["textures"], "texture")
-        pictures = [self._resized(bank.picture(place, decode)) for place in range(len(bank))]
+        reference_set = ReferenceSet("texture_quilt.textures", value, assets.images["textures"], "texture")
+        pictures = [self._resized(reference_set.picture(place, decode)) for place in range(len(reference_set))]
         colours = [np.array(np.broadcast_to(picture, (*picture.shape[:2], 3))) for picture in pictures]
         greys = [stretched(luma_levels(picture), (0, 255))[..., None] for picture in pictures]
         self._tables = {3: TextureTable(colours), 1: TextureTable(greys)}
-        self._bank = bank
+        self._reference_set = reference_set
 
     def draw(self, batch: ImageBatch) -> Draws:
         """A texture, its weight, and the seed of all positions, of every sample."""
-        bank = self._textures()
+        reference_set = self._textures()
         places, alphas, seeds = [], [], []
         for generator in generators(batch.seeds):
-            places.append(bank.drawn(generator))
+            places.append(reference_set.drawn(generator))
             share = float(generator.uniform(*self.params.alpha_range))
             alphas.append(share if self.params.mode == "transfer" else 1.0)
             seeds.append(int(generator.integers(SEEDS)))
         columns: dict[str, list[Any]] = {
-            "texture": [bank.keys[place] for place in places],
-            "texture_name": [bank.names[place] for place in places],
+            "texture": [reference_set.keys[place] for place in places],
+            "texture_name": [reference_set.names[place] for place in places],
             "alpha": alphas,
             "seed": seeds,
         }
-        return Draws(columns, partners=[[bank.partners[place]] for place in places])
+        return Draws(columns, partners=[[reference_set.partners[place]] for place in places])
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
         """Quilt the batch, as many images together as fit the caches."""
         if batch.images is None:
             raise JobError("texture_quilt: there are no images to quilt; put it after an operator that makes some")
-        bank, table = self._textures(), self._tables[batch.images.shape[3]]
-        chosen = np.array([bank.place(key) for key in draws.columns["texture"]])
+        reference_set, table = self._textures(), self._tables[batch.images.shape[3]]
+        chosen = np.array([reference_set.place(key) for key in draws.columns["texture"]])
         guides = np.stack([luma_levels(image) for image in batch.images])  # [N, H, W]
         if self.params.match_luma:
             for index, place in enumerate(chosen):
@@ -135,10 +135,10 @@ class TextureQuilt(Operator):
         alpha = np.array(draws.columns["alpha"], dtype=np.float64)
         return Applied(quilted(table, chosen, guides, alpha, draws.columns["seed"], how))
 
-    def _textures(self) -> ReferenceBank:
-        if self._bank is None:
+    def _textures(self) -> ReferenceSet:
+        if self._reference_set is None:
             raise RuntimeError("texture_quilt: load comes before draw; the textures are not known yet")
-        return self._bank
+        return self._reference_set
 
     def _resized(self, pixels: Pixels) -> Pixels:
         """Return a texture [h, w, C] whose short side is `texture_size_px`."""

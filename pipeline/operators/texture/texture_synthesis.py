@@ -35,7 +35,7 @@ class TextureSynthesisParams(Parameters):
         0.1, ge=0, le=10, description="a neighbourhood is drawn from those at most this share worse than the nearest"
     )
     candidates: int = Field(1024, ge=1, le=65_536, description="most neighbourhoods compared; of more, so many drawn")
-    most_pixels: int = Field(
+    max_pixels: int = Field(
         1024, ge=1, le=1_000_000, description="most pixels made anew in an image; a larger hole is made smaller"
     )
 
@@ -79,7 +79,7 @@ class TextureSynthesis(Operator):
         for generator in generators(batch.seeds):
             share = float(generator.uniform(*self.params.hole_share_range or (0.0, 0.0)))
             region = _hole if self.params.mode == "fill" else _patch
-            tall, wide = region(height, width, share, self.params.most_pixels)
+            tall, wide = region(height, width, share, self.params.max_pixels)
             top, left = (int(generator.integers(spare + 1)) for spare in (height - tall, width - wide))
             regions.append((top, left, tall, wide))
             seeds.append(int(generator.integers(SEEDS)))
@@ -102,18 +102,18 @@ class TextureSynthesis(Operator):
         return Applied(made)
 
 
-def _hole(height: int, width: int, share: float, most_pixels: int) -> tuple[int, int]:
+def _hole(height: int, width: int, share: float, max_pixels: int) -> tuple[int, int]:
     """Return height and width of a square of this share of an image: at least 1 px, never all of the image."""
-    side = min(round(math.sqrt(share * height * width)), height, width, math.isqrt(most_pixels))
+    side = min(round(math.sqrt(share * height * width)), height, width, math.isqrt(max_pixels))
     side = max(1, side)
     if side * side == height * width:
         side -= 1
     return side, side
 
 
-def _patch(height: int, width: int, share: float, most_pixels: int) -> tuple[int, int]:
-    """Return height and width of what stays of an image of which this share, at most `most_pixels`, is made anew."""
-    stays = max(1 - share, 1 - most_pixels / (height * width))
+def _patch(height: int, width: int, share: float, max_pixels: int) -> tuple[int, int]:
+    """Return height and width of what stays of an image of which this share, at most `max_pixels`, is made anew."""
+    stays = max(1 - share, 1 - max_pixels / (height * width))
     scale = math.sqrt(max(0.0, stays))
     return max(1, math.ceil(height * scale)), max(1, math.ceil(width * scale))
 

@@ -12,7 +12,7 @@ from pipeline.model_files.class_labels import place_of
 from pipeline.model_files.known_classes import KnownClasses, known_classes
 from pipeline.model_files.references import FileRef
 from pipeline.planning.classes.branch_labels import BranchLabels, branch_labels
-from pipeline.requirements import ClassNeeds
+from pipeline.requirements import ClassRequirements
 from pipeline.shards.columns.class_names import CLASS_LABEL
 from pipeline.shards.columns.classes import NO_CLASS
 from pipeline.shards.columns.label_values import LabelValues
@@ -59,13 +59,13 @@ def check_branches(
     notes: list[str] = []
     for branch in branches:
         made = [(part.make(), part.models) for part in planned[branch.name].parts]
-        if not any(part.needs().classes for part, _ in made):
+        if not any(part.requirements().classes for part, _ in made):
             continue
         labels = branch_labels(branch, planned[branch.name].where, layout, values, shards)
         for part, models in made:
             notes += check_classes(part, models, labels, f"branch {branch.name!r}: {part.name}")
-            needs = part.needs().classes
-            if needs is not None and needs.drawn and labels.made == "count":
+            requirements = part.requirements().classes
+            if requirements is not None and requirements.drawn and labels.made == "count":
                 break  # from here on images are of the classes that it drew
     return tuple(notes)
 
@@ -74,8 +74,8 @@ def names_read(parts: Sequence[Planned], layout: Layout) -> list[Any]:
     """Return the names of text classes where a part reads those of others; an image's own is in its row already."""
     if layout.table.kind != "text" or layout.class_origin == CLASS_LABEL:
         return []
-    needs = [planned.make().needs().classes for planned in parts]
-    return [{"classes": list(layout.table.names)}] if any(each and each.names for each in needs) else []
+    requirements = [planned.make().requirements().classes for planned in parts]
+    return [{"classes": list(layout.table.names)}] if any(each and each.names for each in requirements) else []
 
 
 def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabels, where: str) -> list[str]:
@@ -87,40 +87,40 @@ def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabel
     Raises:
         RecipeError: a text would be blank where the class's name belongs, or a model is not told the right class.
     """
-    needs = part.needs().classes
-    if needs is None or not labels.rows:
+    requirements = part.requirements().classes
+    if requirements is None or not labels.rows:
         return []
     known = known_classes(models["model"]) if "model" in models else None
     names = labels.layout.table.names
-    if len(names) < needs.least:
+    if len(names) < requirements.least:
         raise RecipeError(
-            f"{where}: {part.name} needs the names of {needs.least} classes at least, and the input has {len(names)}; "
-            f"say them with {_NAMES}"
+            f"{where}: {part.name} needs the names of {requirements.least} classes at least, and the input has "
+            f"{len(names)}; say them with {_NAMES}"
         )
-    for field, template in _templates(needs, known):
+    for field, template in _templates(requirements, known):
         if LABEL in template:
-            _check_named(labels, needs, f"{where}.{field}", template)
-    if needs.model is None or known is None or not known.count:
+            _check_named(labels, requirements, f"{where}.{field}", template)
+    if requirements.model is None or known is None or not known.count:
         return []
-    model = f"{where}.{needs.model}: {models[needs.model].reference}"
-    return [f"{model}: {note}" for note in _matched(labels, needs, known, model)]
+    model = f"{where}.{requirements.model}: {models[requirements.model].reference}"
+    return [f"{model}: {note}" for note in _matched(labels, requirements, known, model)]
 
 
-def _templates(needs: ClassNeeds, known: KnownClasses | None) -> Iterator[tuple[str, str]]:
-    read = [needs.texts]
+def _templates(requirements: ClassRequirements, known: KnownClasses | None) -> Iterator[tuple[str, str]]:
+    read = [requirements.texts]
     if known is not None:
-        read.append(needs.prompts if known.takes_text else needs.pulls)
+        read.append(requirements.prompts if known.takes_text else requirements.pulls)
     for texts in read:
         yield from ((field, template) for field, templates in texts.items() for template in templates)
 
 
-def _check_named(labels: BranchLabels, needs: ClassNeeds, where: str, template: str) -> None:
+def _check_named(labels: BranchLabels, requirements: ClassRequirements, where: str, template: str) -> None:
     """Raise RecipeError where an image's class has no name to put into a template."""
     start = f"{where} = {listed([template])!r}: {LABEL} would be blank: "
     other = f"write a text without {LABEL}"
     table, label = labels.layout.table, labels.layout.label
-    if needs.blank is not None:
-        raise RecipeError(f"{start}{needs.blank} tells of no class; leave it out, or {other}")
+    if requirements.blank is not None:
+        raise RecipeError(f"{start}{requirements.blank} tells of no class; leave it out, or {other}")
     if labels.made == "count":
         raise RecipeError(f"{start}a branch of `count` has no classes; use per_class, or {other}")
     if label is None:
@@ -140,28 +140,32 @@ def _check_named(labels: BranchLabels, needs: ClassNeeds, where: str, template: 
     )
 
 
-def _matched(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model: str) -> Iterator[str]:
+def _matched(labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str) -> Iterator[str]:
     """Yield notes; raise RecipeError where the model does not know a class that it would be told."""
     table = labels.layout.table
-    _check_classless(labels, needs, known, model)
-    if labels.rows.get(None) and not needs.drawn:
+    _check_classless(labels, requirements, known, model)
+    if labels.rows.get(None) and not requirements.drawn:
         rows, label = _rows(labels, [None]), labels.layout.label
         none = f"{rows} of column {label!r} {_has(rows)} no class" if label else "no column of the input is the label"
         yield f"{none}: made without one"
-    if needs.drawn and labels.made == "count" and table.kind == "none":
+    if requirements.drawn and labels.made == "count" and table.kind == "none":
         yield f"its images get no label: column {labels.layout.carried_label!r} holds no classes"
         return
     told = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
     if table.names and known.names:
-        yield from _by_name(labels, needs, known, model, told)
+        yield from _by_name(labels, requirements, known, model, told)
         return
     beyond = [index for index in told if index >= known.count]
     if beyond:
         raise RecipeError(
             f"{model} has {known.count} classes, and column {labels.layout.label!r} holds {listed(beyond)}; say "
-            f"what the numbers mean with {_NAMES}{_others(needs, labels)}"
+            f"what the numbers mean with {_NAMES}{_others(requirements, labels)}"
         )
-    if known.names and list(known.names) != [str(index) for index in range(known.count)] and (told or needs.drawn):
+    if (
+        known.names
+        and list(known.names) != [str(index) for index in range(known.count)]
+        and (told or requirements.drawn)
+    ):
         pairs = [f"{index} = {known.names[index]}" for index in told or range(known.count)]
         yield (
             f"the input's classes have no names, so its numbers are taken for the model's: {listed(pairs)}; say "
@@ -173,29 +177,29 @@ def _matched(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model
 
 
 def _by_name(
-    labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model: str, told: Sequence[int]
+    labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str, told: Sequence[int]
 ) -> Iterator[str]:
     names = labels.layout.table.names
     places = {name: place_of(name, known.names) for name in names}
     strangers = [names[index] for index in told if places[names[index]] is None]
-    if not needs.own:
+    if not requirements.own:
         usable = [name for name in names if places[name] is not None]
-        strangers = [] if len(usable) >= max(1, needs.least) else list(names)
+        strangers = [] if len(usable) >= max(1, requirements.least) else list(names)
     if strangers:
         raise RecipeError(
             f"{model} knows no class {listed([repr(name) for name in strangers])} of "
             f"{_source(labels)}; it knows {listed(known.names)}; {_renamed(labels)}, take another "
-            f"model{_others(needs, labels)}"
+            f"model{_others(requirements, labels)}"
         )
-    if needs.drawn and labels.made == "count":
+    if requirements.drawn and labels.made == "count":
         nameless = [name for place, name in enumerate(known.names) if place not in places.values()]
         if nameless:
             yield f"images of {listed(nameless)} get no label: the input has no such class"
 
 
-def _check_classless(labels: BranchLabels, needs: ClassNeeds, known: KnownClasses, model: str) -> None:
+def _check_classless(labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str) -> None:
     """Raise RecipeError for rows of no class, where that is no null, or the model makes nothing without one."""
-    if needs.drawn:
+    if requirements.drawn:
         return
     table, label = labels.layout.table, labels.layout.label
     classless = [value for value in labels.rows if table.index(value) == NO_CLASS]
@@ -249,8 +253,8 @@ def _renamed(labels: BranchLabels) -> str:
     return "write the labels as the model does"
 
 
-def _others(needs: ClassNeeds, labels: BranchLabels) -> str:
+def _others(requirements: ClassRequirements, labels: BranchLabels) -> str:
     ways = ["leave these rows out with where"] if labels.made == "copies" else []
-    if needs.unnamed is not None:
-        ways.append(f"write {needs.unnamed}")
+    if requirements.unnamed is not None:
+        ways.append(f"write {requirements.unnamed}")
     return "".join(f", or {way}" for way in ways)

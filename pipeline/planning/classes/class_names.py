@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from pipeline.errors import InputError, RecipeError
 from pipeline.planning.recipe_file import absolute
-from pipeline.planning.yaml_documents import MOST_VALUES, parse_document
+from pipeline.planning.yaml_documents import MAX_VALUES, parse_document
 from pipeline.shards.columns.class_names import by_index, names_of
-from pipeline.shards.columns.classes import MOST_INDEX, NO_CLASS, repeated
+from pipeline.shards.columns.classes import MAX_INDEX, NO_CLASS, repeated
 from pipeline.shards.columns.label_values import LabelValues, read_label_values
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.locate import Shard
@@ -24,8 +24,8 @@ from schemas.recipe import Input
 RECIPE_NAMES: Final = "input.class_names"
 LABEL_TEXTS: Final = "the labels themselves, sorted"
 DECLARED: Final = "the label column's categories, in their order"
-_MOST_BYTES: Final = 16 << 20
-_MOST_NAMES: Final = 100_000
+_MAX_BYTES: Final = 16 << 20
+_MAX_NAMES: Final = 100_000
 _NUMBERED: Final = re.compile(r"(\d{1,6})(?:\s*[:,;.\t]\s*|\s+)(\S.*)")
 _AS_NUMBERS: Final = "they are numbers as texts, so write the column as whole numbers (pandas: .astype(int))"
 _REMEDY: Final = "say the names with input.class_names, or carry the column as it is with input.columns: {label: none}"
@@ -63,8 +63,8 @@ def _given(said: Any, base: str) -> tuple[str, ...]:
         names = names_of(_read(said, base) if isinstance(said, str) else said, "recipe.input.class_names", "correct it")
     except InputError as error:
         raise RecipeError(str(error)) from None
-    if len(names) > _MOST_NAMES:
-        raise RecipeError(f"recipe.input.class_names: {len(names):,} names; {_MOST_NAMES:,} at most")
+    if len(names) > _MAX_NAMES:
+        raise RecipeError(f"recipe.input.class_names: {len(names):,} names; {_MAX_NAMES:,} at most")
     return names
 
 
@@ -75,7 +75,7 @@ def _read(uri: str, base: str) -> Any:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: no file; give a file of names, or a list")
     try:
         with fsspec.open(where, "rb") as file:
-            data: bytes = file.read(_MOST_BYTES + 1)
+            data: bytes = file.read(_MAX_BYTES + 1)
     except (OSError, ValueError, ImportError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise RecipeError(f"recipe.input.class_names = {uri!r}: cannot be read: {reason}; {where}") from None
@@ -85,10 +85,10 @@ def _read(uri: str, base: str) -> Any:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: not text (UTF-8)") from None
     if "\0" in text:
         raise RecipeError(f"recipe.input.class_names = {uri!r}: not text (it holds NUL)")
-    if len(data) > _MOST_BYTES:
-        raise RecipeError(f"recipe.input.class_names = {uri!r}: more than {_MOST_BYTES >> 20} MiB; give a list")
+    if len(data) > _MAX_BYTES:
+        raise RecipeError(f"recipe.input.class_names = {uri!r}: more than {_MAX_BYTES >> 20} MiB; give a list")
     if where.lower().endswith((".yaml", ".yml")):
-        found = parse_document(text, f"recipe.input.class_names = {uri!r}", most_keys=MOST_VALUES)
+        found = parse_document(text, f"recipe.input.class_names = {uri!r}", max_keys=MAX_VALUES)
     else:
         try:
             found = json.loads(text, object_pairs_hook=_once)
@@ -143,7 +143,7 @@ def _check_values(layout: Layout, values: LabelValues) -> None:
                 f"{where} is {_type(layout)}: {_counted(broken, values)} no whole number, so no class; name another "
                 "column, or carry it as it is with input.columns: {label: none}"
             )
-    most = len(table.names) - 1 if table.names else MOST_INDEX
+    most = len(table.names) - 1 if table.names else MAX_INDEX
     beyond = [value for value in values.values if value > most]
     if beyond and table.names:
         raise InputError(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pipeline.errors import InputError, RecipeError
 from pipeline.planning.input.first_rows import FirstRows
 from pipeline.shards.columns.column_types import read_features
-from pipeline.shards.columns.dimensions import dimension_columns, most_size
+from pipeline.shards.columns.dimensions import dimension_columns, max_size
 from pipeline.shards.columns.geometry import annotations
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.images.codecs import is_turned
@@ -14,7 +14,7 @@ from schemas.recipe import Recipe
 
 SHOWN = 5
 """Columns that a message names, each by so many characters at most."""
-MOST_NAME = 40
+MAX_NAME = 40
 
 
 def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -> tuple[str, ...]:
@@ -40,10 +40,10 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
     found = annotations(layout.schema, read_features(layout.schema), apart, first.values, first.sizes)
     if not found:
         return ()
-    names = [f"{name[:MOST_NAME]} ({what})" for name, what in list(found.items())[:SHOWN]]
+    names = [f"{name[:MAX_NAME]} ({what})" for name, what in list(found.items())[:SHOWN]]
     more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
     if moving:
-        drop = ", ".join([*(name[:MOST_NAME] for name in list(found)[:SHOWN]), *(["..."] if more else [])])
+        drop = ", ".join([*(name[:MAX_NAME] for name in list(found)[:SHOWN]), *(["..."] if more else [])])
         raise RecipeError(
             f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; take that out, name in input.unaligned "
             f"what says nothing about places in the image, or leave out what you do not need by input.drop: [{drop}]"
@@ -64,7 +64,7 @@ def check_dimensions(recipe: Recipe, first: FirstRows) -> None:
     size, layout = recipe.output.size, first.layout
     for name in dimensions_of(layout, recipe):
         kind = layout.schema.field(name).type
-        most = most_size(kind)
+        most = max_size(kind)
         if isinstance(size, int) and most is not None and size > most:
             raise RecipeError(
                 f"recipe.output.size: column {name!r} follows the image, and {kind} does not hold {size}; make it "

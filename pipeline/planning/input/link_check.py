@@ -8,7 +8,7 @@ from pipeline.errors import InputError
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.links.linked_images import ImageLinks, folder_of
 from pipeline.shards.reader import SourceRow
-from pipeline.texts import MOST_VALUE, one_line, shortened
+from pipeline.texts import MAX_VALUE, one_line, shortened
 
 
 def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) -> None:
@@ -32,9 +32,9 @@ def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) ->
 def _remedy(name: str) -> str:
     if "://" in name and not name.startswith("file://"):
         parts = urlsplit(name)
-        host = one_line(f"{parts.scheme}://{parts.netloc}/", MOST_VALUE)
+        host = one_line(f"{parts.scheme}://{parts.netloc}/", MAX_VALUE)
         return f"; if you trust them, say input.allow_urls: [{host}]"
     if name.startswith(("/", "file://")):
         folder = PurePosixPath(name.removeprefix("file://")).parent
-        return f"; if you trust them, say input.allow_paths: [{one_line(folder, MOST_VALUE)}]"
+        return f"; if you trust them, say input.allow_paths: [{one_line(folder, MAX_VALUE)}]"
     return "; names start at the folder of their shard"

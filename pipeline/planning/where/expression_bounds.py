@@ -4,17 +4,17 @@ import ast
 import re
 from collections.abc import Collection
 
-MOST_CHARACTERS = 65_536
-MOST_BRACKETS = 32
-MOST_PARTS = 500
+MAX_CHARACTERS = 65_536
+MAX_BRACKETS = 32
+MAX_PARTS = 500
 """Names, comparisons, calls and so on; the constants of lists are counted apart."""
-MOST_DEPTH = 32
-MOST_LISTED = 10_000
-MOST_NUMBER = 2**64
-MOST_EXPONENT = 16
-MOST_CHOICES = 8
+MAX_DEPTH = 32
+MAX_LISTED = 10_000
+MAX_NUMBER = 2**64
+MAX_EXPONENT = 16
+MAX_CHOICES = 8
 """Parts of a pattern that repeat or choose: the time to match goes with their power."""
-MOST_GROWTH = 4_096
+MAX_GROWTH = 4_096
 """Times that replacements may make a text longer."""
 
 QUOTED = re.compile(r"\"(?:\\.?|[^\"\\])*(?:\"|$)|'(?:\\.?|[^'\\])*(?:'|$)|`([^`]*)`")
@@ -29,13 +29,13 @@ _OTHERWISE = ("isin", "isna", "notna", "isnull", "notnull", "between", "contains
 
 def text_fault(text: str) -> str | None:
     """Return why an expression is not even read; None where it is."""
-    if len(text) > MOST_CHARACTERS:
-        return f"it has {len(text):,} characters, and {MOST_CHARACTERS:,} are the most"
+    if len(text) > MAX_CHARACTERS:
+        return f"it has {len(text):,} characters, and {MAX_CHARACTERS:,} are the most"
     depth = 0
     for character in QUOTED.sub("", text):
         depth += (character in "([{") - (character in ")]}")
-        if depth > MOST_BRACKETS:
-            return f"its brackets are nested more than {MOST_BRACKETS} deep"
+        if depth > MAX_BRACKETS:
+            return f"its brackets are nested more than {MAX_BRACKETS} deep"
     return None
 
 
@@ -49,11 +49,11 @@ def tree_fault(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
     waiting = [(tree, 0, 1)]
     while waiting:
         node, depth, growth = waiting.pop()
-        if depth > MOST_DEPTH:
-            return f"it is nested more than {MOST_DEPTH} deep"
+        if depth > MAX_DEPTH:
+            return f"it is nested more than {MAX_DEPTH} deep"
         growth *= 1 + _replacement(node)
-        if growth > MOST_GROWTH:
-            return f"its `.str.replace()` could make a text more than {MOST_GROWTH:,} times as long"
+        if growth > MAX_GROWTH:
+            return f"its `.str.replace()` could make a text more than {MAX_GROWTH:,} times as long"
         here: list[ast.AST] = [node]
         if isinstance(node, ast.List | ast.Tuple):  # of constants, as is checked elsewhere
             listed += len(node.elts)
@@ -61,8 +61,8 @@ def tree_fault(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
         else:
             parts += not isinstance(node, ast.expr_context | ast.operator | ast.cmpop | ast.boolop | ast.unaryop)
             waiting.extend((child, depth + 1, growth) for child in ast.iter_child_nodes(node))
-        if parts > MOST_PARTS or listed > MOST_LISTED:
-            return f"it has more than {MOST_PARTS} parts, or lists of more than {MOST_LISTED:,} values"
+        if parts > MAX_PARTS or listed > MAX_LISTED:
+            return f"it has more than {MAX_PARTS} parts, or lists of more than {MAX_LISTED:,} values"
         fault = next((fault for each in here if (fault := _node_fault(each, texts)) is not None), None)
         if fault is not None:
             return fault
@@ -71,15 +71,15 @@ def tree_fault(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
 
 def _node_fault(node: ast.AST, texts: Collection[str]) -> str | None:
     if isinstance(node, ast.Constant):
-        if isinstance(node.value, int | float) and not abs(node.value) < MOST_NUMBER:
+        if isinstance(node.value, int | float) and not abs(node.value) < MAX_NUMBER:
             return "a number in it is larger than 64 bits"
         if isinstance(node.value, complex | bytes) or node.value is ...:
             return f"{node.value!r} is not for conditions of one row"
     if isinstance(node, ast.BinOp):
         if isinstance(node.op, ast.Pow):
             exponent = node.right.value if isinstance(node.right, ast.Constant) else None
-            if not isinstance(exponent, int | float) or abs(exponent) > MOST_EXPONENT or not _has_column(node.left):
-                return f"`**` takes a column, and a number of {MOST_EXPONENT} at most"
+            if not isinstance(exponent, int | float) or abs(exponent) > MAX_EXPONENT or not _has_column(node.left):
+                return f"`**` takes a column, and a number of {MAX_EXPONENT} at most"
         elif not isinstance(node.op, ast.Add) and any(_may_be_text(part, texts) for part in (node.left, node.right)):
             return "a text or a list is compared or added to another, and nothing else"
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _REGEX_METHODS:
@@ -137,6 +137,6 @@ def _pattern_fault(pattern: str) -> str | None:
                 return "repeats a group that repeats or chooses; write it without"
             if waiting:
                 waiting[-1][0] = waiting[-1][0] or repeats or chooses or again
-    if choosing > MOST_CHOICES:
-        return f"repeats or chooses more than {MOST_CHOICES} times; write a shorter one, or several conditions"
+    if choosing > MAX_CHOICES:
+        return f"repeats or chooses more than {MAX_CHOICES} times; write a shorter one, or several conditions"
     return None

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pipeline.shards.columns.column_types import is_string, plain
 
 NO_CLASS: Final = -1
-MOST_INDEX: Final = 2**63 - 1
+MAX_INDEX: Final = 2**63 - 1
 
 LabelKind = Literal["text", "whole", "float", "truth", "none"]
 
@@ -58,7 +58,7 @@ class ClassTable:
             return NO_CLASS if not str(label).strip() else self._places.get(str(label), NO_CLASS)
         if self.kind == "none" or not isinstance(label, int | float):
             return NO_CLASS
-        if not 0 <= label <= MOST_INDEX or label != int(label):  # NaN and infinity are not between
+        if not 0 <= label <= MAX_INDEX or label != int(label):  # NaN and infinity are not between
             return NO_CLASS
         return int(label)
 

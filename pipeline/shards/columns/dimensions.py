@@ -52,15 +52,15 @@ def dimension_columns(schema: pa.Schema, apart: Sequence[str | None]) -> tuple[s
     )
 
 
-def most_size(kind: pa.DataType) -> int | None:
+def max_size(kind: pa.DataType) -> int | None:
     """Return the largest size that a column of this type can hold; None where any fits."""
     kind = plain(kind)
     if pa.types.is_integer(kind):
         return int(2 ** (kind.bit_width - pa.types.is_signed_integer(kind)) - 1)
     if pa.types.is_struct(kind):
-        found = [most_size(kind.field(name).type) for name in _SIZES]
+        found = [max_size(kind.field(name).type) for name in _SIZES]
         return min((most for most in found if most is not None), default=None)
-    return most_size(kind.value_type) if hasattr(kind, "value_type") else None
+    return max_size(kind.value_type) if hasattr(kind, "value_type") else None
 
 
 def rewritten(columns: Mapping[str, pa.Array], made: Sequence[Resized]) -> dict[str, pa.Array]:

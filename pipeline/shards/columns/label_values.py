@@ -20,8 +20,8 @@ from pipeline.shards.files.partitions import partition_column
 from pipeline.shards.files.uris import is_local, open_binary
 from pipeline.texts import described, listed
 
-MOST_TEXTS: Final = 25_000  # ImageNet-21k has 21,841
-MOST_NUMBERS: Final = 1_000_000
+MAX_TEXTS: Final = 25_000  # ImageNet-21k has 21,841
+MAX_NUMBERS: Final = 1_000_000
 _TEXT: Final = pa.string()
 _THREADS: Final = 8
 _BATCH_ROWS: Final = 65_536
@@ -107,7 +107,7 @@ def _counted(file: pq.ParquetFile, label: str, where: str) -> LabelValues:
 
 def _check_number(rows: Mapping[Any, int], label: str) -> None:
     text = any(isinstance(value, str) for value in list(rows)[:2])
-    most = MOST_TEXTS if text else MOST_NUMBERS
+    most = MAX_TEXTS if text else MAX_NUMBERS
     if len(rows) > most:
         first = listed([value for value in list(rows)[:4] if value is not None], 3)
         raise InputError(

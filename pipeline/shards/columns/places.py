@@ -19,11 +19,11 @@ Size = tuple[int, int]
 Seen = Sequence[tuple[Any, Size | None]]
 """Values of some rows, each with the size of the row's image where it is known."""
 
-MOST_ROW: Final = 6  # numbers of a box with its score and class; of two and three: points
-LEAST_POLYGON: Final = 6
-LEAST_PIXELS: Final = 10  # ratings and small counts stay below; coordinates of an image worth annotating do not
-LEAST_MAP: Final = 64  # pixels of an image whose size may tell a list that is a map from any other
-MOST_TEXT: Final = 100_000
+MAX_ROW: Final = 6  # numbers of a box with its score and class; of two and three: points
+MIN_POLYGON: Final = 6
+MIN_PIXELS: Final = 10  # ratings and small counts stay below; coordinates of an image worth annotating do not
+MIN_MAP: Final = 64  # pixels of an image whose size may tell a list that is a map from any other
+MAX_TEXT: Final = 100_000
 
 _KEYS: Final = re.compile(
     r"""["'](?:bbox|bboxes|boxes|bounding_?box|bounding_?poly|segmentation|keypoints|landmarks|polygons?|points|counts"""
@@ -49,7 +49,7 @@ def are_places(seen: Seen, depth: int) -> bool:
     if depth == 1:
         return are_flat_maps(seen) or _are_vectors([(value, size) for value, size in seen if value])
     rows = [(row, size) for value, size in seen for row in _rows(value)]
-    if not rows or {len(row) for row, _ in rows} <= set(range(2, MOST_ROW + 1)):
+    if not rows or {len(row) for row, _ in rows} <= set(range(2, MAX_ROW + 1)):
         return True
     if any(_is_map(value, size) for value, size in seen):
         return True
@@ -59,11 +59,11 @@ def are_places(seen: Seen, depth: int) -> bool:
 def text_has_places(seen: Seen) -> bool:
     """Return whether texts hold places, or an image in base64: JSON, XML, lines of YOLO, or numbers alone."""
     texts = [(text.strip(), size) for text, size in seen if isinstance(text, str) and text.strip()]
-    if any(len(text) <= MOST_TEXT and _KEYS.search(text) for text, _ in texts):
+    if any(len(text) <= MAX_TEXT and _KEYS.search(text) for text, _ in texts):
         return True
     if any(_BASE64.match(text) and _is_base64_image(text) for text, _ in texts):
         return True
-    if not texts or not all(len(text) <= MOST_TEXT and _NUMBERS.fullmatch(text) for text, _ in texts):
+    if not texts or not all(len(text) <= MAX_TEXT and _NUMBERS.fullmatch(text) for text, _ in texts):
         return False
     if all(_ROW.search(text) and text[1:].lstrip()[:1] in ("[", "(") for text, _ in texts):
         rows = [([_numbers(row) for row in _ROW.findall(text)], size) for text, size in texts]
@@ -93,7 +93,7 @@ def are_beyond(seen: Seen) -> bool:
 def are_flat_maps(seen: Seen) -> bool:
     """Return whether every list is as long as its image has pixels, or values of three channels: rows in turn."""
     lengths = [(len(vector), size[0] * size[1] if size else 0) for vector, size in seen if vector]
-    return bool(lengths) and all(pixels >= LEAST_MAP and length in (pixels, 3 * pixels) for length, pixels in lengths)
+    return bool(lengths) and all(pixels >= MIN_MAP and length in (pixels, 3 * pixels) for length, pixels in lengths)
 
 
 def _are_vectors(seen: Seen) -> bool:
@@ -126,7 +126,7 @@ def _box_forms(vector: Sequence[float], size: Size | None) -> tuple[bool, ...]:
 
 def _is_polygon(vector: Sequence[float], size: Size | None) -> bool:
     """Return whether an even number of values are pixels, x and y in turn, of an image that is large enough to tell."""
-    if len(vector) < LEAST_POLYGON or len(vector) % 2 or not _is_finite(vector) or max(vector) <= LEAST_PIXELS:
+    if len(vector) < MIN_POLYGON or len(vector) % 2 or not _is_finite(vector) or max(vector) <= MIN_PIXELS:
         return False
     width, height = size or (math.inf, math.inf)
     return min(vector) >= 0 and max(vector[::2]) <= width + 1 and max(vector[1::2]) <= height + 1

@@ -28,8 +28,8 @@ NO_FILE: Final = "no regular file"
 NO_MATCH: Final = "nothing is there"
 FOLDER: Final = "a folder, where the glob asks for files"
 _NAMES: Final = 5
-_MOST_ALTERNATIVES: Final = 10_000
-_MOST_STARS: Final = 6
+_MAX_ALTERNATIVES: Final = 10_000
+_MAX_STARS: Final = 6
 """In one part of a path, and parts of `**`: the time to match a name goes with their power."""
 _GLOB: Final = re.compile(r"[*?\[]")
 _PATTERN: Final = re.compile(r"[*\[{]")  # in a URL, where `?` begins the query
@@ -139,8 +139,8 @@ def _patterns(fs: Any, path: str) -> list[str]:
         return [path]
     found = alternatives(path)
     for parts in (pattern.split("/") for pattern in found):
-        if max(parts.count("**"), *(part.count("*") for part in parts if part != "**"), 0) > _MOST_STARS:
-            raise InputError(f"input.uri: more than {_MOST_STARS} `*` in one name, or `**` in one path; write fewer")
+        if max(parts.count("**"), *(part.count("*") for part in parts if part != "**"), 0) > _MAX_STARS:
+            raise InputError(f"input.uri: more than {_MAX_STARS} `*` in one name, or `**` in one path; write fewer")
     return found
 
 
@@ -158,8 +158,8 @@ def alternatives(pattern: str) -> list[str]:
             made.append(one)
         else:
             waiting += [one[: found.start()] + part + one[found.end() :] for part in reversed(_parts(found[1]))]
-        if len(made) + len(waiting) > _MOST_ALTERNATIVES or looked_at > 2 * _MOST_ALTERNATIVES:
-            raise InputError(f"input.uri: the braces stand for more than {_MOST_ALTERNATIVES:,} names; use wildcards")
+        if len(made) + len(waiting) > _MAX_ALTERNATIVES or looked_at > 2 * _MAX_ALTERNATIVES:
+            raise InputError(f"input.uri: the braces stand for more than {_MAX_ALTERNATIVES:,} names; use wildcards")
     return list(dict.fromkeys(made))
 
 
@@ -177,8 +177,8 @@ def _parts(text: str) -> list[str]:
     if ".." not in text or "," in text:
         return text.split(",")
     first, last = text.split("..")
-    if int(last) - int(first) >= _MOST_ALTERNATIVES:
-        raise InputError(f"input.uri: {{{text}}} stands for more than {_MOST_ALTERNATIVES:,} names; use wildcards")
+    if int(last) - int(first) >= _MAX_ALTERNATIVES:
+        raise InputError(f"input.uri: {{{text}}} stands for more than {_MAX_ALTERNATIVES:,} names; use wildcards")
     return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
 
 

@@ -35,7 +35,7 @@ _COLUMN_WORDS: Final = frozenset((
 ))  # fmt: skip
 _FLAGS: Final = frozenset(("train", "training", "test", "testing", "val", "validation", "holdout", "heldout"))
 _BESIDE_FLAGS: Final = frozenset(("is", "in", "image", "images", "img", "set", "split", "sample", "data", "row"))
-MOST_SPLITS: Final = 20
+MAX_SPLITS: Final = 20
 """Values of a column of splits; one of more is called so for another reason."""
 _NUMBERED: Final = re.compile(r"(?:^|[-_.])([a-z]+)-\d+-of-\d+\.", re.IGNORECASE)
 
@@ -93,7 +93,7 @@ def split_names(column: str, values: Iterable[Any], classes: Sequence[str] = ())
         classes: the class names of the column, where it holds their indexes.
     """
     said = [value for value in values if value is not None]
-    if not said or len(said) > MOST_SPLITS or not may_say_splits(column):
+    if not said or len(said) > MAX_SPLITS or not may_say_splits(column):
         return {}
     flag = _flag(column)
     if flag is not None and all(value in (0, 1) for value in said):

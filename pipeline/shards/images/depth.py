@@ -14,7 +14,7 @@ from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 
 MOST: Final = 65_535
-LEAST_SURE: Final = 4096
+MIN_SURE: Final = 4096
 """Values from here on can be of no less than 13 bits."""
 
 _DEEP: Final = ("PNG", "TIFF", "PPM", "ICO")  # formats that can hold 16 bits
@@ -44,7 +44,7 @@ def from_whole_numbers(image: Image.Image, depth_bits: int | None) -> Pixels:
     if hidden is not None and hidden.any():
         seen = values[~hidden]
         high = int(seen.max()) if seen.size else 0
-    if depth_bits is None and 0 < high < LEAST_SURE:
+    if depth_bits is None and 0 < high < MIN_SURE:
         raise RowError("ambiguous_depth", f"its 16-bit values reach only {high} of 65535; {ASK}")
     most = 2 ** (depth_bits or 16) - 1
     if high > most:
@@ -68,7 +68,7 @@ def check_high_bytes(image: Image.Image, depth_bits: int | None) -> None:
     if depth_bits is None:
         channels = image.getbands()[:3] if image.mode.startswith("RGB") else image.getbands()[:1]
         most = int(max(np.asarray(image.getchannel(channel)).max(initial=0) for channel in channels))
-        if 0 < most < LEAST_SURE >> 8:
+        if 0 < most < MIN_SURE >> 8:
             raise RowError("ambiguous_depth", f"its 16-bit values reach only {most * 256 + 255} of 65535; {ASK}")
 
 

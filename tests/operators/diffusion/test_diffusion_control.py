@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline.contracts import Draws, ImageBatch, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import ModelError, RecipeError
 from pipeline.operators.diffusion.diffusion_control import DiffusionControl, DiffusionControlParams
 from pipeline.validation import parse
@@ -33,14 +33,14 @@ class TestDiffusionControlConformance(OperatorConformance):
     def _folders(self, tiny: Callable[[str], Path]) -> None:
         self.folders = {"model": tiny("stable"), "controlnet": tiny("control")}
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(models=self.folders)
+    def assets(self, folder: Path) -> Assets:
+        return Assets(models=self.folders)
 
 
 def loaded(tiny: Callable[[str], Path], model: str = "stable", **params: Any) -> DiffusionControl:
     given = {"model": model, "controlnet": "control", "steps": 3} | params
     operator = DiffusionControl(DiffusionControlParams(**given))
-    operator.load("cpu", Supply(models={"model": tiny(model), "controlnet": tiny("control")}))
+    operator.load("cpu", Assets(models={"model": tiny(model), "controlnet": tiny("control")}))
     return operator
 
 
@@ -88,4 +88,4 @@ def test_models_that_take_no_controlnet_say_so(tiny: Callable[[str], Path]) -> N
             loaded(tiny, kind)
     operator = DiffusionControl(DiffusionControlParams(model="stable", controlnet="none"))
     with pytest.raises(ModelError, match=r"no ControlNet; its config\.json names no class"):
-        operator.load("cpu", Supply(models={"model": tiny("stable"), "controlnet": tiny("pixel")}))
+        operator.load("cpu", Assets(models={"model": tiny("stable"), "controlnet": tiny("pixel")}))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import Draws, ImageBatch, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.model_files.folders import folder_sha256
 from pipeline.networks.generators import samplers
@@ -20,7 +20,7 @@ from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, Diffusion
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING, save
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 
@@ -33,12 +33,12 @@ def pipeline_folder(tiny: Callable[[str], Path]) -> Path:
 
 def loaded(path: Path, **params: Any) -> DiffusionEdit:
     operator = DiffusionEdit(DiffusionEditParams(**{"steps": 4, "strength_range": (0.5, 1.0)} | params))
-    operator.load("cpu", Supply(models={"model": path}))
+    operator.load("cpu", Assets(models={"model": path}))
     return operator
 
 
 def pixel_model(folder: Path, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Path:
-    return supply_in(folder, classes, channels).models["model"]
+    return assets_in(folder, classes, channels).models["model"]
 
 
 class TestDiffusionEditConformance(OperatorConformance):
@@ -46,8 +46,8 @@ class TestDiffusionEditConformance(OperatorConformance):
     params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.3, 0.8], "guidance": 2.0}
     tolerance = 1
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
 class TestPipelineConformance(OperatorConformance):
@@ -60,8 +60,8 @@ class TestPipelineConformance(OperatorConformance):
     def _folder(self, pipeline_folder: Path) -> None:
         self.folder = pipeline_folder
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(models={"model": self.folder})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(models={"model": self.folder})
 
 
 # ---- the pixel model -------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_classes_go_by_name_and_none_asks_for_none(tmp_path: Path) -> None:
 
 def test_what_is_not_finite_is_rejected(tmp_path: Path) -> None:
     operator = loaded(pixel_model(tmp_path))
-    operator._painter.net.label.weight[1] = torch.nan
+    operator._backend.net.label.weight[1] = torch.nan
     applied = act(operator, make_batch([0, 1, 2], (8, 8)))
     assert applied.rejected == {1: "non_finite"} and not applied.images[1].any() and applied.images[0].any()
 
@@ -157,14 +157,14 @@ def test_a_pipeline_gets_one_call_a_strength_and_one_generator_a_sample(pipeline
     draws = operator.draw(batch)
     assert draws.columns["prompt"][:3] == ["a photograph of a shirt", "a photograph of a shoe", "a photograph of a bag"]
     calls = []
-    whole = type(operator._painter.pipeline.pipeline).__call__
+    whole = type(operator._backend.pipeline.pipeline).__call__
 
-    class Counted(type(operator._painter.pipeline.pipeline)):  # type: ignore[misc]  # the class is the folder's
+    class Counted(type(operator._backend.pipeline.pipeline)):  # type: ignore[misc]  # the class is the folder's
         def __call__(self, *given: Any, **named: Any) -> Any:
             calls.append(len(named["prompt_embeds"]))
             return whole(self, *given, **named)
 
-    operator._painter.pipeline.pipeline.__class__ = Counted
+    operator._backend.pipeline.pipeline.__class__ = Counted
     images = act(operator, batch, draws).images
     assert images.shape == (6, 16, 16, 3) and images.std() > 1
     assert sorted(calls) == sorted(Counter(draws.columns["strength"]).values())
@@ -252,15 +252,15 @@ def test_an_image_alone_is_the_one_in_a_batch_and_seeds_and_strength_decide(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_steps_that_are_run_are_the_strengths_share(kind: str, tiny: Callable[[str], Path]) -> None:
     operator = loaded(tiny(kind), steps=10, strength_range=(0.1, 1.0))
-    painter = operator._painter
-    owner = painter.pipeline.pipeline if painter.takes_text else painter.model
+    backend = operator._backend
+    owner = backend.pipeline.pipeline if backend.takes_text else backend.model
     network = getattr(owner, "unet", None) or owner.transformer
     calls: list[int] = []
     handle = network.register_forward_pre_hook(lambda *_: calls.append(1))
     for run in (1, 3, 7, 10):
         calls.clear()
         columns = {"class_index": [0], "strength": [run / 10], "guidance": [1.0]}
-        text = {"prompt": ["a shoe"], "negative_prompt": [""]} if painter.takes_text else {}
+        text = {"prompt": ["a shoe"], "negative_prompt": [""]} if backend.takes_text else {}
         act(operator, make_batch([0], (16, 16), 3), Draws(columns | text))
         assert len(calls) == run
     handle.remove()
@@ -348,7 +348,7 @@ def test_a_text_is_encoded_once_and_prompts_and_negatives_count(tiny: Callable[[
         operator = loaded(tiny(kind), prompt="{caption}", guidance=4.0, strength_range=(1, 1))
         batch = told(["red", "blue"] * 4)
         act(operator, batch)
-        assert operator._painter.pipeline._texts.encoded == 2
+        assert operator._backend.pipeline._texts.encoded == 2
         one = make_batch([0], (16, 16), 3)
         row = {"class_index": [-1], "strength": [1.0], "guidance": [4.0], "prompt": ["red"], "negative_prompt": [""]}
         plain = act(operator, one, Draws(row)).images

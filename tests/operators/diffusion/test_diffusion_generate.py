@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import Draws, ImageBatch, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import InputError, ModelError, RecipeError
 from pipeline.networks.generators import samplers
 from pipeline.networks.generators.flow_matching import load_flow, save_flow
@@ -22,7 +22,7 @@ from tests.operators.conformance import CLASSES, OperatorConformance, act, asser
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 
 
-def supply_in(folder: Path, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Supply:
+def assets_in(folder: Path, classes: tuple[str, ...] = CLASSES, channels: int = 1) -> Assets:
     """A network of 8 px none of whose layers is silent."""
     torch.manual_seed(3)
     shape = UNetShape(8, channels, max(len(classes), 1), widths=(4, 8), groups=2, heads=2, embedding=8)
@@ -31,12 +31,12 @@ def supply_in(folder: Path, classes: tuple[str, ...] = CLASSES, channels: int = 
         if parameter.dim() > 1 and not parameter.any():
             parameter.normal_(std=0.3)
     save_flow(folder / "tiny.safetensors", net, classes)
-    return Supply(models={"model": folder / "tiny.safetensors"})
+    return Assets(models={"model": folder / "tiny.safetensors"})
 
 
 def loaded(folder: Path, classes: tuple[str, ...] = CLASSES, **params: Any) -> DiffusionGenerate:
     operator = DiffusionGenerate(DiffusionGenerateParams(steps=params.pop("steps", 3), **params))
-    operator.load("cpu", supply_in(folder, classes))
+    operator.load("cpu", assets_in(folder, classes))
     return operator
 
 
@@ -45,8 +45,8 @@ class TestDiffusionGenerateConformance(OperatorConformance):
     params: ClassVar = {"model": "tiny.safetensors", "steps": 3, "guidance_range": [1.0, 3.0]}
     tolerance = 1
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
 def test_an_image_is_the_samplers_from_its_own_noise_class_and_guidance(tmp_path: Path) -> None:
@@ -88,13 +88,13 @@ def test_classes_go_by_name_no_label_is_no_class_and_a_stranger_is_an_error(tmp_
 def test_what_is_not_finite_or_black_is_rejected(tmp_path: Path) -> None:
     operator = loaded(tmp_path)
     batch = make_batch([0, 1, 2], None)
-    weights = operator._painter.net.label.weight
+    weights = operator._backend.net.label.weight
     weights[1] = torch.nan
     applied = act(operator, batch)
     assert applied.rejected == {1: "non_finite"} and not applied.images[1].any() and applied.images[0].any()
     weights[1] = 0
-    operator._painter.net.leave.weight.zero_()
-    operator._painter.net.leave.bias.fill_(100.0)  # a velocity that leads far below black
+    operator._backend.net.leave.weight.zero_()
+    operator._backend.net.leave.bias.fill_(100.0)  # a velocity that leads far below black
     assert act(operator, batch).rejected == dict.fromkeys(range(3), "black")
 
 
@@ -117,7 +117,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     save_generator(tmp_path / "gan.safetensors", Generator(GeneratorShape(size_px=8, widths=(2, 2, 2))))
     operator = DiffusionGenerate(DiffusionGenerateParams())
     with pytest.raises(ModelError, match="holds wgan-generator/1; needed: flow-unet/1"):
-        operator.load("cpu", Supply(models={"model": tmp_path / "gan.safetensors"}))
+        operator.load("cpu", Assets(models={"model": tmp_path / "gan.safetensors"}))
 
 
 # ---- models in folders -----------------------------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def opened(path: Path, **params: Any) -> DiffusionGenerate:
     operator = DiffusionGenerate(DiffusionGenerateParams(**{"steps": 4} | params))
-    operator.load("cpu", Supply(models={"model": path}))
+    operator.load("cpu", Assets(models={"model": path}))
     return operator
 
 
@@ -138,8 +138,8 @@ class TestPixelUNetConformance(OperatorConformance):
     def _folder(self, tiny: Callable[[str], Path]) -> None:
         self.folder = tiny("pixel")
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(models={"model": self.folder})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(models={"model": self.folder})
 
 
 @pytest.mark.parametrize("kind", ["stable", "large", "third", "consistency", "dit", "pixel"])
@@ -154,7 +154,7 @@ def test_an_image_alone_is_the_one_in_a_batch_and_the_draws_decide(kind: str, ti
     one = make_batch([0], None)
     row = {name: values[:1] for name, values in draws.columns.items()} | {"guidance": [3.0]}
     plain = act(operator, one, Draws(row)).images
-    text = operator._painter.takes_text
+    text = operator._backend.takes_text
     changes = {"guidance": [1.5], **({"prompt": ["a bag"]} if text else {"class_index": [1]})}
     for name, value in changes.items():
         assert (act(operator, one, Draws(row | {name: value})).images != plain).any(), name
@@ -210,12 +210,12 @@ def test_a_branch_without_sources_has_no_columns_for_a_prompt(tiny: Callable[[st
 
 @pytest.mark.parametrize("other", [{"steps": 5}, {"steps": 2, "method": "heun"}])
 def test_a_distilled_model_takes_the_steps_it_was_distilled_for(tmp_path: Path, other: dict[str, Any]) -> None:
-    supply = supply_in(tmp_path)
-    path = supply.models["model"]
+    assets = assets_in(tmp_path)
+    path = assets.models["model"]
     net, classes = load_flow(path)
     save_flow(path, net, classes, steps=2)
     operator = DiffusionGenerate(DiffusionGenerateParams(steps=2))
-    operator.load("cpu", supply)
+    operator.load("cpu", assets)
     assert act(operator, make_batch([0, 1], None), operator.draw(make_batch([0, 1], None))).images.shape == (2, 8, 8, 1)
     with pytest.raises(ModelError, match="distilled for 2 steps; write `steps: 2, method: euler`"):
-        DiffusionGenerate(DiffusionGenerateParams(**other)).load("cpu", supply)
+        DiffusionGenerate(DiffusionGenerateParams(**other)).load("cpu", assets)

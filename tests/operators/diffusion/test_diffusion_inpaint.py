@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.contracts import ImageBatch, Supply
+from pipeline.contracts import Assets, ImageBatch
 from pipeline.errors import InputError, RecipeError
 from pipeline.operators.diffusion.diffusion_inpaint import DiffusionInpaint, DiffusionInpaintParams
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 KINDS = ("inpaint", "stable", "large", "third", "dit", "pixel", "file")
@@ -26,8 +26,8 @@ class TestDiffusionInpaintConformance(OperatorConformance):
     params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.5, 1.0]}
     tolerance = 1
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
 class TestInpaintPipelineConformance(OperatorConformance):
@@ -40,15 +40,15 @@ class TestInpaintPipelineConformance(OperatorConformance):
     def _folder(self, tiny: Callable[[str], Path]) -> None:
         self.folder = tiny("inpaint")
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(models={"model": self.folder})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(models={"model": self.folder})
 
 
 @pytest.fixture
 def opened(tiny: Callable[[str], Path], tmp_path: Path) -> Callable[..., DiffusionInpaint]:
     def load(kind: str, **params: Any) -> DiffusionInpaint:
         operator = DiffusionInpaint(DiffusionInpaintParams(**{"steps": 4, "prompt": "a {label}"} | params))
-        operator.load("cpu", supply_in(tmp_path) if kind == "file" else Supply(models={"model": tiny(kind)}))
+        operator.load("cpu", assets_in(tmp_path) if kind == "file" else Assets(models={"model": tiny(kind)}))
         return operator
 
     return load
@@ -138,6 +138,6 @@ def test_the_share_of_the_object_is_drawn_within_its_range(opened: Callable[...,
 
 def test_what_the_model_fails_at_is_rejected_whatever_was_kept(opened: Callable[..., DiffusionInpaint]) -> None:
     operator = opened("file")
-    operator._painter.net.label.weight[1] = np.nan
+    operator._backend.net.label.weight[1] = np.nan
     applied = act(operator, make_batch([0, 1, 2], (8, 8)))
     assert applied.rejected == {1: "non_finite"}

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline.contracts import ImageBatch, Partner, PartnerRow, Supply
+from pipeline.contracts import Assets, ImageBatch, Partner, PartnerRow
 from pipeline.errors import InputError, RecipeError
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.operators.diffusion.diffusion_mix import DiffusionMix, DiffusionMixParams
@@ -17,7 +17,7 @@ from pipeline.requirements import given
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch, partner_of
-from tests.operators.diffusion.test_diffusion_generate import supply_in
+from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 
@@ -27,8 +27,8 @@ class TestDiffusionMixTowardRowConformance(OperatorConformance):
     params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.3, 0.8], "toward": "row"}
     tolerance = 1
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
 class TestDiffusionMixConformance(OperatorConformance):
@@ -36,13 +36,13 @@ class TestDiffusionMixConformance(OperatorConformance):
     params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.3, 0.8], "blend": "half"}
     tolerance = 1
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
-def loaded(supply: Supply, **params: Any) -> DiffusionMix:
+def loaded(assets: Assets, **params: Any) -> DiffusionMix:
     operator = DiffusionMix(DiffusionMixParams(**{"steps": 10, "strength_range": (0.2, 0.9)} | params))
-    operator.load("cpu", supply)
+    operator.load("cpu", assets)
     return operator
 
 
@@ -53,7 +53,7 @@ def test_the_soft_label_is_one_minus_weight_and_weight(tmp_path: Path) -> None:
         ({"label_weight": 0.3}, lambda _: 0.3),
         ({"blend": "half"}, lambda strength: strength / 2),
     ):
-        operator = loaded(supply_in(tmp_path), **params)
+        operator = loaded(assets_in(tmp_path), **params)
         batch = make_batch(list(range(12)), (8, 8))
         draws = operator.draw(batch)
         applied = act(operator, batch, draws)
@@ -68,21 +68,21 @@ def test_the_soft_label_is_one_minus_weight_and_weight(tmp_path: Path) -> None:
 
 
 def test_the_other_class_is_drawn_evenly_and_the_image_is_an_edit_towards_it(tmp_path: Path) -> None:
-    supply = supply_in(tmp_path)
-    operator = loaded(supply)
+    assets = assets_in(tmp_path)
+    operator = loaded(assets)
     many = ImageBatch(None, list(range(2000)), np.zeros(2000, np.int64), CLASSES)
     counts = Counter(operator.draw(many).columns["target"])
     assert set(counts) == {1, 2} and abs(counts[1] - 1000) < 112  # five standard deviations
     batch = make_batch(list(range(6)), (8, 8))
     draws = operator.draw(batch)
     edit = DiffusionEdit(DiffusionEditParams(steps=10))
-    edit.load("cpu", supply)
+    edit.load("cpu", assets)
     assert draws.columns["class_index"] == draws.columns["target"]
     np.testing.assert_array_equal(act(operator, batch, draws).images, act(edit, batch, draws).images)
 
 
 def test_a_pipelines_prompt_names_the_other_class(tiny: Callable[[str], Path]) -> None:
-    operator = loaded(Supply(models={"model": tiny("stable")}), prompt="a {label}", steps=5)
+    operator = loaded(Assets(models={"model": tiny("stable")}), prompt="a {label}", steps=5)
     batch = make_batch(list(range(6)), (16, 16), 3)
     draws = operator.draw(batch)
     assert draws.columns["prompt"] == [f"a {name}" for name in draws.columns["target_name"]]
@@ -91,7 +91,7 @@ def test_a_pipelines_prompt_names_the_other_class(tiny: Callable[[str], Path]) -
 
 @pytest.mark.parametrize("toward", ["class", "row"])
 def test_half_of_the_source_stays_on_the_side_that_was_drawn(toward: str, tmp_path: Path) -> None:
-    operator = loaded(supply_in(tmp_path), blend="half", toward=toward)
+    operator = loaded(assets_in(tmp_path), blend="half", toward=toward)
     batch = with_partners(16)
     assert batch.images is not None
     draws = operator.draw(batch)
@@ -105,14 +105,14 @@ def test_half_of_the_source_stays_on_the_side_that_was_drawn(toward: str, tmp_pa
 
 
 def test_another_row_gives_its_class_and_a_share_of_its_pixels(tmp_path: Path) -> None:
-    supply = supply_in(tmp_path)
+    assets = assets_in(tmp_path)
     edit = DiffusionEdit(DiffusionEditParams(steps=10))
-    edit.load("cpu", supply)
+    edit.load("cpu", assets)
     batch = with_partners(6)
     assert batch.images is not None
     images = batch.images.astype(np.float64)
     for share in (0.0, 0.3, 1.0):
-        operator = loaded(supply, toward="row", row_share=share)
+        operator = loaded(assets, toward="row", row_share=share)
         draws = operator.draw(batch)
         rows = given(batch.partners)
         assert draws.columns["target"] == [row.label for row in rows if row]
@@ -127,7 +127,7 @@ def test_another_row_gives_its_class_and_a_share_of_its_pixels(tmp_path: Path) -
 
 
 def test_another_row_of_any_size_and_number_of_channels_will_do(tmp_path: Path) -> None:
-    operator = loaded(supply_in(tmp_path), toward="row")
+    operator = loaded(assets_in(tmp_path), toward="row")
     for size, channels in (((1, 1), 3), ((40, 3), 1), ((8, 8), 3)):
         pixels = np.full((*size, channels), 200, np.uint8)
         rows = [PartnerRow(Partner("mix", "/a.parquet", "0" * 64, 5), pixels, 2)] * 2
@@ -136,7 +136,7 @@ def test_another_row_of_any_size_and_number_of_channels_will_do(tmp_path: Path) 
 
 
 def test_without_a_row_of_another_class_an_image_is_rejected_and_the_others_are_not(tmp_path: Path) -> None:
-    operator = loaded(supply_in(tmp_path, ("shirt", "shoe")), toward="row")
+    operator = loaded(assets_in(tmp_path, ("shirt", "shoe")), toward="row")
     batch = with_partners(4)
     rows = given(batch.partners)
     alone = replace(batch, partners=[rows[0], None, rows[2], None], labels=np.array([0, 1, 2, -1]))
@@ -159,7 +159,7 @@ def with_partners(count: int) -> ImageBatch:
 
 
 def test_rows_without_a_label_or_another_class_are_errors_of_their_own(tmp_path: Path) -> None:
-    operator = loaded(supply_in(tmp_path, ("shirt", "hat")))
+    operator = loaded(assets_in(tmp_path, ("shirt", "hat")))
     batch = ImageBatch(make_batch([0, 1, 2], (8, 8)).images, [1, 2, 3], np.array([-1, 1, 0]), CLASSES)
     draws = operator.draw(batch)
     assert draws.columns["target"] == [-1, 0, -1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import Draws, ImageBatch, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import ModelError, RecipeError
 from pipeline.networks.generators.flow_matching import save_flow
 from pipeline.networks.generators.unet import UNet, UNetShape
@@ -21,19 +21,19 @@ from tests.operators.conformance import CLASSES, OperatorConformance, act, asser
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def supply_in(folder: Path, classes: tuple[str, ...] = CLASSES) -> Supply:
+def assets_in(folder: Path, classes: tuple[str, ...] = CLASSES) -> Assets:
     """A generator of 8 px whose norms know some statistics."""
     torch.manual_seed(3)
     net = Generator(GeneratorShape(8, 1, len(classes), latent=4, widths=(4, 4, 2)))
     for _ in range(20):
         net(torch.randn(16, 4), torch.randint(0, len(classes), (16,)))
     save_generator(folder / "tiny.safetensors", net, classes)
-    return Supply(models={"model": folder / "tiny.safetensors"})
+    return Assets(models={"model": folder / "tiny.safetensors"})
 
 
 def loaded(folder: Path, classes: tuple[str, ...] = CLASSES, **params: Any) -> GanSynth:
     operator = GanSynth(GanSynthParams(**params))
-    operator.load("cpu", supply_in(folder, classes))
+    operator.load("cpu", assets_in(folder, classes))
     return operator
 
 
@@ -43,8 +43,8 @@ class TestGanSynthConformance(OperatorConformance):
     tolerance = 1
     draws_vary = False  # the class comes with the sample
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
 def test_an_image_is_the_generators_from_its_own_scaled_latent(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_truncation_out_of_range_is_refused(truncation: float) -> None:
 def test_a_model_of_another_kind_is_refused(tmp_path: Path) -> None:
     save_flow(tmp_path / "flow.safetensors", UNet(UNetShape(size_px=8, widths=(8,), embedding=8)))
     with pytest.raises(ModelError, match="holds flow-unet/1; needed: wgan-generator/1"):
-        GanSynth(GanSynthParams()).load("cpu", Supply(models={"model": tmp_path / "flow.safetensors"}))
+        GanSynth(GanSynthParams()).load("cpu", Assets(models={"model": tmp_path / "flow.safetensors"}))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.contracts import Draws, ImageBatch, Needs, Pixels, ReferenceImage, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.style import adain
@@ -43,14 +43,14 @@ def networks(folder: Path, width: int = 4) -> tuple[torch.nn.Sequential, torch.n
     return encoder, decoder
 
 
-def supply_in(folder: Path, *styles: ReferenceImage) -> Supply:
+def assets_in(folder: Path, *styles: ReferenceImage) -> Assets:
     networks(folder)
-    return Supply(models={"model": folder / "adain.safetensors"}, images={"styles": styles})
+    return Assets(models={"model": folder / "adain.safetensors"}, images={"styles": styles})
 
 
 def loaded(folder: Path, *styles: ReferenceImage, **params: Any) -> AdaINStyle:
     operator = AdaINStyle(AdaINStyleParams(style_size_px=32, **params))
-    operator.load("cpu", supply_in(folder, *styles))
+    operator.load("cpu", assets_in(folder, *styles))
     return operator
 
 
@@ -59,8 +59,8 @@ class TestAdaINStyleConformance(OperatorConformance):
     params: ClassVar = {"style_size_px": 32}
     tolerance = 2
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
 
 
 class TestAdaINStyleOfTwoFilesConformance(OperatorConformance):
@@ -68,10 +68,10 @@ class TestAdaINStyleOfTwoFilesConformance(OperatorConformance):
     params: ClassVar = {"style_size_px": 32, "encoder": "vgg_normalised.pth", "decoder": "decoder.pth"}
     tolerance = 2
 
-    def supply(self, folder: Path) -> Supply:
+    def assets(self, folder: Path) -> Assets:
         networks(folder)
         models = {"encoder": folder / "encoder.pth", "decoder": folder / "decoder.pth"}
-        return Supply(models=models, images={"styles": [style(1), style(2)]})
+        return Assets(models=models, images={"styles": [style(1), style(2)]})
 
 
 # ---- what is made ----------------------------------------------------------------------------------------------------
@@ -82,13 +82,13 @@ class TestAdaINStyleOfMixedRecolouredStylesConformance(OperatorConformance):
     params: ClassVar = {"style_size_px": 32, "styles_per_image": 2, "preserve_color": True}
     tolerance = 3
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
 
 
 def test_several_styles_are_the_weighted_sum_of_their_features(tmp_path: Path) -> None:
     styles = [style(1), style(2), style(3)]
-    operator = loaded(tmp_path, *styles, styles_per_image=3, least_side_px=1, alpha_range=(1, 1))
+    operator = loaded(tmp_path, *styles, styles_per_image=3, min_side_px=1, alpha_range=(1, 1))
     batch = make_batch([0, 1], (32, 32), 3)
     draws = operator.draw(batch)
     assert all(abs(sum(weights) - 1) < 1e-9 for weights in draws.columns["weights"])
@@ -120,13 +120,13 @@ def test_a_style_in_the_colours_of_the_image_moves_its_colours_less(tmp_path: Pa
     shipped = {"model": ASSETS / "models" / "adain.safetensors"}
     red = np.zeros((64, 64, 3), np.uint8)
     red[::2, :, 0] = 255
-    supply = Supply(shipped, {"styles": [reference(red, "red.png")]})
+    assets = Assets(shipped, {"styles": [reference(red, "red.png")]})
     green = make_batch([0, 1, 2, 3], (64, 64), 3)
     green.images[..., [0, 2]] //= 4
     moved = {}
     for kept in (False, True):
         operator = AdaINStyle(AdaINStyleParams(style_size_px=64, preserve_color=kept, alpha_range=(1, 1)))
-        operator.load("cpu", supply)
+        operator.load("cpu", assets)
         made = act(operator, green).images
         moved[kept] = np.abs(made.mean(axis=(1, 2)) - green.images.mean(axis=(1, 2))).max()
     assert 3 * moved[True] < moved[False]
@@ -136,7 +136,7 @@ def test_each_image_is_the_published_arithmetic_on_its_own_draws(tmp_path: Path)
     styles = [style(1, (32, 32)), style(2, (32, 32))]
     encoder, decoder = networks(tmp_path)
     encoder.half().float(), decoder.half().float()  # as stored
-    operator = loaded(tmp_path, *styles, least_side_px=1)
+    operator = loaded(tmp_path, *styles, min_side_px=1)
     batch = make_batch(list(range(6)), (24, 40), 3)
     assert batch.images is not None
     draws = operator.draw(batch)
@@ -230,9 +230,9 @@ def test_two_files_and_a_model_contradict_each_other() -> None:
 
 def test_needs_are_one_file_or_two() -> None:
     one = AdaINStyle(AdaINStyleParams(styles="paintings/"))
-    assert one.needs() == Needs(models={"model": "builtin:adain"}, images={"styles": "paintings/"})
+    assert one.requirements() == Requirements(models={"model": "builtin:adain"}, images={"styles": "paintings/"})
     two = AdaINStyle(AdaINStyleParams(encoder="a.pth", decoder="b.pth"))
-    assert two.needs().models == {"encoder": "a.pth", "decoder": "b.pth"}
+    assert two.requirements().models == {"encoder": "a.pth", "decoder": "b.pth"}
 
 
 def test_a_style_that_is_no_image_is_named(tmp_path: Path) -> None:
@@ -254,7 +254,7 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     operator = AdaINStyle(AdaINStyleParams())
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match="no AdaIN encoder"):
-        operator.load("cpu", Supply(models={"model": tmp_path / "other.pth"}, images={"styles": [style(1)]}))
+        operator.load("cpu", Assets(models={"model": tmp_path / "other.pth"}, images={"styles": [style(1)]}))
 
 
 def test_a_style_of_the_lineage_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.contracts import ImageBatch, Supply
+from pipeline.contracts import Assets, ImageBatch
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.style import adain
@@ -18,7 +18,7 @@ from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.validation import parse
 from tests.fixtures.reference_images import encoded, style
 from tests.operators.conformance import OperatorConformance, act, make_batch
-from tests.operators.style.test_adain_style import loaded, supply_in
+from tests.operators.style.test_adain_style import assets_in, loaded
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,8 +28,8 @@ class TestAdaINStyleOfARegionConformance(OperatorConformance):
     params: ClassVar = {"style_size_px": 32, "mask": "drawn", "keep": "object"}
     tolerance = 2
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder, style(1), style(2, (24, 90)))
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder, style(1), style(2, (24, 90)))
 
 
 class TestAdaINStyleOfTwoRegionsConformance(OperatorConformance):
@@ -40,8 +40,8 @@ class TestAdaINStyleOfTwoRegionsConformance(OperatorConformance):
     }  # fmt: skip
     tolerance = 2
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
 
 
 # ---- which styles ----------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_object_and_background_take_a_style_each(tmp_path: Path) -> None:
     params = AdaINStyleParams(style_size_px=64, mask="drawn", keep="none", shape="box", alpha_range=(1, 1))
     operator = AdaINStyle(params)
     shipped = {"model": ASSETS / "models" / "adain.safetensors"}
-    operator.load("cpu", Supply(shipped, {"styles": list(colours.values())}))
+    operator.load("cpu", Assets(shipped, {"styles": list(colours.values())}))
     batch = make_batch(list(range(12)), (64, 64), 3)
     draws = operator.draw(batch)
     images = act(operator, batch, draws).images.astype(int)
@@ -176,7 +176,7 @@ def test_an_encoder_and_a_decoder_of_two_models_are_refused(tmp_path: Path) -> N
         operator = AdaINStyle(AdaINStyleParams(encoder="encoder.pth", decoder="decoder.pth"))
         files = {"encoder": tmp_path / "encoder.pth", "decoder": tmp_path / "decoder.pth"}
         with pytest.raises(ModelError, match="give two that were trained together") as caught:
-            operator.load("cpu", Supply(files, {"styles": [style(1)]}))
+            operator.load("cpu", Assets(files, {"styles": [style(1)]}))
         assert "\n" not in str(caught.value)
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline.contracts import Draws, ImageBatch, Needs, Pixels, ReferenceImage, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import JobError, RecipeError
 from pipeline.operators.style.color_transfer import ColorTransfer, ColorTransferParams
 from pipeline.validation import parse
@@ -18,8 +18,8 @@ from tests.operators.conformance import OperatorConformance, act, make_batch
 class ColorTransferConformance(OperatorConformance):
     operator = ColorTransfer
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(images={"styles": [style(1), style(2, (24, 90)), style(3, channels=1)]})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(images={"styles": [style(1), style(2, (24, 90)), style(3, channels=1)]})
 
 
 class TestReinhardConformance(ColorTransferConformance):
@@ -36,7 +36,7 @@ class TestOptimalTransportConformance(ColorTransferConformance):
 
 def loaded(*styles: ReferenceImage, **params: Any) -> ColorTransfer:
     operator = ColorTransfer(ColorTransferParams(**params))
-    operator.load("cpu", Supply(images={"styles": styles}))
+    operator.load("cpu", Assets(images={"styles": styles}))
     return operator
 
 
@@ -60,7 +60,7 @@ def soft(seed: int, channels: int = 3) -> Pixels:
 @pytest.mark.parametrize("method", ["coral", "optimal_transport"])
 def test_with_alpha_1_an_image_has_the_mean_and_covariance_of_the_reference(method: str) -> None:
     source, target = soft(1), soft(2)
-    made = coloured(loaded(reference(target[0], "a.png"), method=method, most_gain=1000), source, 1.0)
+    made = coloured(loaded(reference(target[0], "a.png"), method=method, max_gain=1000), source, 1.0)
     got, wanted = made.reshape(-1, 3), target.reshape(-1, 3)
     np.testing.assert_allclose(got.mean(axis=0), wanted.mean(axis=0), atol=0.05)  # rounded to levels
     np.testing.assert_allclose(np.cov(got.T), np.cov(wanted.T), atol=0.5)
@@ -128,7 +128,9 @@ def test_an_unknown_method_names_the_known_ones() -> None:
 
 
 def test_needs_are_the_references() -> None:
-    assert ColorTransfer(ColorTransferParams(styles="paintings/")).needs() == Needs(images={"styles": "paintings/"})
+    assert ColorTransfer(ColorTransferParams(styles="paintings/")).requirements() == Requirements(
+        images={"styles": "paintings/"}
+    )
 
 
 def test_a_reference_that_is_no_image_is_named() -> None:

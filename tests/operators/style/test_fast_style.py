@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import Draws, ImageBatch, Needs, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch, Requirements
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.style.fast_style_network import save_network, stylise
@@ -30,7 +30,7 @@ def written(folder: Path, suffix: str = ".pth") -> Path:
 
 def loaded(folder: Path, **params: Any) -> FastStyle:
     operator = FastStyle(FastStyleParams(model="mosaic.pth", **params))
-    operator.load("cpu", Supply(models={"model": written(folder)}))
+    operator.load("cpu", Assets(models={"model": written(folder)}))
     return operator
 
 
@@ -39,18 +39,18 @@ class TestFastStyleConformance(OperatorConformance):
     params: ClassVar = {"model": "mosaic.pth", "alpha_range": (0.2, 1.0)}
     tolerance = 1
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(models={"model": written(folder)})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(models={"model": written(folder)})
 
 
 class TestFastStyleEnlargingConformance(OperatorConformance):
     operator = FastStyle
-    params: ClassVar = {"model": "mosaic.safetensors", "least_side_px": 40}
+    params: ClassVar = {"model": "mosaic.safetensors", "min_side_px": 40}
     tolerance = 1
     draws_vary = False
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(models={"model": written(folder, ".safetensors")})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(models={"model": written(folder, ".safetensors")})
 
 
 # ---- what is made ----------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ def test_grey_becomes_rgb_as_the_same_picture_in_three_channels_does(tmp_path: P
 
 def test_a_small_image_is_enlarged_before_the_network(tmp_path: Path) -> None:
     batch = make_batch([0, 1], (20, 28), 3)
-    plain, large = (act(loaded(tmp_path, least_side_px=least), batch).images for least in (20, 40))
+    plain, large = (act(loaded(tmp_path, min_side_px=least), batch).images for least in (20, 40))
     assert plain.shape == large.shape and np.abs(plain.astype(int) - large).mean() > 2
 
 
@@ -133,13 +133,13 @@ def test_a_run_takes_a_pth_and_names_it_in_the_lineage(tmp_path: Path) -> None:
 def test_the_model_is_the_embedded_one_or_the_named_one_and_not_none() -> None:
     with pytest.raises(RecipeError, match="model"):
         parse(FastStyleParams, {"model": ""}, "fast_style")
-    assert FastStyle(FastStyleParams()).needs() == Needs(models={"model": "builtin:fast-style"})
-    assert FastStyle(FastStyleParams(model="a.pth")).needs() == Needs(models={"model": "a.pth"})
+    assert FastStyle(FastStyleParams()).requirements() == Requirements(models={"model": "builtin:fast-style"})
+    assert FastStyle(FastStyleParams(model="a.pth")).requirements() == Requirements(models={"model": "a.pth"})
 
 
 def test_the_embedded_model_changes_the_colours_and_keeps_the_picture() -> None:
     operator = FastStyle(FastStyleParams())
-    operator.load("cpu", Supply(models={"model": ASSETS / "models" / "fast-style.safetensors"}))
+    operator.load("cpu", Assets(models={"model": ASSETS / "models" / "fast-style.safetensors"}))
     batch = make_batch([0], (64, 64), channels=3)
     halves = np.full((1, 64, 64, 3), 40, np.uint8)
     halves[:, :, 32:] = 210
@@ -167,7 +167,7 @@ def test_a_plan_without_its_model_is_one_line(tmp_path: Path, name: str) -> None
 def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match="no fast style network"):
-        FastStyle(FastStyleParams(model="x")).load("cpu", Supply(models={"model": tmp_path / "other.pth"}))
+        FastStyle(FastStyleParams(model="x")).load("cpu", Assets(models={"model": tmp_path / "other.pth"}))
 
 
 def test_a_chain_without_images_is_told(tmp_path: Path) -> None:

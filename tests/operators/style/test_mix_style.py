@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import Draws, ImageBatch, Partner, PartnerRow, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch, Partner, PartnerRow
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.networks.style import adain
 from pipeline.operators.style.mix_style import MixStyle, MixStyleParams
@@ -19,9 +19,9 @@ from tests.operators.style.test_adain_style import networks
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def supply_in(folder: Path) -> Supply:
+def assets_in(folder: Path) -> Assets:
     networks(folder)
-    return Supply({"model": folder / "adain.safetensors"})
+    return Assets({"model": folder / "adain.safetensors"})
 
 
 class TestMixStyleConformance(OperatorConformance):
@@ -29,13 +29,13 @@ class TestMixStyleConformance(OperatorConformance):
     params: ClassVar = {"beta": 1.0}
     tolerance = 2
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
 def loaded(folder: Path, **params: Any) -> MixStyle:
     operator = MixStyle(MixStyleParams(**params))
-    operator.load("cpu", supply_in(folder))
+    operator.load("cpu", assets_in(folder))
     return operator
 
 
@@ -46,7 +46,7 @@ def with_partners(count: int, size: tuple[int, int] = (24, 32)) -> ImageBatch:
 
 def test_the_decoded_features_have_the_mixed_statistics(tmp_path: Path) -> None:
     """Equation by equation in NumPy: gamma and beta of section 2.2, on both images' features."""
-    operator = loaded(tmp_path, least_side_px=1)
+    operator = loaded(tmp_path, min_side_px=1)
     batch = with_partners(4, (32, 32))
     draws = operator.draw(batch)
     made = act(operator, batch, draws).images
@@ -126,4 +126,4 @@ def test_a_batch_without_images_or_of_another_network_is_one_line(tmp_path: Path
         act(operator, empty, Draws({"alpha": [0.5], "partner_row": [1]}))
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match="no AdaIN encoder"):
-        MixStyle(MixStyleParams(model="other.pth")).load("cpu", Supply({"model": tmp_path / "other.pth"}))
+        MixStyle(MixStyleParams(model="other.pth")).load("cpu", Assets({"model": tmp_path / "other.pth"}))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.contracts import Draws, ImageBatch, Needs, Pixels, ReferenceImage, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
 from pipeline.networks.style.gatys import CONTENT_LAYER, STYLE_LAYERS, Objective, Targets
@@ -24,16 +24,16 @@ from tests.operators.conformance import OperatorConformance, act, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-TINY = {"model": "vgg.pth", "style_size_px": 32, "least_side_px": 16, "steps": 4}
+TINY = {"model": "vgg.pth", "style_size_px": 32, "min_side_px": 16, "steps": 4}
 
 
-def supply_in(folder: Path, *styles: ReferenceImage) -> Supply:
-    return Supply(models={"model": write_vgg(folder / "vgg.pth")}, images={"styles": styles})
+def assets_in(folder: Path, *styles: ReferenceImage) -> Assets:
+    return Assets(models={"model": write_vgg(folder / "vgg.pth")}, images={"styles": styles})
 
 
 def loaded(folder: Path, *styles: ReferenceImage, **params: Any) -> NeuralStyle:
     operator = NeuralStyle(NeuralStyleParams(**TINY | params))
-    operator.load("cpu", supply_in(folder, *styles))
+    operator.load("cpu", assets_in(folder, *styles))
     return operator
 
 
@@ -41,8 +41,8 @@ class TestNeuralStyleConformance(OperatorConformance):
     operator = NeuralStyle
     params: ClassVar = TINY | {"style_weight_range": (1e3, 1e5), "steps": 2}
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder, style(1), style(2, (24, 90)), style(3, channels=1))
 
 
 class TestNeuralStyleFromNoiseByAdamConformance(OperatorConformance):
@@ -56,8 +56,8 @@ class TestNeuralStyleFromNoiseByAdamConformance(OperatorConformance):
     }
     sizes = ((28, 28), (1, 1), (7, 33))
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder, style(1), style(2))
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder, style(1), style(2))
 
 
 # ---- what is made ----------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_an_image_that_is_not_finite_is_rejected_and_the_others_are_as_they_were
 def test_the_budget_is_by_the_stated_cost_of_a_step(
     tmp_path: Path, size: tuple[int, int], seconds: float | None, steps: int
 ) -> None:
-    operator = loaded(tmp_path, style(1), steps=40, seconds=seconds, least_side_px=64)
+    operator = loaded(tmp_path, style(1), steps=40, seconds=seconds, min_side_px=64)
     assert operator.draw(make_batch([0, 1], size)).columns["steps"] == [steps, steps]
 
 
@@ -244,7 +244,7 @@ def test_parameters_out_of_range_are_one_line(params: dict[str, Any], message: s
 
 def test_needs_are_the_network_and_the_styles() -> None:
     operator = NeuralStyle(NeuralStyleParams(model="vgg19.pth", styles="paintings/"))
-    assert operator.needs() == Needs(models={"model": "vgg19.pth"}, images={"styles": "paintings/"})
+    assert operator.requirements() == Requirements(models={"model": "vgg19.pth"}, images={"styles": "paintings/"})
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_an_empty_style_folder_and_a_missing_model_stop_the_plan(tmp_path: Path)
 
 def test_another_network_is_refused(tmp_path: Path) -> None:
     operator = NeuralStyle(NeuralStyleParams(**TINY))
-    supply = Supply({"model": write_vgg(tmp_path / "vgg16.pth", "vgg16")}, {"styles": [style(1)]})
+    assets = Assets({"model": write_vgg(tmp_path / "vgg16.pth", "vgg16")}, {"styles": [style(1)]})
     with pytest.raises(ModelError, match="holds vgg16; needed: vgg19"):
-        operator.load("cpu", supply)
+        operator.load("cpu", assets)
 
 
 def test_a_style_of_the_lineage_that_is_gone_is_named(tmp_path: Path) -> None:

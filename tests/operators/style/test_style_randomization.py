@@ -11,7 +11,7 @@ import torch
 from jobs.assets.adain_styles import fitted, styles
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
-from pipeline.contracts import Supply
+from pipeline.contracts import Assets
 from pipeline.errors import ConflictError, InputError, JobError, ModelError, RecipeError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.style import adain
@@ -35,19 +35,19 @@ SHIPPED = ASSETS / "models" / "adain.safetensors"
 DISTRIBUTION = ASSETS / "models" / "adain-styles.safetensors"
 
 
-def supply_in(folder: Path) -> Supply:
+def assets_in(folder: Path) -> Assets:
     networks(folder)
     model = {"model": folder / "adain.safetensors"}
-    bank = [style(index) for index in range(6)]
+    reference_set = [style(index) for index in range(6)]
     params = StyleRandomizationParams(styles="paintings/", style_size_px=32, rank=4)
-    data = StyleRandomization(params).fit(Supply(model, {"styles": bank}))
+    data = StyleRandomization(params).fit(Assets(model, {"styles": reference_set}))
     (folder / "distribution.safetensors").write_bytes(data)
-    return Supply({**model, "distribution": folder / "distribution.safetensors"}, fitted=data)
+    return Assets({**model, "distribution": folder / "distribution.safetensors"}, fitted=data)
 
 
 def loaded(folder: Path, **params: Any) -> StyleRandomization:
     operator = StyleRandomization(StyleRandomizationParams(**params))
-    operator.load("cpu", supply_in(folder))
+    operator.load("cpu", assets_in(folder))
     return operator
 
 
@@ -56,8 +56,8 @@ class TestStyleRandomizationConformance(OperatorConformance):
     params: ClassVar = {"distribution": "distribution.safetensors"}
     tolerance = 2
 
-    def supply(self, folder: Path) -> Supply:
-        return supply_in(folder)
+    def assets(self, folder: Path) -> Assets:
+        return assets_in(folder)
 
 
 class TestStyleRandomizationFittedConformance(OperatorConformance):
@@ -65,15 +65,15 @@ class TestStyleRandomizationFittedConformance(OperatorConformance):
     params: ClassVar = {"styles": "paintings/", "rank": 2, "style_size_px": 32, "spread": 2.0}
     tolerance = 2
 
-    def supply(self, folder: Path) -> Supply:
-        made = supply_in(folder)
-        return Supply({"model": made.models["model"]}, {"styles": [style(1)]}, fitted=made.fitted)
+    def assets(self, folder: Path) -> Assets:
+        made = assets_in(folder)
+        return Assets({"model": made.models["model"]}, {"styles": [style(1)]}, fitted=made.fitted)
 
 
 # ---- the distribution ------------------------------------------------------------------------------------------------
 
 
-def bank_of(count: int, channels: int = 5, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def reference_set_of(count: int, channels: int = 5, seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     mean = 3 + torch.randn(count, channels, dtype=torch.float64, generator=generator)
     std = torch.randn(count, channels, dtype=torch.float64, generator=generator).exp()
@@ -81,12 +81,12 @@ def bank_of(count: int, channels: int = 5, seed: int = 0) -> list[tuple[torch.Te
 
 
 def test_the_factor_is_that_of_the_covariance_of_means_and_logarithms() -> None:
-    bank = bank_of(200)
-    vectors = np.stack([np.concatenate([m.flatten().numpy(), np.log(s.flatten().numpy())]) for m, s in bank])
-    whole = fit_distribution(bank, 256, "e")
+    reference_set = reference_set_of(200)
+    vectors = np.stack([np.concatenate([m.flatten().numpy(), np.log(s.flatten().numpy())]) for m, s in reference_set])
+    whole = fit_distribution(reference_set, 256, "e")
     np.testing.assert_allclose(whole.mean.numpy(), vectors.mean(axis=0), atol=1e-6)
     np.testing.assert_allclose(whole.factor.numpy() @ whole.factor.numpy().T, np.cov(vectors.T), atol=1e-5)
-    some = fit_distribution(bank, 3, "e")
+    some = fit_distribution(reference_set, 3, "e")
     variances, directions = np.linalg.eigh(np.cov(vectors.T))
     wanted = (directions[:, -3:] * variances[-3:]) @ directions[:, -3:].T  # the best approximation of rank 3
     np.testing.assert_allclose(some.factor.numpy() @ some.factor.numpy().T, wanted, atol=1e-5)
@@ -95,29 +95,29 @@ def test_the_factor_is_that_of_the_covariance_of_means_and_logarithms() -> None:
 
 
 def test_what_is_drawn_has_the_statistics_of_the_bank() -> None:
-    bank = bank_of(40)
-    whole = fit_distribution(bank, 256, "e")
+    reference_set = reference_set_of(40)
+    whole = fit_distribution(reference_set, 256, "e")
     assert whole.rank == 10  # 2 C, fewer than 39
     z = torch.randn(20_000, whole.rank, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     mean, std = whole.statistics(z)
-    logs = torch.cat([std.log() for _, std in bank]).flatten(1)
+    logs = torch.cat([std.log() for _, std in reference_set]).flatten(1)
     torch.testing.assert_close(std.log().flatten(1).mean(0), logs.mean(0).float(), atol=0.05, rtol=0)
     torch.testing.assert_close(std.log().flatten(1).std(0), logs.std(0).float(), atol=0.05, rtol=0)
     assert (mean >= 0).all() and (std > 0).all()
 
 
 def test_few_images_give_few_directions_and_equal_ones_none() -> None:
-    assert fit_distribution(bank_of(4), 16, "e").rank == 3
+    assert fit_distribution(reference_set_of(4), 16, "e").rank == 3
     with pytest.raises(ModelError, match="needs 2 images at least, and there are 1"):
-        fit_distribution(bank_of(1), 16, "e")
+        fit_distribution(reference_set_of(1), 16, "e")
     with pytest.raises(ModelError, match="needs images that differ, and all 3 are alike"):
-        fit_distribution(bank_of(1) * 3, 16, "e")
+        fit_distribution(reference_set_of(1) * 3, 16, "e")
 
 
 def test_a_file_says_whose_features_it_is_of(tmp_path: Path) -> None:
     encoder, _ = networks(tmp_path)
     encoder.half().float()
-    made = fit_distribution(bank_of(9, 32), 4, encoder_sha256(encoder))
+    made = fit_distribution(reference_set_of(9, 32), 4, encoder_sha256(encoder))
     again = read_distribution(made.to_bytes(), "file", encoder)
     assert (again.encoder, again.images, again.rank) == (made.encoder, 9, 4)
     assert torch.equal(again.mean, made.mean) and torch.equal(again.factor, made.factor)
@@ -152,8 +152,8 @@ def test_the_shipped_distribution_is_of_the_shipped_encoder_and_its_script_repea
 
 def test_random_styles_need_no_image_and_are_many() -> None:
     operator = StyleRandomization(StyleRandomizationParams(alpha_range=(1, 1)))
-    assert operator.needs().images == {} and not operator.needs().fitted
-    operator.load("cpu", Supply({"model": SHIPPED, "distribution": DISTRIBUTION}))
+    assert operator.requirements().images == {} and not operator.requirements().fitted
+    operator.load("cpu", Assets({"model": SHIPPED, "distribution": DISTRIBUTION}))
     batch = make_batch([3] * 12, (32, 32), 3)
     batch = type(batch)(batch.images, make_batch(list(range(12))).seeds, batch.labels)
     made = act(operator, batch)
@@ -164,7 +164,7 @@ def test_random_styles_need_no_image_and_are_many() -> None:
 
 
 def test_each_image_is_plain_adain_at_its_drawn_statistics(tmp_path: Path) -> None:
-    operator = loaded(tmp_path, least_side_px=1)
+    operator = loaded(tmp_path, min_side_px=1)
     batch = make_batch([0, 1, 2], (24, 32), 3)
     draws = operator.draw(batch)
     made = act(operator, batch, draws).images
@@ -187,7 +187,7 @@ def test_coefficients_are_normal_with_the_spread_and_no_more_than_the_rank(tmp_p
     batch = make_batch(list(range(1500)), (1, 1))
     for rank, spread in ((2, 1.0), (200, 2.0), (3, 0.0)):
         operator = StyleRandomization(StyleRandomizationParams(rank=rank, spread=spread))
-        operator._distribution = fit_distribution(bank_of(9), 4, "e")
+        operator._distribution = fit_distribution(reference_set_of(9), 4, "e")
         found = np.array(operator.draw(batch).columns["coefficients"])
         assert found.shape == (1500, min(rank, 4))
         assert abs(found.mean()) < 0.06 * spread + 1e-9
@@ -198,7 +198,7 @@ def test_coefficients_are_normal_with_the_spread_and_no_more_than_the_rank(tmp_p
 
 
 def fitting(**params: Any) -> dict[str, Any]:
-    given = {"styles": "paintings/", "rank": 3, "style_size_px": 32, "least_side_px": 1, **params}
+    given = {"styles": "paintings/", "rank": 3, "style_size_px": 32, "min_side_px": 1, **params}
     return {"name": "random", "copies": 1, "operators": [{"style_randomization": given}]}
 
 
@@ -281,7 +281,7 @@ def test_styles_that_cannot_be_fitted_to_are_one_line(tmp_path: Path) -> None:
     networks(tmp_path)
     operator = StyleRandomization(StyleRandomizationParams(styles="s/", style_size_px=32))
     flat = reference(np.full((9, 9, 3), 40, np.uint8), "flat.png")
-    for bank, message in (
+    for reference_set, message in (
         ([style(1)], "needs 2 images at least"),
         ([flat, flat], "needs images that differ"),
         ([style(1), no_image()], "notes.txt: not usable as a style"),
@@ -289,7 +289,7 @@ def test_styles_that_cannot_be_fitted_to_are_one_line(tmp_path: Path) -> None:
         ([style(1), style(2, (400, 4))], "too narrow"),
     ):
         with pytest.raises(JobError, match=rf"style_randomization.styles.*{message}") as caught:
-            operator.fit(Supply({"model": tmp_path / "adain.safetensors"}, {"styles": bank}))
+            operator.fit(Assets({"model": tmp_path / "adain.safetensors"}, {"styles": reference_set}))
         assert "\n" not in str(caught.value)
 
 
@@ -297,4 +297,4 @@ def test_the_shipped_distribution_does_not_fit_other_networks(tmp_path: Path) ->
     networks(tmp_path)
     operator = StyleRandomization(StyleRandomizationParams(model="mine.safetensors"))
     with pytest.raises(ModelError, match=r"another encoder .* give `styles`"):
-        operator.load("cpu", Supply({"model": tmp_path / "adain.safetensors", "distribution": DISTRIBUTION}))
+        operator.load("cpu", Assets({"model": tmp_path / "adain.safetensors", "distribution": DISTRIBUTION}))

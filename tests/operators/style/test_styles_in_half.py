@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from jobs.loaded_operator import supply_of
-from pipeline.contracts import Operator, Supply
+from jobs.loaded_operator import assets_of
+from pipeline.contracts import Assets, Operator
 from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.operators.style.fast_style import FastStyle, FastStyleParams
 from pipeline.operators.style.mix_style import MixStyle, MixStyleParams
@@ -31,11 +31,11 @@ OPERATORS: dict[str, Callable[[], Operator]] = {
 
 class TestAdaINInBfloat16(OperatorConformance):
     operator = AdaINStyle
-    params: ClassVar[dict[str, Any]] = {"least_side_px": 1, "style_size_px": 64}
+    params: ClassVar[dict[str, Any]] = {"min_side_px": 1, "style_size_px": 64}
     tolerance = 12  # eight bits a number, and sums of another order end on the other side of one
 
-    def supply(self, folder: Path) -> Supply:
-        return replace(supply_of(self.make()), dtype="bfloat16")
+    def assets(self, folder: Path) -> Assets:
+        return replace(assets_of(self.make()), dtype="bfloat16")
 
 
 class TestFastStyleInBfloat16(OperatorConformance):
@@ -43,8 +43,8 @@ class TestFastStyleInBfloat16(OperatorConformance):
     params: ClassVar[dict[str, Any]] = {"alpha_range": [0.2, 1.0]}
     tolerance = 12
 
-    def supply(self, folder: Path) -> Supply:
-        return replace(supply_of(self.make()), dtype="bfloat16")
+    def assets(self, folder: Path) -> Assets:
+        return replace(assets_of(self.make()), dtype="bfloat16")
 
 
 @pytest.mark.parametrize("name", sorted(OPERATORS))
@@ -55,7 +55,7 @@ def test_bfloat16_makes_nearly_the_same_images(name: str) -> None:
     made = []
     for dtype in ("float32", "bfloat16"):
         operator = OPERATORS[name]()
-        operator.load("cpu", replace(supply_of(operator), dtype=dtype))
+        operator.load("cpu", replace(assets_of(operator), dtype=dtype))
         draws = operator.draw(batch)
         made.append((draws, act(operator, batch, draws)))
     (draws, whole), (other, half) = made

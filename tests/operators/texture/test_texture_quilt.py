@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from pipeline.contracts import Draws, ImageBatch, Needs, Pixels, ReferenceImage, Supply
+from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import JobError, RecipeError
 from pipeline.operators.texture.texture_quilt import TextureQuilt, TextureQuiltParams
 from pipeline.validation import parse
@@ -20,8 +20,8 @@ class TestTextureQuiltConformance(OperatorConformance):
     operator = TextureQuilt
     params: ClassVar = TINY
 
-    def supply(self, folder: Path) -> Supply:
-        return Supply(images={"textures": [style(1), style(2, (24, 90)), style(3, channels=1)]})
+    def assets(self, folder: Path) -> Assets:
+        return Assets(images={"textures": [style(1), style(2, (24, 90)), style(3, channels=1)]})
 
 
 class TestTextureQuiltInPassesConformance(TestTextureQuiltConformance):
@@ -34,7 +34,7 @@ class TestTextureQuiltSynthesisConformance(TestTextureQuiltConformance):
 
 def loaded(*textures: ReferenceImage, **params: Any) -> TextureQuilt:
     operator = TextureQuilt(TextureQuiltParams(**{**TINY, **params}))
-    operator.load("cpu", Supply(images={"textures": textures}))
+    operator.load("cpu", Assets(images={"textures": textures}))
     return operator
 
 
@@ -151,7 +151,7 @@ def test_the_default_overlap_must_fit_a_given_block() -> None:
 
 def test_needs_are_the_textures() -> None:
     operator = TextureQuilt(TextureQuiltParams(textures="cloth/"))
-    assert operator.needs() == Needs(images={"textures": "cloth/"})
+    assert operator.requirements() == Requirements(images={"textures": "cloth/"})
 
 
 def test_a_texture_that_is_no_image_is_named() -> None:

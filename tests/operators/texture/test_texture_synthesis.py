@@ -14,12 +14,12 @@ from tests.operators.conformance import OperatorConformance, act, make_batch
 
 class TestTextureSynthesisFillConformance(OperatorConformance):
     operator = TextureSynthesis
-    params: ClassVar = {"window_px": 5, "candidates": 64, "most_pixels": 40}
+    params: ClassVar = {"window_px": 5, "candidates": 64, "max_pixels": 40}
 
 
 class TestTextureSynthesisGrowConformance(OperatorConformance):
     operator = TextureSynthesis
-    params: ClassVar = {"mode": "grow", "window_px": 5, "candidates": 64, "most_pixels": 100}
+    params: ClassVar = {"mode": "grow", "window_px": 5, "candidates": 64, "max_pixels": 100}
 
 
 def synthesis(**params: Any) -> TextureSynthesis:
@@ -74,7 +74,7 @@ def test_what_stays_when_it_grows_has_the_proportions_of_the_image() -> None:
 @pytest.mark.parametrize("mode", ["fill", "grow"])
 def test_no_more_pixels_are_made_than_allowed(mode: str) -> None:
     batch = make_batch(list(range(20)), (50, 60))
-    draws = synthesis(mode=mode, hole_share_range=(0.5, 0.9), most_pixels=300).draw(batch)
+    draws = synthesis(mode=mode, hole_share_range=(0.5, 0.9), max_pixels=300).draw(batch)
     for index in range(20):
         share = inside(draws.row(index), (50, 60)).sum()
         made = share if mode == "fill" else 3000 - share
@@ -116,7 +116,7 @@ def test_shares_have_a_default_for_each_mode() -> None:
         ({"window_px": 6}, "window_px = 6: .*needs an odd number"),
         ({"hole_share_range": (0.4, 0.2)}, r"hole_share_range = .*within \[0, 1\], the smaller one first"),
         ({"mode": "shrink"}, "mode = 'shrink': .*'fill' or 'grow'"),
-        ({"most_pixels": 0}, "most_pixels = 0"),
+        ({"max_pixels": 0}, "max_pixels = 0"),
         ({"error_threshold": -0.1}, "error_threshold = -0.1"),
     ],
 )

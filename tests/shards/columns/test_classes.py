@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.shards.columns.class_names import names_of, stated_names
 from pipeline.shards.columns.classes import ClassTable, label_kind
-from pipeline.shards.columns.label_values import MOST_TEXTS, LabelValues, read_label_values
+from pipeline.shards.columns.label_values import MAX_TEXTS, LabelValues, read_label_values
 from pipeline.shards.files.locate import find_shards, read_schemas
 
 TEXTS = ["dog", None, "cat", "dog"]
@@ -115,7 +115,7 @@ def test_ordered_categories_keep_their_order_and_those_without_a_row(tmp_path: P
 
 def test_texts_that_are_no_classes_are_refused(values_of: Callable[..., LabelValues]) -> None:
     with pytest.raises(InputError, match=r"'label' has more than 25,000 distinct values .* \{label: none\}"):
-        values_of(pa.array([f"caption {n}" for n in range(MOST_TEXTS + 1)]))
+        values_of(pa.array([f"caption {n}" for n in range(MAX_TEXTS + 1)]))
 
 
 def test_a_broken_shard_is_the_runs_concern(values_of: Callable[..., LabelValues], tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from pipeline.shards.columns.dimensions import Resized, dimension_columns, most_size, rewritten
+from pipeline.shards.columns.dimensions import Resized, dimension_columns, max_size, rewritten
 
 SIZE = pa.struct([("width", pa.int32()), ("height", pa.int32())])
 MADE = Resized((100, 200, 3), (64, 65, 1))
@@ -73,5 +73,5 @@ def test_width_and_height_side_by_side(width, height, expected):
 
 
 def test_the_largest_size_that_a_type_holds():
-    assert [most_size(kind) for kind in (pa.uint8(), pa.int16(), pa.float32(), SIZE)] == [255, 32_767, None, 2**31 - 1]
-    assert most_size(pa.list_(pa.int8())) == 127
+    assert [max_size(kind) for kind in (pa.uint8(), pa.int16(), pa.float32(), SIZE)] == [255, 32_767, None, 2**31 - 1]
+    assert max_size(pa.list_(pa.int8())) == 127

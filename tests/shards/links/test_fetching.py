@@ -121,7 +121,7 @@ def test_a_body_is_bounded(server):
 
 
 def test_a_body_that_drips_has_its_time(server, monkeypatch):
-    monkeypatch.setattr(fetching, "MOST_SECONDS", 0.05)
+    monkeypatch.setattr(fetching, "MAX_SECONDS", 0.05)
     monkeypatch.setattr(fetching, "ATTEMPTS", 1)
     server.drips["/200"] = [b"x"] * 8
     with pytest.raises(UnitError, match="not whole after"):

@@ -110,10 +110,10 @@ def test_files_that_are_not_there_are_the_rows(place):
 
 def test_a_file_is_bounded(place):
     (place / "big.png").write_bytes(b"x" * 101)
-    links = ImageLinks(most_bytes=100)
+    links = ImageLinks(max_bytes=100)
     assert code(links.read("big.png", str(place))) == "too_large"
     assert "max_image_bytes" in str(links.read("big.png", str(place)))
-    assert ImageLinks(most_bytes=101).read("big.png", str(place)) == b"x" * 101
+    assert ImageLinks(max_bytes=101).read("big.png", str(place)) == b"x" * 101
 
 
 def test_absolute_paths_below_allowed_folders(place):
@@ -151,6 +151,6 @@ def test_a_shard_in_an_object_store_opens_what_is_beside_it():
         for name in ("../key", "memory://doors/key", "/doors/key", "memory://doors/in/1.png"):
             assert code(OWN_FOLDER.read(name, folder)) == "path_refused", name
         assert ImageLinks(urls=("memory://doors",)).read("memory://doors/key", folder) == b"outside"
-        assert code(ImageLinks(most_bytes=3).read("1.png", folder)) == "too_large"
+        assert code(ImageLinks(max_bytes=3).read("1.png", folder)) == "too_large"
     finally:
         store.rm("/doors", recursive=True)
