@@ -111,7 +111,7 @@ class Fittable(ABC):
 
     @abstractmethod
     def fit(self, assets: Assets) -> bytes:
-        """Return what to store for all units, made on the CPU from the models and images of `supply`.
+        """Return what to store for all units, made on the CPU from the models and images of `assets`.
 
         Raises JobError where they are not fit for it.
         """

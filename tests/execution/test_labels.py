@@ -14,10 +14,10 @@ from tests.fixtures.data_sets import CLASSES, plan_of, rows_of, run_here, write_
 from tests.fixtures.shard_files import photos, write_shard
 
 
-class DiffusionBackend(Operator):
+class DrawnClass(Operator):
     """Makes a grey image of a class it draws; of a source row, the next class."""
 
-    name = "painter"
+    name = "drawn_class"
     version = 1
     source = "this test"
     Params = Parameters
@@ -32,7 +32,7 @@ class DiffusionBackend(Operator):
         return Applied(images, labels=np.array(draws.columns["drawn"], np.int64))
 
 
-class Relabel(DiffusionBackend):
+class Relabel(DrawnClass):
     """Gives every source row class 2."""
 
     name = "relabel"
@@ -45,7 +45,7 @@ class Relabel(DiffusionBackend):
 
 @pytest.fixture(autouse=True)
 def test_operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(pipeline.registry.OPERATORS, "painter", "tests.execution.test_labels:Painter")
+    monkeypatch.setitem(pipeline.registry.OPERATORS, "drawn_class", "tests.execution.test_labels:DrawnClass")
     monkeypatch.setitem(pipeline.registry.OPERATORS, "relabel", "tests.execution.test_labels:Relabel")
     yield
 
@@ -64,7 +64,7 @@ def made(
     return rows_of(folder / "out")
 
 
-COUNTED = {"name": "painted", "count": 7, "operators": [{"painter": {}}]}
+COUNTED = {"name": "drawn", "count": 7, "operators": [{"drawn_class": {}}]}
 
 
 @pytest.mark.parametrize("names", [CLASSES, None])

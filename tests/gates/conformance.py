@@ -4,7 +4,7 @@
         gate = Blank
         params: ClassVar = {"max_share": 0.9}
 
-A gate that needs a model also overrides `supply`.
+A gate that needs a model also overrides `assets`.
 """
 
 import json
@@ -33,7 +33,7 @@ from pipeline.registry import gate_class
 gate = gate_class(sys.argv[1])
 params = gate.Params(**json.loads(sys.argv[2]))
 start = time.perf_counter()
-gate(params).needs()
+gate(params).requirements()
 seconds = time.perf_counter() - start
 heavy = [name for name in ("torch", "torchvision", "diffusers", "transformers", "ray") if name in sys.modules]
 print(json.dumps({"heavy": heavy, "seconds": seconds}))

@@ -6,7 +6,7 @@ The test of an operator starts with three lines:
         operator = Flip
         params: ClassVar = {"probability": 0.7}
 
-An operator that needs models or reference images also overrides `supply`.
+An operator that needs models or reference images also overrides `assets`.
 """
 
 import json
@@ -38,7 +38,7 @@ from pipeline.registry import operator_class
 operator = operator_class(sys.argv[1])
 params = operator.Params(**json.loads(sys.argv[2]))
 start = time.perf_counter()
-operator(params).needs()
+operator(params).requirements()
 seconds = time.perf_counter() - start
 heavy = [name for name in ("torch", "torchvision", "diffusers", "transformers", "ray") if name in sys.modules]
 print(json.dumps({"heavy": heavy, "seconds": seconds}))

@@ -53,7 +53,7 @@ def test_encoding_anew_follows_the_style_and_the_kept_style_does_not(own_cache: 
         assert np.array_equal(operator(content), before) is not anew
 
 
-@pytest.mark.parametrize("painter", sorted(frames.BACKENDS))
+@pytest.mark.parametrize("backend", sorted(frames.BACKENDS))
 def test_every_painter_changes_a_frame_and_keeps_its_size(backend: str, capsys) -> None:
     if backend in ("one_style", "any_style") and PEER_MISSING:
         pytest.skip(f"{styling.PEER} is not installed")
