@@ -45,6 +45,7 @@ LAYERS = [
     {"pipeline.audit"},
     {"pipeline.cluster"},
     {"pipeline.run"},
+    {"palimpsest"},
     {"jobs"},
 ]
 """Lowest first. A module may import from its own layer and from those below."""
@@ -76,7 +77,7 @@ CONFINED = {
 
 @functools.cache
 def modules() -> dict[str, Path]:
-    files = [path for top in ("schemas", "pipeline", "jobs") for path in (ROOT / top).rglob("*.py")]
+    files = [path for top in ("schemas", "pipeline", "palimpsest", "jobs") for path in (ROOT / top).rglob("*.py")]
     return {_name(path): path for path in files}
 
 
@@ -115,7 +116,7 @@ def layer(module: str) -> int:
 
 
 def own(names: Iterator[str]) -> set[str]:
-    return {name for name in names if name.split(".")[0] in ("schemas", "pipeline", "jobs")}
+    return {name for name in names if name.split(".")[0] in ("schemas", "pipeline", "palimpsest", "jobs")}
 
 
 @pytest.mark.parametrize("name", sorted(modules()))
