@@ -12,10 +12,10 @@ from typing import NoReturn
 from jobs.logs import add_log_options, configure, last_words
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
+from pipeline.messages import described
 from pipeline.monitoring.stopping import SIGNALS, leave, stoppable, stopped_by
-from pipeline.shards.output.faults import REMEDIES, fault
-from pipeline.texts import described
-from pipeline.working_copy import require_no_packed_keys
+from pipeline.shards.output.storage_errors import REMEDIES, fault
+from pipeline.working_dir import require_no_packed_keys
 
 FAILED, WRONG = 1, 2
 PIPE_CLOSED = 128 + signal.SIGPIPE

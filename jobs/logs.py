@@ -6,8 +6,8 @@ import json
 import logging
 import sys
 
+from pipeline.messages import printable
 from pipeline.monitoring.stopping import say
-from pipeline.texts import printable
 
 LOGGERS = ("palimpsest", "pipeline", "py.warnings")
 """Whose records are shown: events of a run, what modules of ours have to say, and warnings of libraries."""

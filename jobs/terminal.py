@@ -3,7 +3,7 @@
 import sys
 from typing import TextIO
 
-from pipeline.texts import printable
+from pipeline.messages import printable
 
 
 def say(text: object, file: TextIO | None = None) -> None:

@@ -12,10 +12,10 @@ PalimpsestError
 ├── UnitError         retry the unit; after its last attempt it goes to `_failed/`
 └── RowError          record the row with a code (quarantine) and go on
 
-Every message is one line of a few hundred characters (`pipeline.texts.one_line`), whatever data it was made of.
+Every message is one line of a few hundred characters (`pipeline.messages.one_line`), whatever data it was made of.
 """
 
-from pipeline.texts import one_line
+from pipeline.messages import one_line
 
 
 class PalimpsestError(Exception):

@@ -12,8 +12,8 @@ from pipeline.model_files.references import FileRef
 from pipeline.registry import gate_class, operator_class
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.listing import Passed
-from pipeline.shards.files.locate import Shard
 from pipeline.validation import parse
 from schemas.recipe import Recipe
 

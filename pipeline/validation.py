@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.errors import RecipeError
-from pipeline.texts import shortened
+from pipeline.messages import shortened
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -18,7 +18,7 @@ from jobs.bench.contestants.task import Case, Models
 from jobs.bench.photographs import photograph
 from pipeline.errors import InputError, RowError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows

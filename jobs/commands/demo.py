@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from jobs.commands.plan import read_plan
-from pipeline.keys import VARIABLE, new_key_file, read_key
 from pipeline.run import run_plan
-from pipeline.working_copy import require_lasting
+from pipeline.watermark_key import VARIABLE, new_key_file, read_key
+from pipeline.working_dir import require_lasting
 
 
 def demo(out: str, executor: str) -> int:

@@ -2,9 +2,9 @@
 
 from typing import Any, Final
 
+from pipeline.messages import listed, one_line
 from pipeline.plan import Plan
-from pipeline.shards.columns.classes import NO_CLASS
-from pipeline.texts import listed, one_line
+from pipeline.shards.columns.class_table import NO_CLASS
 
 _MAX_CLASSES: Final = 1_000
 _WORDS: Final = {"bytes": "bytes", "struct": "bytes and paths", "path": "paths", "text": "base64 text"}

@@ -6,14 +6,14 @@ import json
 
 from jobs.commands import input_summary
 from jobs.terminal import show
-from pipeline.keys import key_id
 from pipeline.monitoring.progress import duration
 from pipeline.plan import Plan
 from pipeline.planning.estimate import BranchEstimate, estimate
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import absolute, load_recipe
 from pipeline.publishing.ownership import check_place
-from pipeline.working_copy import require_lasting
+from pipeline.watermark_key import key_id
+from pipeline.working_dir import require_lasting
 
 
 def read_plan(options: argparse.Namespace, key: bytes | None = None) -> Plan:

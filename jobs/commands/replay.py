@@ -2,7 +2,7 @@
 
 from jobs.commands.dataset import open_dataset, show_origin
 from jobs.terminal import say
-from pipeline.keys import read_key
+from pipeline.watermark_key import read_key
 
 
 def replay(dataset: str, sample: str, key_file: str | None) -> int:

@@ -4,10 +4,10 @@ import sys
 
 from jobs.commands.dataset import open_dataset
 from jobs.terminal import say
-from pipeline.keys import read_key
 from pipeline.publishing.manifest import read_manifest
 from pipeline.publishing.seal import SEAL, is_sealed, seal_file
-from pipeline.working_copy import require_lasting
+from pipeline.watermark_key import read_key
+from pipeline.working_dir import require_lasting
 
 
 def report(dataset: str, key_file: str | None) -> int:

@@ -4,8 +4,8 @@ import argparse
 
 from jobs.commands.plan import read_plan, show_plan
 from jobs.logs import shows_progress
-from pipeline.keys import read_key
 from pipeline.run import run_plan
+from pipeline.watermark_key import read_key
 
 
 def run(options: argparse.Namespace) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 from jobs.commands.dataset import open_dataset, show_origin
 from jobs.terminal import say, show
 from pipeline.errors import InputError, RecipeError, RowError
-from pipeline.keys import read_key
 from pipeline.shards.images.codecs import decode
+from pipeline.watermark_key import read_key
 from schemas.recipe import MAX_IMAGE_BYTES
 
 NO_MARK = 3

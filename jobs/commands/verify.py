@@ -5,7 +5,7 @@ import json
 from jobs.commands.dataset import open_dataset
 from jobs.terminal import say, show
 from pipeline.audit.verify import SHOWN, verify_dataset
-from pipeline.keys import read_key
+from pipeline.watermark_key import read_key
 
 
 def verify(dataset: str, key_file: str | None, as_json: bool) -> int:

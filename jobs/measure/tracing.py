@@ -18,11 +18,11 @@ from PIL import Image
 from pipeline.audit.trace import trace_image
 from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
-from pipeline.keys import key_id, read_key
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store, open_store
+from pipeline.watermark_key import key_id, read_key
 
 MAX_PIXELS = 2**31
 JPEG_QUALITY = 75

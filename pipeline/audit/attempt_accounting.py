@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.execution.gate_scores import keeps
 from pipeline.execution.marking import UNMARKABLE
+from pipeline.messages import shortened
 from pipeline.plan import BranchPlan
 from pipeline.seeding import sample_id, synthetic_id
-from pipeline.texts import shortened
 from schemas.manifest import Marker
 
 Place = tuple[int, int]

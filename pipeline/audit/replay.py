@@ -14,15 +14,15 @@ from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.overlap import Overlap
 from pipeline.execution.runner import make_window
 from pipeline.execution.window import Window, new_sample, windows
+from pipeline.messages import shortened
 from pipeline.plan import Unit
 from pipeline.publishing.manifest import branch_from, read_manifest
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
-from pipeline.texts import shortened
 from pipeline.watermark.payload import from_text, is_clear, keyed_digest
 from schemas.images import IMAGE
 from schemas.manifest import Manifest, Marker

@@ -10,13 +10,13 @@ from typing import Any
 from pipeline.audit.source_shards import reopen
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
+from pipeline.messages import one_line
 from pipeline.plan import ORIGINAL
 from pipeline.shards.images.codecs import decode, encode, resize
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.shards.reader import read_windows
-from pipeline.texts import one_line
 from schemas.manifest import Manifest, Marker
 
 REPORT = "report/index.html"

@@ -8,9 +8,9 @@ from typing import Any
 from pipeline.audit.source_shards import reopen
 from pipeline.errors import PalimpsestError
 from pipeline.lineage.records import RowSchema
-from pipeline.shards.columns.class_names import CLASS_LABEL
+from pipeline.shards.columns.class_metadata import CLASS_LABEL
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.identity import changed_columns, identified
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows

@@ -2,7 +2,7 @@
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.layout import Layout, read_layout
-from pipeline.shards.files.locate import Shard, find_again
+from pipeline.shards.files.discovery import Shard, find_again
 from pipeline.shards.files.uris import is_local
 from pipeline.shards.links.url_rules import HTTP, leads_inside
 from schemas.manifest import Manifest, ShardRecord

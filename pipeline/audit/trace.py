@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError
-from pipeline.keys import key_id
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import keyed_digest, payload, to_text
 from pipeline.watermark.stdm import Stdm
+from pipeline.watermark_key import key_id
 
 MADE = ("data", "rejected")
 

@@ -15,15 +15,15 @@ from pipeline.audit.manifest_checks import index_findings, manifest_findings, ma
 from pipeline.audit.source_checks import Origins
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError, RowError
-from pipeline.keys import key_id
+from pipeline.messages import described
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publishing.manifest import branch_from, read_manifest
 from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import FOLDERS, open_parquet, read_index, read_markers
 from pipeline.shards.output.store import Store
-from pipeline.texts import described
 from pipeline.watermark.payload import is_clear, payload, stands_for
+from pipeline.watermark_key import key_id
 from schemas.manifest import FileRecord, Manifest, Marker
 
 __all__ = ["SHOWN", "Verification", "read_manifest", "verify_dataset"]

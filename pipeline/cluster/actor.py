@@ -14,11 +14,11 @@ from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.errors import JobError, RunError
 from pipeline.execution.executor import Worker, device_for
 from pipeline.execution.job import Job
-from pipeline.keys import key_id, read_key
+from pipeline.messages import described
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
-from pipeline.texts import described
+from pipeline.watermark_key import key_id, read_key
 from schemas.manifest import Failure, Marker
 
 BLOCK = "units"

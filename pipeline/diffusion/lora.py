@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.texts import one_line
+from pipeline.messages import one_line
 
 METADATA_KEY = "lora_adapter_metadata"
 _FACTOR = re.compile(r"(?P<layer>.+?)[._](lora[._])?(?P<side>A|B|down|up)(\.\w+)?\.weight$|(?P<scaled>.+)\.alpha$")

@@ -19,10 +19,10 @@ from pipeline.diffusion.sliced_decode import decode_in_parts
 from pipeline.diffusion.strength import shares_of
 from pipeline.diffusion.text_embeddings import TextEmbeddings
 from pipeline.errors import ModelError
+from pipeline.messages import one_line
 from pipeline.model_files.folders import CONFIG_FILE, INDEX_FILE, read_json
 from pipeline.networks.compiled import compile_network, padded
 from pipeline.networks.precision import lowered
-from pipeline.texts import one_line
 
 Task = Literal["control", "edit", "generate", "inpaint"]
 Decode = Literal["whole", "sliced", "tiled"]

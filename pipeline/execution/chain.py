@@ -10,10 +10,10 @@ import numpy as np
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Pixels
 from pipeline.errors import JobError, RowError, RunError, UnitError
+from pipeline.messages import story_of
 from pipeline.noise import Noise
 from pipeline.plan import StepPlan
 from pipeline.seeding import canonical_json, step_seed
-from pipeline.texts import story_of
 
 T = TypeVar("T")
 A = TypeVar("A")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.runner import run_unit
+from pipeline.messages import described, one_line, story_of
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.files.uris import is_local
-from pipeline.texts import described, one_line, story_of
 from schemas.manifest import Failure, Marker
 
 UNIT_ATTEMPTS = 3

@@ -11,17 +11,17 @@ from pipeline.execution.fit import fits, read_fitted
 from pipeline.execution.gate_scores import LoadedGate
 from pipeline.execution.marking import Marking
 from pipeline.execution.partners import MIN_ROWS
-from pipeline.keys import key_id
 from pipeline.lineage.records import RowSchema
 from pipeline.model_files.references import local_file
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
-from pipeline.planning.input.annotations import dimensions_of
-from pipeline.planning.where.selection import Selection
-from pipeline.shards.columns.classes import ClassTable
+from pipeline.planning.input.annotation_checks import dimensions_of
+from pipeline.planning.where.row_filter import Selection
+from pipeline.shards.columns.class_table import ClassTable
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.cursor import Cursors
 from pipeline.shards.links.linked_images import OWN_FOLDER, ImageLinks
 from pipeline.shards.output.store import Store, open_store
+from pipeline.watermark_key import key_id
 from schemas.recipe import Recipe
 
 WINDOW_IMAGES = 64

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.contracts import Pixels
-from pipeline.keys import key_id
 from pipeline.watermark.payload import keyed_digest, payload
+from pipeline.watermark_key import key_id
 
 UNMARKABLE = "unmarkable"
 """The reason of an image that cannot carry a mark: too small, of one colour, or lost in encoding."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.contracts import Operator, Partner, PartnerRow, Pixels
 from pipeline.seeding import generators, partner_seed
-from pipeline.shards.columns.classes import NO_CLASS, ClassTable
+from pipeline.shards.columns.class_table import NO_CLASS, ClassTable
 from pipeline.shards.reader import SourceRow
 
 MIN_ROWS = 8

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pipeline.execution.window import Window
+from pipeline.messages import story_of
 from pipeline.plan import Unit
 from pipeline.shards.output.store import Store
-from pipeline.texts import story_of
 from schemas.manifest import RowFailure
 
 FOLDER = "_failed/rows"

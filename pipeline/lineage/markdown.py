@@ -3,7 +3,7 @@
 import html
 import re
 
-from pipeline.texts import one_line
+from pipeline.messages import one_line
 
 MAX_CHARACTERS = 120
 """Of one name."""

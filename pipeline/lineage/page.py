@@ -5,7 +5,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.texts import printable
+from pipeline.messages import printable
 from schemas.manifest import Counts, Manifest
 
 STYLE = """

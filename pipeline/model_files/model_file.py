@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.messages import one_line
 from pipeline.model_files import weights
-from pipeline.texts import one_line
 
 Net = TypeVar("Net", bound=nn.Module)
 

@@ -12,10 +12,10 @@ import fsspec
 
 from pipeline.caches import cache_folder
 from pipeline.errors import InputError, ModelError
+from pipeline.messages import one_line
 from pipeline.model_files import hub
 from pipeline.model_files.folders import folder_sha256, is_model_folder
-from pipeline.texts import one_line
-from pipeline.working_copy import lasting
+from pipeline.working_dir import lasting
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import BudgetError
+from pipeline.messages import shortened
 from pipeline.monitoring.progress import spelled
 from pipeline.plan import Plan
-from pipeline.texts import shortened
 from schemas.manifest import Counts, Failure, Marker
 
 JUDGED_FROM = 1_000

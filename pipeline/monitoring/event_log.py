@@ -18,10 +18,10 @@ from typing import Any
 
 from pipeline.errors import BudgetError
 from pipeline.execution.row_failures import read_row_failures, row_failure_path
+from pipeline.messages import one_line
 from pipeline.monitoring.progress import Progress, spelled, summary
 from pipeline.plan import Plan
 from pipeline.shards.output.store import Store
-from pipeline.texts import one_line
 from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure
 
 log = logging.getLogger("palimpsest")

@@ -9,8 +9,8 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from pipeline.execution.marking import UNMARKABLE
+from pipeline.messages import one_line
 from pipeline.plan import Plan
-from pipeline.texts import one_line
 from schemas.manifest import Counts, Failure, Manifest, Marker
 
 LINE_EVERY_S = 10.0

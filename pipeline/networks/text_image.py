@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.contracts import Pixels
 from pipeline.errors import ModelError
+from pipeline.messages import one_line
 from pipeline.model_files.folders import read_json
-from pipeline.texts import one_line
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
 FIXED_LENGTH = ("siglip",)  # kinds that were trained on texts padded to full length

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.contracts import Operator
 from pipeline.errors import RecipeError
 from pipeline.plan import ORIGINAL, BranchPlan, StepPlan
-from pipeline.planning.gates import plan_gates
+from pipeline.planning.gate_plan import plan_gates
 from pipeline.planning.parts import check_columns, find_files, read_part
 from pipeline.registry import operator_class
 from pipeline.shards.columns.layout import Layout

@@ -7,11 +7,11 @@ import pyarrow as pa
 
 from pipeline.contracts import Assets, Part
 from pipeline.errors import InputError, RecipeError
+from pipeline.messages import listed
 from pipeline.model_files.references import local_file, resolve_model
 from pipeline.plan import Images, Models
 from pipeline.planning.reference_images import find_images, read_images
 from pipeline.shards.columns.layout import Layout
-from pipeline.texts import listed
 from pipeline.validation import nearest, parse
 
 TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")

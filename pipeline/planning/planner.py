@@ -9,14 +9,14 @@ from pipeline.plan import ORIGINAL, BranchPlan, Plan
 from pipeline.planning.branches import resolve_branches
 from pipeline.planning.classes.class_checks import check_branches
 from pipeline.planning.classes.class_names import resolve_classes
-from pipeline.planning.identity import common_identity
-from pipeline.planning.input.first_images import check_images
+from pipeline.planning.digest_inputs import common_identity
 from pipeline.planning.input.first_rows import FirstRows
+from pipeline.planning.input.image_checks import check_images
 from pipeline.planning.input.input_plan import read_input, unlabelled_note, unsplit_note
-from pipeline.planning.input.link_check import check_links
+from pipeline.planning.input.link_checks import check_links
 from pipeline.planning.recipe_file import absolute
 from pipeline.planning.units import check_count, units_of
-from pipeline.planning.where.selection import Selection
+from pipeline.planning.where.row_filter import Selection
 from pipeline.seeding import digest
 from pipeline.shards.identity import identified
 from pipeline.shards.links.linked_images import ImageLinks

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RecipeError
+from pipeline.messages import shortened
 from pipeline.model_files.references import ASSETS
 from pipeline.planning.yaml_documents import MAX_DEPTH, parse_document, read_document
 from pipeline.shards.files import uris
-from pipeline.texts import shortened
 from pipeline.validation import nearest, parse
 from schemas.recipe import Recipe
 

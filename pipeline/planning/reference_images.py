@@ -7,7 +7,7 @@ from pipeline.contracts import ReferenceImage
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.model_files.references import ROW_MARK, FileRef, read_reference, resolve_images, row_of
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import Shard, find_shards
+from pipeline.shards.files.discovery import Shard, find_shards
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.recipe import Columns

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pipeline.errors import InputError, RecipeError
+from pipeline.messages import listed
 from pipeline.plan import BranchPlan, Unit
 from pipeline.planning.classes.class_checks import names_read
 from pipeline.planning.input.input_plan import InputPlan
 from pipeline.seeding import digest
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.files.locate import Shard
-from pipeline.texts import listed
+from pipeline.shards.files.discovery import Shard
 from schemas.recipe import MAX_ROWS_PER_UNIT, Recipe
 
 MAX_UNITS = 2_000_000

@@ -14,7 +14,7 @@ import fsspec
 import yaml
 
 from pipeline.errors import RecipeError
-from pipeline.texts import one_line, shortened
+from pipeline.messages import one_line, shortened
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.messages import listed, shortened
 from pipeline.plan import Plan
 from pipeline.publishing.manifest import build_manifest
 from pipeline.shards.identity import changed_columns
-from pipeline.texts import listed, shortened
 from schemas.manifest import Manifest, ShardRecord
 
 NAMED = 3

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from pipeline.errors import ConflictError, StorageError
-from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.process_identity import Owner
 from pipeline.shards.output.store import Store
 
 _log = logging.getLogger(__name__)

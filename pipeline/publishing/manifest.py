@@ -9,15 +9,15 @@ from pipeline import __version__
 from pipeline.devices import installed_versions
 from pipeline.errors import InputError, RecipeError
 from pipeline.execution.fit import fits
+from pipeline.messages import described
 from pipeline.model_files.references import FileRef
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
 from pipeline.shards.columns.layout import record_of
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.output.commit import COMMITS, markers_digest
 from pipeline.shards.output.store import Store
-from pipeline.texts import described
 from pipeline.validation import parse
-from pipeline.working_copy import lasting
+from pipeline.working_dir import lasting
 from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
 from schemas.recipe import MAX_COPIES, MAX_MICRO_BATCH, Recipe, Watermark
 

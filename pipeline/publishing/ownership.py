@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import ConflictError, RecipeError
+from pipeline.messages import shortened
 from pipeline.plan import Plan
 from pipeline.planning.input.input_plan import uris_of
 from pipeline.planning.recipe_file import absolute
 from pipeline.publishing.differences import causes
 from pipeline.publishing.manifest import MANIFEST
-from pipeline.shards.files.locate import would_find
+from pipeline.shards.files.discovery import would_find
 from pipeline.shards.output.commit import COMMITS, FOLDERS, read_markers
 from pipeline.shards.output.store import Store
-from pipeline.texts import shortened
 from schemas.manifest import Manifest, Marker
 
 LEFT_BY_A_KILL = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Collection, Iterator, Mapping
 
 from pipeline.errors import InputError
-from pipeline.keys import derived_key, key_id
 from pipeline.seeding import canonical_json
 from pipeline.shards.output.commit import COMMITS, FOLDERS, INDEX, marker_path
 from pipeline.shards.output.store import Store
+from pipeline.watermark_key import derived_key, key_id
 from schemas.manifest import Marker
 from schemas.seal import Seal
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, UnitError
-from pipeline.shards.files.footers import Footer, read_footer
-from pipeline.shards.files.locate import Shard
+from pipeline.messages import described
+from pipeline.shards.files.discovery import Shard
+from pipeline.shards.files.parquet_footer import Footer, read_footer
 from pipeline.shards.files.uris import cause_of, open_binary
-from pipeline.texts import described
 
 _BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
 _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard

@@ -25,11 +25,11 @@ import pyarrow.parquet as pq
 
 from pipeline.caches import cache_folder
 from pipeline.errors import InputError
+from pipeline.messages import described
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.files.footers import ReadRange, footer_of
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
+from pipeline.shards.files.parquet_footer import ReadRange, footer_of
 from pipeline.shards.files.uris import filesystem, is_local
-from pipeline.texts import described
 
 _THREADS: Final = 8
 _DIGITS: Final = 16

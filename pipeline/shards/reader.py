@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 from pipeline.errors import InputError, RowError, UnitError
 from pipeline.shards.columns.column_types import is_list
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.columns.promotion import cast
-from pipeline.shards.columns.values import python_values
+from pipeline.shards.columns.python_values import python_values
+from pipeline.shards.columns.type_promotion import cast
 from pipeline.shards.cursor import Cursors
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.partitions import partition_column
 from pipeline.shards.identity import changed_columns, column_digests, stamp_of
 from pipeline.shards.images.text_images import image_in_bytes, image_in_text

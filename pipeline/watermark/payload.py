@@ -4,7 +4,7 @@
     16 bits  tag    keyed hash of the name; a random word passes with probability 2^-16
 
 Two rows of one data set share a name with probability N^2 / 2^49: 2e-5 for 100,000 rows, 0.2 % for a million; so a
-finder looks for all rows of a name. The tag alone is no proof of a mark: see `pipeline.watermark.evidence` for the
+finder looks for all rows of a name. The tag alone is no proof of a mark: see `pipeline.watermark.confidence` for the
 whole count.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.keys import derived_key
+from pipeline.watermark_key import derived_key
 
 NAME_BITS = 48
 TAG_BITS = 16

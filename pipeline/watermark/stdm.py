@@ -8,7 +8,7 @@ its spread-transform form (sec. V-A) and distortion compensation (sec. III-B). T
 
 by ALPHA of the way. A reader finds the phase of p_i in its cell, at the best of all steps of a fixed ladder, so it
 has to know neither the step that the writer took nor how much brighter the image became; coefficients are relative to
-the image (`spectrum`), so it has to know no size either. `evidence` says what a reading is worth. An image's bytes
+the image (`spectrum`), so it has to know no size either. `confidence` says what a reading is worth. An image's bytes
 depend on image, payload, key and psnr_db alone, on any device: all sums are exact.
 
 Not survived: crops, rotation, a pass through a generative model; averaging very many images of one key.
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.contracts import Pixels
-from pipeline.watermark import evidence, trellis
+from pipeline.watermark import confidence, trellis
 from pipeline.watermark.lattice import BANDS, RATE, TERMS, Lattice, band_of, lattice
 from pipeline.watermark.payload import check, from_bits, to_bits
 from pipeline.watermark.spectrum import LONGEST_SIDE, analyse, luma, on_grid, synthesise
@@ -168,8 +168,8 @@ class Stdm:
             highest, index = (words @ soft.T / TERMS).max(dim=1).values.max(dim=0)
             if float(highest) > best:
                 best, place = float(highest), int(index)
-        sure = float(evidence.match_score(np.array([best]), TERMS, len(RUNGS) * len(bands), len(payloads))[0])
-        return (place if sure >= evidence.THRESHOLD else None), sure
+        sure = float(confidence.match_score(np.array([best]), TERMS, len(RUNGS) * len(bands), len(payloads))[0])
+        return (place if sure >= confidence.THRESHOLD else None), sure
 
     def _parts(self, indexes: npt.NDArray[np.intp], pixels: int) -> list[npt.NDArray[np.intp]]:
         chunk = PIXELS_A_CHUNK if self.device.type == "cpu" else GPU_PIXELS_A_CHUNK
@@ -290,10 +290,10 @@ class Stdm:
         soft = torch.cos(2 * torch.pi * phases)
         bits = trellis.decode(soft, RATE)
         agreement = (soft.cpu().numpy() * (1.0 - 2.0 * trellis.encode(bits, RATE))).mean(axis=1)
-        scores = evidence.score(agreement, closeness, TERMS, hypotheses)
+        scores = confidence.score(agreement, closeness, TERMS, hypotheses)
         tags = [check(self.key, word) for word in from_bits(bits)]
         return [
-            Reading(word if tag and score >= evidence.THRESHOLD else None, float(score) if tag else 0.0, tag)
+            Reading(word if tag and score >= confidence.THRESHOLD else None, float(score) if tag else 0.0, tag)
             for word, tag, score in zip(from_bits(bits), tags, scores, strict=True)
         ]
 

@@ -14,7 +14,6 @@ from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, JobError
 from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
-from pipeline.keys import key_id
 from pipeline.plan import Plan
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
@@ -24,9 +23,10 @@ from pipeline.publishing.seal import seal_dataset
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
+from pipeline.watermark_key import key_id
 from tests.fixtures.data_sets import FLIP, rows_of, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
-from tests.test_cli import palimpsest
+from tests.jobs.test_cli import palimpsest
 
 KEY = b"a key of more than sixteen bytes"
 MARKED = {"watermark": {"scheme": "stdm", "psnr_db": 42}}

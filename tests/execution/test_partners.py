@@ -18,7 +18,7 @@ from pipeline.execution.partners import Candidate, drawn_partner
 from pipeline.operators.diffusion.diffusion_mix import DiffusionMix, DiffusionMixParams
 from pipeline.operators.style.mix_style import MixStyle, MixStyleParams
 from pipeline.seeding import sample_id
-from pipeline.shards.columns.classes import ClassTable
+from pipeline.shards.columns.class_table import ClassTable
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
 from pipeline.shards.reader import SourceRow

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from pipeline.contracts import ImageBatch, Operator
 from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
-from pipeline.keys import key_id
 from pipeline.noise import Noise
 from pipeline.plan import Plan
 from pipeline.planning.parts import find_files, read_assets
@@ -19,6 +18,7 @@ from pipeline.publishing.finalise import publish
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
+from pipeline.watermark_key import key_id
 from schemas.manifest import Manifest, Marker
 from tests.fixtures.data_sets import rows_of, write_input, write_recipe
 

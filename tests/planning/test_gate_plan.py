@@ -12,7 +12,7 @@ from pipeline.errors import JobError
 from pipeline.planning.estimate import estimate
 from tests.fixtures.data_sets import FLIP, plan_of, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
-from tests.test_cli import palimpsest
+from tests.jobs.test_cli import palimpsest
 
 
 def digests(recipe: Path, **changes: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.publishing.finalise import publish
 from pipeline.publishing.prepare import prepare
-from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.process_identity import Owner
 from pipeline.shards.output.store import LocalStore, Store, open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 
@@ -164,7 +164,7 @@ def test_staged_files_go_with_their_owner_or_with_age(folder: Path) -> None:
     assert {name: (tmp / name).exists() for name in names} == names
 
 
-OWN = "from pipeline.shards.output.owner import Owner; print(Owner.here().prefix)"
+OWN = "from pipeline.shards.output.process_identity import Owner; print(Owner.here().prefix)"
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nope"])

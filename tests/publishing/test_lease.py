@@ -13,10 +13,10 @@ import pytest
 from pipeline.errors import ConflictError, StorageError
 from pipeline.publishing import lease as leases
 from pipeline.publishing.lease import Lease
-from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.process_identity import Owner
 from pipeline.shards.output.store import open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
-from tests.test_cli import palimpsest
+from tests.jobs.test_cli import palimpsest
 
 HOLD = """
 import sys, time

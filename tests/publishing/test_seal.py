@@ -15,12 +15,12 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.trace import trace_image
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.keys import key_id
 from pipeline.publishing.seal import SEAL, seal_dataset, seal_file
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
 from pipeline.watermark.payload import payload, to_text
+from pipeline.watermark_key import key_id
 from tests.audit.test_forgery import column, edit, forge
 from tests.audit.test_trace import KEY, MARKED, run_marked
 from tests.fixtures.data_sets import CLASSES, FLIP, findings, rows_of, write_recipe

@@ -11,7 +11,7 @@ import pytest
 from pipeline.errors import UnitError
 from pipeline.shards.columns.layout import read_layout
 from pipeline.shards.cursor import Cursors
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 

@@ -12,7 +12,7 @@ import pytest
 from pipeline.errors import UnitError
 from pipeline.shards import identity
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import Shard, find_shards
+from pipeline.shards.files.discovery import Shard, find_shards
 from pipeline.shards.identity import changed_columns, identified, stamp_of
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import UnitError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.watermark import evidence, trellis
+from pipeline.watermark import confidence, trellis
 from pipeline.watermark.payload import (
     BITS,
     check,
@@ -75,14 +75,14 @@ def test_the_bound_holds_on_uniform_phases() -> None:
     cosines = np.cos(2 * np.pi * np.random.default_rng(4).random((200_000, 128)))
     means = cosines.mean(axis=1)
     for level in (0.1, 0.15, 0.2, 0.25):
-        bound = float(np.exp(-128 * evidence.tail(np.array([level]))[0]))
+        bound = float(np.exp(-128 * confidence.tail(np.array([level]))[0]))
         assert (means >= level).mean() <= bound
-    assert evidence.tail(np.array([0.5]))[0] == pytest.approx(0.2691, abs=2e-3)  # sup_x x/2 - ln I0(x), by search
+    assert confidence.tail(np.array([0.5]))[0] == pytest.approx(0.2691, abs=2e-3)  # sup_x x/2 - ln I0(x), by search
 
 
 def test_a_clean_reading_is_beyond_doubt_and_a_random_one_nothing() -> None:
-    assert evidence.score(np.array([0.95]), np.array([0.8]), 128, 97)[0] > 40
-    assert evidence.score(np.array([0.45]), np.array([0.2]), 128, 97)[0] < evidence.THRESHOLD
+    assert confidence.score(np.array([0.95]), np.array([0.8]), 128, 97)[0] > 40
+    assert confidence.score(np.array([0.45]), np.array([0.2]), 128, 97)[0] < confidence.THRESHOLD
 
 
 def test_rows_hold_a_digest_that_needs_the_key() -> None:

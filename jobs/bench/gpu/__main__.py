@@ -25,7 +25,7 @@ from jobs.bench.gpu.setting import Setting
 from jobs.bench.gpu.sizes import SIZES
 from jobs.bench.machine import commit, machine, versions
 from pipeline.devices import device_model
-from pipeline.texts import described
+from pipeline.messages import described
 
 Section = Callable[[Setting], Iterator[tuple[str, dict[str, Any]]]]
 SECTIONS: dict[str, Section] = {

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from jobs.train.data import textures
 from pipeline.errors import InputError
-from pipeline.shards.columns.classes import ClassTable, label_kind
+from pipeline.messages import listed
+from pipeline.shards.columns.class_table import ClassTable, label_kind
 from pipeline.shards.columns.label_values import read_label_values
-from pipeline.shards.files.locate import find_shards
-from pipeline.texts import listed
+from pipeline.shards.files.discovery import find_shards
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 Rng = np.random.Generator

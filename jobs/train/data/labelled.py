@@ -17,7 +17,7 @@ from jobs.train.data.references import Anywhere
 from jobs.train.loop.config import Closed
 from pipeline.errors import InputError
 from pipeline.networks.pixel_tensors import from_pixels, with_channels
-from pipeline.shards.columns.class_names import names_in
+from pipeline.shards.columns.class_metadata import names_in
 
 SPLIT_SEED = 0  # one split for a data set, whoever asks: trainers with other seeds, and the measuring jobs
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecipeError
+from pipeline.messages import shortened
 from pipeline.planning.yaml_documents import read_document
-from pipeline.texts import shortened
-from pipeline.working_copy import require_lasting
+from pipeline.working_dir import require_lasting
 from schemas.closed import Closed
 
 Config = TypeVar("Config", bound=Closed)

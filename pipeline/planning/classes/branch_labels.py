@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UnitError
-from pipeline.planning.where.selection import Selection
+from pipeline.planning.where.row_filter import Selection
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.columns.values import python_values
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.columns.python_values import python_values
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.partitions import partition_column
 from pipeline.shards.files.uris import open_binary
 from pipeline.shards.reader import SourceRow

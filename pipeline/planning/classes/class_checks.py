@@ -8,17 +8,17 @@ from typing import Any, Protocol
 
 from pipeline.contracts import Part
 from pipeline.errors import RecipeError
+from pipeline.messages import listed
 from pipeline.model_files.class_labels import place_of
 from pipeline.model_files.known_classes import KnownClasses, known_classes
 from pipeline.model_files.references import FileRef
 from pipeline.planning.classes.branch_labels import BranchLabels, branch_labels
 from pipeline.requirements import ClassRequirements
-from pipeline.shards.columns.class_names import CLASS_LABEL
-from pipeline.shards.columns.classes import NO_CLASS
+from pipeline.shards.columns.class_metadata import CLASS_LABEL
+from pipeline.shards.columns.class_table import NO_CLASS
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.files.locate import Shard
-from pipeline.texts import listed
+from pipeline.shards.files.discovery import Shard
 from schemas.recipe import Branch
 
 LABEL = "{label}"

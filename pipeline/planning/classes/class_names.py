@@ -10,15 +10,15 @@ import fsspec
 import pyarrow as pa
 
 from pipeline.errors import InputError, RecipeError
+from pipeline.messages import listed, one_line
 from pipeline.planning.recipe_file import absolute
 from pipeline.planning.yaml_documents import MAX_VALUES, parse_document
-from pipeline.shards.columns.class_names import by_index, names_of
-from pipeline.shards.columns.classes import MAX_INDEX, NO_CLASS, repeated
+from pipeline.shards.columns.class_metadata import by_index, names_of
+from pipeline.shards.columns.class_table import MAX_INDEX, NO_CLASS, repeated
 from pipeline.shards.columns.label_values import LabelValues, read_label_values
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.uris import is_local
-from pipeline.texts import listed, one_line
 from schemas.recipe import Input
 
 RECIPE_NAMES: Final = "input.class_names"
@@ -34,7 +34,7 @@ _REMEDY: Final = "say the names with input.class_names, or carry the column as i
 def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: str) -> tuple[Layout, LabelValues]:
     """Return the layout with the names of its classes, and what its label column holds.
 
-    Names come from `input.class_names`, else from the shards' metadata (`pipeline.shards.columns.class_names`), else
+    Names come from `input.class_names`, else from the shards' metadata (`pipeline.shards.columns.class_metadata`), else
     they are the texts: those of an ordered dictionary in its order, others sorted by code point, over all shards.
 
     Raises:

@@ -11,9 +11,9 @@ from PIL import Image
 from pipeline.errors import InputError, RowError, UnitError
 from pipeline.shards.columns.column_types import storage
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
+from pipeline.shards.images.bit_depth import is_16_bit
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.images.depth import is_16_bit
 from pipeline.shards.images.formats import open_image
 from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.reader import SourceRow, read_windows

@@ -8,16 +8,16 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
+from pipeline.messages import listed
 from pipeline.planning.recipe_file import absolute
-from pipeline.shards.columns.classes import label_kind
+from pipeline.shards.columns.class_table import label_kind
 from pipeline.shards.columns.column_types import listed_names, read_features
 from pipeline.shards.columns.label_values import read_label_values
 from pipeline.shards.columns.layout import Layout, read_layout
 from pipeline.shards.columns.shared_schema import promoted_shards
+from pipeline.shards.files.discovery import Shard, find_input
 from pipeline.shards.files.listing import Passed
-from pipeline.shards.files.locate import Shard, find_input
 from pipeline.shards.files.splits import SPLIT, called, may_say_splits, rows_by_split, split_names, splits_of
-from pipeline.texts import listed
 from schemas.recipe import Input
 
 ALL: Final = "all"

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
+from pipeline.messages import shortened
 from pipeline.shards.columns.column_types import is_string, plain
-from pipeline.texts import shortened
 
 
 def kind_fault(tree: ast.AST, kinds: Mapping[str, pa.DataType], classes: Mapping[str, Sequence[str]]) -> str | None:

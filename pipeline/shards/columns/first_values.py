@@ -6,7 +6,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.uris import open_binary
 
 ROWS: Final = 8

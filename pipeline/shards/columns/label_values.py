@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.class_names import enum_names
-from pipeline.shards.columns.classes import label_kind
+from pipeline.messages import described, listed
+from pipeline.shards.columns.class_metadata import enum_names
+from pipeline.shards.columns.class_table import label_kind
 from pipeline.shards.columns.column_types import is_string
-from pipeline.shards.columns.values import python_values
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.columns.python_values import python_values
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.partitions import partition_column
 from pipeline.shards.files.uris import is_local, open_binary
-from pipeline.texts import described, listed
 
 MAX_TEXTS: Final = 25_000  # ImageNet-21k has 21,841
 MAX_NUMBERS: Final = 1_000_000

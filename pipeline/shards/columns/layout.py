@@ -9,16 +9,16 @@ from typing import cast
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.class_names import stated_names
-from pipeline.shards.columns.classes import ClassTable, LabelKind, label_kind
+from pipeline.messages import described, shortened
+from pipeline.shards.columns.annotations import is_mask
+from pipeline.shards.columns.class_metadata import stated_names
+from pipeline.shards.columns.class_table import ClassTable, LabelKind, label_kind
 from pipeline.shards.columns.column_types import holds_binary, read_features
 from pipeline.shards.columns.first_values import first_values
-from pipeline.shards.columns.geometry import is_mask
-from pipeline.shards.columns.image_choice import ImageKind, image_column, image_kind
-from pipeline.shards.columns.label_choice import check_there, id_column, label_column, says_none
+from pipeline.shards.columns.image_column import ImageKind, image_column, image_kind
+from pipeline.shards.columns.label_column import check_there, id_column, label_column, says_none
 from pipeline.shards.columns.shared_schema import merged, shard_schemas
-from pipeline.shards.files.locate import Shard
-from pipeline.texts import described, shortened
+from pipeline.shards.files.discovery import Shard
 from schemas.manifest import InputRecord
 from schemas.recipe import Columns
 

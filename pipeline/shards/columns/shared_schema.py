@@ -8,11 +8,11 @@ import pyarrow as pa
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.column_types import HUGGINGFACE, read_features, shown_type
-from pipeline.shards.columns.image_choice import IMAGE_NAMES
-from pipeline.shards.columns.label_choice import LABEL_NAMES
-from pipeline.shards.columns.promotion import plain_type, promoted_field
-from pipeline.shards.files.footers import one_value
-from pipeline.shards.files.locate import Shard, read_schemas
+from pipeline.shards.columns.image_column import IMAGE_NAMES
+from pipeline.shards.columns.label_column import LABEL_NAMES
+from pipeline.shards.columns.type_promotion import plain_type, promoted_field
+from pipeline.shards.files.discovery import Shard, read_schemas
+from pipeline.shards.files.parquet_footer import one_value
 from pipeline.shards.files.partitions import partition_fields
 from pipeline.shards.files.uris import filesystem
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 from fsspec.utils import glob_translate
 
 from pipeline.errors import InputError
-from pipeline.shards.files.endings import is_shard_name
+from pipeline.messages import listed
+from pipeline.shards.files.file_types import is_shard_name
 from pipeline.shards.files.uris import cause_of, filesystem, is_local
-from pipeline.texts import listed
 
 HIDDEN: Final = "hidden: begins with _ or ."
 OTHER_ENDING: Final = "not named as Parquet"

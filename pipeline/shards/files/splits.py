@@ -18,8 +18,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from pipeline.shards.files.locate import Shard
-from pipeline.shards.files.names import words_of
+from pipeline.shards.files.discovery import Shard
+from pipeline.shards.files.name_words import words_of
 
 SPLIT: Final = "split"
 """The folder key and the column that state splits."""

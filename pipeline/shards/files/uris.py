@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, Final, cast
 import fsspec
 
 from pipeline.errors import InputError
-from pipeline.texts import described
+from pipeline.messages import described
 
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 

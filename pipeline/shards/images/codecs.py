@@ -34,10 +34,10 @@ from PIL import Image
 
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
+from pipeline.shards.images.bit_depth import check_high_bytes, from_whole_numbers, is_16_bit, is_scaled
 from pipeline.shards.images.colour_profiles import to_srgb
-from pipeline.shards.images.completeness import check_whole, mark_unseen
-from pipeline.shards.images.depth import check_high_bytes, from_whole_numbers, is_16_bit, is_scaled
 from pipeline.shards.images.formats import open_image
+from pipeline.shards.images.truncation import check_whole, mark_unseen
 
 Encoding = Literal["png", "jpeg", "webp"]
 Channels = Literal["source", "rgb", "grey"]
@@ -76,7 +76,7 @@ def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixel
     Raises:
         RowError: `empty_image` (no bytes), `unsupported_format` (known by name only), `not_an_image` (none of the
             formats), `too_large` (more pixels than `max_pixels`, than Pillow's own bound, or than memory),
-            `unsupported_mode`, `ambiguous_depth` and `depth_exceeded` (see `pipeline.shards.images.depth`),
+            `unsupported_mode`, `ambiguous_depth` and `depth_exceeded` (see `pipeline.shards.images.bit_depth`),
             `decode_failed` (truncated or corrupt). No other exception, and no warning, whatever the bytes.
     """
     if not data:

@@ -25,9 +25,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.errors import InputError, RecipeError, RowError, UnitError
+from pipeline.messages import described
 from pipeline.shards.files.uris import absolute, is_local, open_binary
 from pipeline.shards.links.url_rules import HTTP, UrlRules, bad_rule
-from pipeline.texts import described
 from schemas.recipe import MAX_IMAGE_BYTES, Input
 
 _THREADS = 8
@@ -140,7 +140,7 @@ class ImageLinks:
 
     def _remote(self, name: str, uri: str, folder: str) -> bytes | RowError:
         if uri.startswith(tuple(f"{scheme}://" for scheme in HTTP)):
-            from pipeline.shards.links.fetching import fetch  # urllib3 is not loaded where no row names a URL
+            from pipeline.shards.links.http_fetch import fetch  # urllib3 is not loaded where no row names a URL
 
             return fetch(uri, self._rules(folder), self.max_bytes)
         try:

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConflictError, InputError
-from pipeline.shards.output.owner import Owner
+from pipeline.shards.output.process_identity import Owner
 from pipeline.shards.output.store import Store
 from schemas.manifest import FileRecord, Marker
 

@@ -15,10 +15,10 @@ from typing import TypeVar
 import fsspec
 
 from pipeline.errors import InputError, StorageError
-from pipeline.shards.output.faults import charged_to, fault
-from pipeline.shards.output.owner import Owner
-from pipeline.shards.output.vacancy import move_to_free
-from pipeline.texts import described
+from pipeline.messages import described
+from pipeline.shards.output.exclusive_create import move_to_free
+from pipeline.shards.output.process_identity import Owner
+from pipeline.shards.output.storage_errors import charged_to, fault
 
 T = TypeVar("T")
 

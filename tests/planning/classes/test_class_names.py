@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import JobError
 from pipeline.plan import Plan
-from pipeline.shards.columns.class_names import enum_names
+from pipeline.shards.columns.class_metadata import enum_names
 from tests.fixtures.data_sets import FLIP, plan_of, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 

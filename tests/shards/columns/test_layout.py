@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.files.discovery import find_shards
 from schemas.recipe import Columns
 from tests.fixtures.shard_files import STRUCT, photos, write_shard
 

@@ -11,8 +11,10 @@ import fsspec
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.messages import one_line
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.endings import advice
+from pipeline.shards.files.discovery import find_input, find_shards, would_find
+from pipeline.shards.files.file_types import advice
 from pipeline.shards.files.listing import (
     FOLDER,
     HIDDEN,
@@ -23,10 +25,8 @@ from pipeline.shards.files.listing import (
     SAME_FILE,
     alternatives,
 )
-from pipeline.shards.files.locate import find_input, find_shards, would_find
 from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.reader import read_windows
-from pipeline.texts import one_line
 from schemas.recipe import Columns
 from tests.fixtures.shard_files import photos, write_shard
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.files.partitions import partition_fields, partitions_of
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns

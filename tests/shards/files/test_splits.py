@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.shards.files.locate import Shard
+from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.splits import called, rows_by_split, split_names, splits_of
 
 

@@ -11,7 +11,7 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.errors import InputError, UnitError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import Shard, find_shards
+from pipeline.shards.files.discovery import Shard, find_shards
 from pipeline.shards.identity import changed_columns, identified
 from pipeline.shards.output.store import Store, open_store
 from pipeline.shards.reader import read_windows

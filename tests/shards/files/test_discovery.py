@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.shards.files.locate import find_shards, read_schemas, would_find
+from pipeline.shards.files.discovery import find_shards, read_schemas, would_find
 from pipeline.shards.files.uris import absolute, open_binary
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -196,7 +196,7 @@ def test_an_unknown_protocol(uri):
 def test_a_missing_object_store_package_names_the_remedy():
     code = (
         "import sys; sys.modules['s3fs'] = None\n"
-        "from pipeline.shards.files.locate import find_shards\n"
+        "from pipeline.shards.files.discovery import find_shards\n"
         "from pipeline.errors import InputError\n"
         "try: find_shards('s3://bucket/x', '/')\n"
         "except InputError as error: print(error)"

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from pipeline.errors import JobError
-from pipeline.keys import VARIABLE
+from pipeline.watermark_key import VARIABLE
 
 KEY_SUFFIX = ".key"
 NOTE = ".palimpsest-keys-were-packed"

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from pipeline.model_files.references import FileRef
-from pipeline.planning.input.annotations import check_annotations, check_dimensions
-from pipeline.planning.input.domains import check_domains
+from pipeline.planning.input.annotation_checks import check_annotations, check_dimensions
 from pipeline.planning.input.first_rows import FirstRows
+from pipeline.planning.input.model_domains import check_domains
 from pipeline.planning.parts import read_part
 from pipeline.registry import operator_class
 from schemas.recipe import Recipe

@@ -15,11 +15,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.classes import repeated
+from pipeline.messages import listed, shortened
+from pipeline.shards.columns.class_table import repeated
 from pipeline.shards.columns.column_types import HUGGINGFACE, is_feature, read_features
-from pipeline.shards.columns.values import json_value
-from pipeline.shards.files.locate import Shard
-from pipeline.texts import listed, shortened
+from pipeline.shards.columns.python_values import json_value
+from pipeline.shards.files.discovery import Shard
 
 CLASS_LABEL: Final = "ClassLabel"
 _BESIDE: Final = (HUGGINGFACE, b"PANDAS_ATTRS", b"pandas")

@@ -9,9 +9,9 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.columns.promotion import cast, plain_type, promoted
 from pipeline.shards.columns.shared_schema import promoted_shards
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.columns.type_promotion import cast, plain_type, promoted
+from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 from tests.fixtures.shard_files import STRUCT, photos

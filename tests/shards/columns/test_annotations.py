@@ -6,7 +6,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from pipeline.shards.columns.geometry import annotations
+from pipeline.shards.columns.annotations import annotations
 from tests.fixtures.shard_files import STRUCT, photos
 
 PICTURE = photos(1, 24, 32)[0]

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
-from pipeline.planning.where.expression_bounds import QUOTED, text_fault, tree_fault
+from pipeline.messages import one_line, shortened
+from pipeline.planning.where.expression_limits import QUOTED, text_fault, tree_fault
 from pipeline.planning.where.expression_types import kind_fault
 from pipeline.shards.columns.column_types import is_string, plain
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.reader import SourceRow
-from pipeline.texts import one_line, shortened
 from pipeline.validation import nearest
 
 if TYPE_CHECKING:

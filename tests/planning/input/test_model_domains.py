@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import RecipeError
 from pipeline.model_files.references import ASSETS, FileRef
-from pipeline.planning.input.domains import domain_of
+from pipeline.planning.input.model_domains import domain_of
 from tests.fixtures.data_sets import plan_of, run_here, write_recipe
 from tests.fixtures.shard_files import photos, pictures, write_shard
 

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from pipeline.errors import RowError, UnitError
-from pipeline.shards.links import fetching
-from pipeline.shards.links.fetching import fetch
+from pipeline.shards.links import http_fetch
+from pipeline.shards.links.http_fetch import fetch
 from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.links.url_rules import UrlRules
 
@@ -47,7 +47,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(fetching, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(http_fetch, "FIRST_WAIT_S", 0.001)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as answering:
         answering.seen, answering.headers, answering.short, answering.drips = Counter(), {}, {}, {}
         answering.address = f"http://127.0.0.1:{answering.server_address[1]}"
@@ -83,7 +83,7 @@ def test_a_busy_server_is_asked_again_and_then_it_is_the_unit(server, status):
     assert server.seen[f"/{status}/2"] == 3
     with pytest.raises(UnitError, match=f"answers {status}, 5 times"):
         get(server, f"/{status}")
-    assert server.seen[f"/{status}"] == fetching.ATTEMPTS
+    assert server.seen[f"/{status}"] == http_fetch.ATTEMPTS
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 418, 206])
@@ -98,7 +98,7 @@ def test_a_server_says_how_long_to_wait(server, monkeypatch):
     began = time.monotonic()
     assert get(server, "/429/1") == BODY
     assert time.monotonic() - began >= 1
-    monkeypatch.setattr(fetching, "LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(http_fetch, "LONGEST_WAIT_S", 0.01)
     server.headers["/503/1"] = {"Retry-After": "Fri, 31 Dec 2199 23:59:59 GMT"}
     assert get(server, "/503/1") == BODY
 
@@ -110,7 +110,7 @@ def test_a_body_that_is_cut_off_is_the_servers(server):
 
 
 def test_a_refused_connection_is_the_servers(monkeypatch):
-    monkeypatch.setattr(fetching, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(http_fetch, "FIRST_WAIT_S", 0.001)
     with pytest.raises(UnitError, match="cannot be fetched"):
         fetch("http://127.0.0.1:9/1.png", UrlRules(("127.0.0.1",)), 100)
 
@@ -121,8 +121,8 @@ def test_a_body_is_bounded(server):
 
 
 def test_a_body_that_drips_has_its_time(server, monkeypatch):
-    monkeypatch.setattr(fetching, "MAX_SECONDS", 0.05)
-    monkeypatch.setattr(fetching, "ATTEMPTS", 1)
+    monkeypatch.setattr(http_fetch, "MAX_SECONDS", 0.05)
+    monkeypatch.setattr(http_fetch, "ATTEMPTS", 1)
     server.drips["/200"] = [b"x"] * 8
     with pytest.raises(UnitError, match="not whole after"):
         get(server, "/200")

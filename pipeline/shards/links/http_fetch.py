@@ -24,8 +24,8 @@ from urllib.parse import SplitResult, urljoin
 import urllib3
 
 from pipeline.errors import RowError, UnitError
+from pipeline.messages import described
 from pipeline.shards.links.url_rules import UrlRules, host_of, port_of, split
-from pipeline.texts import described
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 0.5

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cli import main
 from pipeline.model_files.references import resolve_model
-from pipeline.working_copy import copy_root, lasting, require_lasting
+from pipeline.working_dir import copy_root, lasting, require_lasting
 from tests.fixtures.data_sets import contents, rows_of, write_input, write_recipe
 from tests.fixtures.reference_images import style
 

@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import UnitError
-from pipeline.texts import described
+from pipeline.messages import described
 
 
 def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str, kept: bool = False) -> list[Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.images.text_images import image_in_bytes, image_in_text
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns

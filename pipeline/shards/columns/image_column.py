@@ -32,7 +32,7 @@ from pipeline.shards.columns.column_types import (
     shown_type,
 )
 from pipeline.shards.columns.first_values import FirstValues
-from pipeline.shards.files.names import words_of
+from pipeline.shards.files.name_words import words_of
 from pipeline.shards.images.text_images import image_in_text
 
 ImageKind = Literal["bytes", "struct", "path", "text"]

@@ -38,7 +38,7 @@ from pipeline.shards.columns.column_types import (
     plain,
     storage,
 )
-from pipeline.shards.columns.places import (
+from pipeline.shards.columns.coordinates import (
     Seen,
     Size,
     are_beyond,

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.planning.where.selection import Selection
+from pipeline.planning.where.row_filter import Selection
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.files.locate import find_shards
+from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 from tests.fixtures.shard_files import photos, write_shard

@@ -11,13 +11,13 @@ from typing import Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.shards.files.endings import advice
-from pipeline.shards.files.footers import footer_of, known_schema
+from pipeline.messages import described
+from pipeline.shards.files.file_types import advice
 from pipeline.shards.files.listing import OTHER_ENDING, SAME_FILE, Listing, Passed, below, list_files, would_list
+from pipeline.shards.files.parquet_footer import footer_of, known_schema
 from pipeline.shards.files.partitions import Partitions, partitions_of
 from pipeline.shards.files.uris import absolute, cause_of, filesystem
-from pipeline.texts import described
-from pipeline.working_copy import lasting
+from pipeline.working_dir import lasting
 
 _THREADS: Final = 8
 
@@ -59,7 +59,7 @@ class Found:
 def find_input(uris: str | Sequence[str], base: str) -> Found:
     """Return the Parquet files that files, globs and folders stand for, sorted by path; read their footers alone.
 
-    A folder stands for every file below it that `endings.is_shard_name` takes. In folders and behind wildcards, names
+    A folder stands for every file below it that `is_shard_name` takes. In folders and behind wildcards, names
     that begin with `_` or `.` are left out. The root that `path` is relative to is the folder; of a glob, the last
     folder before its first wildcard or brace; of a file, its parent; of several URIs, the deepest folder that holds the
     roots of all (where they share none, a path is the whole URI). No two shards have one path. A shard without rows is

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pipeline.errors import InputError, RowError, UnitError
-from pipeline.texts import MAX_CHARACTERS, listed, one_line, shortened
+from pipeline.messages import MAX_CHARACTERS, listed, one_line, shortened
 
 
 @pytest.mark.parametrize(

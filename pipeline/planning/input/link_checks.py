@@ -5,10 +5,10 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from pipeline.errors import InputError
+from pipeline.messages import MAX_VALUE, one_line, shortened
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.links.linked_images import ImageLinks, folder_of
 from pipeline.shards.reader import SourceRow
-from pipeline.texts import MAX_VALUE, one_line, shortened
 
 
 def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) -> None:

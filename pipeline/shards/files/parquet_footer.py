@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.shards.files.endings import advice, unwrap
-from pipeline.texts import described
+from pipeline.messages import described
+from pipeline.shards.files.file_types import advice, unwrap
 
 _TAIL_BYTES: Final = 65_536  # one request brings the whole footer of all but very wide or very finely grouped files
 _MAGIC: Final = b"PAR1"

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.class_names import names_of, stated_names
-from pipeline.shards.columns.classes import ClassTable, label_kind
+from pipeline.shards.columns.class_metadata import names_of, stated_names
+from pipeline.shards.columns.class_table import ClassTable, label_kind
 from pipeline.shards.columns.label_values import MAX_TEXTS, LabelValues, read_label_values
-from pipeline.shards.files.locate import find_shards, read_schemas
+from pipeline.shards.files.discovery import find_shards, read_schemas
 
 TEXTS = ["dog", None, "cat", "dog"]
 DICTIONARY = pa.dictionary(pa.int8(), pa.string())

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.keys import key_id, new_key_file, read_key
+from pipeline.watermark_key import key_id, new_key_file, read_key
 
 
 def test_a_key_comes_from_the_file_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Which column of the input is the label, which the id. (`image_choice`: which holds the image.)
+"""Which column of the input is the label, which the id. (`image_column`: which holds the image.)
 
 Columns the recipe does not name are found by these rules, tier by tier; the first tier that has a candidate decides.
 
@@ -19,11 +19,11 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.classes import label_kind
+from pipeline.shards.columns.class_table import label_kind
 from pipeline.shards.columns.column_types import is_feature, is_string, listed_names, plain
 from pipeline.shards.columns.first_values import FirstValues
-from pipeline.shards.columns.image_choice import one_of
-from pipeline.shards.files.names import words_of
+from pipeline.shards.columns.image_column import one_of
+from pipeline.shards.files.name_words import words_of
 from pipeline.shards.files.splits import split_names
 
 LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")

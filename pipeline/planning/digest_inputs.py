@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from pipeline.planning.input.annotations import dimensions_of
-from pipeline.shards.columns.class_names import CLASS_LABEL
+from pipeline.planning.input.annotation_checks import dimensions_of
+from pipeline.shards.columns.class_metadata import CLASS_LABEL
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.images.codecs import DECODER
 from schemas.recipe import MAX_IMAGE_BYTES, Numerics, Recipe

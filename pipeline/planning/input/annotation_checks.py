@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from pipeline.errors import InputError, RecipeError
 from pipeline.planning.input.first_rows import FirstRows
+from pipeline.shards.columns.annotations import annotations
 from pipeline.shards.columns.column_types import read_features
 from pipeline.shards.columns.dimensions import dimension_columns, max_size
-from pipeline.shards.columns.geometry import annotations
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.images.codecs import is_turned
 from pipeline.validation import nearest
