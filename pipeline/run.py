@@ -1,7 +1,7 @@
 """A whole run: prepare the output, make the units that are missing, publish. The story of the product on one page."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 
 from pipeline.audit.report import REPORT, write_report
@@ -23,13 +23,22 @@ from schemas.manifest import Failure, Manifest, Marker
 _log = logging.getLogger(__name__)
 
 Outcomes = Iterator[Marker | Failure]
+Listener = Callable[[Marker | Failure], None]
 
 
-def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, progress: bool = True) -> Manifest:
+def run_plan(
+    plan: Plan,
+    executor: str,
+    address: str,
+    key: bytes | None = None,
+    progress: bool = True,
+    listeners: Sequence[Listener] = (),
+) -> Manifest:
     """Make every unit of `plan` that its output does not hold yet, and publish; a run that was stopped as well.
 
     Args:
         progress: show how far it is, on stderr.
+        listeners: each is called with every unit that ends, in this thread; what it raises stops the run.
 
     Raises:
         RecipeError: the recipe asks for watermarks, and there is no key.
@@ -38,8 +47,8 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, 
     """
     if plan.recipe.watermark != "none" and key is None:
         raise RecipeError(
-            "the recipe asks for watermarks: give --key-file FILE (16 bytes or more) or PALIMPSEST_KEY, "
-            "or say `watermark: none`"
+            "the recipe asks for watermarks: give --key-file FILE (16 bytes or more), PALIMPSEST_KEY or, from Python, "
+            "`key=`, or say `watermark: none`"
         )
     store = open_store(plan.output)
     event_log = EventLog(plan, store)
@@ -52,7 +61,9 @@ def run_plan(plan: Plan, executor: str, address: str, key: bytes | None = None, 
         shown = Progress(plan, done.values(), shown=progress)
         stopped: BudgetError | None = None
         try:
-            _make_missing(plan, done, lease, event_log, budget, shown, executor, address, key)
+            budget.check()
+            heard = (shown.add, event_log.ended, *listeners, budget.add)
+            _make_missing(plan, done, lease, shown, heard, executor, address, key)
         except BudgetError as error:
             stopped = error
         lease.check()
@@ -75,21 +86,18 @@ def _make_missing(
     plan: Plan,
     done: Mapping[str, Marker],
     lease: Lease,
-    event_log: EventLog,
-    budget: Budget,
     progress: Progress,
+    listeners: Sequence[Listener],
     executor: str,
     address: str,
     key: bytes | None,
 ) -> None:
-    budget.check()
     missing = [unit for unit in plan.units if unit.name not in done]
     try:
         with outcomes(Job.of(plan), plan, missing, executor, address, key) as stream, progress:
             for outcome in stream:
-                progress.add(outcome)
-                event_log.ended(outcome)
-                budget.add(outcome)
+                for listener in listeners:
+                    listener(outcome)
                 if lease.lost:
                     lease.check()
     except BudgetError:

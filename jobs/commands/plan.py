@@ -9,18 +9,15 @@ from jobs.terminal import show
 from pipeline.monitoring.progress import duration
 from pipeline.plan import Plan
 from pipeline.planning.estimate import BranchEstimate, estimate
-from pipeline.planning.planner import make_plan
-from pipeline.planning.recipe_file import absolute, load_recipe
+from pipeline.planning.planner import plan_recipe
+from pipeline.planning.recipe_file import load_recipe
 from pipeline.publishing.ownership import check_place
-from pipeline.watermark_key import key_id
-from pipeline.working_dir import require_lasting
 
 
 def read_plan(options: argparse.Namespace, key: bytes | None = None) -> Plan:
     """Return the plan of the recipe that the command line names. Raises JobError."""
     recipe, base = load_recipe(options.recipe, options.set, options.input, options.output)
-    require_lasting(absolute(recipe.output.uri, base), "output.uri", "in the recipe or by --output")
-    return make_plan(recipe, base, options.limit, None if key is None else key_id(key))
+    return plan_recipe(recipe, base, options.limit, key)
 
 
 def show_plan(options: argparse.Namespace) -> int:

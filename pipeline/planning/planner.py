@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pipeline import watermark_key
 from pipeline.errors import RecipeError
 from pipeline.model_files.references import FileRef
 from pipeline.plan import ORIGINAL, BranchPlan, Plan
@@ -20,7 +21,21 @@ from pipeline.planning.where.row_filter import Selection
 from pipeline.seeding import digest
 from pipeline.shards.identity import identified
 from pipeline.shards.links.linked_images import ImageLinks
+from pipeline.working_dir import require_lasting
 from schemas.recipe import Recipe
+
+
+def plan_recipe(recipe: Recipe, base: str, limit: int | None = None, key: bytes | None = None) -> Plan:
+    """Resolve a recipe that is to be run: `make_plan`, and its output must outlast this process.
+
+    Args:
+        key: the watermark key.
+
+    Raises:
+        JobError: as `make_plan`; the output is memory, or lies in Ray's copy of a submitted folder.
+    """
+    require_lasting(absolute(recipe.output.uri, base), "output.uri", "in the recipe or by --output")
+    return make_plan(recipe, base, limit, None if key is None else watermark_key.key_id(key))
 
 
 def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str | None = None) -> Plan:

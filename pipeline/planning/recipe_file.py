@@ -1,6 +1,8 @@
-"""Reading a recipe file, with `--set` overrides, into a closed Recipe."""
+"""Reading a recipe, from a file or from Python, with overrides, into a closed Recipe."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,30 @@ from pipeline.validation import nearest, parse
 from schemas.recipe import Recipe
 
 
+@dataclass(frozen=True)
+class Override:
+    """One value of a recipe that is changed: `path` is its keys with dots, `told` how messages call the change.
+
+    An index or a branch's name picks from a list; `- {flip: {...}}` goes by its only key.
+    """
+
+    path: str
+    value: Any
+    told: str
+
+    @classmethod
+    def parse(cls, text: str) -> "Override":
+        """Return the override `a.b=value` of the command line; the value is YAML. Raises RecipeError."""
+        path, equals, value = text.partition("=")
+        if not equals or not path:
+            raise RecipeError(f"--set {shortened(text)}: write it as a.b=value")
+        return cls(path, parse_document(value, f"--set {shortened(path)}"), f"--set {shortened(text)}")
+
+
 def load_recipe(
     path: str, overrides: Sequence[str] = (), input_uri: str | None = None, output_uri: str | None = None
 ) -> tuple[Recipe, str]:
-    """Return the recipe and the folder its relative paths are relative to.
+    """Return the recipe and the folder its relative paths are relative to, as the command line names them.
 
     Args:
         path: a YAML file, local or a URI.
@@ -26,23 +48,78 @@ def load_recipe(
     Raises:
         RecipeError: the file, a key or a value is wrong; one line.
     """
+    data = read_recipe(path)
+    for key, uri in (("input", input_uri), ("output", output_uri)):
+        if uri is not None and not uri.strip():  # an unset variable: the working directory is not what was meant
+            raise RecipeError(f"--{key} is empty; name a folder, or leave it out")
+    return complete(data, [Override.parse(text) for text in overrides], input_uri, output_uri), base_of(path)
+
+
+def read_recipe(path: str) -> dict[str, Any]:
+    """Return the keys and values of a recipe file, not checked yet. Raises RecipeError where it has none."""
     data = read_document(path, "recipe")
     if data is None:
         raise RecipeError(f"recipe {path}: it is empty")
     if not isinstance(data, dict):
         raise RecipeError(f"recipe {path}: expected keys and values, found {type(data).__name__}")
+    return data
+
+
+def as_data(recipe: Mapping[str, Any] | Recipe) -> dict[str, Any]:
+    """Return a recipe made in Python as `read_recipe` returns one of a file: a copy. Raises RecipeError as `plain`."""
+    if isinstance(recipe, Mapping):
+        return dict(plain(recipe))
+    data: dict[str, Any] = recipe.model_dump()
+    if recipe.input.columns.label is None:  # not yet chosen; in a file, null is written out for `none`
+        del data["input"]["columns"]["label"]
+    return dict(plain(data))
+
+
+def plain(value: Any, levels: int = MAX_DEPTH) -> Any:
+    """Return a value of Python as YAML would have it: a copy of dicts and lists, and text for paths.
+
+    Raises:
+        RecipeError: more than `levels` levels, as in a dict that holds itself.
+    """
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if not levels:
+        raise RecipeError(f"recipe: more than {MAX_DEPTH} levels")
+    if isinstance(value, Mapping):
+        return {key: plain(each, levels - 1) for key, each in value.items()}
+    return [plain(each, levels - 1) for each in value]
+
+
+def complete(
+    data: dict[str, Any],
+    overrides: Sequence[Override] = (),
+    input_uri: str | Sequence[str] | None = None,
+    output_uri: str | None = None,
+) -> Recipe:
+    """Return the recipe that `data` is after some changes; `data` itself is changed, too.
+
+    Args:
+        input_uri, output_uri: replace `input.uri`, `output.uri`; relative to the working directory.
+
+    Raises:
+        RecipeError: a key or a value is wrong; one line.
+    """
     for override in overrides:
         _override(data, override)
     _no_label(data)
-    for key, uri in (("input", input_uri), ("output", output_uri)):
-        if uri is not None and not uri.strip():  # an unset variable: the working directory is not what was meant
-            raise RecipeError(f"--{key} is empty; name a folder, or leave it out")
-        if uri is not None:
-            section = data.setdefault(key, {})
-            if isinstance(section, dict):
-                section["uri"] = absolute(uri, str(Path.cwd()))
-    base = path.rsplit("/", 1)[0] if "://" in path else str(Path(path).resolve().parent)
-    return parse(Recipe, data, "recipe"), base
+    for key, given in (("input", input_uri), ("output", output_uri)):
+        section = None if given is None else data.setdefault(key, {})
+        if given is not None and isinstance(section, dict):
+            here = str(Path.cwd())
+            section["uri"] = absolute(given, here) if isinstance(given, str) else [absolute(uri, here) for uri in given]
+    return parse(Recipe, data, "recipe")
+
+
+def base_of(path: str) -> str:
+    """Return the folder of a recipe file, which relative paths in it are relative to."""
+    return path.rsplit("/", 1)[0] if "://" in path else str(Path(path).resolve().parent)
 
 
 def absolute(uri: str, base: str) -> str:
@@ -62,36 +139,32 @@ def _no_label(data: dict[str, Any]) -> None:
         section["columns"] = {**columns, "label": "none"}
 
 
-def _override(data: dict[str, Any], text: str) -> None:
-    path, equals, value = text.partition("=")
-    if not equals or not path:
-        raise RecipeError(f"--set {shortened(text)}: write it as a.b=value")
-    keys = path.split(".")
+def _override(data: dict[str, Any], override: Override) -> None:
+    keys = override.path.split(".")
     if len(keys) > MAX_DEPTH:
-        raise RecipeError(f"--set {shortened(path)}: more than {MAX_DEPTH} levels")
+        raise RecipeError(f"{override.told}: more than {MAX_DEPTH} levels")
     at: Any = data
     for key in keys[:-1]:
-        at = _step_into(at, key, text)
+        at = _step_into(at, key, override.told)
     last = keys[-1]
-    parsed = parse_document(value, f"--set {shortened(path)}")
     if isinstance(at, list):
-        at[_index(at, last, text)] = parsed
+        at[_index(at, last, override.told)] = override.value
     elif isinstance(at, dict):
-        at[last] = parsed
+        at[last] = override.value
     else:
-        raise RecipeError(f"--set {shortened(text)}: {keys[-2]!r} is a value, it has no keys")
+        raise RecipeError(f"{override.told}: {keys[-2]!r} is a value, it has no keys")
 
 
-def _step_into(at: Any, key: str, text: str) -> Any:
+def _step_into(at: Any, key: str, told: str) -> Any:
     if isinstance(at, list):
-        item = at[_index(at, key, text)]
+        item = at[_index(at, key, told)]
         return item[key] if isinstance(item, dict) and key in item else item  # `- {flip: {...}}` goes by its only key
     if isinstance(at, dict):
         return at.setdefault(key, {})
-    raise RecipeError(f"--set {shortened(text)}: nothing below {key!r} can be set")
+    raise RecipeError(f"{told}: nothing below {key!r} can be set")
 
 
-def _index(items: list[Any], key: str, text: str) -> int:
+def _index(items: list[Any], key: str, told: str) -> int:
     if key.isdigit() and int(key) < len(items):
         return int(key)
     named = [
@@ -99,5 +172,5 @@ def _index(items: list[Any], key: str, text: str) -> int:
     ]
     if len(named) != 1:
         names = [str(item.get("name")) for item in items if isinstance(item, dict) and "name" in item]
-        raise RecipeError(f"--set {shortened(text)}: no entry {key!r}{nearest(key, names) if names else ''}")
+        raise RecipeError(f"{told}: no entry {key!r}{nearest(key, names) if names else ''}")
     return named[0]
