@@ -31,7 +31,7 @@ def bench(name: str, input_uri: str | None, as_json: bool, rounds: int = ROUNDS)
 
 def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows: int | None = None) -> dict[str, Any]:
     """Return the figures of one bench, over `rows` rows instead of the case's own number where given."""
-    from jobs.bench.contest import compete, figures
+    from jobs.bench.comparison import compete, figures
     from jobs.bench.contestants.task import BATCH, CASES, JPEG_QUALITY, WORKERS, Task
     from jobs.bench.inputs import given_shards, reference_models, synthetic_shards
     from jobs.bench.machine import commit, machine, versions
@@ -44,9 +44,9 @@ def measure(name: str, input_uri: str | None = None, rounds: int = ROUNDS, rows:
     task = Task(case.operator, str(folder), "", case.size_px, models)
     found = figures(compete(task, rounds))
     if name == "adain":
-        from jobs.bench import styling
+        from jobs.bench import style_256px
 
-        found["at_256_px"] = styling.measure(input_uri, rounds)
+        found["at_256_px"] = style_256px.measure(input_uri, rounds)
     return {
         "bench": name,
         **found,
@@ -72,7 +72,7 @@ def as_text(found: dict[str, Any]) -> str:
         memory = found["peak_memory_mib"][name]["rss"]
         lines.append(f"{name:<12}{speed:>10.1f}{found['spread'][name]:>9.0%}{ratio:>16}{memory:>10.0f} MiB")
     if "at_256_px" in found:
-        from jobs.bench.styling import as_lines
+        from jobs.bench.style_256px import as_lines
 
         lines += ["", *as_lines(found["at_256_px"])]
     return "\n".join(lines)

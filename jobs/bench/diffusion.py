@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from jobs.bench import stable_diffusion
-from jobs.bench.contest import held_cores, median_speeds, speed_of
+from jobs.bench import stable_diffusion_edit
+from jobs.bench.comparison import held_cores, median_speeds, speed_of
 from jobs.bench.contestants.diffusion_task import CLASSIFIER_STEPS, Painting
 from jobs.bench.machine import commit, machine, quick_dtype, versions
 from pipeline.model_files.references import ASSETS
@@ -42,7 +42,7 @@ def measure(
     executor: str = "ray",
     loop_images: int = LOOP_IMAGES,
     classifier_steps: int = CLASSIFIER_STEPS,
-    stable_size: "stable_diffusion.Size | None" = None,
+    stable_size: "stable_diffusion_edit.Size | None" = None,
 ) -> dict[str, Any]:
     """Return the figures of the bench.
 
@@ -64,7 +64,7 @@ def measure(
         found = median_speeds(tasks, rounds)
         gpu = torch.cuda.is_available()
         with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
-            stable = stable_diffusion.measure(Path(folder), gpu, rounds, executor, stable_size)
+            stable = stable_diffusion_edit.measure(Path(folder), gpu, rounds, executor, stable_size)
     return {
         "bench": "diffusion",
         "images_per_s": {"palimpsest": found["palimpsest"], "bare_loop": found["bare_loop"]},
@@ -101,19 +101,21 @@ def _contestants(
     quick = Painting(images, **chosen, executor=executor, dtype=dtype)
     tasks = {
         "bare_loop": ("jobs.bench.contestants.diffusion_loop", Painting(loop_images, LOOP_STEPS)),
-        "equal_steps": ("jobs.bench.contestants.diffusion_product", replace(equal, dtype=dtype)),
-        "palimpsest": ("jobs.bench.contestants.diffusion_product", quick),
+        "equal_steps": ("jobs.bench.contestants.palimpsest_diffusion", replace(equal, dtype=dtype)),
+        "palimpsest": ("jobs.bench.contestants.palimpsest_diffusion", quick),
     }
-    return tasks if dtype == equal.dtype else {**tasks, "float32": ("jobs.bench.contestants.diffusion_product", equal)}
+    return (
+        tasks if dtype == equal.dtype else {**tasks, "float32": ("jobs.bench.contestants.palimpsest_diffusion", equal)}
+    )
 
 
 def point(way: Painting, real: str, classifier_steps: int) -> dict[str, Any]:
     """One point of the curve: speed of a whole run, and accuracy of classifiers that saw its images alone."""
-    from jobs.bench.contestants.diffusion_product import accuracy_on
+    from jobs.bench.contestants.palimpsest_diffusion import accuracy_on
 
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
         task = replace(way, output=str(Path(folder, "out")))
-        speed = speed_of("jobs.bench.contestants.diffusion_product", task)
+        speed = speed_of("jobs.bench.contestants.palimpsest_diffusion", task)
         each = [accuracy_on(task.output, real, seed, classifier_steps) for seed in range(SEEDS)]
     found = {
         "steps": way.steps,

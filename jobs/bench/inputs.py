@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from jobs.bench.contestants.plain_images import encode
+from jobs.bench.contestants.pillow_images import encode
 from jobs.bench.contestants.task import Case, Models
-from jobs.bench.photographs import photograph
+from jobs.bench.synthetic_photographs import photograph
 from pipeline.errors import InputError, RowError
 from pipeline.shards.columns.layout import read_layout
 from pipeline.shards.files.discovery import find_shards
@@ -106,7 +106,7 @@ def reference_models(case: Case) -> Models:
     """Return the reference's two checkpoints with random weights, and a style image."""
 
     def fill(folder: Path) -> None:
-        from jobs.bench.contestants.reference_network import save_random
+        from jobs.bench.contestants.plain_adain import save_random
 
         save_random(folder)
         # 256 px is what the product resizes styles to: all contestants see the same statistics.

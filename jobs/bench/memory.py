@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.bench.contest import run_once
+from jobs.bench.comparison import run_once
 from jobs.bench.contestants.task import CASES, Task
 from jobs.bench.inputs import synthetic_shards
 from jobs.bench.machine import commit, machine

@@ -18,8 +18,8 @@ from jobs.train.data.images import random_crops, recoloured
 from jobs.train.data.sources import DecoderPhase, Source, check_sources, content_crops, load_sources, shown
 from jobs.train.loop import harness
 from jobs.train.loop.config import Closed, read_config
-from jobs.train.networks.encoder import normalise_activations, pass_through_encoder
-from jobs.train.networks.inversion import solve_decoder
+from jobs.train.networks.adain_encoder import normalise_activations, pass_through_encoder
+from jobs.train.networks.least_squares_decoder import solve_decoder
 from pipeline.networks.style import adain
 
 MODEL_FILE = "adain.safetensors"

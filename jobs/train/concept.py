@@ -20,9 +20,9 @@ from jobs.train.data.references import Anywhere, local
 from jobs.train.loop import generators, harness
 from jobs.train.loop.config import Closed, read_config
 from jobs.train.networks.lora_factors import LoraFactors, save_lora
-from jobs.train.networks.text_model import TextModel
+from jobs.train.networks.text_to_image import TextModel
 from jobs.train.objectives import noise_prediction
-from pipeline.diffusion import learned_tokens
+from pipeline.diffusion import textual_inversion
 from pipeline.diffusion.prompts import Wording, check_template, columns_of
 from pipeline.diffusion.text_pipelines import check_size
 from pipeline.errors import InputError, RecipeError
@@ -126,13 +126,13 @@ class WordLearner:
         self.words = [filled(WORD, name) for name in names]
         if len(set(self.words)) < len(self.words):
             raise InputError(f"classes {', '.join(names)}: two of them have one name, and would be one word")
-        starts = [learned_tokens.mean_vector(model.pipeline, filled(settings["start_from"], name)) for name in names]
+        starts = [textual_inversion.mean_vector(model.pipeline, filled(settings["start_from"], name)) for name in names]
         vectors = dict(zip(self.words, starts, strict=True))
-        table = learned_tokens.add_tokens(model.pipeline, vectors, settings["model"])
+        table = textual_inversion.add_tokens(model.pipeline, vectors, settings["model"])
         self.module = nn.ParameterList([table.vectors])  # the table holds the frozen words as well
 
     def save(self, path: Path, about: str) -> None:
-        learned_tokens.save_tokens(path, dict(zip(self.words, self.module[0].detach(), strict=True)), about)
+        textual_inversion.save_tokens(path, dict(zip(self.words, self.module[0].detach(), strict=True)), about)
 
 
 class LoraLearner:

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from pipeline.diffusion.class_conditional import ClassModel, Start
-from pipeline.diffusion.learned_tokens import add_tokens, read_tokens
 from pipeline.diffusion.lora import merge_lora
 from pipeline.diffusion.text_guidance import TextGuidance
 from pipeline.diffusion.text_pipelines import Decode, Speed, Task, TextPipeline, load_pipeline
+from pipeline.diffusion.textual_inversion import add_tokens, read_tokens
 from pipeline.errors import ModelError
 from pipeline.model_files.known_classes import is_class_model
-from pipeline.networks.compiled import FixedShapes, check_compiler
+from pipeline.networks.clip import TextImageModel
+from pipeline.networks.compilation import FixedShapes, check_compiler
 from pipeline.networks.generators import samplers
 from pipeline.networks.generators.flow_matching import Velocity, load_flow, steps_of
 from pipeline.networks.pixel_tensors import with_channels, with_size
 from pipeline.networks.precision import lowered
-from pipeline.networks.text_image import TextImageModel
 
 
 @dataclass(frozen=True)

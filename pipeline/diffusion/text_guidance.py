@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline.diffusion.schedulers import is_flow_matching
+from pipeline.networks.clip import TextImageModel
 from pipeline.networks.pixel_tensors import with_channels
-from pipeline.networks.text_image import TextImageModel
 
 _LEAST = 1e-20  # of a gradient's root mean square; below it there is no direction
 

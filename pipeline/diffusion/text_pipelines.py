@@ -21,7 +21,7 @@ from pipeline.diffusion.text_embeddings import TextEmbeddings
 from pipeline.errors import ModelError
 from pipeline.messages import one_line
 from pipeline.model_files.folders import CONFIG_FILE, INDEX_FILE, read_json
-from pipeline.networks.compiled import compile_network, padded
+from pipeline.networks.compilation import compile_network, padded
 from pipeline.networks.precision import lowered
 
 Task = Literal["control", "edit", "generate", "inpaint"]

@@ -75,7 +75,7 @@ class Clip(Gate):
 
     def load(self, device: str, assets: Assets) -> None:
         """Load both networks and the tokenizer."""
-        from pipeline.networks.text_image import TextImageModel
+        from pipeline.networks.clip import TextImageModel
 
         self._model = TextImageModel(assets.models["model"], device)
 

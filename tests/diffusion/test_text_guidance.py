@@ -13,7 +13,7 @@ import torch
 from pipeline.contracts import Applied, Assets, ImageBatch
 from pipeline.diffusion.text_guidance import TextGuidance, clean_from
 from pipeline.errors import ModelError, RecipeError
-from pipeline.networks.text_image import TextImageModel
+from pipeline.networks.clip import TextImageModel
 from pipeline.noise import Noise
 from pipeline.operators.bases.diffusion_parameters import DiffusionParameters
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams

@@ -16,7 +16,7 @@ from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.execution.gate_scores import keeps
 from pipeline.gates.clip import Clip
 from pipeline.model_files.folders import folder_sha256
-from pipeline.networks.text_image import Preprocessing, TextImageModel
+from pipeline.networks.clip import Preprocessing, TextImageModel
 from pipeline.validation import parse
 from tests.fixtures.shard_files import pictures
 from tests.fixtures.tiny_models import save_clip

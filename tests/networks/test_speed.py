@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from pipeline.contracts import Assets, Draws
 from pipeline.diffusion import latent_cache
 from pipeline.errors import ModelError
-from pipeline.networks.compiled import check_compiler, padded
+from pipeline.networks.compilation import check_compiler, padded
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.conformance import act, assert_near, make_batch

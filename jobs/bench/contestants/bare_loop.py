@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.bench.contestants.plain_images import PlainOperator, decode, encode
+from jobs.bench.contestants.pillow_images import PlainOperator, decode, encode
 from jobs.bench.contestants.task import Task
 
 

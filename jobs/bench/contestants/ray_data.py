@@ -17,7 +17,7 @@ import pyarrow.dataset
 import ray
 import ray.data
 
-from jobs.bench.contestants.plain_images import PlainOperator, decode, encode
+from jobs.bench.contestants.pillow_images import PlainOperator, decode, encode
 from jobs.bench.contestants.task import Task
 
 Batch = dict[str, Any]

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from jobs.bench.gpu import embedded, marks, stable, styles, whole
+from jobs.bench.gpu import adain, embedded_models, stable_diffusion, watermark, whole_runs
 from jobs.bench.gpu.setting import Setting
 from jobs.bench.gpu.sizes import SIZES
 from jobs.bench.machine import commit, machine, versions
@@ -29,14 +29,14 @@ from pipeline.messages import described
 
 Section = Callable[[Setting], Iterator[tuple[str, dict[str, Any]]]]
 SECTIONS: dict[str, Section] = {
-    "marks": marks.mark,
-    "adain": styles.adain,
-    "gan": embedded.gan,
-    "diffusion": embedded.diffusion,
-    "stable": stable.edits,
-    "run_adain": whole.adain,
-    "run_stable": whole.diffusion,
-    "compiled": stable.compiled,
+    "marks": watermark.mark,
+    "adain": adain.adain,
+    "gan": embedded_models.gan,
+    "diffusion": embedded_models.diffusion,
+    "stable": stable_diffusion.edits,
+    "run_adain": whole_runs.adain,
+    "run_stable": whole_runs.diffusion,
+    "compiled": stable_diffusion.compiled,
 }
 MIN_S = {"stable": 60.0, "run_stable": 75.0, "compiled": 100.0}
 """A section is left out where less time than this is left, on a GPU; 10 seconds where nothing is said."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.bench.gpu.clock import Clock, Make
 from jobs.bench.gpu.sizes import Sizes
+from jobs.bench.gpu.timing import Clock, Make
 from pipeline.contracts import ImageBatch, Operator, Pixels
 from pipeline.noise import Noise
 

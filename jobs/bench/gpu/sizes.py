@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jobs.bench import stable_diffusion
+from jobs.bench import stable_diffusion_edit
 
 
 @dataclass(frozen=True)
@@ -10,7 +10,7 @@ class Sizes:
     """Numbers of images are for one round; `batch` are images a call."""
 
     rounds: int
-    stable: stable_diffusion.Size
+    stable: stable_diffusion_edit.Size
     steps: int  # of the edit with guidance
     stable_batch: int
     stable_images: int
@@ -35,8 +35,8 @@ class Sizes:
 
 FULL = Sizes(
     rounds=3,
-    stable=stable_diffusion.FULL,
-    steps=stable_diffusion.STEPS,
+    stable=stable_diffusion_edit.FULL,
+    steps=stable_diffusion_edit.STEPS,
     stable_batch=32,
     stable_images=64,
     stable_loop_images=6,
@@ -59,7 +59,7 @@ FULL = Sizes(
 )
 TINY = Sizes(
     rounds=1,
-    stable=stable_diffusion.TINY,
+    stable=stable_diffusion_edit.TINY,
     steps=2,
     stable_batch=2,
     stable_images=2,

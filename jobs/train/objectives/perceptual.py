@@ -1,7 +1,7 @@
 """The fixed network whose features a fast style network is trained against, at four depths.
 
-A VGG from a file gives the layers of Johnson et al. 2016 (section 4.1). Where none can be had, random filters beside
-channels that pass the picture through (`jobs/train/networks/encoder.py`): they describe textures, and keep the picture.
+A VGG from a file gives the layers of Johnson et al. 2016 (section 4.1). Without one it is random filters beside channels
+that pass the image through (`jobs/train/networks/adain_encoder.py`): they describe textures, and keep the image.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from jobs.train.networks.encoder import normalise_activations, pass_through_encoder
+from jobs.train.networks.adain_encoder import normalise_activations, pass_through_encoder
 from pipeline.networks.style import adain
 from pipeline.networks.style.vgg import load_vgg
 

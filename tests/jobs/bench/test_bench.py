@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 
 from jobs import bench
-from jobs.bench import contest, diffusion, inputs, stable_diffusion
-from jobs.bench.contest import Run, run_once
-from jobs.bench.contestants import bare_loop, diffusion_loop, product
+from jobs.bench import comparison, diffusion, inputs, stable_diffusion_edit
+from jobs.bench.comparison import Run, run_once
+from jobs.bench.contestants import bare_loop, diffusion_loop, palimpsest_run
 from jobs.bench.contestants.diffusion_task import Painting
-from jobs.bench.contestants.plain_images import PlainOperator, decode, encode
+from jobs.bench.contestants.pillow_images import PlainOperator, decode, encode
 from jobs.bench.contestants.task import CASES, Case, Models, Task
-from jobs.bench.photographs import photograph
-from jobs.bench.process_tree import MemoryWatch, memory, tree
+from jobs.bench.process_memory import MemoryWatch, memory, tree
+from jobs.bench.synthetic_photographs import photograph
 from pipeline.errors import InputError, JobError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.generators.flow_matching import load_flow
@@ -53,7 +53,7 @@ def images(folder: str, column: str = "id") -> dict[str, bytes]:
 def outputs(task: Task, folder: Path, capsys: pytest.CaptureFixture[str]) -> tuple[dict[str, bytes], dict[str, bytes]]:
     """What the product and the bare loop make of a task, both in this process."""
     ours, bare = replace(task, output=str(folder / "ours")), replace(task, output=str(folder / "bare"))
-    product.main(ours.to_json())
+    palimpsest_run.main(ours.to_json())
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["rows"] == ROWS and result["seconds"] > 0
     assert set(result["spent"]) == {"plan_s", "report_s", "units_s", "operators_s"}
@@ -99,7 +99,7 @@ def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> No
             for name, values in speeds.items()
         }
 
-    monkeypatch.setattr(contest, "compete", compete)
+    monkeypatch.setattr(comparison, "compete", compete)
     monkeypatch.setitem(CASES, "light", Case("light", ROWS, 64))
     assert bench.bench("light", None, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
@@ -116,9 +116,9 @@ def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> No
 
 def test_contestants_that_differ_in_rows_are_an_error(light: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"palimpsest": 24, "bare_loop": 23}
-    monkeypatch.setattr(contest, "run_once", lambda task, name: Run(rows[name], 1.0, {}))
+    monkeypatch.setattr(comparison, "run_once", lambda task, name: Run(rows[name], 1.0, {}))
     with pytest.raises(JobError, match="same number of images"):
-        contest.compete(light, 1, list(rows))
+        comparison.compete(light, 1, list(rows))
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_memory_of_a_process_tree() -> None:
 
 @pytest.mark.slow
 def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
-    least = replace(stable_diffusion.TINY, loop_images=1, images=2)
+    least = replace(stable_diffusion_edit.TINY, loop_images=1, images=2)
     found = diffusion.measure(
         None,
         rounds=1,
@@ -185,7 +185,7 @@ def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
         stable_size=least,
     )
     assert found["stable_diffusion"]["images_per_s"]["palimpsest"] > 0
-    assert found["stable_diffusion"]["note"] == stable_diffusion.NOT_REAL
+    assert found["stable_diffusion"]["note"] == stable_diffusion_edit.NOT_REAL
     assert [point["steps"] for point in found["curve"]] == [4, 2, 4]
     assert all(0 < point["accuracy"] < 1 and point["images_per_s"] > 0 for point in found["curve"])
     assert found["ratio"]["bare_loop"] > 1

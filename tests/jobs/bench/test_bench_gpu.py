@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.bench.gpu import __main__ as command
-from jobs.bench.gpu.pictures import pictures
+from jobs.bench.gpu.images import pictures
 from jobs.bench.gpu.setting import Setting
 from pipeline.devices import device_model
 

@@ -22,8 +22,8 @@ from jobs.train.data.references import anywhere
 from jobs.train.data.sources import TEXTURES, Source
 from jobs.train.loop import checkpoints, on_ray
 from jobs.train.loop.config import read_config
-from jobs.train.networks.encoder import normalise_activations, pass_through_encoder
-from jobs.train.networks.inversion import solve_decoder
+from jobs.train.networks.adain_encoder import normalise_activations, pass_through_encoder
+from jobs.train.networks.least_squares_decoder import solve_decoder
 from pipeline.errors import InputError, JobError, RecipeError
 from pipeline.networks.style import adain
 from tests.cluster.processes import descendants, listening

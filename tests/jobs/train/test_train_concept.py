@@ -14,8 +14,8 @@ from PIL import Image
 from jobs.train import concept, train
 from jobs.train.loop.config import read_config
 from pipeline.contracts import Assets, Draws
-from pipeline.diffusion.learned_tokens import read_tokens
 from pipeline.diffusion.lora import METADATA_KEY, merge_lora
+from pipeline.diffusion.textual_inversion import read_tokens
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.model_files.model_file import read_metadata
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams

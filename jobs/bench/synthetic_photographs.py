@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from jobs.bench.contestants.plain_images import Pixels
+from jobs.bench.contestants.pillow_images import Pixels
 
 Field = npt.NDArray[np.float32]
 

@@ -3,7 +3,7 @@
 Random weights cost what trained ones do. On a GPU the networks have their published sizes; without one everything is
 tiny, and the figures say that they are not the real ones.
 
-python -m jobs.bench.stable_diffusion TASK
+python -m jobs.bench.stable_diffusion_edit TASK
 """
 
 import argparse
@@ -217,7 +217,7 @@ def recipe(task: Edit) -> dict[str, Any]:
 
 def measure(folder: Path, gpu: bool, rounds: int, executor: str = "ray", size: Size | None = None) -> dict[str, Any]:
     """Images a second of the loop and of the product (on a GPU in float32 too), medians of rounds taken in turn."""
-    from jobs.bench.contest import median_speeds
+    from jobs.bench.comparison import median_speeds
     from jobs.bench.machine import quick_dtype
 
     dtype = "bfloat16" if gpu else quick_dtype()
@@ -238,7 +238,7 @@ def measure(folder: Path, gpu: bool, rounds: int, executor: str = "ray", size: S
     }
     if gpu:  # what half precision alone brings; tiny networks would say nothing of it
         tasks["float32"] = Edit(**shared, images=size.images, loop=False)
-    speeds = median_speeds({name: ("jobs.bench.stable_diffusion", task) for name, task in tasks.items()}, rounds)
+    speeds = median_speeds({name: ("jobs.bench.stable_diffusion_edit", task) for name, task in tasks.items()}, rounds)
     return {
         "what": f"SD 1.5 architecture, random weights, {size.side_px} px, {STEPS} steps, strength {STRENGTH}",
         "note": "" if size is FULL else NOT_REAL,

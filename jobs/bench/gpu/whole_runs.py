@@ -11,15 +11,15 @@ from typing import Any
 
 from PIL import Image
 
-from jobs.bench import stable_diffusion
-from jobs.bench.contestants.plain_images import decode, encode
-from jobs.bench.contestants.product import recipe
-from jobs.bench.contestants.reference_network import Stylist
+from jobs.bench import stable_diffusion_edit
+from jobs.bench.contestants.palimpsest_run import recipe
+from jobs.bench.contestants.pillow_images import decode, encode
+from jobs.bench.contestants.plain_adain import Stylist
 from jobs.bench.contestants.task import CASES, Case, Task
-from jobs.bench.gpu import stable
-from jobs.bench.gpu.clock import Contestant, Make
-from jobs.bench.gpu.pictures import pictures
+from jobs.bench.gpu import stable_diffusion
+from jobs.bench.gpu.images import pictures
 from jobs.bench.gpu.setting import Setting
+from jobs.bench.gpu.timing import Contestant, Make
 from jobs.bench.inputs import reference_models, synthetic_shards
 from jobs.commands.plan import read_plan
 from pipeline.contracts import Pixels
@@ -47,21 +47,23 @@ def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     """Both edits from JPEG to PNG."""
-    sizes, model = setting.sizes, stable.model_of(setting)
+    sizes, model = setting.sizes, stable_diffusion.model_of(setting)
     size = replace(sizes.stable, images=sizes.whole_few_images)
-    stable_diffusion.save_shard(setting.folder / "stable-shards", size)
+    stable_diffusion_edit.save_shard(setting.folder / "stable-shards", size)
     for few, name in ((True, "run_4_steps"), (False, "run_25_steps")):
         asked = {
             "version": 1,
             "seed": 0,
             "input": {"uri": str(setting.folder / "stable-shards")},
             "output": {"uri": str(setting.folder / name)},
-            "branches": [{"name": "edited", "operators": [{"diffusion_edit": stable.params(setting, model, few)}]}],
+            "branches": [
+                {"name": "edited", "operators": [{"diffusion_edit": stable_diffusion.params(setting, model, few)}]}
+            ],
             "watermark": "none",
             "numerics": {"dtype": setting.half, "micro_batch": sizes.stable_batch},
         }
         found = _run(setting, asked, "diffusion_edit", None if few else sizes.whole_stable_images)
-        edit = stable.caller(setting, model, few, "float32")
+        edit = stable_diffusion.caller(setting, model, few, "float32")
 
         def redraw(data: bytes, edit: Callable[[Image.Image], Image.Image] = edit) -> bytes:
             out = io.BytesIO()

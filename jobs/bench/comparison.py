@@ -14,15 +14,15 @@ from statistics import median
 from typing import Any
 
 from jobs.bench.contestants.task import Task
-from jobs.bench.process_tree import MemoryWatch, Peak, tree
+from jobs.bench.process_memory import MemoryWatch, Peak, tree
 from pipeline.errors import JobError
 
 CONTESTANTS = {
-    "palimpsest": "jobs.bench.contestants.product",
+    "palimpsest": "jobs.bench.contestants.palimpsest_run",
     "bare_loop": "jobs.bench.contestants.bare_loop",
     "ray_data": "jobs.bench.contestants.ray_data",
-    "one_at_a_time": "jobs.bench.contestants.style_loop",
-    "float32": "jobs.bench.contestants.product",
+    "one_at_a_time": "jobs.bench.contestants.adain_loop",
+    "float32": "jobs.bench.contestants.palimpsest_run",
 }
 """Who takes part, and their modules; `float32` is the product once more, in the type that all others compute in."""
 OWN_TERMS: dict[str, dict[str, Any]] = {"float32": {"dtype": "float32"}}

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from jobs.bench.photographs import photograph
+from jobs.bench.synthetic_photographs import photograph
 from pipeline.contracts import Pixels
 
 DISTINCT = 16

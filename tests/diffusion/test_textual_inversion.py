@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 from jobs.train.networks.lora_factors import LoraFactors, save_lora
 from jobs.train.objectives.noise_prediction import noised, wanted
 from pipeline.contracts import Assets, Draws
-from pipeline.diffusion.learned_tokens import add_tokens, mean_vector, read_tokens, save_tokens
 from pipeline.diffusion.lora import merge_lora
 from pipeline.diffusion.text_pipelines import load_pipeline
+from pipeline.diffusion.textual_inversion import add_tokens, mean_vector, read_tokens, save_tokens
 from pipeline.errors import ModelError, RecipeError
 from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
 from pipeline.validation import parse

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from jobs.bench.diffusion import METHOD, STUDENT, STUDENT_STEPS
-from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.setting import Setting, operated
+from jobs.bench.gpu.timing import Contestant, Make
 from pipeline.contracts import Operator, Pixels
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.generators.flow_matching import load_flow

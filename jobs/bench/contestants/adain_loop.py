@@ -1,6 +1,6 @@
 """The script users of style augmentation have: one image a call, and the style encoded anew for each.
 
-    python -m jobs.bench.contestants.style_loop TASK
+    python -m jobs.bench.contestants.adain_loop TASK
 
 One process with as many threads as the other contestants have processes; its model is loaded before the clock starts.
 """
@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from jobs.bench.contestants.bare_loop import convert
-from jobs.bench.contestants.plain_images import PlainOperator
+from jobs.bench.contestants.pillow_images import PlainOperator
 from jobs.bench.contestants.task import Task
 
 

@@ -1,6 +1,6 @@
 """This product in a bench: a recipe, and all that `palimpsest run` does with it except starting Ray.
 
-python -m jobs.bench.contestants.product TASK
+python -m jobs.bench.contestants.palimpsest_run TASK
 """
 
 import argparse

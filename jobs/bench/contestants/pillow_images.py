@@ -39,7 +39,7 @@ class PlainOperator:
     def __init__(self, task: Task, threads: int = 1, anew: bool = False) -> None:
         self._stylist = None
         if task.models is not None:
-            from jobs.bench.contestants.reference_network import Stylist
+            from jobs.bench.contestants.plain_adain import Stylist
 
             self._stylist = Stylist(task.models, threads, anew)
 

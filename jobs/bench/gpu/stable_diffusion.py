@@ -8,11 +8,11 @@ from typing import Any
 
 from PIL import Image
 
-from jobs.bench import stable_diffusion
-from jobs.bench.gpu.clock import Contestant, Make
-from jobs.bench.gpu.pictures import pictures
+from jobs.bench import stable_diffusion_edit
+from jobs.bench.gpu.images import pictures
 from jobs.bench.gpu.setting import Setting, operated
-from jobs.bench.stable_diffusion import GUIDANCE, PROMPT, STRENGTH
+from jobs.bench.gpu.timing import Contestant, Make
+from jobs.bench.stable_diffusion_edit import GUIDANCE, PROMPT, STRENGTH
 from pipeline.contracts import Assets, Pixels
 from pipeline.devices import pin_arithmetic
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
@@ -25,7 +25,7 @@ GOALS = {"25_steps": {"images_per_s": 8, "ratio_loop_float32": 3}, "4_steps": {"
 def model_of(setting: Setting) -> Path:
     """Return the folder of the pipeline, written now or by an earlier section."""
     if not (setting.folder / MODEL).exists():
-        stable_diffusion.save_model(setting.folder, setting.sizes.stable, setting.device, setting.half)
+        stable_diffusion_edit.save_model(setting.folder, setting.sizes.stable, setting.device, setting.half)
     return setting.folder / MODEL
 
 
@@ -65,7 +65,7 @@ def compiled(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def what(setting: Setting, few: bool) -> str:
     size = setting.sizes.stable
-    real = "SD 1.5 layout" if size is stable_diffusion.FULL else "tiny networks, not the real figures"
+    real = "SD 1.5 layout" if size is stable_diffusion_edit.FULL else "tiny networks, not the real figures"
     how = f"{FEW_STEPS} steps of LCM, no guidance" if few else f"{setting.sizes.steps} steps, guidance {GUIDANCE}"
     return f"{real}, random weights, {size.side_px} px, {how}, strength {STRENGTH}"
 

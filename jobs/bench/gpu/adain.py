@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.contestants.reference_network import Stylist
+from jobs.bench.contestants.plain_adain import Stylist
 from jobs.bench.contestants.task import CASES, Models
-from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.setting import Setting, operated
+from jobs.bench.gpu.timing import Contestant, Make
 from jobs.bench.inputs import reference_models
 from pipeline.contracts import Assets, Pixels
 from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams

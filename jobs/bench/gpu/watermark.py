@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from jobs.bench.gpu.clock import Contestant, Make
 from jobs.bench.gpu.setting import Setting
+from jobs.bench.gpu.timing import Contestant, Make
 from pipeline.contracts import Pixels
 from pipeline.watermark.payload import payload
 from pipeline.watermark.stdm import Stdm

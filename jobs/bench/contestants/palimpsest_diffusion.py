@@ -1,6 +1,6 @@
 """This product in `bench diffusion`: a whole run of `diffusion_generate`, except starting Ray; and what it is worth.
 
-python -m jobs.bench.contestants.diffusion_product TASK
+python -m jobs.bench.contestants.palimpsest_diffusion TASK
 """
 
 import argparse
