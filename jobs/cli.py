@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from jobs.logs import add_log_options, configure, last_words
+from jobs.logs import add_log_options, configure, report_error
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.monitoring.stopping import SIGNALS, leave, stoppable, stopped_by
-from pipeline.shards.output.storage_errors import REMEDIES, fault
-from pipeline.working_dir import require_no_packed_keys
+from pipeline.shards.output.storage_errors import REMEDIES, storage_error
+from pipeline.working_dir import refuse_packed_keys
 
 FAILED, WRONG = 1, 2
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -29,17 +29,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except JobError as error:
         options = argparse.Namespace(log_json="--log-json" in given)
         configure(options)
-        last_words(options, str(error))
+        report_error(options, str(error))
         return WRONG
     configure(options)
     with stoppable():
         try:
-            require_no_packed_keys(getattr(options, "key_file", None))
+            refuse_packed_keys(getattr(options, "key_file", None))
             status: int = options.call(options)
             sys.stdout.flush()
             return status
         except PalimpsestError as error:
-            last_words(options, str(error))
+            report_error(options, str(error))
             return FAILED if isinstance(error, RunError) else WRONG
         except KeyboardInterrupt as error:
             return _stopped(options, error)
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _drop_output()
             return PIPE_CLOSED
         except Exception as error:  # a fault of ours, or of the place: either way not a page of source lines
-            last_words(options, _unexpected(error))
+            report_error(options, _unexpected(error))
             _drop_output()
             return FAILED
 
@@ -57,7 +57,7 @@ def _stopped(options: argparse.Namespace, error: KeyboardInterrupt) -> int:
     stopped = stopped_by(error)
     if stopped.abrupt:
         leave(str(stopped), stopped.status)
-    last_words(options, str(stopped))
+    report_error(options, str(stopped))
     for number in SIGNALS:  # nobody is left who could do more about a second one than end with a traceback
         signal.signal(number, signal.SIG_IGN)
     return stopped.status
@@ -81,10 +81,10 @@ def _drop_output() -> None:
 def _unexpected(error: Exception) -> str:
     """Return the line for an error that nobody raised on purpose: what and where."""
     if isinstance(error, OSError) and error.errno in REMEDIES:  # a place that is not the output: the key's, stdout
-        return str(fault(str(error.filename or "this machine"), error))
+        return str(storage_error(str(error.filename or "this machine"), error))
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"
-    return f"internal error: {described(error)} ({where}); please report it with the command"
+    return f"internal error: {error_line(error)} ({where}); please report it with the command"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -38,7 +38,7 @@ def configure(options: argparse.Namespace) -> None:
         logger.propagate = False
 
 
-def last_words(options: argparse.Namespace, text: str) -> None:
+def report_error(options: argparse.Namespace, text: str) -> None:
     """Say what ended a command, in the form of its other lines."""
     if getattr(options, "log_json", False):
         logging.getLogger(LOGGERS[0]).error("%s", text, extra={"event": "error"})

@@ -36,7 +36,7 @@ def device_model(device: str) -> str:
     return torch.cuda.get_device_name(device)
 
 
-def device_like(model: str) -> str:
+def device_for_model(model: str) -> str:
     """Return the device here that is of the kind that a `device_model` names: `cuda` for a GPU's, if there is one."""
     if not model or model.startswith("cpu"):
         return "cpu"
@@ -56,7 +56,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def pin_arithmetic(device: str, threads: int, tf32: bool = False) -> None:
+def set_deterministic(device: str, threads: int, tf32: bool = False) -> None:
     """Set what else changes a last bit, for this whole process.
 
     On a CPU the number of threads. On a GPU also: products and convolutions of float32 keep all 24 bits of it (or 11,

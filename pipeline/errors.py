@@ -85,7 +85,7 @@ class RowError(PalimpsestError):
         super().__init__(code, message)
         self.code, self.message = (str(part) for part in self.args)
         self.part: str | None = None
-        self.story = ""
+        self.traceback_text = ""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}"

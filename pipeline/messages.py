@@ -39,7 +39,7 @@ def printable(text: object) -> str:
     return "\n".join(_ODD.sub(_spelled, line) for line in str(text).split("\n"))
 
 
-def shortened(value: Any, most: int = MAX_VALUE) -> str:
+def short_repr(value: Any, most: int = MAX_VALUE) -> str:
     """Return a value as it stands in a message: its `repr` on one line, with the middle left out where it is long."""
     if isinstance(value, str) and len(value) > 4 * most:
         value = value[: 2 * most] + value[-2 * most :]
@@ -53,7 +53,7 @@ def listed(values: Iterable[Any], most: int = MAX_LISTED) -> str:
     return ", ".join(every[:most]) + more
 
 
-def described(error: BaseException, most: int = MAX_CHARACTERS) -> str:
+def error_line(error: BaseException, most: int = MAX_CHARACTERS) -> str:
     """Return the kind and the text of an error as one line of at most `most` characters."""
     return one_line(f"{type(error).__name__}: {error}", most)
 
@@ -77,7 +77,7 @@ def _cut(line: str, most: int) -> str:
     return f"{line[: most - 5 - tail].rstrip()} ... {line[-tail:].lstrip()}"
 
 
-def story_of(error: BaseException) -> str:
+def format_traceback(error: BaseException) -> str:
     """Return the traceback of an error as text of bounded size, for a record and for the log."""
     lines = "".join(traceback.format_exception(error)).splitlines()
     if len(lines) > MAX_LINES:

@@ -13,7 +13,7 @@ from pipeline.registry import gate_class, operator_class
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
-from pipeline.shards.files.listing import Passed
+from pipeline.shards.files.listing import Skipped
 from pipeline.validation import parse
 from schemas.recipe import Recipe
 
@@ -131,7 +131,7 @@ class Plan:
     key_id: str | None = None  # of the watermark key; the key itself is nowhere in a plan
     labels: LabelValues = field(default_factory=LabelValues)  # what the label column holds
     notes: tuple[str, ...] = ()  # what the reader should know before anything runs, a line each
-    passed: Passed = field(default_factory=Passed)  # names of the input that were passed over
+    skipped: Skipped = field(default_factory=Skipped)  # names of the input that were passed over
     splits: Mapping[str | None, int] = field(default_factory=dict)  # rows of the input by split; None: in none
 
     @property

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from pipeline.errors import RecipeError
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -60,7 +60,7 @@ def _line(model: type[BaseModel], error: ErrorDetails, where: str) -> str:
         return f"{path}: unknown key{nearest(str(location[-1]), _fields_at(model, location[:-1]))}"
     if error["type"] == "missing":
         return f"{path}: missing; it must be given"
-    return f"{path} = {shortened(error['input'])}: {error['msg']}"
+    return f"{path} = {short_repr(error['input'])}: {error['msg']}"
 
 
 def _is_union_tag(part: int | str) -> bool:

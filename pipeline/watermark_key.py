@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pipeline.errors import RecipeError
 
-VARIABLE = "PALIMPSEST_KEY"
+KEY_VARIABLE = "PALIMPSEST_KEY"
 MIN_BYTES = 16
-FRESH_BYTES = 32
-LARGEST_BYTES = 65_536
+NEW_KEY_BYTES = 32
+MAX_BYTES = 65_536
 
 
 def read_key(path: str | None) -> bytes | None:
@@ -24,14 +24,14 @@ def read_key(path: str | None) -> bytes | None:
         RecipeError: the file cannot be read, or the key has under 16 bytes or (a file taken by mistake) over 64 KiB.
     """
     if path is None:
-        value = os.environ.get(VARIABLE)
-        return None if value is None else _sound(os.fsencode(value), VARIABLE)
+        value = os.environ.get(KEY_VARIABLE)
+        return None if value is None else _checked_length(os.fsencode(value), KEY_VARIABLE)
     try:
         with Path(path).open("rb") as file:
-            key = file.read(LARGEST_BYTES + 1)
+            key = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise RecipeError(f"--key-file {path}: cannot be read ({error.strerror or type(error).__name__})") from None
-    return _sound(key, f"--key-file {path}")
+    return _checked_length(key, f"--key-file {path}")
 
 
 def key_id(key: bytes) -> str:
@@ -55,7 +55,7 @@ def new_key_file(path: str | Path) -> Path:
         place.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
-            file.write(secrets.token_hex(FRESH_BYTES).encode())
+            file.write(secrets.token_hex(NEW_KEY_BYTES).encode())
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
@@ -63,10 +63,10 @@ def new_key_file(path: str | Path) -> Path:
     return place
 
 
-def _sound(key: bytes, origin: str) -> bytes:
-    if not MIN_BYTES <= len(key) <= LARGEST_BYTES:
+def _checked_length(key: bytes, origin: str) -> bytes:
+    if not MIN_BYTES <= len(key) <= MAX_BYTES:
         raise RecipeError(
-            f"{origin}: a key has {MIN_BYTES} to {LARGEST_BYTES} bytes, this one has "
-            f"{'more' if len(key) > LARGEST_BYTES else len(key)}"
+            f"{origin}: a key has {MIN_BYTES} to {MAX_BYTES} bytes, this one has "
+            f"{'more' if len(key) > MAX_BYTES else len(key)}"
         )
     return key

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from pipeline.errors import JobError
-from pipeline.watermark_key import VARIABLE
+from pipeline.watermark_key import KEY_VARIABLE
 
 KEY_SUFFIX = ".key"
 NOTE = ".palimpsest-keys-were-packed"
@@ -20,7 +20,7 @@ _PARENT = ("runtime_resources", "working_dir_files")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray hands to the command of a job
 
 
-def copy_root(path: str | Path) -> Path | None:
+def working_dir_root(path: str | Path) -> Path | None:
     """Return the root of the unpacked copy that `path` lies in, relative paths from here; None where it is in none."""
     parts = Path(path).resolve().parts
     for at in range(len(parts) - len(_PARENT)):
@@ -29,19 +29,19 @@ def copy_root(path: str | Path) -> Path | None:
     return None
 
 
-def lasting(path: str) -> str:
+def persistent_path(path: str) -> str:
     """Return a local path as lineage may hold it: inside a copy, where this process is at its root, relative to it.
 
     The copy's own name changes with every file of the folder, and the copy is deleted; the relative path is that of the
     folder that was submitted, and opens the same file in every process of the job. Other paths are returned unchanged.
     """
-    root = copy_root(path)
+    root = working_dir_root(path)
     if root is None or "://" in path or Path.cwd() != root:
         return path
     return os.path.relpath(path, root)
 
 
-def require_lasting(uri: str, what: str, remedy: str) -> None:
+def require_persistent(uri: str, what: str, remedy: str) -> None:
     """Raise JobError where what is written to `uri` would be deleted with a copy, or would end with this process.
 
     Args:
@@ -53,7 +53,7 @@ def require_lasting(uri: str, what: str, remedy: str) -> None:
     if "://" in uri and not uri.startswith("file://"):
         return
     path = uri.removeprefix("file://")
-    root = copy_root(path)
+    root = working_dir_root(path)
     if root is not None:
         raise JobError(
             f"{what} {os.path.relpath(path, root)!r} lies in Ray's unpacked copy of the submitted working directory, "
@@ -61,7 +61,7 @@ def require_lasting(uri: str, what: str, remedy: str) -> None:
         )
 
 
-def require_no_packed_keys(key_file: str | None = None) -> None:
+def refuse_packed_keys(key_file: str | None = None) -> None:
     """Where this process runs in an unpacked copy: refuse a key that was packed, and remove it from this node's copy.
 
     Args:
@@ -70,12 +70,12 @@ def require_no_packed_keys(key_file: str | None = None) -> None:
     Raises:
         JobError: it, or a `*.key` file, is or was in the copy, or PALIMPSEST_KEY in the job's runtime environment.
     """
-    root = copy_root(Path.cwd())
+    root = working_dir_root(Path.cwd())
     if root is None:
         return
     note = root / NOTE
     found = {*_keys_in(root)}
-    if key_file is not None and copy_root(key_file) == root and Path(key_file).is_file():
+    if key_file is not None and working_dir_root(key_file) == root and Path(key_file).is_file():
         found.add(os.path.relpath(Path(key_file).resolve(), root))
     if found:
         with contextlib.suppress(OSError), note.open("a") as file:
@@ -91,10 +91,10 @@ def require_no_packed_keys(key_file: str | None = None) -> None:
             f"removed. Keep keys outside the folder, or put the line {' and '.join(lines[:3])} into its .rayignore (or "
             "into runtime_env.excludes), and make a new key if others use this cluster"
         )
-    if VARIABLE in _environment_of_the_job():
+    if KEY_VARIABLE in _environment_of_the_job():
         raise JobError(
-            f"{VARIABLE} is in the job's runtime_env.env_vars, which Ray's head stores and its dashboard shows; set it "
-            "on the node, or give --key-file with a path there"
+            f"{KEY_VARIABLE} is in the job's runtime_env.env_vars, which Ray's head stores and its dashboard shows; "
+            "set it on the node, or give --key-file with a path there"
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from schemas.recipe import MAX_ROWS_PER_UNIT
 
@@ -80,8 +80,8 @@ class ModelRecord(Record):
 class ShardRecord(Record):
     """An input shard: where it was, its path relative to its root, rows, bytes, and the digest of its footer.
 
-    `columns` are the digests of its columns beside the images, and `stamp` is the state of the file that they were read
-    from (size, times and inode, or an ETag); both are empty in the manifests of earlier versions.
+    `columns` are the digests of its columns beside the images. `file_version` (earlier versions wrote `stamp`) is the
+    state of the file that they were read from: size, times and inode, or an ETag. Both may be empty.
     """
 
     uri: str
@@ -90,7 +90,7 @@ class ShardRecord(Record):
     bytes: int
     digest: str
     columns: dict[str, str] = {}
-    stamp: str = ""
+    file_version: str = Field(default="", validation_alias=AliasChoices("file_version", "stamp"))
 
 
 class InputRecord(Record):

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pipeline.errors import InputError, RowError, UnitError
-from pipeline.messages import MAX_CHARACTERS, listed, one_line, shortened
+from pipeline.messages import MAX_CHARACTERS, listed, one_line, short_repr
 
 
 @pytest.mark.parametrize(
@@ -36,10 +36,10 @@ def test_a_line_is_short_and_keeps_its_ends(size: int, letter: str) -> None:
 
 
 def test_values_are_short() -> None:
-    assert shortened("cat") == "'cat'"
-    assert len(shortened("A" * 10**6)) == 120
-    assert len(shortened(list(range(10**4)), 60)) <= 60
-    assert shortened(b"\x1b[2J") == "b'\\x1b[2J'"
+    assert short_repr("cat") == "'cat'"
+    assert len(short_repr("A" * 10**6)) == 120
+    assert len(short_repr(list(range(10**4)), 60)) <= 60
+    assert short_repr(b"\x1b[2J") == "b'\\x1b[2J'"
 
 
 def test_every_error_is_bounded_and_goes_between_processes() -> None:
@@ -49,9 +49,9 @@ def test_every_error_is_bounded_and_goes_between_processes() -> None:
         again = pickle.loads(pickle.dumps(error))
         assert str(again) == str(error) and type(again) is type(error)
     row = RowError("empty", "no bytes")
-    row.part, row.story = "flip", "Traceback"
+    row.part, row.traceback_text = "flip", "Traceback"
     again = pickle.loads(pickle.dumps(row))
-    assert (again.code, again.message, again.part, again.story) == ("empty", "no bytes", "flip", "Traceback")
+    assert (again.code, again.message, again.part, again.traceback_text) == ("empty", "no bytes", "flip", "Traceback")
 
 
 def test_values_in_messages_are_few_and_short() -> None:

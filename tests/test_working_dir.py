@@ -9,7 +9,7 @@ import pytest
 
 from jobs.cli import main
 from pipeline.model_files.references import resolve_model
-from pipeline.working_dir import copy_root, lasting, require_lasting
+from pipeline.working_dir import persistent_path, require_persistent, working_dir_root
 from tests.fixtures.data_sets import contents, rows_of, write_input, write_recipe
 from tests.fixtures.reference_images import style
 
@@ -27,18 +27,18 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_a_copy_is_known_by_its_place(copy: Path) -> None:
-    assert copy_root("recipe.yaml") == copy
-    assert copy_root(copy / "data/a/b") == copy
-    assert copy_root(copy.parent) is None
-    assert copy_root("/data") is None
-    assert lasting(str(copy / "data/a.parquet")) == "data/a.parquet"
-    assert lasting(str(copy)) == "."
-    assert lasting("/data/a.parquet") == "/data/a.parquet"
-    assert lasting("s3://bucket/a.parquet") == "s3://bucket/a.parquet"
+    assert working_dir_root("recipe.yaml") == copy
+    assert working_dir_root(copy / "data/a/b") == copy
+    assert working_dir_root(copy.parent) is None
+    assert working_dir_root("/data") is None
+    assert persistent_path(str(copy / "data/a.parquet")) == "data/a.parquet"
+    assert persistent_path(str(copy)) == "."
+    assert persistent_path("/data/a.parquet") == "/data/a.parquet"
+    assert persistent_path("s3://bucket/a.parquet") == "s3://bucket/a.parquet"
     (copy / "style.safetensors").write_bytes(b"a model")
     assert resolve_model("style.safetensors", str(copy)).uri == "style.safetensors"
-    require_lasting("/shared/out", "output.uri", "")
-    require_lasting("s3://bucket/out", "output.uri", "")
+    require_persistent("/shared/out", "output.uri", "")
+    require_persistent("s3://bucket/out", "output.uri", "")
 
 
 def test_memory_of_one_process_is_no_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

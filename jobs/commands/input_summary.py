@@ -20,8 +20,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "class_origin": layout.class_origin if layout else None,
         "splits": [{"split": split, "rows": rows} for split, rows in plan.splits.items()],
         "passed_over": [
-            {"reason": reason, "count": count, "first": plan.passed.names(reason)}
-            for reason, count in plan.passed.counts.items()
+            {"reason": reason, "count": count, "first": plan.skipped.names(reason)}
+            for reason, count in plan.skipped.counts.items()
         ],
     }
     if layout is not None:
@@ -58,8 +58,8 @@ def as_lines(plan: Plan) -> list[str]:
         parts = [f"{split or 'in none'} {rows:,} rows" for split, rows in plan.splits.items()]
         chosen = plan.recipe.input.split
         lines.append(_line("splits", ", ".join(parts) + (f"; taken: {chosen}" if chosen else "")))
-    for reason, count in plan.passed.counts.items():
-        names = plan.passed.names(reason)
+    for reason, count in plan.skipped.counts.items():
+        names = plan.skipped.names(reason)
         more = ", ..." if count > len(names) else ""
         lines.append(_line("passed over", f"{count} {reason}: {', '.join(names)}{more}"))
     return lines

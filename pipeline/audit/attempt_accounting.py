@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.execution.gate_scores import keeps
 from pipeline.execution.marking import UNMARKABLE
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 from pipeline.plan import BranchPlan
 from pipeline.seeding import sample_id, synthetic_id
 from schemas.manifest import Marker
@@ -97,7 +97,7 @@ class AttemptAccounting:
         for name, rows in counted.items():
             said = getattr(marker, name)
             if name in marker.model_fields_set and said != rows:  # the markers of earlier versions say none
-                yield f"unit {marker.unit}: {name} {shortened(said)} by its marker, {shortened(rows)} by its rows"
+                yield f"unit {marker.unit}: {name} {short_repr(said)} by its marker, {short_repr(rows)} by its rows"
 
 
 def _ended(reason: str | None) -> str:

@@ -7,14 +7,14 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.audit.source_shards import reopen
-from pipeline.devices import device_like, device_model
+from pipeline.devices import device_for_model, device_model
 from pipeline.errors import InputError
 from pipeline.execution.chain import ChainReport
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.overlap import Overlap
 from pipeline.execution.runner import make_window
 from pipeline.execution.window import Window, new_sample, windows
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 from pipeline.plan import Unit
 from pipeline.publishing.manifest import branch_from, read_manifest
 from pipeline.shards.columns.layout import Layout
@@ -72,11 +72,11 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     shard, layout = _source(manifest, marker, kind)
     chain = next((chain for chain in manifest.chains if chain["name"] == marker.branch), None)
     if chain is None:
-        raise InputError(f"sample {sample}: the manifest has no branch {shortened(marker.branch)}")
+        raise InputError(f"sample {sample}: the manifest has no branch {short_repr(marker.branch)}")
     key_id = (manifest.watermark or {}).get("key_id")
     links = ImageLinks.of(recipe.input, manifest.recipe_base, public_only=True)
     job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id, links)
-    device = device_like(marker.device)
+    device = device_for_model(marker.device)
     branch = LoadedBranch.load(job, branch_from(chain), device, key)
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
     with Overlap(1, device) as overlap:
@@ -142,7 +142,7 @@ def _source(manifest: Manifest, marker: Marker, kind: pa.DataType) -> tuple[Shar
         return None, found.named(manifest.classes, found.class_origin)
     record = next((record for record in manifest.shards if record.path == marker.shard), None)
     if record is None:
-        raise InputError(f"unit {marker.unit}: the manifest does not list its shard {shortened(marker.shard)}")
+        raise InputError(f"unit {marker.unit}: the manifest does not list its shard {short_repr(marker.shard)}")
     shard, layout = reopen(manifest, record)
     if marker.first + marker.rows > shard.rows:
         raise InputError(f"unit {marker.unit}: its marker names rows that {record.uri} has not")

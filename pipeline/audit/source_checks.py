@@ -11,7 +11,7 @@ from pipeline.lineage.records import RowSchema
 from pipeline.shards.columns.class_metadata import CLASS_LABEL
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
-from pipeline.shards.identity import changed_columns, identified
+from pipeline.shards.identity import changed_columns, with_column_digests
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.manifest import Manifest, ShardRecord
@@ -80,7 +80,7 @@ class Origins:
         if shard.digest != record.digest:
             yield f"shard {record.path}: the source file has changed since the run"
             return
-        now = identified((shard,), layout)[0].columns if record.columns else ()
+        now = with_column_digests((shard,), layout)[0].columns if record.columns else ()
         if names := changed_columns(tuple(record.columns.items()), now):
             yield f"shard {record.path}: column {', '.join(names)} of the source has changed since the run"
         if (shard.rows, shard.bytes) != (record.rows, record.bytes):

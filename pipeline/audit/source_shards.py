@@ -2,7 +2,7 @@
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.layout import Layout, read_layout
-from pipeline.shards.files.discovery import Shard, find_again
+from pipeline.shards.files.discovery import Shard, find_shard
 from pipeline.shards.files.uris import is_local
 from pipeline.shards.links.url_rules import HTTP, leads_inside
 from schemas.manifest import Manifest, ShardRecord
@@ -22,8 +22,8 @@ def reopen(manifest: Manifest, record: ShardRecord) -> tuple[Shard, Layout]:
     if (why := _refusal(record.uri)) is not None:
         raise InputError(f"{record.uri}: {why}; a data set's manifest opens no such place")
     wanted = Recipe.model_validate(manifest.recipe).input
-    shard = find_again(record.uri, record.path, ".")
-    return shard, read_layout((shard,), wanted.columns, wanted.drop, manifest.input, asks=False)
+    shard = find_shard(record.uri, record.path, ".")
+    return shard, read_layout((shard,), wanted.columns, wanted.drop, manifest.input, strict=False)
 
 
 def _refusal(uri: str) -> str | None:

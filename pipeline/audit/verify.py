@@ -15,7 +15,7 @@ from pipeline.audit.manifest_checks import index_findings, manifest_findings, ma
 from pipeline.audit.source_checks import Origins
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, PalimpsestError, RowError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publishing.manifest import branch_from, read_manifest
 from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
@@ -225,7 +225,7 @@ class _UnitCheck:
                 count += len(group)
                 self._rows(group, folder, account, lineage_checks)
         except (pa.ArrowException, OSError, ValueError) as error:
-            self.found.findings.append(f"{file.path}: not a Parquet file that can be read: {described(error)}")
+            self.found.findings.append(f"{file.path}: not a Parquet file that can be read: {error_line(error)}")
             return None
         return count
 
@@ -247,7 +247,7 @@ class _UnitCheck:
                 self.found.findings.append(f"sample {row['sample_id']}: its image cannot be decoded: {error}")
             except MALFORMED as error:
                 name = row.get("sample_id") or f"of unit {self.marker.unit}"
-                self.found.findings.append(f"sample {name}: its row in {folder}/ is malformed: {described(error)}")
+                self.found.findings.append(f"sample {name}: its row in {folder}/ is malformed: {error_line(error)}")
         if self.marks is not None and sound:
             self.marks.check(sound, images, self.found)
 

@@ -14,7 +14,7 @@ from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.errors import JobError, RunError
 from pipeline.execution.executor import Worker, device_for
 from pipeline.execution.job import Job
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
@@ -94,7 +94,7 @@ class UnitActor:
         except (JobError, RunError):
             raise
         except Exception as error:
-            raise JobError(f"branch {self._branch.name!r} cannot load: {described(error)}") from error
+            raise JobError(f"branch {self._branch.name!r} cannot load: {error_line(error)}") from error
         self._ledger.finish(work)
         self._worker = worker
         return worker

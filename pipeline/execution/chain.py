@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Pixels
 from pipeline.errors import JobError, RowError, RunError, UnitError
-from pipeline.messages import story_of
+from pipeline.messages import format_traceback
 from pipeline.noise import Noise
 from pipeline.plan import StepPlan
 from pipeline.seeding import canonical_json, step_seed
@@ -194,7 +194,7 @@ def in_halves(
             raise UnitError(f"{who}: out of memory with a single image: {error}") from error
         if len(rows) == 1:
             answer = RowError(code, f"{who}: {type(error).__name__}: {error}")
-            answer.part, answer.story = who, story_of(error)  # as text: the error's frames hold tensors
+            answer.part, answer.traceback_text = who, format_traceback(error)  # its frames hold tensors
     if answer is not None:
         yield rows, answer
         return

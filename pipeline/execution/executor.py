@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.runner import run_unit
-from pipeline.messages import described, one_line, story_of
+from pipeline.messages import error_line, format_traceback, one_line
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.files.uris import is_local
 from schemas.manifest import Failure, Marker
@@ -37,7 +37,7 @@ class Worker:
         """Return the unit's marker, or its failure after `attempts` tries. JobError and RunError end the job."""
         self.load()
         assert self._loaded is not None
-        reason = story = ""
+        reason = traceback_text = ""
         remote = unit.shard is not None and not is_local(unit.shard.uri)
         for attempt in range(attempts):
             if attempt and remote:
@@ -47,9 +47,9 @@ class Worker:
             except (JobError, RunError):
                 raise
             except Exception as error:  # whatever a model or a file does, the other units go on
-                reason = one_line(error) if isinstance(error, UnitError) else described(error)
-                story = story_of(error)
-        failure = Failure(unit=unit.name, digest=unit.digest, attempts=attempts, error=reason, traceback=story)
+                reason = one_line(error) if isinstance(error, UnitError) else error_line(error)
+                traceback_text = format_traceback(error)
+        failure = Failure(unit=unit.name, digest=unit.digest, attempts=attempts, error=reason, traceback=traceback_text)
         self.job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
         return failure
 

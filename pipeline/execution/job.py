@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pipeline.contracts import Assets, ReferenceImage
-from pipeline.devices import pin_arithmetic
+from pipeline.devices import set_deterministic
 from pipeline.errors import JobError
 from pipeline.execution.chain import LoadedStep
 from pipeline.execution.fit import fits, read_fitted
@@ -15,10 +15,10 @@ from pipeline.lineage.records import RowSchema
 from pipeline.model_files.references import local_file
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
 from pipeline.planning.input.annotation_checks import dimensions_of
-from pipeline.planning.where.row_filter import Selection
+from pipeline.planning.where.row_filter import RowFilter
 from pipeline.shards.columns.class_table import ClassTable
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.cursor import Cursors
+from pipeline.shards.cursor import CursorCache
 from pipeline.shards.links.linked_images import OWN_FOLDER, ImageLinks
 from pipeline.shards.output.store import Store, open_store
 from pipeline.watermark_key import key_id
@@ -86,11 +86,11 @@ class LoadedBranch:
     job: Job
     plan: BranchPlan
     steps: tuple[LoadedStep, ...]
-    selection: Selection
+    selection: RowFilter
     marking: Marking | None
     device: str
     gates: tuple[LoadedGate, ...] = ()
-    cursors: Cursors = field(default_factory=Cursors)  # where the last unit stopped reading
+    cursor_cache: CursorCache = field(default_factory=CursorCache)  # where the last unit stopped reading
 
     @classmethod
     def load(cls, job: Job, plan: BranchPlan, device: str, key: bytes | None = None) -> "LoadedBranch":
@@ -99,14 +99,14 @@ class LoadedBranch:
         Raises:
             JobError: a model, a reference image, the watermark key or `where` is not usable.
         """
-        selection = Selection(plan.where, job.layout)
+        selection = RowFilter(plan.where, job.layout)
         if plan.where is not None:
             selection.check()  # of a data set that is replayed, no plan has
         marking = job.marking(key, device) if plan.steps else None
         made = [gate.make() for gate in plan.gates]
         on_torch = [operator.uses_torch for operator in plan.operators] + [gate.uses_torch for gate in made]
         if marking is not None or any(on_torch):
-            pin_arithmetic(device, job.recipe.numerics.threads, job.recipe.numerics.tf32)
+            set_deterministic(device, job.recipe.numerics.threads, job.recipe.numerics.tf32)
         store = job.open_store()
         steps = []
         for index, step in enumerate(plan.steps):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from pipeline.execution.window import Window
-from pipeline.messages import story_of
+from pipeline.messages import format_traceback
 from pipeline.plan import Unit
 from pipeline.shards.output.store import Store
 from schemas.manifest import RowFailure
@@ -37,7 +37,7 @@ class RowFailures:
                     source_uri=window.rows[index].uri,
                     source_row=window.rows[index].row,
                     error=error.message,
-                    traceback=error.story or story_of(error),
+                    traceback=error.traceback_text or format_traceback(error),
                 )
 
     def write(self, store: Store) -> None:

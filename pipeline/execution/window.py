@@ -68,7 +68,7 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
     assert job.layout is not None
     before: list[Candidate] = []
     place = unit.first, unit.rows, branch.window_rows
-    for table, rows in read_windows(unit.shard, job.layout, *place, job.links, branch.cursors):
+    for table, rows in read_windows(unit.shard, job.layout, *place, job.links, branch.cursor_cache):
         chosen = branch.selection.of(rows)
         decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
         window = Window(table, rows, [], {}, len(chosen))

@@ -15,7 +15,7 @@ from pipeline.errors import InputError, ModelError
 from pipeline.messages import one_line
 from pipeline.model_files import hub
 from pipeline.model_files.folders import folder_sha256, is_model_folder
-from pipeline.working_dir import lasting
+from pipeline.working_dir import persistent_path
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -56,7 +56,7 @@ def resolve_model(reference: str, base: str) -> FileRef:
         return FileRef(reference, reference, sha256_of(reference))
     path = Path(base, reference)
     if path.is_dir():
-        return FileRef(reference, lasting(str(path.resolve())), folder_sha256(path))
+        return FileRef(reference, persistent_path(str(path.resolve())), folder_sha256(path))
     if not path.exists() and path.suffix not in MODEL_SUFFIXES and hub.is_hub_id(reference):
         snapshot = hub.fetch(reference)
         return FileRef(reference, snapshot.uri, folder_sha256(snapshot.folder))
@@ -64,7 +64,7 @@ def resolve_model(reference: str, base: str) -> FileRef:
         raise ModelError(f"model {reference!r}: there is no such file")
     if path.suffix not in MODEL_SUFFIXES:
         raise ModelError(f"model {reference!r}: not a model file; expected one of {', '.join(MODEL_SUFFIXES)}")
-    return FileRef(reference, lasting(str(path.resolve())), sha256_of(str(path.resolve())))
+    return FileRef(reference, persistent_path(str(path.resolve())), sha256_of(str(path.resolve())))
 
 
 def row_of(uri: str) -> tuple[str, int | None]:
@@ -167,7 +167,7 @@ def _list_images(uri: str) -> Iterable[str]:
     else:
         paths = [root] if filesystem.exists(root) else []
     files = sorted(path for path in paths if _is_image(path.rsplit("/", 1)[-1]))
-    return [filesystem.unstrip_protocol(path) if "://" in uri else lasting(path) for path in files]
+    return [filesystem.unstrip_protocol(path) if "://" in uri else persistent_path(path) for path in files]
 
 
 def _fetch(ref: FileRef) -> Path:

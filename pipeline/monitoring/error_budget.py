@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import BudgetError
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 from pipeline.monitoring.progress import spelled
 from pipeline.plan import Plan
 from schemas.manifest import Counts, Failure, Marker
@@ -134,7 +134,7 @@ def _nothing(plan: Plan, name: str, counts: Counts) -> str:
 def _unmatched(plan: Plan, name: str, rows: int) -> str:
     """Return which conditions of the recipe, as it has them, let none of a branch's rows through."""
     where = next((branch.where for branch in plan.recipe.branches if branch.name == name), None)
-    conditions = [f"its where, {shortened(where)}"] if where else []
+    conditions = [f"its where, {short_repr(where)}"] if where else []
     if plan.recipe.input.split is not None:
         conditions.append(f"input.split: {plan.recipe.input.split}")
     taken, remedy = (f"the first {rows} rows (--limit)", "raise it") if plan.limit else (f"{rows} rows", "change it")

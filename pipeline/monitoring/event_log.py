@@ -120,11 +120,11 @@ def _without(record: Failure | RowFailure, *names: str) -> dict[str, Any]:
     return record.model_dump(mode="json", exclude=set(names))
 
 
-def _cause(kind: str, error: str, story: str) -> dict[str, str]:
-    return {"kind": kind, "error": error, "traceback": story}
+def _cause(kind: str, error: str, traceback_text: str) -> dict[str, str]:
+    return {"kind": kind, "error": error, "traceback": traceback_text}
 
 
-def _short(story: str) -> str:
-    lines = story.splitlines()
+def _short(traceback_text: str) -> str:
+    lines = traceback_text.splitlines()
     kept = lines if len(lines) <= SHORT_STORY else [lines[0], "  ...", *lines[-SHORT_STORY:]]
     return "\n".join(f"  {line}" for line in kept)

@@ -9,7 +9,7 @@ from pipeline.shards.images.codecs import DECODER
 from schemas.recipe import MAX_IMAGE_BYTES, Numerics, Recipe
 
 
-def common_identity(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
+def common_digest_inputs(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
     """Return what every unit's bytes depend on beside its own branch and rows."""
     output = recipe.output
     named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"

@@ -10,18 +10,18 @@ from pipeline.plan import ORIGINAL, BranchPlan, Plan
 from pipeline.planning.branches import resolve_branches
 from pipeline.planning.classes.class_checks import check_branches
 from pipeline.planning.classes.class_names import resolve_classes
-from pipeline.planning.digest_inputs import common_identity
+from pipeline.planning.digest_inputs import common_digest_inputs
 from pipeline.planning.input.first_rows import FirstRows
 from pipeline.planning.input.image_checks import check_images
 from pipeline.planning.input.input_plan import read_input, unlabelled_note, unsplit_note
 from pipeline.planning.input.link_checks import check_links
 from pipeline.planning.recipe_file import absolute
 from pipeline.planning.units import check_count, units_of
-from pipeline.planning.where.row_filter import Selection
+from pipeline.planning.where.row_filter import RowFilter
 from pipeline.seeding import digest
-from pipeline.shards.identity import identified
+from pipeline.shards.identity import with_column_digests
 from pipeline.shards.links.linked_images import ImageLinks
-from pipeline.working_dir import require_lasting
+from pipeline.working_dir import require_persistent
 from schemas.recipe import Recipe
 
 
@@ -34,7 +34,7 @@ def plan_recipe(recipe: Recipe, base: str, limit: int | None = None, key: bytes 
     Raises:
         JobError: as `make_plan`; the output is memory, or lies in Ray's copy of a submitted folder.
     """
-    require_lasting(absolute(recipe.output.uri, base), "output.uri", "in the recipe or by --output")
+    require_persistent(absolute(recipe.output.uri, base), "output.uri", "in the recipe or by --output")
     return make_plan(recipe, base, limit, None if key is None else watermark_key.key_id(key))
 
 
@@ -53,7 +53,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     found = read_input(recipe.input, base, wheres)
     shards = found.shards
     layout, values = resolve_classes(found.layout, shards, recipe.input, base)
-    found = replace(found, layout=layout, shards=identified(shards, layout))
+    found = replace(found, layout=layout, shards=with_column_digests(shards, layout))
     branches = resolve_branches(recipe, base, layout)
     branches = [replace(each, where=found.narrowed(each.where)) if each.copies else each for each in branches]
     first = FirstRows(shards, layout, recipe.input.max_pixels)
@@ -61,7 +61,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     _check_where(branches, first)
     seen = check_images(recipe, _models(branches), first)
     notes = check_branches(recipe.branches, {branch.name: branch for branch in branches}, shards, layout, values)
-    common = common_identity(recipe, layout, key_id)
+    common = common_digest_inputs(recipe, layout, key_id)
     check_count(recipe, branches, found, limit)
     units = tuple(unit for branch in branches for unit in units_of(recipe, branch, found, common, limit))
     return Plan(
@@ -77,13 +77,13 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         key_id=key_id,
         labels=values,
         notes=(*unlabelled_note(found, recipe.input), *unsplit_note(found, recipe.input), *seen, *notes),
-        passed=found.passed,
+        skipped=found.skipped,
         splits=found.splits,
     )
 
 
 def _check_where(branches: list[BranchPlan], first: FirstRows) -> None:
-    chosen = {branch.name: Selection(branch.where, first.layout) for branch in branches if branch.where is not None}
+    chosen = {branch.name: RowFilter(branch.where, first.layout) for branch in branches if branch.where is not None}
     for name, selection in chosen.items():
         try:
             selection.check()

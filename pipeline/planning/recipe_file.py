@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RecipeError
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 from pipeline.model_files.references import ASSETS
 from pipeline.planning.yaml_documents import MAX_DEPTH, parse_document, read_document
 from pipeline.shards.files import uris
@@ -31,8 +31,8 @@ class Override:
         """Return the override `a.b=value` of the command line; the value is YAML. Raises RecipeError."""
         path, equals, value = text.partition("=")
         if not equals or not path:
-            raise RecipeError(f"--set {shortened(text)}: write it as a.b=value")
-        return cls(path, parse_document(value, f"--set {shortened(path)}"), f"--set {shortened(text)}")
+            raise RecipeError(f"--set {short_repr(text)}: write it as a.b=value")
+        return cls(path, parse_document(value, f"--set {short_repr(path)}"), f"--set {short_repr(text)}")
 
 
 def load_recipe(

@@ -46,7 +46,7 @@ def units_of(
         yield from _synthetic_units(recipe, branch, found.layout, identity, limit)
         return
     for shard, rows_in in _rows_taken(found.shards, limit):
-        more = found.identities.get(shard.path, [])
+        more = found.row_identities.get(shard.path, [])
         for first in range(0, rows_in, recipe.output.rows_per_unit):
             rows = min(recipe.output.rows_per_unit, rows_in - first)
             name = f"{branch.name}-{_slug(shard.path)}-{first:09d}"

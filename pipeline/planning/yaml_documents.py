@@ -14,7 +14,7 @@ import fsspec
 import yaml
 
 from pipeline.errors import RecipeError
-from pipeline.messages import one_line, shortened
+from pipeline.messages import one_line, short_repr
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -113,10 +113,10 @@ def _check(text: str, where: str, max_keys: int) -> None:
     for event in yaml.parse(text, Loader=_Base):
         tag = getattr(event, "tag", None)
         if tag not in _TAGS:
-            raise fail(event, f"the tag {shortened(tag)} is not read; write the value plainly")
+            raise fail(event, f"the tag {short_repr(tag)} is not read; write the value plainly")
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in known:
-                raise fail(event, f"the alias {shortened(event.anchor)} stands for nothing, or for what holds it")
+                raise fail(event, f"the alias {short_repr(event.anchor)} stands for nothing, or for what holds it")
             put(event, *known[event.anchor])
         elif isinstance(event, yaml.ScalarEvent):
             if len(event.value) > MAX_CHARACTERS:
@@ -146,7 +146,7 @@ class _Loader(_Base):  # type: ignore[misc]  # one of two bases
             seen: set[tuple[str, str]] = set()
             for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
                 if (key.tag, key.value) in seen:
-                    raise yaml.MarkedYAMLError(None, None, f"{shortened(key.value)} is there twice", key.start_mark)
+                    raise yaml.MarkedYAMLError(None, None, f"{short_repr(key.value)} is there twice", key.start_mark)
                 seen.add((key.tag, key.value))
         super().flatten_mapping(node)
 
@@ -154,18 +154,19 @@ class _Loader(_Base):  # type: ignore[misc]  # one of two bases
         """Refuse octal and base-60 numbers, which look like others, and numbers beyond 64 bits."""
         text = node.value.lstrip("+-")
         if ":" in text or (text[:1] == "0" and text.strip("0_") and text[1:2] not in ("x", "b")):
-            problem = f"{shortened(node.value)} is another number in YAML than it looks; write it plainly, or in quotes"
+            shown = short_repr(node.value)
+            problem = f"{shown} is another number in YAML than it looks; write it plainly, or in quotes"
             raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
         value = int(self.construct_yaml_int(node)) if len(text) <= 80 else MAX_NUMBER
         if abs(value) >= MAX_NUMBER:
-            raise yaml.MarkedYAMLError(None, None, f"{shortened(node.value)} is too large a number", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"{short_repr(node.value)} is too large a number", node.start_mark)
         return value
 
     def finite_number(self, node: yaml.ScalarNode) -> float:
         """Refuse infinity and what is no number."""
         value = float(self.construct_yaml_float(node)) if ":" not in node.value else math.nan
         if not math.isfinite(value):
-            raise yaml.MarkedYAMLError(None, None, f"{shortened(node.value)} is no finite number", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, f"{short_repr(node.value)} is no finite number", node.start_mark)
         return value
 
 

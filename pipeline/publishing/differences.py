@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.messages import listed, shortened
+from pipeline.messages import listed, short_repr
 from pipeline.plan import Plan
 from pipeline.publishing.manifest import build_manifest
 from pipeline.shards.identity import changed_columns
@@ -42,7 +42,7 @@ def differences(before: Manifest, plan: Plan) -> Iterator[str]:
     yield from _values("", _that_counts(before.recipe), _that_counts(now.recipe))
     yield from _chains(before.chains, now.chains)
     if before.classes != now.classes:
-        yield f"the classes were {shortened(before.classes)}, and are {shortened(now.classes)}"
+        yield f"the classes were {short_repr(before.classes)}, and are {short_repr(now.classes)}"
     if before.palimpsest != now.palimpsest:
         yield f"it was made by Palimpsest {before.palimpsest}, and this is {now.palimpsest}"
 
@@ -147,4 +147,4 @@ def _given(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    return "none" if value is None else value if value is ABSENT else shortened(value, 60)
+    return "none" if value is None else value if value is ABSENT else short_repr(value, 60)

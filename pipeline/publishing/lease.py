@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from types import TracebackType
 
 from pipeline.errors import ConflictError, StorageError
-from pipeline.shards.output.process_identity import Owner
+from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import Store
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Holder:
     number: int
     id: str
     since: str
-    owner: Owner
+    owner: ProcessIdentity
 
 
 class Lease:
@@ -77,7 +77,7 @@ class Lease:
                     f"{before.since}; wait for it or stop it, or choose another output"
                 )
             number = before.number + 1 if before else 1
-            mine = Holder(number, uuid.uuid4().hex, time.strftime("%Y-%m-%d %H:%M:%S %Z"), Owner.here())
+            mine = Holder(number, uuid.uuid4().hex, time.strftime("%Y-%m-%d %H:%M:%S %Z"), ProcessIdentity.here())
             if self._store.create(_path(number), json.dumps(asdict(mine)).encode()):
                 self._held = mine
                 self._renew()
@@ -121,11 +121,11 @@ class Lease:
         for number in sorted((int(match[1]) for match in found if match), reverse=True):
             try:
                 data = json.loads(self._store.read(_path(number)))
-                return Holder(number, data["id"], data["since"], Owner(**data["owner"]))
+                return Holder(number, data["id"], data["since"], ProcessIdentity(**data["owner"]))
             except FileNotFoundError:  # given back since
                 continue
             except (ValueError, KeyError, TypeError):
-                return Holder(number, "", "", Owner("", "", 0, ""))
+                return Holder(number, "", "", ProcessIdentity("", "", 0, ""))
         return None
 
     def _lives(self, holder: Holder) -> bool:

@@ -9,7 +9,7 @@ from pipeline import __version__
 from pipeline.devices import installed_versions
 from pipeline.errors import InputError, RecipeError
 from pipeline.execution.fit import fits
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.model_files.references import FileRef
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
 from pipeline.shards.columns.layout import record_of
@@ -17,7 +17,7 @@ from pipeline.shards.files.discovery import Shard
 from pipeline.shards.output.commit import COMMITS, markers_digest
 from pipeline.shards.output.store import Store
 from pipeline.validation import parse
-from pipeline.working_dir import lasting
+from pipeline.working_dir import persistent_path
 from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
 from schemas.recipe import MAX_COPIES, MAX_MICRO_BATCH, Recipe, Watermark
 
@@ -37,7 +37,7 @@ def read_manifest(store: Store) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{store.uri}: no {MANIFEST} here; is this a Palimpsest data set?") from None
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"{where}: cannot be read: {described(error)}") from None
+        raise InputError(f"{where}: cannot be read: {error_line(error)}") from None
     try:
         manifest = Manifest.model_validate_json(data)
     except ValueError as error:
@@ -76,7 +76,7 @@ def build_manifest(
         complete=complete,
         plan_digest=plan.digest,
         recipe=plan.recipe.model_dump(mode="json"),
-        recipe_base=lasting(plan.base),
+        recipe_base=persistent_path(plan.base),
         limit=plan.limit,
         chains=[chain_record(branch) for branch in plan.branches],
         classes=list(plan.classes),
@@ -103,7 +103,7 @@ def _shard_record(shard: Shard) -> ShardRecord:
         bytes=shard.bytes,
         digest=shard.digest,
         columns=dict(shard.columns),
-        stamp=shard.stamp,
+        file_version=shard.file_version,
     )
 
 
@@ -159,7 +159,7 @@ def branch_from(record: Mapping[str, Any]) -> BranchPlan:
         if not (0 <= branch.copies <= MAX_COPIES and 1 <= branch.micro_batch <= MAX_MICRO_BATCH):
             raise ValueError(f"copies {branch.copies}, micro_batch {branch.micro_batch}")
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        said = f"its chain in the manifest cannot be read: {described(error)}"
+        said = f"its chain in the manifest cannot be read: {error_line(error)}"
         raise InputError(f"branch {record.get('name')}: {said}") from None
     return branch
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.errors import ConflictError, RecipeError
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 from pipeline.plan import Plan
 from pipeline.planning.input.input_plan import uris_of
 from pipeline.planning.recipe_file import absolute
@@ -82,7 +82,7 @@ def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
         why = (causes(before, plan) if before else "") or "another recipe, seed, operator, model or --limit"
         raise ConflictError(
             f"{store.uri} holds {len(others)} of {len(markers)} units that {what} "
-            f"({shortened((strange or others)[0])}): {why}; undo that, or choose another output"
+            f"({short_repr((strange or others)[0])}): {why}; undo that, or choose another output"
         )
     return markers
 
@@ -90,8 +90,10 @@ def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
 def written_again(plan: Plan, store: Store) -> list[str]:
     """Return the shards whose files changed since the run before, and whose footers and hashed columns did not."""
     before = _manifest_before(store)
-    stamps = {(record.uri, record.path): record.stamp for record in (before.shards if before else ()) if record.stamp}
-    return [s.path for s in plan.shards if s.stamp and stamps.get((s.uri, s.path), s.stamp) != s.stamp]
+    records = before.shards if before else ()
+    versions = {(record.uri, record.path): record.file_version for record in records if record.file_version}
+    known = [(shard, versions.get((shard.uri, shard.path))) for shard in plan.shards if shard.file_version]
+    return [shard.path for shard, version in known if version is not None and version != shard.file_version]
 
 
 def check_files(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> set[str]:

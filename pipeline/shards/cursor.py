@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError, UnitError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.parquet_footer import Footer, read_footer
 from pipeline.shards.files.uris import cause_of, open_binary
@@ -102,7 +102,7 @@ class Cursor:
                 if part.num_rows:
                     yield part
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise UnitError(f"{self.shard.uri}: row group {group} cannot be read: {described(error)}") from error
+            raise UnitError(f"{self.shard.uri}: row group {group} cannot be read: {error_line(error)}") from error
 
     def _enter(self, group: int) -> None:
         there = set(self._file.schema_arrow.names)  # thousands of columns are no reason to be slow
@@ -111,7 +111,7 @@ class Cursor:
         self._group, self._row, self._left = group, 0, None
 
 
-class Cursors:
+class CursorCache:
     """Keeps the last place that a worker read at, for the next unit. Not for several threads at a time."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ def _opened(shard: Shard) -> BinaryIO:
     try:
         return open_binary(shard.uri)
     except OSError as error:
-        raise UnitError(f"{shard.uri}: cannot be opened: {described(cause_of(error))}") from error
+        raise UnitError(f"{shard.uri}: cannot be opened: {error_line(cause_of(error))}") from error
 
 
 def _checked(stream: BinaryIO, shard: Shard) -> Footer:
@@ -164,7 +164,7 @@ def _checked(stream: BinaryIO, shard: Shard) -> Footer:
     except InputError as error:
         raise UnitError(str(error)) from error
     except Exception as error:  # every object store brings its own errors
-        raise UnitError(f"{shard.uri}: cannot be read: {described(error)}") from error
+        raise UnitError(f"{shard.uri}: cannot be read: {error_line(error)}") from error
     if footer.digest != shard.digest:
         raise UnitError(f"{shard.uri}: the file has changed since the plan was made; plan and run again")
     return footer

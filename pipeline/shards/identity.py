@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 
 from pipeline.caches import cache_folder
 from pipeline.errors import InputError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
-from pipeline.shards.files.parquet_footer import ReadRange, footer_of
+from pipeline.shards.files.parquet_footer import ReadRange, read_file_footer
 from pipeline.shards.files.uris import filesystem, is_local
 
 _THREADS: Final = 8
@@ -41,7 +41,7 @@ Columns = tuple[tuple[str, str], ...]
 """Name and digest (16 hex digits of a sha256) of each column, sorted by name."""
 
 
-def identified(shards: Sequence[Shard], layout: Layout) -> tuple[Shard, ...]:
+def with_column_digests(shards: Sequence[Shard], layout: Layout) -> tuple[Shard, ...]:
     """Return the shards with the digests of their columns, and their stamps.
 
     Raises:
@@ -49,14 +49,14 @@ def identified(shards: Sequence[Shard], layout: Layout) -> tuple[Shard, ...]:
     """
 
     def one(shard: Shard) -> Shard:
-        stamp = stamp_of(shard.uri)
-        return replace(shard, columns=column_digests(shard, layout, stamp), stamp=stamp)
+        file_version = read_file_version(shard.uri)
+        return replace(shard, columns=column_digests(shard, layout, file_version), file_version=file_version)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return tuple(pool.map(one, shards))
 
 
-def stamp_of(uri: str) -> str:
+def read_file_version(uri: str) -> str:
     """Return what changes whenever a file is written: size, times and inode, or its ETag; empty where nothing does."""
     with contextlib.suppress(Exception):  # every object store brings its own errors; without a stamp, all is read
         if is_local(uri):
@@ -70,26 +70,26 @@ def stamp_of(uri: str) -> str:
     return ""
 
 
-def column_digests(shard: Shard, layout: Layout, stamp: str) -> Columns:
+def column_digests(shard: Shard, layout: Layout, file_version: str) -> Columns:
     """Return the digests of a shard's columns, kept from before where its stamp and footer are the same.
 
     Raises:
         InputError: the shard cannot be read, or is no longer the one that was found.
     """
     wanted = _wanted(layout)
-    kept = _kept_path(shard, stamp, sorted(wanted.items())) if stamp else None
+    kept = _kept_path(shard, file_version, sorted(wanted.items())) if file_version else None
     if kept is not None:
         with contextlib.suppress(OSError, ValueError, TypeError):
             return tuple((str(name), str(digest)) for name, digest in json.loads(kept.read_bytes()))
     fs, path = filesystem(shard.uri)
-    footer = footer_of(fs, path, None, shard.uri)
+    footer = read_file_footer(fs, path, None, shard.uri)
     if footer.digest != shard.digest:
         raise InputError(f"{shard.uri}: the file has changed since it was found; plan again")
     try:
         with _ranges(shard.uri, fs, path) as read:
             found = _hashed(footer.metadata, wanted, read)
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"{shard.uri}: cannot be read: {described(error)}") from error
+        raise InputError(f"{shard.uri}: cannot be read: {error_line(error)}") from error
     if kept is not None and not _is_young(shard.uri):
         _keep(kept, found)
     return found
@@ -152,8 +152,8 @@ def _ranges(uri: str, fs: Any, path: str) -> Iterator[ReadRange]:
         yield read
 
 
-def _kept_path(shard: Shard, stamp: str, wanted: list[tuple[str, bool]]) -> Path | None:
-    name = hashlib.sha256(json.dumps(["columns/1", shard.uri, stamp, shard.digest, wanted]).encode()).hexdigest()
+def _kept_path(shard: Shard, file_version: str, wanted: list[tuple[str, bool]]) -> Path | None:
+    name = hashlib.sha256(json.dumps(["columns/1", shard.uri, file_version, shard.digest, wanted]).encode()).hexdigest()
     with contextlib.suppress(RuntimeError):  # there is no home folder
         return cache_folder() / "shards" / name[:2] / f"{name}.json"
     return None

@@ -13,10 +13,10 @@ from pipeline.shards.columns.column_types import is_list
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.columns.python_values import python_values
 from pipeline.shards.columns.type_promotion import cast
-from pipeline.shards.cursor import Cursors
+from pipeline.shards.cursor import CursorCache
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.partitions import partition_column
-from pipeline.shards.identity import changed_columns, column_digests, stamp_of
+from pipeline.shards.identity import changed_columns, column_digests, read_file_version
 from pipeline.shards.images.text_images import image_in_bytes, image_in_text
 from pipeline.shards.links.linked_images import ImageLinks, folder_of
 
@@ -49,7 +49,7 @@ def read_windows(
     rows: int,
     window: int,
     links: ImageLinks | None = None,
-    cursors: Cursors | None = None,
+    cursor_cache: CursorCache | None = None,
 ) -> Iterator[tuple[pa.Table, list[SourceRow]]]:
     """Yield rows [first, first + rows) of a shard in windows of `window` rows (the last may be shorter).
 
@@ -72,10 +72,10 @@ def read_windows(
     if rows == 0:
         return
     with contextlib.ExitStack() as stack:
-        if cursors is None:
-            cursors = Cursors()
-            stack.callback(cursors.close)
-        cursor = stack.enter_context(cursors.at(shard, layout.schema.names))
+        if cursor_cache is None:
+            cursor_cache = CursorCache()
+            stack.callback(cursor_cache.close)
+        cursor = stack.enter_context(cursor_cache.at(shard, layout.schema.names))
         _check_columns(shard, layout)
         held: list[pa.RecordBatch] = []
         count, start = 0, first
@@ -94,10 +94,13 @@ def read_windows(
 
 def _check_columns(shard: Shard, layout: Layout) -> None:
     """Raise UnitError where a column is no longer what the plan saw. Reads only a file that changed since."""
-    if not shard.columns or (shard.stamp and (stamp := stamp_of(shard.uri)) == shard.stamp):
+    if not shard.columns:
+        return
+    file_version = read_file_version(shard.uri) if shard.file_version else ""
+    if file_version and file_version == shard.file_version:
         return
     try:
-        now = column_digests(shard, layout, stamp if shard.stamp else "")
+        now = column_digests(shard, layout, file_version)
     except InputError as error:
         raise UnitError(str(error)) from error
     if names := changed_columns(shard.columns, now):

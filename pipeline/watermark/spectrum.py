@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 LONGEST_SIDE = 8192
-BASIS = 2.0**14
-FORTH = 2.0**10
-COEFFICIENT = 2.0**20
-BACK = 2.0**16
+BASIS_GRID = 2.0**14
+FORWARD_GRID = 2.0**10
+COEFFICIENT_GRID = 2.0**20
+INVERSE_GRID = 2.0**16
 LUMA = (77, 150, 29)  # BT.601 weights in 256ths; their sum is 256, so an equal change of R, G, B is that change of luma
 
 
@@ -39,14 +39,14 @@ def analyse(plane: torch.Tensor, band: int) -> torch.Tensor:
     """Return the [N, band, band] coefficients of [N, H, W] planes, times H (so that sums of them stay exact)."""
     height, width = plane.shape[1:]
     rows = (plane @ basis(width, band, plane.device).T).div_(width)
-    return basis(height, band, plane.device) @ on_grid(rows, FORTH)
+    return basis(height, band, plane.device) @ on_grid(rows, FORWARD_GRID)
 
 
 def synthesise(coefficients: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Return the [N, height, width] planes of [N, B, B] coefficients (true amplitudes, not times H)."""
     band = coefficients.shape[-1]
-    columns = basis(height, band, coefficients.device).T @ on_grid(coefficients, COEFFICIENT)
-    return on_grid(columns, BACK) @ basis(width, band, coefficients.device)
+    columns = basis(height, band, coefficients.device).T @ on_grid(coefficients, COEFFICIENT_GRID)
+    return on_grid(columns, INVERSE_GRID) @ basis(width, band, coefficients.device)
 
 
 def on_grid(values: torch.Tensor, scale: float) -> torch.Tensor:
@@ -60,4 +60,4 @@ def basis(size: int, band: int, device: torch.device) -> torch.Tensor:
     place = (2.0 * np.arange(size) + 1.0) * np.pi / (2.0 * size)
     waves = np.sqrt(2.0) * np.cos(np.arange(band)[:, None] * place[None, :])
     waves[0] = 1.0
-    return torch.from_numpy(np.round(waves * BASIS) / BASIS).to(device)
+    return torch.from_numpy(np.round(waves * BASIS_GRID) / BASIS_GRID).to(device)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.devices import pin_arithmetic
+from pipeline.devices import set_deterministic
 from tests.fixtures.arithmetic import arithmetic_kept
 
 SAID_ONLY = (
@@ -31,6 +31,6 @@ def gpu() -> Iterator[None]:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
     with arithmetic_kept():
-        pin_arithmetic("cuda", threads=1)
+        set_deterministic("cuda", threads=1)
         yield
     torch.cuda.empty_cache()

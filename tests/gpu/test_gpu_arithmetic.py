@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pipeline.devices import pin_arithmetic
+from pipeline.devices import set_deterministic
 from pipeline.execution.executor import Worker
 from pipeline.execution.job import Job
 from pipeline.publishing.prepare import prepare
@@ -32,7 +32,7 @@ def _errors() -> tuple[float, float]:
 
 
 def test_a_branch_that_loads_takes_tf32_off_whatever_was_set_before(tmp_path: Path) -> None:
-    pin_arithmetic("cuda", threads=1, tf32=True)
+    set_deterministic("cuda", threads=1, tf32=True)
     torch.backends.cudnn.benchmark = True
     assert min(_errors()) > TF32 or torch.cuda.get_device_capability() < (8, 0)
     plan = gpu_plan(tmp_path, "out", [{"name": "restyled", "copies": 1, "operators": [ADAIN]}])

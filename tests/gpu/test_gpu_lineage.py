@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.devices import device_like, device_model
+from pipeline.devices import device_for_model, device_model
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
 from tests.gpu.on_gpu import ADAIN, gpu_plan, made
@@ -21,4 +21,4 @@ def test_markers_and_manifest_name_the_gpu_and_the_cpu(tmp_path: Path) -> None:
     assert manifest.devices == sorted([name, device_model("cpu")])
     found = {(m.branch, m.device) for m in read_markers(open_store(plan.output)).values()}
     assert found == {("restyled", name), ("flipped", device_model("cpu"))}
-    assert device_like(name) == "cuda" and device_like(device_model("cpu")) == "cpu"
+    assert device_for_model(name) == "cuda" and device_for_model(device_model("cpu")) == "cpu"

@@ -14,7 +14,7 @@ from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.publishing.finalise import publish
 from pipeline.publishing.prepare import prepare
-from pipeline.shards.output.process_identity import Owner
+from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import LocalStore, Store, open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 
@@ -153,7 +153,7 @@ def test_staged_files_go_with_their_owner_or_with_age(folder: Path) -> None:
     plan = plan_of(write_recipe(folder))
     tmp = folder / "out/_tmp"
     gone = subprocess.run([sys.executable, "-c", OWN], capture_output=True, text=True, check=True).stdout.strip()
-    live = Owner.here().prefix
+    live = ProcessIdentity.here().prefix
     names = {f"{gone}1": False, f"{live}2": True, f"{'0' * 12}-1-1-3": True, "old-4": False, "new-5": True}
     for name in names:
         (tmp / name).mkdir(parents=True)

@@ -13,7 +13,7 @@ import pytest
 from pipeline.errors import ConflictError, StorageError
 from pipeline.publishing import lease as leases
 from pipeline.publishing.lease import Lease
-from pipeline.shards.output.process_identity import Owner
+from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.jobs.test_cli import palimpsest
@@ -85,11 +85,11 @@ def test_a_folder_that_was_removed_is_not_taken_for_another_driver(tmp_path: Pat
 def test_a_holder_on_another_machine_lives_while_it_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "RENEWED_S", 0.2)
     monkeypatch.setattr(leases, "WATCHED_S", 1.5)
-    elsewhere = Owner("faraway", "0" * 12, 1, "1")
+    elsewhere = ProcessIdentity("faraway", "0" * 12, 1, "1")
     store = open_store(str(tmp_path))
     with Lease(store) as there:
         with monkeypatch.context() as patch:
-            patch.setattr(leases.Owner, "here", classmethod(lambda cls: elsewhere))
+            patch.setattr(leases.ProcessIdentity, "here", classmethod(lambda cls: elsewhere))
             there.take()
         with Lease(store) as here, pytest.raises(ConflictError, match="process 1 on faraway"):
             here.take()

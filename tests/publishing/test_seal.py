@@ -225,7 +225,8 @@ def as_before(out: Path) -> None:
 
     forge(out, clear)
     (out / SEAL).unlink()
-    edit(out, lambda manifest: [shard.pop(name) for shard in manifest["shards"] for name in ("columns", "stamp")])
+    added = ("columns", "file_version")
+    edit(out, lambda manifest: [shard.pop(name) for shard in manifest["shards"] for name in added])
 
 
 def test_a_data_set_of_an_earlier_version_is_read(out: Path) -> None:

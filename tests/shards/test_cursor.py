@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import UnitError
 from pipeline.shards.columns.layout import read_layout
-from pipeline.shards.cursor import Cursors
+from pipeline.shards.cursor import CursorCache
 from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
@@ -27,8 +27,8 @@ def shard(request, tmp_path):
     return find_shards("a.parquet", str(tmp_path))[0]
 
 
-def read(shard, layout, first, rows, cursors=None):
-    found = list(read_windows(shard, layout, first, rows, 48, cursors=cursors))
+def read(shard, layout, first, rows, cursor_cache=None):
+    found = list(read_windows(shard, layout, first, rows, 48, cursor_cache=cursor_cache))
     return [table for table, _ in found], [row for _, rows in found for row in rows]
 
 
@@ -38,9 +38,9 @@ def bytes_read() -> int:
 
 @pytest.mark.parametrize("size", [256, 100, 64, 7])
 def test_units_in_order_read_the_shard_once(shard, size):
-    layout, cursors = read_layout((shard,), Columns(), ()), Cursors()
+    layout, cursor_cache = read_layout((shard,), Columns(), ()), CursorCache()
     before = bytes_read()
-    found = [read(shard, layout, first, min(size, ROWS - first), cursors) for first in range(0, ROWS, size)]
+    found = [read(shard, layout, first, min(size, ROWS - first), cursor_cache) for first in range(0, ROWS, size)]
     after = bytes_read() - before
     checks = -(-ROWS // size) * 140_000  # each unit reads the end of the file, to see that it is still the same
     assert after < 1.2 * shard.bytes + checks
@@ -55,18 +55,18 @@ def test_units_in_order_read_the_shard_once(shard, size):
 
 
 def test_units_in_any_order_are_the_same_rows(shard):
-    layout, cursors = read_layout((shard,), Columns(), ()), Cursors()
+    layout, cursor_cache = read_layout((shard,), Columns(), ()), CursorCache()
     draw = random.Random(0)
     for _ in range(40):
         first = draw.randrange(ROWS)
         rows = draw.randint(0, ROWS - first)
-        _, found = read(shard, layout, first, rows, cursors)
+        _, found = read(shard, layout, first, rows, cursor_cache)
         assert [int.from_bytes(row.data[:4], "big") for row in found] == list(range(first, first + rows))
 
 
 def test_two_workers_that_share_a_row_group_read_it_once_each(shard):
     layout = read_layout((shard,), Columns(), ())
-    workers = [Cursors(), Cursors()]
+    workers = [CursorCache(), CursorCache()]
     draw, before = random.Random(1), bytes_read()
     for first in range(0, ROWS, 50):
         read(shard, layout, first, min(50, ROWS - first), draw.choice(workers))
@@ -74,16 +74,16 @@ def test_two_workers_that_share_a_row_group_read_it_once_each(shard):
 
 
 def test_a_read_that_was_broken_off_leaves_no_place(shard):
-    layout, cursors = read_layout((shard,), Columns(), ()), Cursors()
-    windows = read_windows(shard, layout, 0, 200, 48, cursors=cursors)
+    layout, cursor_cache = read_layout((shard,), Columns(), ()), CursorCache()
+    windows = read_windows(shard, layout, 0, 200, 48, cursor_cache=cursor_cache)
     next(windows)
     windows.close()
-    assert [row.row for row in read(shard, layout, 10, 5, cursors)[1]] == [10, 11, 12, 13, 14]
+    assert [row.row for row in read(shard, layout, 10, 5, cursor_cache)[1]] == [10, 11, 12, 13, 14]
 
 
 def test_a_shard_that_changes_between_units_is_noticed(shard, tmp_path):
-    layout, cursors = read_layout((shard,), Columns(), ()), Cursors()
-    read(shard, layout, 0, 50, cursors)
+    layout, cursor_cache = read_layout((shard,), Columns(), ()), CursorCache()
+    read(shard, layout, 0, 50, cursor_cache)
     pq.write_table(pa.table({"image": [b"x"] * ROWS, "label": ["a"] * ROWS, "id": range(ROWS)}), tmp_path / "a.parquet")
     with pytest.raises(UnitError, match="changed since the plan"):
-        read(shard, layout, 50, 50, cursors)
+        read(shard, layout, 50, 50, cursor_cache)

@@ -13,7 +13,7 @@ from pipeline.errors import UnitError
 from pipeline.shards import identity
 from pipeline.shards.columns.layout import read_layout
 from pipeline.shards.files.discovery import Shard, find_shards
-from pipeline.shards.identity import changed_columns, identified, stamp_of
+from pipeline.shards.identity import changed_columns, read_file_version, with_column_digests
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 from tests.fixtures.shard_files import photos
@@ -40,7 +40,7 @@ def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def digests(path: Path, drop: tuple[str, ...] = ()) -> Shard:
     shards = find_shards(str(path), "/")
-    return identified(shards, read_layout(shards, Columns(image="image"), drop))[0]
+    return with_column_digests(shards, read_layout(shards, Columns(image="image"), drop))[0]
 
 
 def patch(path: Path, old: bytes, new: bytes, restore: bool = True) -> None:
@@ -122,7 +122,7 @@ def test_a_cache_that_cannot_be_written_costs_time_alone(shard: Path, monkeypatc
 def test_a_label_that_changes_after_the_plan_stops_its_unit(shard: Path) -> None:
     shards = find_shards(str(shard), "/")
     layout = read_layout(shards, Columns(image="image"), ())
-    (found,) = identified(shards, layout)
+    (found,) = with_column_digests(shards, layout)
     os.utime(shard)
     assert [row.label for _, rows in read_windows(found, layout, 0, 6, 6) for row in rows] == [11, 12, 13, 14, 15, 16]
     patch(shard, whole(16), whole(13))
@@ -133,9 +133,9 @@ def test_a_label_that_changes_after_the_plan_stops_its_unit(shard: Path) -> None
 def test_the_stamp_of_an_object_follows_what_was_written(tmp_path: Path) -> None:
     import fsspec
 
-    assert stamp_of(str(tmp_path / "nothing")) == ""
+    assert read_file_version(str(tmp_path / "nothing")) == ""
     fsspec.filesystem("memory").pipe_file("/stamps/a.parquet", b"x")
-    assert stamp_of("memory://stamps/a.parquet") == ""  # it tells no ETag: then all is read
+    assert read_file_version("memory://stamps/a.parquet") == ""  # it tells no ETag: then all is read
 
 
 def test_thousands_of_columns_cost_seconds_not_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from jobs.bench.gpu.setting import Setting
 from jobs.bench.gpu.sizes import SIZES
 from jobs.bench.machine import commit, machine, versions
 from pipeline.devices import device_model
-from pipeline.messages import described
+from pipeline.messages import error_line
 
 Section = Callable[[Setting], Iterator[tuple[str, dict[str, Any]]]]
 SECTIONS: dict[str, Section] = {
@@ -71,7 +71,7 @@ def _section(name: str, setting: Setting, left: float, found: dict[str, Any], op
                 _keep(found, options.out)
         except Exception as error:  # a section that fails must not take the others along
             traceback.print_exc()
-            found["errors"][name] = described(error)
+            found["errors"][name] = error_line(error)
     found["section_s"][name] = round(time.monotonic() - began, 1)
     _keep(found, options.out)
     gc.collect()

@@ -14,7 +14,7 @@ from jobs.bench.gpu.setting import Setting, operated
 from jobs.bench.gpu.timing import Contestant, Make
 from jobs.bench.stable_diffusion_edit import GUIDANCE, PROMPT, STRENGTH
 from pipeline.contracts import Assets, Pixels
-from pipeline.devices import pin_arithmetic
+from pipeline.devices import set_deterministic
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 
 FEW_STEPS = 4
@@ -51,7 +51,8 @@ def edits(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 def compiled(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     """The product once more with its network compiled, and what compiling took."""
     sizes = setting.sizes
-    pin_arithmetic(setting.device, threads=1)  # compiled code is of one arithmetic, and of the threads it was traced at
+    # compiled code is of one arithmetic, and of the threads it was traced at
+    set_deterministic(setting.device, threads=1)
     side, first, model = sizes.stable.side_px, range(sizes.stable_batch), model_of(setting)
     sources = pictures(side, first)
     started = time.perf_counter()

@@ -11,7 +11,7 @@ import torch
 
 from jobs.bench.gpu.images import pictures
 from pipeline.contracts import Pixels
-from pipeline.devices import pin_arithmetic
+from pipeline.devices import set_deterministic
 
 MIB = 2**20
 THREADS = torch.get_num_threads()
@@ -79,7 +79,7 @@ class Clock:
         if each.plain:
             arithmetic_as_it_comes(self.device)
         else:
-            pin_arithmetic(self.device, threads=1)
+            set_deterministic(self.device, threads=1)
         numbers = range(first, first + count)
         sources = None if each.side_px is None else pictures(each.side_px, numbers)
         self._wait()
@@ -101,7 +101,7 @@ class Clock:
 
 
 def arithmetic_as_it_comes(device: str) -> None:
-    """Undo `pin_arithmetic` on a GPU: what a script that sets nothing computes with."""
+    """Undo `set_deterministic` on a GPU: what a script that sets nothing computes with."""
     if device == "cpu":
         return
     torch.set_num_threads(THREADS)

@@ -7,9 +7,9 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import RecipeError
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 from pipeline.planning.yaml_documents import read_document
-from pipeline.working_dir import require_lasting
+from pipeline.working_dir import require_persistent
 from schemas.closed import Closed
 
 Config = TypeVar("Config", bound=Closed)
@@ -23,7 +23,7 @@ def read_config(path: str | Path, model: type[Config]) -> Config:
     except ValidationError as error:
         raise RecipeError(f"config {path}: {_first_line(error, model)}") from error
     if "out" in model.model_fields:
-        require_lasting(getattr(config, "out"), "out", "in the configuration")  # noqa: B009 - not every trainer has one
+        require_persistent(getattr(config, "out"), "out", "in the configuration")  # noqa: B009 - not every trainer has one
     return config
 
 
@@ -34,7 +34,7 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"{place}: {first['msg']}"
     if first["type"] != "extra_forbidden":
-        return f"{place or 'top level'}: {first['msg']} (found {shortened(first['input'])})"
+        return f"{place or 'top level'}: {first['msg']} (found {short_repr(first['input'])})"
     near = difflib.get_close_matches(str(first["loc"][-1]), sorted(_keys(model)), 1, 0.4)
     return f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 

@@ -1,7 +1,8 @@
 """The fixed network whose features a fast style network is trained against, at four depths.
 
-A VGG from a file gives the layers of Johnson et al. 2016 (section 4.1). Without one it is random filters beside channels
-that pass the image through (`jobs/train/networks/adain_encoder.py`): they describe textures, and keep the image.
+A VGG from a file gives the layers of Johnson et al. 2016 (section 4.1). Without one it is random filters beside
+channels that pass the image through (`jobs/train/networks/adain_encoder.py`): they describe textures, and keep the
+image.
 """
 
 from collections.abc import Callable

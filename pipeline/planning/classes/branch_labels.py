@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import UnitError
-from pipeline.planning.where.row_filter import Selection
+from pipeline.planning.where.row_filter import RowFilter
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.columns.python_values import python_values
@@ -44,10 +44,10 @@ def branch_labels(
         return BranchLabels(layout, {None: sum(shard.rows for shard in shards)})
     if where is None:
         return BranchLabels(layout, values.rows)
-    return BranchLabels(layout, _taken(Selection(where, layout), layout, values, shards))
+    return BranchLabels(layout, _taken(RowFilter(where, layout), layout, values, shards))
 
 
-def _taken(selection: Selection, layout: Layout, values: LabelValues, shards: Sequence[Shard]) -> dict[Any, int]:
+def _taken(selection: RowFilter, layout: Layout, values: LabelValues, shards: Sequence[Shard]) -> dict[Any, int]:
     """Return the rows that a condition takes, by label: from the distinct labels alone where it names no more."""
     assert layout.label is not None
     used = selection.columns_used()

@@ -13,7 +13,7 @@ from pipeline.errors import InputError, RecipeError
 from pipeline.messages import listed, one_line
 from pipeline.planning.recipe_file import absolute
 from pipeline.planning.yaml_documents import MAX_VALUES, parse_document
-from pipeline.shards.columns.class_metadata import by_index, names_of
+from pipeline.shards.columns.class_metadata import invert_index, names_of
 from pipeline.shards.columns.class_table import MAX_INDEX, NO_CLASS, repeated
 from pipeline.shards.columns.label_values import LabelValues, read_label_values
 from pipeline.shards.columns.layout import Layout
@@ -102,7 +102,7 @@ def _read(uri: str, base: str) -> Any:
                 found = found[key]
                 break
     if isinstance(found, Mapping) and found and all(type(index) is int for index in found.values()):
-        found = by_index(found, f"recipe.input.class_names = {uri!r}", "correct it")  # as Keras and label2id say it
+        found = invert_index(found, f"recipe.input.class_names = {uri!r}", "correct it")  # as Keras and label2id say it
     return found if isinstance(found, list | dict) else text.split()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import InputError, RecipeError
 from pipeline.planning.input.first_rows import FirstRows
-from pipeline.shards.columns.annotations import annotations
+from pipeline.shards.columns.annotation_columns import annotation_columns
 from pipeline.shards.columns.column_types import read_features
 from pipeline.shards.columns.dimensions import dimension_columns, max_size
 from pipeline.shards.columns.layout import Layout
@@ -37,7 +37,7 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
     if not moving and not (turned and from_rows):
         return ()
     apart = (layout.image, layout.label, layout.id, *unaligned)
-    found = annotations(layout.schema, read_features(layout.schema), apart, first.values, first.sizes)
+    found = annotation_columns(layout.schema, read_features(layout.schema), apart, first.values, first.sizes)
     if not found:
         return ()
     names = [f"{name[:MAX_NAME]} ({what})" for name, what in list(found.items())[:SHOWN]]

@@ -67,7 +67,7 @@ class FirstRows:
         """Width and height of each image, as it is stored."""
         return [None if image is None else image.size for image in self.images]
 
-    def check_depth(self, depth_bits: int | None) -> None:
+    def check_bit_depth(self, depth_bits: int | None) -> None:
         """Raise InputError where an image of 16 bits leaves open how many of them it uses; decodes only such images."""
         for row, image in zip(self.rows, self.images, strict=True):
             if row.data is None or image is None or not (image.mode.startswith("I") or is_16_bit(image)):

@@ -16,8 +16,8 @@ from pipeline.shards.columns.label_values import read_label_values
 from pipeline.shards.columns.layout import Layout, read_layout
 from pipeline.shards.columns.shared_schema import promoted_shards
 from pipeline.shards.files.discovery import Shard, find_input
-from pipeline.shards.files.listing import Passed
-from pipeline.shards.files.splits import SPLIT, called, may_say_splits, rows_by_split, split_names, splits_of
+from pipeline.shards.files.listing import Skipped
+from pipeline.shards.files.splits import SPLIT, called, may_be_split_column, rows_by_split, split_names, splits_of
 from schemas.recipe import Input
 
 ALL: Final = "all"
@@ -29,15 +29,16 @@ OTHER_SPLIT: Final = "of another split than input.split"
 class InputPlan:
     """The input, resolved.
 
-    `identities` are, by the path of a shard, what its rows are made of beside its own bytes: values that its folders
-    state, and the columns it was promoted to; a shard that has neither is not in it. `splits` are rows by split, None
-    of those in none; `where` is the condition that `input.split` puts on every row, where a column states splits.
+    `row_identities` maps the path of a shard to what its rows depend on beside the file: the values that its folders
+    state, and the types that its columns were promoted to. A shard with neither is not in it. `splits` maps each split
+    to its number of rows (None: rows in no split). `where` is the condition that `input.split` adds to every branch,
+    where a column states the splits.
     """
 
     shards: tuple[Shard, ...]
     layout: Layout
-    passed: Passed = field(default_factory=Passed)
-    identities: Mapping[str, list[Any]] = field(default_factory=dict)
+    skipped: Skipped = field(default_factory=Skipped)
+    row_identities: Mapping[str, list[Any]] = field(default_factory=dict)
     splits: Mapping[str | None, int] = field(default_factory=dict)
     where: str | None = None
 
@@ -64,7 +65,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
     shards = tuple(shard for shard, split in zip(found.shards, stated, strict=True) if name in (None, split))
     for shard, split in zip(found.shards, stated, strict=True):
         if name not in (None, split):
-            found.passed.add(OTHER_SPLIT, shard.path)
+            found.skipped.add(OTHER_SPLIT, shard.path)
     if not any(shard.rows for shard in shards):
         raise InputError(f"input.split: {wanted.split}: its shards hold no row")
     layout = read_layout(shards, wanted.columns, wanted.drop, named=wanted.class_names is not None)
@@ -81,7 +82,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
             f"input.split: {wanted.split}: no folder, file name or column {SPLIT!r} of the input says a split; "
             "leave it out"
         )
-    return InputPlan(shards, layout, found.passed, _identities(shards, layout), splits, where)
+    return InputPlan(shards, layout, found.skipped, _identities(shards, layout), splits, where)
 
 
 def unlabelled_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
@@ -143,7 +144,7 @@ def _condition(column: str, values: Sequence[Any]) -> str:
 def _column_splits(shards: Sequence[Shard], layout: Layout) -> tuple[str, dict[Any, tuple[str | None, int]]]:
     """Return the column that says splits, and by its values what each is called and its rows; none of no column."""
     taken = (layout.image, layout.label, layout.id)
-    names = [name for name in layout.light if name not in taken and may_say_splits(name)]
+    names = [name for name in layout.light if name not in taken and may_be_split_column(name)]
     features = read_features(layout.schema)
     for name in sorted(names, key=lambda name: name.lower() != SPLIT):
         kind: pa.DataType = layout.schema.field(name).type

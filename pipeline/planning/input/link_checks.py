@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from pipeline.errors import InputError
-from pipeline.messages import MAX_VALUE, one_line, shortened
+from pipeline.messages import MAX_VALUE, one_line, short_repr
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.links.linked_images import ImageLinks, folder_of
 from pipeline.shards.reader import SourceRow
@@ -25,7 +25,7 @@ def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) ->
     name = named[0].link or ""
     raise InputError(
         f"input.columns.image: column {layout.image!r} holds names of files, and these are not opened: "
-        f"{shortened(name)} {refused[0]}{_remedy(name)}"
+        f"{short_repr(name)} {refused[0]}{_remedy(name)}"
     )
 
 

@@ -27,7 +27,7 @@ _OTHERWISE = ("isin", "isna", "notna", "isnull", "notnull", "between", "contains
 """Methods of texts that give numbers or conditions."""
 
 
-def text_fault(text: str) -> str | None:
+def text_problem(text: str) -> str | None:
     """Return why an expression is not even read; None where it is."""
     if len(text) > MAX_CHARACTERS:
         return f"it has {len(text):,} characters, and {MAX_CHARACTERS:,} are the most"
@@ -39,7 +39,7 @@ def text_fault(text: str) -> str | None:
     return None
 
 
-def tree_fault(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
+def tree_problem(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
     """Return why an expression is not evaluated; None where it is.
 
     Args:
@@ -63,13 +63,13 @@ def tree_fault(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
             waiting.extend((child, depth + 1, growth) for child in ast.iter_child_nodes(node))
         if parts > MAX_PARTS or listed > MAX_LISTED:
             return f"it has more than {MAX_PARTS} parts, or lists of more than {MAX_LISTED:,} values"
-        fault = next((fault for each in here if (fault := _node_fault(each, texts)) is not None), None)
-        if fault is not None:
-            return fault
+        problem = next((problem for each in here if (problem := _node_problem(each, texts)) is not None), None)
+        if problem is not None:
+            return problem
     return None
 
 
-def _node_fault(node: ast.AST, texts: Collection[str]) -> str | None:
+def _node_problem(node: ast.AST, texts: Collection[str]) -> str | None:
     if isinstance(node, ast.Constant):
         if isinstance(node.value, int | float) and not abs(node.value) < MAX_NUMBER:
             return "a number in it is larger than 64 bits"
@@ -85,9 +85,9 @@ def _node_fault(node: ast.AST, texts: Collection[str]) -> str | None:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _REGEX_METHODS:
         values = [*node.args, *(keyword.value for keyword in node.keywords)]
         for value in values:
-            fault = _pattern_fault(value.value) if _is_text(value) else None  # type: ignore[attr-defined]
-            if fault is not None:
-                return f"the pattern of `.{node.func.attr}()` {fault}"
+            problem = _pattern_problem(value.value) if _is_text(value) else None  # type: ignore[attr-defined]
+            if problem is not None:
+                return f"the pattern of `.{node.func.attr}()` {problem}"
     return None
 
 
@@ -119,7 +119,7 @@ def _replacement(node: ast.AST) -> int:
     return sum(len(part.value) for part in put_in if isinstance(part, ast.Constant) and isinstance(part.value, str))
 
 
-def _pattern_fault(pattern: str) -> str | None:
+def _pattern_problem(pattern: str) -> str | None:
     """Return why a pattern may take for ever: it repeats a group that repeats or chooses, or does so very often."""
     plain = _CLASSES.sub("x", pattern)
     choosing = len(_CHOICE.findall(plain.replace("(?", "(")))

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
-from pipeline.messages import shortened
+from pipeline.messages import short_repr
 from pipeline.shards.columns.column_types import is_string, plain
 
 
-def kind_fault(tree: ast.AST, kinds: Mapping[str, pa.DataType], classes: Mapping[str, Sequence[str]]) -> str | None:
+def type_problem(tree: ast.AST, kinds: Mapping[str, pa.DataType], classes: Mapping[str, Sequence[str]]) -> str | None:
     """Return what is wrong with the first constant that its column never equals; None where there is none.
 
     Args:
@@ -29,7 +29,9 @@ def kind_fault(tree: ast.AST, kinds: Mapping[str, pa.DataType], classes: Mapping
         if _is_number(plain(kind)) and isinstance(value, str):
             names = classes.get(name, ())
             remedy = f"{names.index(value)}, the number of that class" if value in names else "a number"
-            return f"column {name!r} holds numbers, and {shortened(value)} is none, so no row equals it; write {remedy}"
+            return (
+                f"column {name!r} holds numbers, and {short_repr(value)} is none, so no row equals it; write {remedy}"
+            )
     return None
 
 

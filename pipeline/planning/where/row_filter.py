@@ -14,9 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
-from pipeline.messages import one_line, shortened
-from pipeline.planning.where.expression_limits import QUOTED, text_fault, tree_fault
-from pipeline.planning.where.expression_types import kind_fault
+from pipeline.messages import one_line, short_repr
+from pipeline.planning.where.expression_limits import QUOTED, text_problem, tree_problem
+from pipeline.planning.where.expression_types import type_problem
 from pipeline.shards.columns.column_types import is_string, plain
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.reader import SourceRow
@@ -42,7 +42,7 @@ _OF_TIME = {
 }  # fmt: skip
 
 
-class Selection:
+class RowFilter:
     """A row filter. `label` is always there under that name, and `row` is the index in the shard.
 
     Args:
@@ -67,7 +67,7 @@ class Selection:
             return [int(index) for index in np.flatnonzero(self._taken(rows))]
         except Exception as error:
             where = f"{rows[0].uri} rows {rows[0].row} to {rows[-1].row}"
-            raise UnitError(f"{where}: where = {shortened(self._where)}: {_reason(error)}") from error
+            raise UnitError(f"{where}: where = {short_repr(self._where)}: {_reason(error)}") from error
 
     def columns_used(self) -> set[str]:
         """Return the names that the expression, which `check` has read, takes for columns; `label` and `row` too."""
@@ -82,9 +82,9 @@ class Selection:
         """
         if not self._expression:
             raise self._error("it is empty; leave it out to take every row")
-        fault = text_fault(self._expression)
-        if fault is not None:
-            raise self._error(fault)
+        problem = text_problem(self._expression)
+        if problem is not None:
+            raise self._error(problem)
         columns = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
         text = QUOTED.sub(self._unquoted(), self._expression)
         try:
@@ -92,9 +92,9 @@ class Selection:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise self._error(f"cannot be read: {_reason(getattr(error, 'msg', error))}{self._known()}") from None
         texts = {name for name in self._columns() if self._is_long(name)}
-        fault = tree_fault(tree, {*texts, *(quoted for quoted, name in columns.items() if name in texts)})
-        if fault is not None:
-            raise self._error(fault)
+        problem = tree_problem(tree, {*texts, *(quoted for quoted, name in columns.items() if name in texts)})
+        if problem is not None:
+            raise self._error(problem)
         called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
         spaces = (node.value for node in ast.walk(tree) if isinstance(node, ast.Attribute))
         spaces = (node for node in spaces if isinstance(node, ast.Attribute) and node.attr in ("str", "dt"))
@@ -109,9 +109,9 @@ class Selection:
         kinds = {field.name: field.type for field in layout.schema}
         kinds |= {"label": kinds[label] if label else pa.int64(), "row": pa.int64()}
         names = layout.classes or ()
-        fault = kind_fault(self._parsed(), kinds, {"label": names, **({label: names} if label else {})})
-        if fault is not None:
-            raise self._error(fault)
+        problem = type_problem(self._parsed(), kinds, {"label": names, **({label: names} if label else {})})
+        if problem is not None:
+            raise self._error(problem)
 
     def try_on(self, rows: Sequence[SourceRow]) -> None:
         """Evaluate the expression on some rows, together and each alone.
@@ -220,7 +220,7 @@ class Selection:
         return lambda found: found[0] if found[1] is None else f"_quoted_{next(places)}"
 
     def _error(self, text: str) -> RecipeError:
-        return RecipeError(f"where = {shortened(self._where)}: {text}")
+        return RecipeError(f"where = {short_repr(self._where)}: {text}")
 
 
 def _is_constant(node: ast.AST) -> bool:

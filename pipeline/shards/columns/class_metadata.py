@@ -15,7 +15,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.messages import listed, shortened
+from pipeline.messages import listed, short_repr
 from pipeline.shards.columns.class_table import repeated
 from pipeline.shards.columns.column_types import HUGGINGFACE, is_feature, read_features
 from pipeline.shards.columns.python_values import json_value
@@ -28,14 +28,14 @@ _LENGTH: Final = re.compile(rb"(\d{1,9});")
 
 
 @dataclass(frozen=True)
-class StatedNames:
+class ClassNames:
     """Class names by index, and what says so: `ClassLabel`, `id2label`, ..."""
 
     names: tuple[str, ...]
     origin: str
 
 
-def stated_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, named: bool = False) -> StatedNames | None:
+def read_class_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, named: bool = False) -> ClassNames | None:
     """Return the class names that the shards state, the longest list of them; None where none does.
 
     Args:
@@ -46,7 +46,7 @@ def stated_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, named:
             an index out, or give one name to two.
     """
     first: Shard | None = None
-    longest: StatedNames | None = None
+    longest: ClassNames | None = None
     for shard, schema in distinct:
         try:
             found = names_in(schema, label)
@@ -69,14 +69,14 @@ def stated_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, named:
     return longest
 
 
-def names_in(schema: pa.Schema, label: str) -> StatedNames | None:
-    """Return the class names that one schema states for its label column. Raises InputError as `stated_names`."""
+def names_in(schema: pa.Schema, label: str) -> ClassNames | None:
+    """Return the class names that one schema states for its label column. Raises InputError as `read_class_names`."""
     names = class_label_names(read_features(schema).get(label))
     if names is not None:
-        return StatedNames(names, CLASS_LABEL)
+        return ClassNames(names, CLASS_LABEL)
     for where, said in _mappings(schema, label):
         names = names_of(said, f"column {label!r}: {where} in the metadata", "say the names with input.class_names")
-        return StatedNames(names, where)
+        return ClassNames(names, where)
     return None
 
 
@@ -96,14 +96,14 @@ def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
         InputError: it is something else, leaves an index out, holds a blank name or one name twice.
     """
     if isinstance(said, Mapping):
-        by_index = {_whole(key): name for key, name in said.items()}
-        absent = [index for index in range(len(said)) if index not in by_index]
-        if absent or len(by_index) != len(said):
+        found = {_whole(key): name for key, name in said.items()}
+        absent = [index for index in range(len(said)) if index not in found]
+        if absent or len(found) != len(said):
             raise InputError(
                 f"{where}: index {absent[0] if absent else 0} has no name (indexes: {listed(said)}); name every "
                 f"index from 0 on; {remedy}"
             )
-        said = [by_index[index] for index in range(len(said))]
+        said = [found[index] for index in range(len(said))]
     if not isinstance(said, list | tuple) or not said or any(isinstance(name, list | dict) for name in said):
         raise InputError(f"{where}: needs a list of names, or every index with its name; {remedy}")
     names = tuple(str(name) for name in said)
@@ -116,12 +116,12 @@ def names_of(said: Any, where: str, remedy: str) -> tuple[str, ...]:
     return names
 
 
-def by_index(indexes: Mapping[Any, Any], where: str, remedy: str) -> dict[Any, Any]:
+def invert_index(indexes: Mapping[Any, Any], where: str, remedy: str) -> dict[Any, Any]:
     """Return `{index: name}` of a `{name: index}`. Raises InputError where two names have one index."""
     names: dict[Any, Any] = {}
     for name, index in indexes.items():
         if isinstance(index, list | dict):
-            raise InputError(f"{where}: {shortened(name)} has no index, but {shortened(index)}; {remedy}")
+            raise InputError(f"{where}: {short_repr(name)} has no index, but {short_repr(index)}; {remedy}")
         if index in names:
             raise InputError(f"{where}: {listed([names[index], name])} have one index, {index}; {remedy}")
         names[index] = name
@@ -150,7 +150,7 @@ def _mappings(schema: pa.Schema, label: str) -> Iterator[tuple[str, dict[Any, An
             yield "id2label", place["id2label"]
         if isinstance(place.get("label2id"), dict) and place["label2id"]:
             where = f"column {label!r}: label2id in the metadata"
-            yield "label2id", by_index(place["label2id"], where, "say the names with input.class_names")
+            yield "label2id", invert_index(place["label2id"], where, "say the names with input.class_names")
 
 
 def enum_names(field: pa.Field) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ _NUMBER: Final = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _BASE64: Final = re.compile(r"(?:data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
 
 
-def are_places(seen: Seen, depth: int) -> bool:
+def are_coordinates(seen: Seen, depth: int) -> bool:
     """Return whether numbers are places.
 
     Lists of lists count as places unless their values say otherwise, and one list does only where they say so.
@@ -56,7 +56,7 @@ def are_places(seen: Seen, depth: int) -> bool:
     return all(_is_polygon(row, size) for row, size in rows)
 
 
-def text_has_places(seen: Seen) -> bool:
+def text_has_coordinates(seen: Seen) -> bool:
     """Return whether texts hold places, or an image in base64: JSON, XML, lines of YOLO, or numbers alone."""
     texts = [(text.strip(), size) for text, size in seen if isinstance(text, str) and text.strip()]
     if any(len(text) <= MAX_TEXT and _KEYS.search(text) for text, _ in texts):
@@ -67,7 +67,7 @@ def text_has_places(seen: Seen) -> bool:
         return False
     if all(_ROW.search(text) and text[1:].lstrip()[:1] in ("[", "(") for text, _ in texts):
         rows = [([_numbers(row) for row in _ROW.findall(text)], size) for text, size in texts]
-        return are_places(rows, 2)
+        return are_coordinates(rows, 2)
     if all(_is_yolo(text) for text, _ in texts):
         return True
     return _are_vectors([(_numbers(text), size) for text, size in texts])
@@ -84,7 +84,7 @@ def are_points(seen: Seen) -> bool:
     )
 
 
-def are_beyond(seen: Seen) -> bool:
+def are_outside(seen: Seen) -> bool:
     """Return whether numbers lie far outside of their images, every one: coordinates of something else."""
     known = [(_as_float(value), size) for value, size in seen if value is not None and size is not None]
     return bool(known) and all(value is not None and abs(value) > 2 * max(size) for value, size in known)

@@ -32,7 +32,7 @@ from pipeline.shards.columns.column_types import (
     shown_type,
 )
 from pipeline.shards.columns.first_values import FirstValues
-from pipeline.shards.files.name_words import words_of
+from pipeline.shards.files.name_words import split_words
 from pipeline.shards.images.text_images import image_in_text
 
 ImageKind = Literal["bytes", "struct", "path", "text"]
@@ -62,23 +62,24 @@ _NESTED: Final = "images inside of {kind}; keep a column of bytes, or of structs
 
 
 def image_column(
-    schema: pa.Schema, features: Mapping[str, Any], named: str | None, values: FirstValues, asks: bool
+    schema: pa.Schema, features: Mapping[str, Any], named: str | None, values: FirstValues, strict: bool
 ) -> str:
     """Return the image column.
 
     Raises:
-        InputError: none looks like it, several do, or one that cannot be read looks more like it (`asks`).
+        InputError: none looks like it, several do, or one that cannot be read looks more like it (`strict`).
     """
     if named is not None:
         return named
     fields = [field for field in schema if _may_be(field, features)]
-    unread = {field.name: reason for field in fields if (reason := _unreadable(field, features, values)) is not None}
-    readable = [field for field in fields if field.name not in unread]
-    chosen = _chosen([field for field in readable if not asks or _likeness(field.name) > 0], features, values)
+    reasons = {field.name: _unreadable(field, features, values) for field in fields}
+    unreadable = {name: reason for name, reason in reasons.items() if reason is not None}
+    readable = [field for field in fields if field.name not in unreadable]
+    chosen = _chosen([field for field in readable if not strict or _likeness(field.name) > 0], features, values)
     if chosen is None:
-        raise _none_found(schema, [field for field in readable if _holds_bytes(field.type)], unread)
-    if asks:
-        _check_likelier(chosen, readable, unread)
+        raise _none_found(schema, [field for field in readable if _holds_bytes(field.type)], unreadable)
+    if strict:
+        _check_likelier(chosen, readable, unreadable)
         _check_list(schema.field(chosen), fields)
     return chosen
 
@@ -112,7 +113,7 @@ def _chosen(fields: Sequence[pa.Field], features: Mapping[str, Any], values: Fir
         kind = _single(field.type)
         if is_binary(kind):
             return True
-        likely = is_string(kind) and bool(_TEXT_WORDS & set(words_of(field.name)))
+        likely = is_string(kind) and bool(_TEXT_WORDS & set(split_words(field.name)))
         return likely and _is_text_images(values(field.name))
 
     tiers: tuple[tuple[Callable[[pa.Field], bool], tuple[str, ...]], ...] = (
@@ -129,10 +130,10 @@ def _chosen(fields: Sequence[pa.Field], features: Mapping[str, Any], values: Fir
     return None
 
 
-def _check_likelier(chosen: str, readable: Sequence[pa.Field], unread: Mapping[str, str]) -> None:
+def _check_likelier(chosen: str, readable: Sequence[pa.Field], unreadable: Mapping[str, str]) -> None:
     """Raise InputError where another column looks more like the image than the chosen one."""
     mine = _likeness(chosen)
-    for name, reason in unread.items():
+    for name, reason in unreadable.items():
         if _likeness(name) > mine or (_likeness(name) == mine == 1 and reason.startswith("several")):
             raise InputError(
                 f"input.columns.image: column {name!r} looks like the image, and holds {reason}; or say "
@@ -157,9 +158,9 @@ def _check_list(chosen: pa.Field, fields: Sequence[pa.Field]) -> None:
         )
 
 
-def _none_found(schema: pa.Schema, made: Sequence[pa.Field], unread: Mapping[str, str]) -> InputError:
-    likely = sorted(unread, key=lambda name: -_likeness(name))[:1]
-    said = "".join(f"; {name!r} holds {unread[name]}" for name in likely)
+def _none_found(schema: pa.Schema, made: Sequence[pa.Field], unreadable: Mapping[str, str]) -> InputError:
+    likely = sorted(unreadable, key=lambda name: -_likeness(name))[:1]
+    said = "".join(f"; {name!r} holds {unreadable[name]}" for name in likely)
     names = [field.name for field in made][:3]
     if names:
         said += f"; if {names[0]!r} is the image and not made of it, say input.columns.image: {names[0]}"
@@ -179,7 +180,7 @@ def _may_be(field: pa.Field, features: Mapping[str, Any]) -> bool:
 
 def _likeness(name: str) -> int:
     """Return how much a name says image: 2 by a word of it, 1 by none, 0 where it names what is made of an image."""
-    words = set(words_of(name))
+    words = set(split_words(name))
     if words & _MADE_WORDS:
         return 0
     return 2 if words & _IMAGE_WORDS or name.lower() in IMAGE_NAMES else 1

@@ -23,7 +23,7 @@ from pipeline.shards.columns.class_table import label_kind
 from pipeline.shards.columns.column_types import is_feature, is_string, listed_names, plain
 from pipeline.shards.columns.first_values import FirstValues
 from pipeline.shards.columns.image_column import one_of
-from pipeline.shards.files.name_words import words_of
+from pipeline.shards.files.name_words import split_words
 from pipeline.shards.files.splits import split_names
 
 LABEL_NAMES: Final = ("label", "labels", "class", "category", "target", "y", "fine_label")
@@ -43,14 +43,14 @@ NO_CLASS_WORDS: Final = frozenset((
 FILE_NAMES: Final = ("filename", "file_name", "path", "image_path", "file_path")
 
 
-def check_there(where: str, name: str, names: Sequence[str]) -> None:
+def check_column_exists(where: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
         hint = f", did you mean {near[0]!r}?" if near else ";"
         raise InputError(f"{where}: there is no column {name!r}{hint} The columns are: {', '.join(names)}")
 
 
-def says_none(label: str | None, names: Sequence[str]) -> bool:
+def is_unlabelled(label: str | None, names: Sequence[str]) -> bool:
     """Whether `input.columns.label` says that no column is the label: `none`, where no column is called so."""
     return label is not None and label.lower() == "none" and label not in names
 
@@ -61,15 +61,15 @@ def label_column(
     named: str | None,
     image: str,
     values: FirstValues,
-    asks: bool = True,
+    strict: bool = True,
 ) -> str | None:
     """Return the label column; None where the recipe says `none`, or there is none.
 
     Raises:
-        InputError: several could be it, its type is no label's, or a column looks like one by its name alone (`asks`).
+        InputError: several could be it, its type is no label's, or, if `strict`, a column looks like one by name.
     """
     label = named
-    if says_none(named, schema.names):
+    if is_unlabelled(named, schema.names):
         return None
     if label is None:
         others = [name for name in schema.names if name != image]
@@ -81,7 +81,7 @@ def label_column(
         label = one_of(classes, (("label",), LABEL_NAMES), "label")
         if label is None:
             label = one_of([name for name in others if name.lower() in LABEL_NAMES], (("label",),), "label")
-        if label is None and asks:
+        if label is None and strict:
             _ask_for_label(schema, others, values)
     if label is not None and label_kind(schema.field(label).type) is None:
         raise InputError(
@@ -118,7 +118,7 @@ def _ask_for_label(schema: pa.Schema, others: Sequence[str], values: FirstValues
 
 def _is_class_like(field: pa.Field, values: FirstValues) -> bool:
     """Return whether a column is a class by a word in its name, and of a label's type: floats where they are whole."""
-    words = set(words_of(field.name))
+    words = set(split_words(field.name))
     if not words & CLASS_WORDS or words & NO_CLASS_WORDS:
         return False
     if pa.types.is_floating(plain(field.type)):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.messages import described, listed
+from pipeline.messages import error_line, listed
 from pipeline.shards.columns.class_metadata import enum_names
 from pipeline.shards.columns.class_table import label_kind
 from pipeline.shards.columns.column_types import is_string
@@ -83,7 +83,7 @@ def _values_of(shard: Shard, label: str, kind: pa.DataType) -> LabelValues | Non
     except (pa.ArrowException, OSError, ValueError) as error:
         if is_local(shard.uri):
             return None
-        raise InputError(f"{shard.uri}: column {label!r} cannot be read: {described(error, 200)}") from error
+        raise InputError(f"{shard.uri}: column {label!r} cannot be read: {error_line(error, 200)}") from error
 
 
 def _counted(file: pq.ParquetFile, label: str, where: str) -> LabelValues:

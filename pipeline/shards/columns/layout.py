@@ -9,14 +9,14 @@ from typing import cast
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.messages import described, shortened
-from pipeline.shards.columns.annotations import is_mask
-from pipeline.shards.columns.class_metadata import stated_names
+from pipeline.messages import error_line, short_repr
+from pipeline.shards.columns.annotation_columns import is_mask
+from pipeline.shards.columns.class_metadata import read_class_names
 from pipeline.shards.columns.class_table import ClassTable, LabelKind, label_kind
 from pipeline.shards.columns.column_types import holds_binary, read_features
 from pipeline.shards.columns.first_values import first_values
 from pipeline.shards.columns.image_column import ImageKind, image_column, image_kind
-from pipeline.shards.columns.label_column import check_there, id_column, label_column, says_none
+from pipeline.shards.columns.label_column import check_column_exists, id_column, is_unlabelled, label_column
 from pipeline.shards.columns.shared_schema import merged, shard_schemas
 from pipeline.shards.files.discovery import Shard
 from schemas.manifest import InputRecord
@@ -66,7 +66,7 @@ def read_layout(
     columns: Columns,
     drop: tuple[str, ...],
     recorded: InputRecord | None = None,
-    asks: bool = True,
+    strict: bool = True,
     named: bool = False,
 ) -> Layout:
     """Return the layout that all `shards` share, from their footers, their first rows and the names of their folders.
@@ -92,17 +92,17 @@ def read_layout(
         schema = merged([(shard, _without(schema, drop)) for shard, schema in distinct])
         features = read_features(schema)
         values = first_values(shards)
-        image = image_column(schema, features, columns.image, values, asks)
+        image = image_column(schema, features, columns.image, values, strict)
         kind = image_kind(schema.field(image), values)
         for shard, own in distinct:
             if image not in own.names and shard.rows:
                 raise InputError(f"{shard.uri}: it has no column {image!r}, the image of other shards; take it out")
-        label = label_column(schema, features, columns.label, image, values, asks)
+        label = label_column(schema, features, columns.label, image, values, strict)
         name = id_column(schema, columns.id, (image, label))
     stated = None
     if label is not None:
         own_label = [pair for pair in distinct if label in pair[1].names]
-        stated = stated_names(own_label, label, named or recorded is not None)
+        stated = read_class_names(own_label, label, named or recorded is not None)
     return Layout(
         image=image,
         image_kind=kind,
@@ -120,10 +120,10 @@ def _recorded_schema(recorded: InputRecord) -> pa.Schema:
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(recorded.columns)))
     except (ValueError, OSError, pa.ArrowException) as error:
-        raise InputError(f"the manifest's record of the input's columns cannot be read: {described(error)}") from None
+        raise InputError(f"the manifest's record of the input's columns cannot be read: {error_line(error)}") from None
     for name in (recorded.image, recorded.label, recorded.id):
         if name is not None and schema.names.count(name) != 1:
-            raise InputError(f"the manifest's record of the input names no column {shortened(name)}")
+            raise InputError(f"the manifest's record of the input names no column {short_repr(name)}")
     return schema
 
 
@@ -149,14 +149,14 @@ def _check_named(schemas: Sequence[pa.Schema], columns: Columns, drop: tuple[str
     """Check every column that the recipe names against those of all shards together."""
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     for name in drop:
-        check_there("input.drop", name, names)
+        check_column_exists("input.drop", name, names)
     for role, wanted in columns.model_dump().items():
-        if role == "label" and says_none(wanted, names):
+        if role == "label" and is_unlabelled(wanted, names):
             continue
         if wanted is not None and wanted in drop:
             raise InputError(f"input.drop: {wanted!r} is also input.columns.{role}; take it out of one of them")
         if wanted is not None:
-            check_there(f"input.columns.{role}", wanted, [name for name in names if name not in drop])
+            check_column_exists(f"input.columns.{role}", wanted, [name for name in names if name not in drop])
 
 
 def _without(schema: pa.Schema, drop: tuple[str, ...]) -> pa.Schema:

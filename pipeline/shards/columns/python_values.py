@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import UnitError
-from pipeline.messages import described
+from pipeline.messages import error_line
 
 
 def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str, kept: bool = False) -> list[Any]:
@@ -23,7 +23,7 @@ def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str, kep
         return list(column.to_pylist())
     except (ValueError, ArithmeticError, LookupError, pa.ArrowException) as error:
         remedy = "mend it" if kept else f"mend it, or leave it out with input.drop: [{name}]"
-        raise UnitError(f"{where}: column {name!r} cannot be read: {described(error)}; {remedy}") from error
+        raise UnitError(f"{where}: column {name!r} cannot be read: {error_line(error)}; {remedy}") from error
 
 
 def json_value(text: str | bytes) -> Any:

@@ -12,7 +12,7 @@ from pipeline.shards.columns.image_column import IMAGE_NAMES
 from pipeline.shards.columns.label_column import LABEL_NAMES
 from pipeline.shards.columns.type_promotion import plain_type, promoted_field
 from pipeline.shards.files.discovery import Shard, read_schemas
-from pipeline.shards.files.parquet_footer import one_value
+from pipeline.shards.files.parquet_footer import constant_value
 from pipeline.shards.files.partitions import partition_fields
 from pipeline.shards.files.uris import filesystem
 
@@ -111,7 +111,7 @@ def _check_value(shard: Shard, name: str) -> None:
     """Raise InputError unless a shard's column holds the value that its folder states, and no other."""
     fs, path = filesystem(shard.uri)
     value = dict(shard.partitions)[name]
-    held = one_value(fs, path, shard.uri, name) if shard.rows else value
+    held = constant_value(fs, path, shard.uri, name) if shard.rows else value
     said = str(held).lower() if isinstance(held, bool) else str(held)
     if held is None or said != value:
         raise InputError(

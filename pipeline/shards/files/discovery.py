@@ -11,13 +11,13 @@ from typing import Final
 import pyarrow as pa
 
 from pipeline.errors import InputError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.shards.files.file_types import advice
-from pipeline.shards.files.listing import OTHER_ENDING, SAME_FILE, Listing, Passed, below, list_files, would_list
-from pipeline.shards.files.parquet_footer import footer_of, known_schema
+from pipeline.shards.files.listing import OTHER_EXTENSION, SAME_FILE, Listing, Skipped, below, list_files, would_list
+from pipeline.shards.files.parquet_footer import cached_schema, read_file_footer
 from pipeline.shards.files.partitions import Partitions, partitions_of
 from pipeline.shards.files.uris import absolute, cause_of, filesystem
-from pipeline.working_dir import lasting
+from pipeline.working_dir import persistent_path
 
 _THREADS: Final = 8
 
@@ -28,9 +28,9 @@ class Shard:
 
     `path` is relative to the root of the search, '/'-separated: it stays the same where the data moves as a whole.
     `digest` is the sha256 (64 hex digits) of the footer's bytes and the file's size. The footer holds the schema, and
-    place, size and statistics of every column chunk, so it tells shards apart without reading a pixel. `columns` are
-    the digests of what is read beside the images, and `stamp` is the state of the file that they were read from: see
-    `pipeline.shards.identity`; both are empty until it fills them. `group_rows` are the rows of each row group.
+    offset, size and statistics of every column chunk, so it tells shards apart without reading a pixel. `columns` are
+    the digests of the columns beside the images, and `file_version` is the state of the file that they were read from;
+    `pipeline.shards.identity` fills both in. `group_rows` is the number of rows of each row group.
     """
 
     uri: str
@@ -40,7 +40,7 @@ class Shard:
     digest: str
     group_rows: tuple[int, ...]
     columns: tuple[tuple[str, str], ...] = ()
-    stamp: str = field(default="", compare=False)
+    file_version: str = field(default="", compare=False)
 
     @cached_property
     def partitions(self) -> Partitions:
@@ -49,14 +49,14 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Found:
+class InputFiles:
     """What an input stands for: its shards, sorted by path, and what was passed over on the way to them."""
 
     shards: tuple[Shard, ...]
-    passed: Passed
+    skipped: Skipped
 
 
-def find_input(uris: str | Sequence[str], base: str) -> Found:
+def find_input(uris: str | Sequence[str], base: str) -> InputFiles:
     """Return the Parquet files that files, globs and folders stand for, sorted by path; read their footers alone.
 
     A folder stands for every file below it that `is_shard_name` takes. In folders and behind wildcards, names
@@ -72,23 +72,23 @@ def find_input(uris: str | Sequence[str], base: str) -> Found:
     places = [absolute(uri, base) for uri in ([uris] if isinstance(uris, str) else uris)]
     listings = [_listing(place) for place in places]
     root = None if len(listings) == 1 else _common_folder([each.uri(each.root) for each in listings])
-    passed = Passed()
+    skipped = Skipped()
     files: dict[str, tuple[str, Listing, str]] = {}  # by URI: path, and where it is
     for listing in listings:
-        passed.update(listing.passed)
+        skipped.update(listing.skipped)
         for name in listing.files:
             uri = listing.uri(name)
             _check_name(uri)
             files[uri] = (below(listing.root, name) if root is None else below(root, uri), listing, name)
-    passed.decide(files)
+    skipped.decide(files)
     for uri, kept in _other_names(uri for uri, (_, listing, _) in files.items() if listing.local).items():
-        passed.add(SAME_FILE, f"{files[uri][0]} ({files[kept][0]})")
+        skipped.add(SAME_FILE, f"{files[uri][0]} ({files[kept][0]})")
         del files[uri]
 
     def shard(uri: str) -> Shard:
         path, listing, name = files[uri]
-        lasts = lasting(uri) if listing.local else uri
-        footer = footer_of(listing.fs, name, listing.files[name], lasts)
+        lasts = persistent_path(uri) if listing.local else uri
+        footer = read_file_footer(listing.fs, name, listing.files[name], lasts)
         metadata = footer.metadata
         groups = tuple(metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
         return Shard(lasts, path, metadata.num_rows, footer.bytes, footer.digest, groups)
@@ -98,7 +98,7 @@ def find_input(uris: str | Sequence[str], base: str) -> Found:
     if not any(shard.rows for shard in shards):
         count = f"{len(shards)} shard" + "s" * (len(shards) != 1)
         raise InputError(f"input.uri {', '.join(places[:3])}: {count}, none with a row in it")
-    return Found(shards, passed)
+    return InputFiles(shards, skipped)
 
 
 def find_shards(uris: str | Sequence[str], base: str) -> tuple[Shard, ...]:
@@ -106,7 +106,7 @@ def find_shards(uris: str | Sequence[str], base: str) -> tuple[Shard, ...]:
     return find_input(uris, base).shards
 
 
-def find_again(uri: str, path: str, base: str) -> Shard:
+def find_shard(uri: str, path: str, base: str) -> Shard:
     """Return one shard that a run has read, by its URI and its path under the root of that run.
 
     Raises:
@@ -130,14 +130,14 @@ def read_schemas(shards: Iterable[Shard]) -> list[pa.Schema]:
     """
 
     def schema(shard: Shard) -> pa.Schema:
-        known = known_schema(shard.digest)
+        known = cached_schema(shard.digest)
         if known is not None:
             return known
         fs, path = filesystem(shard.uri)
-        footer = footer_of(fs, path, None, shard.uri)
+        footer = read_file_footer(fs, path, None, shard.uri)
         if footer.digest != shard.digest:
             raise InputError(f"{shard.uri}: the file has changed since it was found; plan again")
-        return known_schema(shard.digest) or footer.schema
+        return cached_schema(shard.digest) or footer.schema
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(schema, shards))
@@ -152,13 +152,13 @@ def _listing(where: str) -> Listing:
     except Exception as error:  # every object store brings its own errors
         cause = cause_of(error)
         absent = isinstance(cause, FileNotFoundError)
-        said = "nothing is there; check the path" if absent else f"cannot be listed: {described(cause)}"
+        said = "nothing is there; check the path" if absent else f"cannot be listed: {error_line(cause)}"
         raise InputError(f"input.uri {where}: {said}") from error
     if not listing.files:
-        known = advice(listing.passed.names(OTHER_ENDING), listing.uri(listing.root))
+        known = advice(listing.skipped.names(OTHER_EXTENSION), listing.uri(listing.root))
         said = f"it holds {known}" if known else "give a file, a glob, or a folder of *.parquet"
-        listing.passed.decide(())
-        over = f"; {listing.passed}" if listing.passed.counts else ""
+        listing.skipped.decide(())
+        over = f"; {listing.skipped}" if listing.skipped.counts else ""
         raise InputError(f"input.uri {where}: no Parquet file found{over}; {said}")
     return listing
 

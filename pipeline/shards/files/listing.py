@@ -21,10 +21,10 @@ from pipeline.shards.files.file_types import is_shard_name
 from pipeline.shards.files.uris import cause_of, filesystem, is_local
 
 HIDDEN: Final = "hidden: begins with _ or ."
-OTHER_ENDING: Final = "not named as Parquet"
+OTHER_EXTENSION: Final = "not named as Parquet"
 NOT_MATCHED: Final = "named as Parquet, but not as the glob says"
 SAME_FILE: Final = "a link to a file that is taken"
-NO_FILE: Final = "no regular file"
+NOT_A_FILE: Final = "no regular file"
 NO_MATCH: Final = "nothing is there"
 FOLDER: Final = "a folder, where the glob asks for files"
 _NAMES: Final = 5
@@ -37,7 +37,7 @@ _BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*|\d{1,18}\.\.\d{1,18})\}")
 
 
 @dataclass
-class Passed:
+class Skipped:
     """What was passed over: by reason how many names, and the first of them.
 
     What one glob leaves out, another may take: that is `undecided`, shown names by reason and URI, until `decide`.
@@ -53,7 +53,7 @@ class Passed:
         if len(names) < _NAMES:
             names.append(name)
 
-    def update(self, other: "Passed") -> None:
+    def update(self, other: "Skipped") -> None:
         """Add what another listing passed over."""
         for reason, count in other.counts.items():
             self.counts[reason] = self.counts.get(reason, 0) + count
@@ -85,7 +85,7 @@ class Listing:
     local: bool
     root: str
     files: dict[str, int | None]
-    passed: Passed
+    skipped: Skipped
 
     def uri(self, name: str) -> str:
         """Return the URI of a file or a folder of this listing."""
@@ -102,19 +102,19 @@ def list_files(uri: str) -> Listing:
     fs, path = filesystem(uri)
     local = is_local(uri)
     patterns = _patterns(fs, path)
-    passed = Passed()
+    skipped = Skipped()
     listings = []
     for pattern in patterns:
         try:
-            listings.append(_list_one(fs, local, pattern, passed))
+            listings.append(_list_one(fs, local, pattern, skipped))
         except FileNotFoundError as error:
             if len(patterns) == 1 or cause_of(error) is not error:
                 raise
-            passed.add(NO_MATCH, pattern)
+            skipped.add(NO_MATCH, pattern)
     if not listings:
         raise FileNotFoundError(path)
     root = listings[0][0] if len(patterns) == 1 else _root_before(path, _first_of(path))
-    return Listing(fs, local, root, {name: size for _, files in listings for name, size in files.items()}, passed)
+    return Listing(fs, local, root, {name: size for _, files in listings for name, size in files.items()}, skipped)
 
 
 def would_list(uri: str, name: str) -> bool:
@@ -182,43 +182,43 @@ def _parts(text: str) -> list[str]:
     return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
 
 
-def _list_one(fs: Any, local: bool, path: str, passed: Passed) -> tuple[str, dict[str, int | None]]:
+def _list_one(fs: Any, local: bool, path: str, skipped: Skipped) -> tuple[str, dict[str, int | None]]:
     """Return the root of one pattern without braces, and the sizes of its files."""
     root = _glob_root(fs, path)
     if root is not None:
-        found = _walk_glob(root, path, passed) if local else _remote_glob(fs, root, path, passed)
+        found = _walk_glob(root, path, skipped) if local else _remote_glob(fs, root, path, skipped)
         return root, dict(found)
     information = fs.info(path)
     if local and Path(path).is_dir():
-        return path.rstrip("/"), dict(_walk_folder(path.rstrip("/"), passed))
+        return path.rstrip("/"), dict(_walk_folder(path.rstrip("/"), skipped))
     if information["type"] == "directory":
-        return path.rstrip("/"), dict(_remote_folder(fs, path.rstrip("/"), passed))
+        return path.rstrip("/"), dict(_remote_folder(fs, path.rstrip("/"), skipped))
     if local and not stat.S_ISREG(Path(path).stat().st_mode):
         raise InputError(f"input.uri {path}: a pipe, a socket or a device, not a file")
     return path.rpartition("/")[0], {path: Path(path).stat().st_size if local else information.get("size")}
 
 
-def _walk_folder(root: str, passed: Passed) -> Iterator[tuple[str, int]]:
-    for name, status in _walk(root, None, False, passed):
+def _walk_folder(root: str, skipped: Skipped) -> Iterator[tuple[str, int]]:
+    for name, status in _walk(root, None, False, skipped):
         if is_shard_name(name):
             yield name, _size(name, status)
         elif status is None or stat.S_ISREG(status.st_mode):
-            passed.add(OTHER_ENDING, below(root, name))
+            skipped.add(OTHER_EXTENSION, below(root, name))
         else:
-            passed.add(NO_FILE, below(root, name))
+            skipped.add(NOT_A_FILE, below(root, name))
 
 
-def _walk_glob(root: str, glob: str, passed: Passed) -> Iterator[tuple[str, int]]:
+def _walk_glob(root: str, glob: str, skipped: Skipped) -> Iterator[tuple[str, int]]:
     if not Path(root or "/").is_dir():
         return
     rest = glob[len(root) :].lstrip("/")
     depth = None if "**" in rest else rest.count("/")
     matches = re.compile(glob_translate(glob)).match
-    for name, status in _walk(root, depth, is_hidden(rest), passed, matches):
+    for name, status in _walk(root, depth, is_hidden(rest), skipped, matches):
         if matches(name):
             yield name, _size(name, status)
         elif is_shard_name(name):
-            passed.undecided[NOT_MATCHED, name] = below(root, name)
+            skipped.undecided[NOT_MATCHED, name] = below(root, name)
 
 
 def _size(name: str, status: os.stat_result | None) -> int:
@@ -230,7 +230,7 @@ def _size(name: str, status: os.stat_result | None) -> int:
 
 
 def _walk(
-    root: str, depth: int | None, hidden: bool, passed: Passed, matches: Any = None
+    root: str, depth: int | None, hidden: bool, skipped: Skipped, matches: Any = None
 ) -> Iterator[tuple[str, os.stat_result | None]]:
     """Yield every file below a local folder; None instead of a status where a link leads nowhere.
 
@@ -253,12 +253,12 @@ def _walk(
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
             if is_hidden(entry.name) and not hidden:
-                passed.undecided[HIDDEN, entry.path] = below(root, entry.path) + "/" * _is_folder(entry)
+                skipped.undecided[HIDDEN, entry.path] = below(root, entry.path) + "/" * _is_folder(entry)
             elif not _is_folder(entry):
                 yield entry.path, _status(entry)
             else:
                 if matches is not None and matches(entry.path):
-                    passed.undecided[FOLDER, entry.path] = below(root, entry.path) + "/"
+                    skipped.undecided[FOLDER, entry.path] = below(root, entry.path) + "/"
                 if depth is None or level < depth:
                     (linked if entry.is_symlink() else own).append((entry.path, level + 1))
 
@@ -279,19 +279,19 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
         raise
 
 
-def _remote_folder(fs: Any, root: str, passed: Passed) -> Iterator[tuple[str, int | None]]:
+def _remote_folder(fs: Any, root: str, skipped: Skipped) -> Iterator[tuple[str, int | None]]:
     for name, information in fs.find(root, detail=True).items():
         if information["type"] != "file":
             continue
         if is_hidden(below(root, name)):
-            passed.add(HIDDEN, below(root, name))
+            skipped.add(HIDDEN, below(root, name))
         elif is_shard_name(name):
             yield name, information.get("size")
         else:
-            passed.add(OTHER_ENDING, below(root, name))
+            skipped.add(OTHER_EXTENSION, below(root, name))
 
 
-def _remote_glob(fs: Any, root: str, glob: str, passed: Passed) -> Iterator[tuple[str, int | None]]:
+def _remote_glob(fs: Any, root: str, glob: str, skipped: Skipped) -> Iterator[tuple[str, int | None]]:
     rest = glob[len(root) :].lstrip("/")
     depth = None if "**" in rest else rest.count("/") + 1
     matches = re.compile(glob_translate(glob)).match
@@ -301,13 +301,13 @@ def _remote_glob(fs: Any, root: str, glob: str, passed: Passed) -> Iterator[tupl
         if not taken and not (is_file and is_shard_name(name)):
             continue
         if not _is_shown(root, glob, name):
-            passed.undecided[HIDDEN, str(fs.unstrip_protocol(name))] = below(root, name)
+            skipped.undecided[HIDDEN, str(fs.unstrip_protocol(name))] = below(root, name)
         elif not taken:
-            passed.undecided[NOT_MATCHED, str(fs.unstrip_protocol(name))] = below(root, name)
+            skipped.undecided[NOT_MATCHED, str(fs.unstrip_protocol(name))] = below(root, name)
         elif is_file:
             yield name, information.get("size")
         else:
-            passed.undecided[FOLDER, str(fs.unstrip_protocol(name))] = below(root, name) + "/"
+            skipped.undecided[FOLDER, str(fs.unstrip_protocol(name))] = below(root, name) + "/"
 
 
 def _is_shown(root: str, glob: str, name: str) -> bool:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import InputError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.shards.files.file_types import advice, unwrap
 
 _TAIL_BYTES: Final = 65_536  # one request brings the whole footer of all but very wide or very finely grouped files
@@ -52,7 +52,7 @@ def read_footer(read: ReadRange, size: int, name: str) -> Footer:
         file = pq.ParquetFile(pa.BufferReader(_MAGIC + footer))
         schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name}: the Parquet footer is corrupt: {described(error)}") from error
+        raise InputError(f"{name}: the Parquet footer is corrupt: {error_line(error)}") from error
     digest = hashlib.sha256(footer + str(size).encode()).hexdigest()
     _remember(digest, schema)
     return Footer(size, digest, file.metadata, schema)
@@ -64,7 +64,7 @@ _schemas: dict[str, pa.Schema] = {}
 _interned: dict[bytes, pa.Schema] = {}
 
 
-def known_schema(digest: str) -> pa.Schema | None:
+def cached_schema(digest: str) -> pa.Schema | None:
     """Return the schema of a shard whose footer was read here before; one object for all shards that share it."""
     return _schemas.get(digest)
 
@@ -74,7 +74,7 @@ def _remember(digest: str, schema: pa.Schema) -> None:
     _schemas[digest] = _interned.setdefault(schema.serialize().to_pybytes(), schema)
 
 
-def footer_of(fs: Any, path: str, size: int | None, name: str) -> Footer:
+def read_file_footer(fs: Any, path: str, size: int | None, name: str) -> Footer:
     """Read the footer of one file on `fs`."""
     try:
         if size is None:
@@ -83,12 +83,12 @@ def footer_of(fs: Any, path: str, size: int | None, name: str) -> Footer:
     except InputError:
         raise
     except Exception as error:  # every object store brings its own errors
-        raise InputError(f"{name}: cannot be read: {described(error)}") from error
+        raise InputError(f"{name}: cannot be read: {error_line(error)}") from error
 
 
-def one_value(fs: Any, path: str, name: str, column: str) -> Any:
+def constant_value(fs: Any, path: str, name: str, column: str) -> Any:
     """Return the one value that every row of a column has, by the statistics of the footer; None where unknown."""
-    metadata = footer_of(fs, path, None, name).metadata
+    metadata = read_file_footer(fs, path, None, name).metadata
     values = set()
     for group in (metadata.row_group(place) for place in range(metadata.num_row_groups)):
         for chunk in (group.column(place) for place in range(group.num_columns)):

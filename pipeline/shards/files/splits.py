@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from pipeline.shards.files.discovery import Shard
-from pipeline.shards.files.name_words import words_of
+from pipeline.shards.files.name_words import split_words
 
 SPLIT: Final = "split"
 """The folder key and the column that state splits."""
@@ -70,16 +70,16 @@ def _before_number(file: str) -> str | None:
 
 def _said(name: str) -> str | None:
     """Return the split that a name says; None for none."""
-    numbered, words = _before_number(name), [word for word in words_of(name) if not word.isdigit()]
+    numbered, words = _before_number(name), [word for word in split_words(name) if not word.isdigit()]
     for word in ([numbered] if numbered else []) + words[:1] + words[::-1]:
         if word in _WORDS:
             return _WORDS[word]
     return None
 
 
-def may_say_splits(column: str) -> bool:
+def may_be_split_column(column: str) -> bool:
     """Return whether a column may say splits, by its name."""
-    return bool(_COLUMN_WORDS & set(words_of(column))) or _flag(column) is not None
+    return bool(_COLUMN_WORDS & set(split_words(column))) or _flag(column) is not None
 
 
 def split_names(column: str, values: Iterable[Any], classes: Sequence[str] = ()) -> dict[Any, str]:
@@ -93,7 +93,7 @@ def split_names(column: str, values: Iterable[Any], classes: Sequence[str] = ())
         classes: the class names of the column, where it holds their indexes.
     """
     said = [value for value in values if value is not None]
-    if not said or len(said) > MAX_SPLITS or not may_say_splits(column):
+    if not said or len(said) > MAX_SPLITS or not may_be_split_column(column):
         return {}
     flag = _flag(column)
     if flag is not None and all(value in (0, 1) for value in said):
@@ -109,7 +109,7 @@ def split_names(column: str, values: Iterable[Any], classes: Sequence[str] = ())
 
 def _flag(column: str) -> str | None:
     """Return the split whose rows a column of yes and no marks, by its name; None for another column."""
-    words = [word for word in words_of(column) if word not in _BESIDE_FLAGS]
+    words = [word for word in split_words(column) if word not in _BESIDE_FLAGS]
     return _WORDS[words[0]] if len(words) == 1 and words[0] in _FLAGS else None
 
 

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, Final, cast
 import fsspec
 
 from pipeline.errors import InputError
-from pipeline.messages import described
+from pipeline.messages import error_line
 
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -37,10 +37,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
         fs, path = fsspec.core.url_to_fs(uri)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
-        remedy = f"pip install palimpsest[{extra}]" if extra else described(error)
+        remedy = f"pip install palimpsest[{extra}]" if extra else error_line(error)
         raise InputError(f"{uri}: the package that opens {protocol}:// is not installed; {remedy}") from error
     except Exception as error:  # some ask their server at once, some need more than a URI
-        raise InputError(f"{uri}: cannot be opened: {described(error)}") from error
+        raise InputError(f"{uri}: cannot be opened: {error_line(error)}") from error
     return fs, str(path)
 
 

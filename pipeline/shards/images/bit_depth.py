@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 
-MOST: Final = 65_535
+MAX_VALUE: Final = 65_535
 MIN_SURE: Final = 4096
 """Values from here on can be of no less than 13 bits."""
 
@@ -24,7 +24,7 @@ ASK: Final = (
 )
 
 
-def from_whole_numbers(image: Image.Image, depth_bits: int | None) -> Pixels:
+def from_integers(image: Image.Image, depth_bits: int | None) -> Pixels:
     """Return a grey image of whole numbers as [H, W, 1] uint8, its transparent value as white.
 
     Args:
@@ -37,7 +37,7 @@ def from_whole_numbers(image: Image.Image, depth_bits: int | None) -> Pixels:
     """
     values: npt.NDArray[np.int64] = np.asarray(image).astype(np.int64)
     low, high = int(values.min()), int(values.max())
-    if low < 0 or high > MOST:
+    if low < 0 or high > MAX_VALUE:
         raise RowError("unsupported_mode", f"its values run from {low} to {high}; 16-bit grey is 0 to 65535")
     clear = image.info.get("transparency")
     hidden = values == clear if isinstance(clear, int) else None

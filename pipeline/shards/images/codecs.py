@@ -34,10 +34,10 @@ from PIL import Image
 
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
-from pipeline.shards.images.bit_depth import check_high_bytes, from_whole_numbers, is_16_bit, is_scaled
+from pipeline.shards.images.bit_depth import check_high_bytes, from_integers, is_16_bit, is_scaled
 from pipeline.shards.images.colour_profiles import to_srgb
 from pipeline.shards.images.formats import open_image
-from pipeline.shards.images.truncation import check_whole, mark_unseen
+from pipeline.shards.images.truncation import check_not_truncated, mark_last_row
 
 Encoding = Literal["png", "jpeg", "webp"]
 Channels = Literal["source", "rgb", "grey"]
@@ -160,9 +160,9 @@ def to_channels(pixels: Pixels, channels: Channels) -> Pixels:
 def _pixels(image: Image.Image, data: bytes, depth_bits: int | None) -> Pixels:
     """Return the decoded, upright pixels of an opened image, by the table in this module's docstring."""
     deep, scaled = is_16_bit(image), is_scaled(image)
-    mark_unseen(image)
+    mark_last_row(image)
     image.load()
-    check_whole(image, data)
+    check_not_truncated(image, data)
     turn = _turn(image)
     if turn is not None:
         info = image.info
@@ -170,7 +170,7 @@ def _pixels(image: Image.Image, data: bytes, depth_bits: int | None) -> Pixels:
         image.info = info
     mode = image.mode
     if mode == "I" or mode.startswith("I;16"):
-        grey = from_whole_numbers(image, 16 if scaled else depth_bits)
+        grey = from_integers(image, 16 if scaled else depth_bits)
         return grey if "icc_profile" not in image.info else _array(to_srgb(_image(grey), image.info["icc_profile"]))
     if deep:
         check_high_bytes(image, depth_bits)

@@ -2,7 +2,7 @@
 
 Read: JPEG (with MPO, by its first image), PNG, WebP, GIF, BMP, TIFF, the PPM family, ICO, AVIF, TGA. TGA has no magic
 number, so it is tried only where nothing else fits. Named in the error, and not read: HEIC, JPEG XL, JPEG 2000, and
-what else is often met among images (`NAMED`). Nothing is guessed from a file name.
+what else is often met among images (`UNSUPPORTED`). Nothing is guessed from a file name.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ _BRANDS: Final = {
     b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC", b"hevx": "HEIC",
     b"hevm": "HEIC", b"hevs": "HEIC", b"mif1": "HEIC", b"msf1": "HEIC", b"crx ": "Canon CR3",
 }  # fmt: skip
-NAMED: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
+UNSUPPORTED: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
     ("JPEG XL", re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL \r\n\x87\n")),
     ("JPEG 2000", re.compile(rb"\x00\x00\x00\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51")),
     ("JPEG XR", re.compile(rb"II\xbc[\x00\x01]")),
@@ -84,12 +84,12 @@ def sniff(data: bytes) -> str | None:
     return "AVIF" if found is None and _brand(data) == "AVIF" else found
 
 
-def unread(data: bytes) -> str | None:
+def unsupported_format(data: bytes) -> str | None:
     """Return the name of the format that bytes are of where it is known and not read; None otherwise."""
     brand = _brand(data)
     if brand is not None:
         return None if brand == "AVIF" else brand
-    return next((name for name, magic in NAMED if magic.match(data)), None)
+    return next((name for name, magic in UNSUPPORTED if magic.match(data)), None)
 
 
 def is_image(data: bytes) -> bool:
@@ -97,7 +97,7 @@ def is_image(data: bytes) -> bool:
     found = sniff(data)
     if found == "BMP":
         return len(data) >= 14 and int.from_bytes(data[2:6], "little") == len(data)
-    return found not in (None, *_SHORT_MAGIC) or unread(data) is not None
+    return found not in (None, *_SHORT_MAGIC) or unsupported_format(data) is not None
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
@@ -109,7 +109,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
     """
     announced = sniff(data)
     if announced is None or (announced == "AVIF" and not features.check("avif")):
-        name = unread(data) if announced is None else "AVIF, and this Pillow was built without it"
+        name = unsupported_format(data) if announced is None else "AVIF, and this Pillow was built without it"
         if name is not None:
             raise RowError("unsupported_format", f"it is {name}; it is not read: convert it to PNG, JPEG or WebP first")
     try:

@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from pipeline.shards.images.formats import is_image, sniff, unread
+from pipeline.shards.images.formats import is_image, sniff, unsupported_format
 
 _DATA_URI: Final = re.compile(r"data:([^,]{0,200}),", re.IGNORECASE)
 _HEAD_CHARACTERS: Final = 64
@@ -28,7 +28,7 @@ def image_in_text(text: str) -> bytes | None:
     if len(text) < _MIN_CHARACTERS:
         return None
     head = _decoded(text[:_HEAD_CHARACTERS])
-    if head is None or (sniff(head) is None and unread(head) is None):
+    if head is None or (sniff(head) is None and unsupported_format(head) is None):
         return None
     data = _decoded(text)
     return data if data is not None and is_image(data) else None

@@ -27,7 +27,7 @@ from PIL import IcoImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImag
 from pipeline.errors import RowError
 from pipeline.shards.images.formats import PNG_MAGIC
 
-_UNSEEN: Final = 0xA5  # seldom all of a last row
+_MARK: Final = 0xA5  # seldom all of a last row
 _CHUNK: Final = 1 << 20
 _EOI: Final = b"\xff\xd9"
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
@@ -38,23 +38,23 @@ _PNG_CHANNELS: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def mark_unseen(image: Image.Image) -> None:
+def mark_last_row(image: Image.Image) -> None:
     """Write into the last row of an opened PNG, before it is decoded, the value that tells rows nobody has written."""
     if isinstance(image, PngImagePlugin.PngImageFile) and not image.info.get("interlace"):
         (width, height), single = image.size, image.mode in ("1", "L", "P", "I", "I;16")
         image.im = Image.core.new(image.mode, image.size)  # type: ignore[attr-defined]
-        image.im.paste(_UNSEEN if single else (_UNSEEN,) * len(image.getbands()), (0, height - 1, width, height))
+        image.im.paste(_MARK if single else (_MARK,) * len(image.getbands()), (0, height - 1, width, height))
 
 
-def check_whole(image: Image.Image, data: bytes) -> None:
+def check_not_truncated(image: Image.Image, data: bytes) -> None:
     """Raise RowError `decode_failed` where a decoded image has fewer rows than its header says.
 
     Args:
-        image: loaded, of a file that `mark_unseen` has seen.
+        image: loaded, of a file that `mark_last_row` has seen.
         data: the file.
     """
     if isinstance(image, PngImagePlugin.PngImageFile):
-        if image.info.get("interlace") or _is_unseen(image):
+        if image.info.get("interlace") or _is_last_row_marked(image):
             _check_png(data)
     elif isinstance(image, JpegImagePlugin.JpegImageFile):
         if _ends_grey(image) and _is_short(data):
@@ -68,14 +68,14 @@ def check_whole(image: Image.Image, data: bytes) -> None:
             start = data.find(PNG_MAGIC, start + len(PNG_MAGIC))
 
 
-def _is_unseen(image: Image.Image) -> bool:
-    """Return whether the last row may be as `mark_unseen` left it; of 16-bit grey whatever its one value is."""
+def _is_last_row_marked(image: Image.Image) -> bool:
+    """Return whether the last row may be as `mark_last_row` left it; of 16-bit grey whatever its one value is."""
     row = image.height - 1
     if image.mode in ("1", "I", "I;16"):
         return _is_flat(image, row)
     pixel = image.getpixel((0, row))
     first = pixel[0] if isinstance(pixel, tuple) else pixel
-    return first == _UNSEEN and all(low == high == _UNSEEN for low, high in _extrema(image, row))
+    return first == _MARK and all(low == high == _MARK for low, high in _extrema(image, row))
 
 
 def _is_flat(image: Image.Image, row: int) -> bool:

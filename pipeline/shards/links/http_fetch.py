@@ -24,7 +24,7 @@ from urllib.parse import SplitResult, urljoin
 import urllib3
 
 from pipeline.errors import RowError, UnitError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.shards.links.url_rules import UrlRules, host_of, port_of, split
 
 ATTEMPTS = 5
@@ -107,7 +107,7 @@ def _request(url: str, named: str, rules: UrlRules, max_bytes: int) -> bytes | R
     except urllib3.exceptions.SSLError as error:
         raise UnitError(f"{url}: no secure connection: {error}") from error
     except urllib3.exceptions.HTTPError as error:
-        raise _BusyError(f"cannot be fetched: {described(error)}") from error
+        raise _BusyError(f"cannot be fetched: {error_line(error)}") from error
 
 
 def _answer(response: urllib3.BaseHTTPResponse, named: str, max_bytes: int) -> bytes | RowError | str:

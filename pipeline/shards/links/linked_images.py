@@ -25,7 +25,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.errors import InputError, RecipeError, RowError, UnitError
-from pipeline.messages import described
+from pipeline.messages import error_line
 from pipeline.shards.files.uris import absolute, is_local, open_binary
 from pipeline.shards.links.url_rules import HTTP, UrlRules, bad_rule
 from schemas.recipe import MAX_IMAGE_BYTES, Input
@@ -151,7 +151,7 @@ class ImageLinks:
         except InputError as error:
             raise UnitError(f"{uri}: {error}") from error
         except Exception as error:  # every object store brings its own errors
-            raise UnitError(f"{uri}: cannot be fetched: {described(error)}") from error
+            raise UnitError(f"{uri}: cannot be fetched: {error_line(error)}") from error
         return data if len(data) <= self.max_bytes else _too_large(name, self.max_bytes)
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConflictError, InputError
-from pipeline.shards.output.process_identity import Owner
+from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import Store
 from schemas.manifest import FileRecord, Marker
 
@@ -136,7 +136,7 @@ def remove_orphans(store: Store, units: Collection[str]) -> None:
     for path in (path for folder in FOLDERS if orphans for path in store.list(folder)):
         if path not in orphans or store.exists(marker_path(orphans[path])):
             continue
-        aside = f"_tmp/{Owner.here().prefix}{uuid.uuid4().hex}"
+        aside = f"_tmp/{ProcessIdentity.here().prefix}{uuid.uuid4().hex}"
         with suppress(FileNotFoundError):
             store.move(path, aside)
             if store.exists(marker_path(orphans[path])):  # its maker was not dead, only slow
@@ -185,7 +185,7 @@ class UnitFiles:
         """Append rows to the unit's file in `folder` as one row group."""
         if table.num_rows == 0:
             return
-        with self._store.charged():
+        with self._store.raising_storage_errors():
             self._write(folder, table)
         self._rows[folder] = self._rows.get(folder, 0) + table.num_rows
 
@@ -236,7 +236,7 @@ class UnitFiles:
     def _put_back(self, files: Mapping[str, FileRecord], handles: Mapping[str, BinaryIO]) -> None:
         for folder, file in files.items():
             if self._store.size(file.path) != file.bytes:
-                with self._store.charged(), self._staged(folder).open("wb") as again:
+                with self._store.raising_storage_errors(), self._staged(folder).open("wb") as again:
                     shutil.copyfileobj(handles[folder], again)
                 self._store.publish(self._staged(folder), file.path)
 
@@ -254,7 +254,7 @@ class UnitFiles:
 
     def _close(self, folder: str) -> FileRecord:
         staged = self._staged(folder)
-        with self._store.charged():
+        with self._store.raising_storage_errors():
             self._writers[folder].close()
             return FileRecord(
                 path=f"{folder}/{self._unit}.parquet",

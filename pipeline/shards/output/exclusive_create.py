@@ -14,7 +14,7 @@ _RENAME_NOREPLACE = 1  # Linux
 _RENAME_EXCL = 4  # macOS
 
 
-def move_to_free(staged: Path, target: Path) -> None:
+def move_if_absent(staged: Path, target: Path) -> None:
     """Give `staged` the name `target`, on the same file system; `staged` itself may stay as a second name.
 
     By a hard link, which fails where the name is taken; without links by a rename that never replaces.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Owner:
+class ProcessIdentity:
     """A process. `machine` names host, boot and process namespace; `born` tells it from a later one of its number."""
 
     host: str
@@ -19,12 +19,12 @@ class Owner:
     born: str
 
     @classmethod
-    def here(cls) -> "Owner":
+    def here(cls) -> "ProcessIdentity":
         """Return this process."""
         return cls(socket.gethostname(), _machine(), os.getpid(), _born(os.getpid()) or "0")
 
     @classmethod
-    def parse(cls, name: str) -> "Owner | None":
+    def parse(cls, name: str) -> "ProcessIdentity | None":
         """Return the owner that a name begins with, as `prefix` writes it; None where it begins with none."""
         machine, *parts = name.split("-")[:4]
         if len(parts) != 3 or not all(part.isdecimal() for part in parts[:2]):

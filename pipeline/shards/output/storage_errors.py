@@ -35,8 +35,8 @@ REMEDIES = {
 
 
 @contextlib.contextmanager
-def charged_to(place: str) -> Iterator[None]:
-    """Charge to `place` what the system says of it while something is written there.
+def raising_storage_errors(location: str) -> Iterator[None]:
+    """Charge to `location` what the system says of it while something is written there.
 
     Raises:
         StorageError: such an error was raised within; any other passes as it is.
@@ -46,14 +46,14 @@ def charged_to(place: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
-        raise fault(place, error) from error
+        raise storage_error(location, error) from error
 
 
-def fault(place: str, error: Exception) -> StorageError:
+def storage_error(location: str, error: Exception) -> StorageError:
     """Return the error of a place: what it said, and what helps."""
     if isinstance(error, OSError) and error.strerror:
         said, helps = f"{type(error).__name__}: {error.strerror}", REMEDIES.get(error.errno or 0)
     else:
         said, helps = f"{type(error).__name__}: {error}", None
     helps = helps or "see that it can be reached"
-    return StorageError(f"{place}: {said}; {helps}{'' if 'choose' in helps else ', or choose another place'}")
+    return StorageError(f"{location}: {said}; {helps}{'' if 'choose' in helps else ', or choose another place'}")

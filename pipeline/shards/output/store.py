@@ -15,10 +15,10 @@ from typing import TypeVar
 import fsspec
 
 from pipeline.errors import InputError, StorageError
-from pipeline.messages import described
-from pipeline.shards.output.exclusive_create import move_to_free
-from pipeline.shards.output.process_identity import Owner
-from pipeline.shards.output.storage_errors import charged_to, fault
+from pipeline.messages import error_line
+from pipeline.shards.output.exclusive_create import move_if_absent
+from pipeline.shards.output.process_identity import ProcessIdentity
+from pipeline.shards.output.storage_errors import raising_storage_errors, storage_error
 
 T = TypeVar("T")
 
@@ -78,9 +78,9 @@ class Store(ABC):
     def publish(self, staged: Path, path: str) -> None:
         """Move a staged file to its place, durably, in one step."""
 
-    def charged(self) -> contextlib.AbstractContextManager[None]:
+    def raising_storage_errors(self) -> contextlib.AbstractContextManager[None]:
         """Charge to the place what goes wrong while a staged file is written: raises StorageError for a full disk."""
-        return charged_to(self.uri)
+        return raising_storage_errors(self.uri)
 
     def probe(self) -> None:
         """Do once, with a file of a MiB, what commits need: write, replace, create only once, read, list, remove.
@@ -129,7 +129,7 @@ class Store(ABC):
         """Write a whole file, replacing what is there."""
         with self.stage() as folder:
             staged = folder / "file"
-            with self.charged():
+            with self.raising_storage_errors():
                 staged.write_bytes(data)
             self.publish(staged, path)
 
@@ -149,7 +149,7 @@ def open_store(uri: str) -> Store:
     except (ImportError, ValueError) as error:
         raise InputError(f"{uri}: {error}") from None
     except Exception as error:  # some ask their server at once, some need more than a URI
-        raise InputError(f"{uri}: cannot be opened: {described(error)}; {_ELSEWHERE}") from None
+        raise InputError(f"{uri}: cannot be opened: {error_line(error)}; {_ELSEWHERE}") from None
     return ObjectStore(uri, filesystem, root)
 
 
@@ -170,18 +170,18 @@ class LocalStore(Store):
                 (self.root / "_tmp").rmdir()
 
     def read(self, path: str) -> bytes:
-        place = self.root / path
+        location = self.root / path
         try:
-            if not stat.S_ISREG(mode := place.stat().st_mode) and not stat.S_ISDIR(mode):
-                raise InputError(f"{place}: a pipe, a socket or a device, not a file; take it away")
-            return place.read_bytes()
+            if not stat.S_ISREG(mode := location.stat().st_mode) and not stat.S_ISDIR(mode):
+                raise InputError(f"{location}: a pipe, a socket or a device, not a file; take it away")
+            return location.read_bytes()
         except PermissionError as error:
-            raise _unusable(str(place), "read", error) from None
+            raise _unusable(str(location), "read", error) from None
         except (NotADirectoryError, IsADirectoryError) as error:  # the root is a file, or lies below one
             raise FileNotFoundError(*error.args) from None
 
     def exists(self, path: str) -> bool:
-        with self.charged():
+        with self.raising_storage_errors():
             return (self.root / path).exists()
 
     def sizes(self, folder: str) -> dict[str, int]:
@@ -200,42 +200,42 @@ class LocalStore(Store):
         return dict(sorted(found.items()))
 
     def size(self, path: str) -> int | None:
-        with self.charged():
+        with self.raising_storage_errors():
             try:
                 return (self.root / path).stat().st_size
             except (FileNotFoundError, NotADirectoryError):
                 return None
 
     def move(self, path: str, target: str) -> None:
-        place = self.root / target
-        with self.charged():
-            place.parent.mkdir(parents=True, exist_ok=True)
-        (self.root / path).replace(place)
-        _fsync(place.parent)
+        location = self.root / target
+        with self.raising_storage_errors():
+            location.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).replace(location)
+        _fsync(location.parent)
 
     def tidy(self) -> None:
         folder = self.root / "_tmp"
         for path in [*folder.iterdir()] if folder.is_dir() else []:
             if path.name.startswith(KEPT):
                 continue
-            owner = Owner.parse(path.name)
+            owner = ProcessIdentity.parse(path.name)
             alive = None if owner is None else owner.alive()
             if alive is False or (alive is None and _age_s(path) > ABANDONED_S):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
     def remove(self, path: str) -> None:
-        with self.charged():
+        with self.raising_storage_errors():
             (self.root / path).unlink(missing_ok=True)
 
     def create(self, path: str, data: bytes) -> bool:
         target = self.root / path
-        with self.stage() as folder, self.charged():
+        with self.stage() as folder, self.raising_storage_errors():
             staged = folder / "file"
             staged.write_bytes(data)
             _fsync(staged)
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                move_to_free(staged, target)
+                move_if_absent(staged, target)
             except FileExistsError:
                 return False
             _fsync(target.parent)
@@ -243,8 +243,8 @@ class LocalStore(Store):
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
-        folder = self.root / "_tmp" / f"{Owner.here().prefix}{uuid.uuid4().hex}"
-        with self.charged():
+        folder = self.root / "_tmp" / f"{ProcessIdentity.here().prefix}{uuid.uuid4().hex}"
+        with self.raising_storage_errors():
             folder.mkdir(parents=True)
         try:
             yield folder
@@ -253,7 +253,7 @@ class LocalStore(Store):
 
     def publish(self, staged: Path, path: str) -> None:
         target = self.root / path
-        with self.charged():
+        with self.raising_storage_errors():
             target.parent.mkdir(parents=True, exist_ok=True)
             _fsync(staged)
             staged.replace(target)
@@ -272,8 +272,8 @@ class ObjectStore(Store):
     def _full(self, path: str) -> str:
         return f"{self._root}/{path}"
 
-    def charged(self) -> contextlib.AbstractContextManager[None]:
-        return charged_to(tempfile.gettempdir())
+    def raising_storage_errors(self) -> contextlib.AbstractContextManager[None]:
+        return raising_storage_errors(tempfile.gettempdir())
 
     def _ask(self, call: Callable[[], T]) -> T:
         """Return what the store answers, asked again after a while where it does not.
@@ -288,7 +288,7 @@ class ObjectStore(Store):
                 raise
             except Exception as error:  # every object store brings its own errors
                 if pause is None or isinstance(error, PermissionError | ValueError | TypeError | NotImplementedError):
-                    raise fault(self.uri, error) from error
+                    raise storage_error(self.uri, error) from error
                 time.sleep(pause)
         raise AssertionError("the last pause is None")
 
@@ -296,7 +296,7 @@ class ObjectStore(Store):
         try:
             return self._ask(call)
         except FileNotFoundError as error:  # a file that is put there can miss nothing but its bucket
-            raise fault(self.uri, error) from error
+            raise storage_error(self.uri, error) from error
 
     def read(self, path: str) -> bytes:
         return self._ask(lambda: bytes(self._filesystem.cat_file(self._full(path))))
@@ -340,7 +340,7 @@ class ObjectStore(Store):
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:
-        with self.charged():
+        with self.raising_storage_errors():
             folder = tempfile.TemporaryDirectory(prefix="palimpsest-")
         with folder as name:
             yield Path(name)
@@ -349,9 +349,9 @@ class ObjectStore(Store):
         self._put(lambda: self._filesystem.put_file(str(staged), self._full(path)))
 
 
-def _unusable(place: str, what: str, error: Exception) -> InputError:
+def _unusable(location: str, what: str, error: Exception) -> InputError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-    return InputError(f"{place}: cannot be {what}: {type(error).__name__}: {reason}; {_ELSEWHERE}")
+    return InputError(f"{location}: cannot be {what}: {type(error).__name__}: {reason}; {_ELSEWHERE}")
 
 
 def _age_s(path: Path) -> float:

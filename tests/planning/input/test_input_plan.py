@@ -47,7 +47,7 @@ def test_one_split_is_taken_and_the_others_are_named(tmp_path: Path, name: str) 
     plan = plan_of(write_recipe(tmp_path, input={"uri": "data", "split": name}))
     assert [shard.path for shard in plan.shards] == ["train-00000-of-00001.parquet"]
     assert plan.splits == {"test": 2, "train": 4}
-    assert plan.passed.first == {"of another split than input.split": ["test-00000-of-00001.parquet"]}
+    assert plan.skipped.first == {"of another split than input.split": ["test-00000-of-00001.parquet"]}
     alone = plan_of(write_recipe(tmp_path, input={"uri": "data/train-*.parquet"}))
     assert [unit.digest for unit in plan.units] == [unit.digest for unit in alone.units]
 

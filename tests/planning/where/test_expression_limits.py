@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.planning.where.row_filter import Selection
+from pipeline.planning.where.row_filter import RowFilter
 from pipeline.shards.columns.layout import read_layout
 from pipeline.shards.files.discovery import find_shards
 from pipeline.shards.reader import read_windows
@@ -68,6 +68,6 @@ def test_usual_conditions_are_evaluated(rows, where):
 
 
 def tried(where, layout, first):
-    selection = Selection(where, layout)
+    selection = RowFilter(where, layout)
     selection.check()
     selection.try_on(first)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.shards.columns.class_metadata import names_of, stated_names
+from pipeline.shards.columns.class_metadata import names_of, read_class_names
 from pipeline.shards.columns.class_table import ClassTable, label_kind
 from pipeline.shards.columns.label_values import MAX_TEXTS, LabelValues, read_label_values
 from pipeline.shards.files.discovery import find_shards, read_schemas
@@ -149,7 +149,7 @@ def test_names_in_the_metadata(tmp_path: Path, metadata: Any, own: Any, origin: 
     schema = pa.schema([pa.field("label", pa.int64(), metadata=own)], metadata=metadata)
     pq.write_table(pa.table([pa.array([0, 1])], schema=schema), tmp_path / "a.parquet")
     shards = find_shards(str(tmp_path), "/")
-    found = stated_names([(shards[0], read_schemas(shards)[0])], "label")
+    found = read_class_names([(shards[0], read_schemas(shards)[0])], "label")
     assert (found and (found.names, found.origin)) == (origin and (("cat", "dog"), origin))
 
 
@@ -158,7 +158,7 @@ def test_what_pandas_keeps_of_attrs_is_read_as_it_writes_it(tmp_path: Path) -> N
     frame.attrs = {"id2label": ID2LABEL}
     frame.to_parquet(tmp_path / "a.parquet")
     shards = find_shards(str(tmp_path), "/")
-    found = stated_names([(shards[0], read_schemas(shards)[0])], "label")
+    found = read_class_names([(shards[0], read_schemas(shards)[0])], "label")
     assert found is not None and found.names == ("cat", "dog")
 
 
@@ -205,4 +205,4 @@ def test_shards_that_name_an_index_differently_are_refused(tmp_path: Path) -> No
         pq.write_table(pa.table([pa.array([0])], schema=schema), tmp_path / f"{place}.parquet")
     shards = find_shards(str(tmp_path), "/")
     with pytest.raises(InputError, match=r"classes are cat, dog in .* and dog, cat in .*one order of classes"):
-        stated_names(list(zip(shards, read_schemas(shards), strict=True)), "label")
+        read_class_names(list(zip(shards, read_schemas(shards), strict=True)), "label")

@@ -18,10 +18,10 @@ from pipeline.shards.files.file_types import advice
 from pipeline.shards.files.listing import (
     FOLDER,
     HIDDEN,
-    NO_FILE,
     NO_MATCH,
+    NOT_A_FILE,
     NOT_MATCHED,
-    OTHER_ENDING,
+    OTHER_EXTENSION,
     SAME_FILE,
     alternatives,
 )
@@ -47,7 +47,7 @@ def test_links_to_files_and_folders_are_followed_and_each_file_is_taken_once(tmp
     assert [(shard.path, shard.rows) for shard in found.shards] == [
         ("a.parquet", 1), ("away/b.parquet", 2), ("own.parquet", 3),
     ]  # fmt: skip
-    assert found.passed.first == {SAME_FILE: ["own-again.parquet (own.parquet)", "z.parquet (a.parquet)"]}
+    assert found.skipped.first == {SAME_FILE: ["own-again.parquet (own.parquet)", "z.parquet (a.parquet)"]}
     assert paths("in/*.parquet", tmp_path) == ["a.parquet", "own.parquet"]
     assert paths("in/**/b.parquet", tmp_path) == ["away/b.parquet"]
     assert paths("in/a.parquet", tmp_path) == ["a.parquet"]
@@ -65,7 +65,7 @@ def test_folders_that_link_to_one_another_end(tmp_path):
     (tmp_path / "in/itself").symlink_to("itself")
     found = find_input("in", str(tmp_path))
     assert [shard.path for shard in found.shards] == ["0/x.parquet"]
-    assert found.passed.first == {OTHER_ENDING: ["itself"]}
+    assert found.skipped.first == {OTHER_EXTENSION: ["itself"]}
 
 
 def test_a_shard_whose_link_leads_nowhere_is_named(tmp_path):
@@ -94,10 +94,10 @@ def test_an_object_store_knows_the_same_names(tmp_path):
     try:
         found = find_input("memory://listing", "/")
         assert [shard.path for shard in found.shards] == ["a.PQ", "b.parquet.gz"]
-        assert found.passed.first == {HIDDEN: ["_c.parquet"], OTHER_ENDING: ["d.txt"]}
+        assert found.skipped.first == {HIDDEN: ["_c.parquet"], OTHER_EXTENSION: ["d.txt"]}
         found = find_input("memory://listing/a*", "/")
         assert [shard.path for shard in found.shards] == ["a.PQ"]
-        assert found.passed.first == {HIDDEN: ["_c.parquet"], NOT_MATCHED: ["b.parquet.gz"]}
+        assert found.skipped.first == {HIDDEN: ["_c.parquet"], NOT_MATCHED: ["b.parquet.gz"]}
         mixed = paths(["memory://listing/{a,b}*", str(tmp_path / "a.PQ")], "/")
         assert mixed == ["memory:///listing/a.PQ", "memory:///listing/b.parquet.gz", str(tmp_path / "a.PQ")[1:]]
     finally:
@@ -117,20 +117,20 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path):
     for name in ("_SUCCESS", ".x.crc", "README.md", "a.parquet.tmp", *(f"{i}.json" for i in range(9))):
         (tmp_path / "in" / name).write_text("x")
     os.mkfifo(tmp_path / "in/pipe")
-    passed = find_input("in", str(tmp_path)).passed
-    assert passed.counts == {HIDDEN: 3, OTHER_ENDING: 11, NO_FILE: 1}
-    assert passed.first[HIDDEN] == [".cache/", ".x.crc", "_SUCCESS"]
-    assert len(passed.first[OTHER_ENDING]) == 5
+    skipped = find_input("in", str(tmp_path)).skipped
+    assert skipped.counts == {HIDDEN: 3, OTHER_EXTENSION: 11, NOT_A_FILE: 1}
+    assert skipped.first[HIDDEN] == [".cache/", ".x.crc", "_SUCCESS"]
+    assert len(skipped.first[OTHER_EXTENSION]) == 5
     write_shard(tmp_path / "in/deep/c.parquet", photos(1))
     write_shard(tmp_path / "in/z.pq", photos(1))
-    passed = find_input("in/a*.parquet", str(tmp_path)).passed
-    assert (passed.counts, passed.first[NOT_MATCHED]) == ({HIDDEN: 3, NOT_MATCHED: 1}, ["z.pq"])
+    skipped = find_input("in/a*.parquet", str(tmp_path)).skipped
+    assert (skipped.counts, skipped.first[NOT_MATCHED]) == ({HIDDEN: 3, NOT_MATCHED: 1}, ["z.pq"])
 
 
 def test_a_folder_that_a_glob_would_take_is_named(tmp_path):
     write_shard(tmp_path / "in/a.parquet", photos(1))
     write_shard(tmp_path / "in/more/b.parquet", photos(1))
-    assert find_input("in/*", str(tmp_path)).passed.first == {FOLDER: ["more/"]}
+    assert find_input("in/*", str(tmp_path)).skipped.first == {FOLDER: ["more/"]}
     with pytest.raises(InputError, match=r"1 passed over: a folder, where the glob asks for files \(more/\)"):
         find_shards("in/m*", str(tmp_path))
 
@@ -190,11 +190,11 @@ def test_braces_and_lists_are_one_input(tmp_path):
     assert paths(["in/a", "in/b"], tmp_path) == ["a/0.parquet", "b/0.parquet", "b/1.parquet"]
     assert paths(["in/b", "in/a"], tmp_path) == ["a/0.parquet", "b/0.parquet", "b/1.parquet"]
     assert paths(["in/c/deep", "in/c", "in/c/0.parquet"], tmp_path) == ["0.parquet", "deep/0.parquet"]
-    assert find_input("in/{a*,b}/*.parquet", str(tmp_path)).passed.first == {NOT_MATCHED: ["c/0.parquet"]}
-    assert find_input(["in/b/0*", "in/b/1*"], str(tmp_path)).passed.counts == {}
-    assert find_input(["in/b/0*", "in/b/0.*"], str(tmp_path)).passed.first == {NOT_MATCHED: ["1.parquet"]}
+    assert find_input("in/{a*,b}/*.parquet", str(tmp_path)).skipped.first == {NOT_MATCHED: ["c/0.parquet"]}
+    assert find_input(["in/b/0*", "in/b/1*"], str(tmp_path)).skipped.counts == {}
+    assert find_input(["in/b/0*", "in/b/0.*"], str(tmp_path)).skipped.first == {NOT_MATCHED: ["1.parquet"]}
     assert paths(["in/a"], tmp_path) == paths("in/a", tmp_path) == ["0.parquet"]
-    assert find_input("in/{a,z}", str(tmp_path)).passed.first == {NO_MATCH: [str(tmp_path / "in/z")]}
+    assert find_input("in/{a,z}", str(tmp_path)).skipped.first == {NO_MATCH: [str(tmp_path / "in/z")]}
     with pytest.raises(InputError, match="nothing is there"):
         find_shards(["in/a", "in/z"], str(tmp_path))
     assert would_find(["in/a", "in/{b,d}"], str(tmp_path), str(tmp_path / "in/d/x.parquet"))

@@ -16,7 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from jobs.cli import main
 from pipeline.errors import InputError, StorageError
 from pipeline.shards.output import store as stores
-from pipeline.shards.output.storage_errors import charged_to
+from pipeline.shards.output.storage_errors import raising_storage_errors
 from pipeline.shards.output.store import LocalStore, open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.disks import busy_store, mounted, remount
@@ -188,11 +188,12 @@ def large_file(folder: Path) -> Path:
 
 
 def test_other_errors_are_nobodys_place() -> None:
-    with pytest.raises(ValueError, match="mine"), charged_to("there"):
+    with pytest.raises(ValueError, match="mine"), raising_storage_errors("there"):
         raise ValueError("mine")
-    with pytest.raises(InterruptedError), charged_to("there"):
+    with pytest.raises(InterruptedError), raising_storage_errors("there"):
         raise InterruptedError(errno.EINTR, "interrupted")
-    with pytest.raises(StorageError, match=r"there: OSError: Input/output error; .*mend it"), charged_to("there"):
+    told = r"there: OSError: Input/output error; .*mend it"
+    with pytest.raises(StorageError, match=told), raising_storage_errors("there"):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 

@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 from pipeline.errors import InputError, UnitError
 from pipeline.shards.columns.layout import read_layout
 from pipeline.shards.files.discovery import Shard, find_shards
-from pipeline.shards.identity import changed_columns, identified
+from pipeline.shards.identity import changed_columns, with_column_digests
 from pipeline.shards.output.store import Store, open_store
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
@@ -80,11 +80,11 @@ def test_a_label_changed_in_a_bucket_is_noticed_by_its_tag(s3: None, tmp_path: P
 
     def look() -> Shard:
         shards = find_shards(f"{place.uri}/data", "/")
-        return identified(shards, read_layout(shards, Columns(), ()))[0]
+        return with_column_digests(shards, read_layout(shards, Columns(), ()))[0]
 
     place = open_store(f"s3://bucket/{tmp_path.name}")
     size, before = len(write(5)), look()
-    assert look() == before and before.stamp.startswith(f"{size}-")
+    assert look() == before and before.file_version.startswith(f"{size}-")
     assert len(write(7)) == size
     after = look()
     assert (after.digest, changed_columns(before.columns, after.columns)) == (before.digest, ["label"])

@@ -6,7 +6,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from pipeline.shards.columns.annotations import annotations
+from pipeline.shards.columns.annotation_columns import annotation_columns
 from tests.fixtures.shard_files import STRUCT, photos
 
 PICTURE = photos(1, 24, 32)[0]
@@ -21,7 +21,7 @@ def found(columns, features=None, apart=("image", "label")):
     for name, (kind, _) in columns.items():
         schema = schema.append(pa.field(name, kind))
     rows = {name: pa.array([value] * 2, kind).to_pylist() for name, (kind, value) in columns.items()}
-    return annotations(schema, features or {}, apart, rows, [SIZE] * 2)
+    return annotation_columns(schema, features or {}, apart, rows, [SIZE] * 2)
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,16 @@ from pipeline.shards.columns.column_types import (
 from pipeline.shards.columns.coordinates import (
     Seen,
     Size,
-    are_beyond,
+    are_coordinates,
     are_flat_maps,
-    are_places,
+    are_outside,
     are_points,
-    text_has_places,
+    text_has_coordinates,
 )
 from pipeline.shards.images.formats import is_image
 
 IMAGES: Final = "images"
-PLACES: Final = "boxes, points or masks"
+COORDINATES: Final = "boxes, points or masks"
 
 # Words of a column's name that make its lists, structs or binary values an annotation.
 _WORDS: Final = frozenset((
@@ -108,7 +108,7 @@ def is_mask(field: pa.Field) -> bool:
     return "mask" in field.name.lower() and (is_image_struct(field.type) or is_binary(field.type))
 
 
-def annotations(
+def annotation_columns(
     schema: pa.Schema,
     features: Mapping[str, Any],
     apart: Sequence[str | None],
@@ -132,7 +132,7 @@ def annotations(
             found[field.name] = what
     numbers = _coordinates([field.name for field in fields if _is_number(field.type)])
     numbers -= {
-        name for name in numbers if _is_plain(name) and are_beyond(list(zip(rows.get(name, ()), sizes, strict=False)))
+        name for name in numbers if _is_plain(name) and are_outside(list(zip(rows.get(name, ()), sizes, strict=False)))
     }
     return {field.name: found.get(field.name, "coordinates") for field in fields if field.name in {*found, *numbers}}
 
@@ -150,7 +150,7 @@ def _holds(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None
         return IMAGES if _is_named(name) or any(_is_image(value) for value, _ in seen) else None
     if is_string(kind):
         of_file = _words(name) & _OF_FILES and any(isinstance(text, str) and _FILE.fullmatch(text) for text, _ in seen)
-        return PLACES if _words(name) & _OF_TEXT or of_file or text_has_places(seen) else None
+        return COORDINATES if _words(name) & _OF_TEXT or of_file or text_has_coordinates(seen) else None
     if pa.types.is_struct(kind):
         return _in_struct(name, kind, seen)
     if pa.types.is_map(kind):
@@ -173,24 +173,24 @@ def _of_numbers(name: str, depth: int, seen: Seen) -> str | None:
     if name.lower() in _OF_TOKENS:
         return None
     if _is_named(name):
-        return PLACES
+        return COORDINATES
     if depth == 1 and _words(name) & _OF_OTHERS:
         return None
     of_points = _words(name) & _POINTS and not _words(name) & _OF_THE_EARTH
-    return PLACES if are_places(seen, depth) or (of_points and depth == 1 and are_points(seen)) else None
+    return COORDINATES if are_coordinates(seen, depth) or (of_points and depth == 1 and are_points(seen)) else None
 
 
 def _in_struct(name: str, kind: pa.DataType, seen: Seen) -> str | None:
     fields = [kind.field(i) for i in range(kind.num_fields)]
     names = {field.name for field in fields}
     if {"counts", "size"} <= names or _coordinates([field.name for field in fields if _is_number(field.type)]):
-        return PLACES
+        return COORDINATES
     for field in fields:
         what = _holds(field.name, field.type, None, [(value.get(field.name), size) for value, size in seen])
         if what is not None:
             return what
     named = _words(name) & _WORDS and any(_is_number(field.type) for field in fields)
-    return PLACES if named else None
+    return COORDINATES if named else None
 
 
 def _coordinates(names: Sequence[str]) -> set[str]:
