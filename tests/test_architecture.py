@@ -70,6 +70,7 @@ CONFINED = {
         "jobs/",
     ),
     "torchvision": ("pipeline/operators/", "pipeline/networks/", "jobs/"),
+    "jinja2": ("pipeline/lineage/page.py",),
     "diffusers": ("pipeline/diffusion/", "jobs/"),
     "tqdm": ("pipeline/monitoring/progress.py", "jobs/"),
 }
