@@ -16,7 +16,7 @@ import torch
 from jobs.train.data.textures import FAMILIES, draw
 from pipeline.contracts import Pixels
 from pipeline.model_files.references import ASSETS
-from pipeline.networks.pixel_tensors import unit_rgb
+from pipeline.networks.pixel_tensors import rgb_unit_tensor
 from pipeline.networks.style.adain import load_encoder, style_statistics
 from pipeline.networks.style.style_distribution import StyleDistribution, encoder_sha256, fit_distribution
 from pipeline.shards.images.codecs import decode, resize
@@ -47,7 +47,7 @@ def fitted(model: Path = MODEL, textures: int = TEXTURES, crops: int = CROPS, ra
     """Return the distribution of those styles in the encoder of `model`."""
     encoder = load_encoder(model)
     with torch.inference_mode():
-        found = [style_statistics(encoder, unit_rgb(pixels[None])) for pixels in styles(textures, crops)]
+        found = [style_statistics(encoder, rgb_unit_tensor(pixels[None])) for pixels in styles(textures, crops)]
     return fit_distribution(found, rank, encoder_sha256(encoder))
 
 

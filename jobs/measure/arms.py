@@ -118,7 +118,7 @@ def tensor_of(images: Pixels) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def shares_of(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+def strengths_for(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     """What each arm is, by name, as it stands in the result."""
     return {arm.name: arm.as_json() for arm in arms}
 

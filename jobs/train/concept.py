@@ -23,7 +23,7 @@ from jobs.train.networks.lora_factors import LoraFactors, save_lora
 from jobs.train.networks.text_to_image import TextModel
 from jobs.train.objectives import noise_prediction
 from pipeline.diffusion import textual_inversion
-from pipeline.diffusion.prompts import Wording, check_template, columns_of
+from pipeline.diffusion.prompts import PromptTemplates, check_template, columns_of
 from pipeline.diffusion.text_pipelines import check_size
 from pipeline.errors import InputError, RecipeError
 
@@ -115,7 +115,7 @@ def chosen(images: ImageSet, per_class: int | None) -> ImageSet:
 
 def filled(template: str, name: str) -> str:
     """A template with a class name, as the operators fill it."""
-    texts, _ = Wording(((template, 1.0),)).draw([np.random.default_rng()], [name], {})
+    texts, _ = PromptTemplates(((template, 1.0),)).draw([np.random.default_rng()], [name], {})
     return str(texts[0])
 
 

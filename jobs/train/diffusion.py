@@ -84,7 +84,7 @@ class FlowTask(generators.GeneratorTask):
         noise = self.drawn(rng.standard_normal(images.shape, np.float32))
         times = flow_matching.logit_normal_times(self.drawn(rng.standard_normal(len(images), np.float32)))
         dropped = self.drawn(rng.random(len(images), np.float32))
-        labels = flow_matching.without_some_labels(labels, dropped, self.phase.unlabelled_share)
+        labels = flow_matching.drop_labels(labels, dropped, self.phase.unlabelled_share)
         generators.set_rate(self.optimiser, self.phase, step, progress)
         self.optimiser.zero_grad(set_to_none=True)
         with harness.autocast(self.device), harness.attention(self.device):

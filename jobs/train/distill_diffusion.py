@@ -69,7 +69,7 @@ def train(config_path: str | Path) -> Path:
     except ValueError as error:
         raise RecipeError(f"config {config_path}: training.stages: {error}") from error
     teacher, classes = read_model(config.teacher.model)
-    made_for = flow_matching.steps_of(local(config.teacher.model))
+    made_for = flow_matching.distilled_steps(local(config.teacher.model))
     if made_for not in (None, config.teacher.steps):
         raise ModelError(f"model {config.teacher.model}: was distilled for {made_for} steps; say steps: {made_for}")
     if config.start is not None:
@@ -196,14 +196,14 @@ class DistillationTask(generators.GeneratorTask):
         images, labels = take(self.images, self.rows(rng, ways + self._pictures(ways)), self.device)
         noise = self.drawn(rng.standard_normal(images.shape, np.float32))
         dropped = self.drawn(rng.random(len(images), np.float32))
-        labels = flow_matching.without_some_labels(labels, dropped, self.phase.unlabelled_share)
+        labels = flow_matching.drop_labels(labels, dropped, self.phase.unlabelled_share)
         times = distillation.grid_times(self.drawn(rng.random(len(images) - ways, np.float32)), self.steps)
         parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         if ways:
             states, met, means = distillation.trajectory(self.teacher, noise[:ways], labels[:ways], *how)
             parts.append((states, met, labels[:ways].repeat(self.steps), means))
         if len(images) > ways:
-            noisy = flow_matching.on_path(images[ways:], noise[ways:], times)
+            noisy = flow_matching.interpolate_to_noise(images[ways:], noise[ways:], times)
             means = distillation.mean_velocity(self.teacher, noisy, times, labels[ways:], *how)
             parts.append((noisy, times, labels[ways:], means))
         noisy, times, labels, means = (torch.cat(column) for column in zip(*parts, strict=True))

@@ -24,7 +24,7 @@ from jobs.train.objectives import perceptual
 from pipeline.contracts import ReferenceImage
 from pipeline.errors import InputError
 from pipeline.model_files.references import FileRef, read_reference, resolve_images
-from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
+from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
 from pipeline.networks.style import fast_style_network
 from pipeline.operators.bases.reference_set import ReferenceSet
 from pipeline.shards.images.codecs import decode
@@ -116,7 +116,7 @@ def read_style(reference: FileRef, size_px: int) -> Tensor:
     """A style image [1, 3, h, w] in [0, 1], its short side `size_px`. Raises JobError where it is no usable picture."""
     image = ReferenceImage(reference.uri, reference.sha256, read_reference(reference))
     reference_set = ReferenceSet("train fast_style: styles", reference.reference, [image])
-    return with_short_side(unit_rgb(reference_set.picture(0, decode)[None]), size_px)
+    return with_short_side(rgb_unit_tensor(reference_set.picture(0, decode)[None]), size_px)
 
 
 def _folder_name(reference: FileRef) -> str:

@@ -55,7 +55,7 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
             f"--address {address}: run on the cluster instead: "
             "ray job submit --working-dir . -- python -m jobs run RECIPE --address auto"
         )
-    with _silence():
+    with zero_init():
         with _native_silence(), _signals_kept(), _loopback() if address == "local" else contextlib.nullcontext():
             _init(address, gpus, cpus)
             _close_token()
@@ -187,7 +187,7 @@ def _signals_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def zero_init() -> Iterator[None]:
     """Keep Ray's own lines off the console: stdout belongs to results, stderr to our progress.
 
     Ray prints cluster events on stdout whatever `log_to_driver` says; they stay in the session's log files.

@@ -12,19 +12,19 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.class_conditional import ClassModel, Start
+from pipeline.diffusion.class_conditional import ClassConditionalModel, EditSource
 from pipeline.diffusion.lora import merge_lora
 from pipeline.diffusion.text_guidance import TextGuidance
-from pipeline.diffusion.text_pipelines import Decode, Speed, Task, TextPipeline, load_pipeline
+from pipeline.diffusion.text_pipelines import ComputeOptions, Decode, Task, TextPipeline, load_pipeline
 from pipeline.diffusion.textual_inversion import add_tokens, read_tokens
 from pipeline.errors import ModelError
 from pipeline.model_files.known_classes import is_class_model
 from pipeline.networks.clip import TextImageModel
 from pipeline.networks.compilation import FixedShapes, check_compiler
 from pipeline.networks.generators import samplers
-from pipeline.networks.generators.flow_matching import Velocity, load_flow, steps_of
+from pipeline.networks.generators.flow_matching import Velocity, distilled_steps, load_flow
 from pipeline.networks.pixel_tensors import with_channels, with_size
-from pipeline.networks.precision import lowered
+from pipeline.networks.precision import cast_network
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class DiffusionBackend(Protocol):
     @property
     def size_px(self) -> int: ...
 
-    def paint(self, told: Request) -> Output:
+    def generate(self, request: Request) -> Output:
         """Make N images with the first one's run, and its guidance where a call takes one."""
 
 
@@ -116,16 +116,16 @@ class FlowMatchingBackend:
 
     takes_text, one_guidance, without_class = False, False, True
 
-    def __init__(self, path: str | Path, device: str, settings: Settings, pull: TextGuidance | None) -> None:
+    def __init__(self, path: str | Path, device: str, settings: Settings, text_guidance: TextGuidance | None) -> None:
         net, self.classes = load_flow(path)
-        made_for = steps_of(path)
+        made_for = distilled_steps(path)
         if made_for is not None and (settings.steps, settings.method) != (made_for, "euler"):
             wanted = f"`steps: {made_for}, method: euler`"
             raise ModelError(f"model {path}: was distilled for {made_for} steps; write {wanted}")
-        self.net = lowered(net, settings.dtype).to(device)
+        self.net = cast_network(net, settings.dtype).to(device)
         rows = settings.compiled_rows
         self._velocity: Velocity = self.net if rows is None else FixedShapes(self.net, rows)
-        self._steps, self._method, self._pull = settings.steps, settings.method, pull
+        self._steps, self._method, self._text_guidance = settings.steps, settings.method, text_guidance
 
     @property
     def class_count(self) -> int:
@@ -140,19 +140,21 @@ class FlowMatchingBackend:
     def size_px(self) -> int:
         return self.net.shape.size_px
 
-    def paint(self, told: Request) -> Output:
-        assert told.noise is not None
-        device = told.noise.device
-        labels = torch.tensor(list(told.indexes), dtype=torch.int64, device=device)
-        guidance = torch.tensor(list(told.guidance), dtype=torch.float32, device=device)
+    def generate(self, request: Request) -> Output:
+        assert request.noise is not None
+        device = request.noise.device
+        labels = torch.tensor(list(request.indexes), dtype=torch.int64, device=device)
+        guidance = torch.tensor(list(request.guidance), dtype=torch.float32, device=device)
         net, steps, method = self._velocity, self._steps, self._method
-        pull = _towards(self._pull, told)
-        if told.sources is None:
-            return Output(samplers.sample(net, told.noise, labels, steps, guidance, method, pull))
-        start = with_size(with_channels(told.sources, self.net.shape.channels), self.size_px)
-        masks = None if told.masks is None else whole_masks(told.masks, self.size_px)
-        run = told.runs[0]
-        return Output(samplers.edit(net, start, told.noise, labels, steps, run, guidance, method, masks, pull))
+        text_guidance = _with_texts(self._text_guidance, request)
+        if request.sources is None:
+            return Output(samplers.sample(net, request.noise, labels, steps, guidance, method, text_guidance))
+        start = with_size(with_channels(request.sources, self.net.shape.channels), self.size_px)
+        masks = None if request.masks is None else resized_masks(request.masks, self.size_px)
+        run = request.runs[0]
+        return Output(
+            samplers.edit(net, start, request.noise, labels, steps, run, guidance, method, masks, text_guidance)
+        )
 
 
 class ClassConditionalBackend:
@@ -161,28 +163,28 @@ class ClassConditionalBackend:
     takes_text, one_guidance, noise_shape = False, False, None
 
     def __init__(
-        self, path: str | Path, device: str, settings: Settings, lora: Path | None, pull: TextGuidance | None
+        self, path: str | Path, device: str, settings: Settings, lora: Path | None, text_guidance: TextGuidance | None
     ) -> None:
-        self.model = ClassModel(path, device, settings.steps, settings.scheduler, settings.dtype)
+        self.model = ClassConditionalModel(path, device, settings.steps, settings.scheduler, settings.dtype)
         if lora is not None:
             merge_lora(self.model, lora, settings.lora_scale)
-        self.model.ready()
+        self.model.to_device()
         if settings.compiled_rows is not None:
-            self.model.answers = FixedShapes(self.model.answers, settings.compiled_rows)
-        self._pull = pull
-        if pull is not None:
-            pull.onto(self.model.scheduler, self.model.decoded)
+            self.model.predict = FixedShapes(self.model.predict, settings.compiled_rows)
+        self._text_guidance = text_guidance
+        if text_guidance is not None:
+            text_guidance.attach(self.model.scheduler, self.model.decode)
         self.classes, self.class_count = self.model.classes, self.model.class_count
         self.without_class = self.model.null_class is not None
         self.size_px = self.model.size_px
 
-    def paint(self, told: Request) -> Output:
+    def generate(self, request: Request) -> Output:
         start = None
-        if told.sources is not None:
-            images = with_size(with_channels(told.sources, self.model.image_channels), self.size_px)
-            start = Start(images, None if told.masks is None else whole_masks(told.masks, self.size_px))
-        _towards(self._pull, told)
-        return Output(self.model.make(told.indexes, told.seeds, told.guidance, told.runs[0], start))
+        if request.sources is not None:
+            images = with_size(with_channels(request.sources, self.model.image_channels), self.size_px)
+            start = EditSource(images, None if request.masks is None else resized_masks(request.masks, self.size_px))
+        _with_texts(self._text_guidance, request)
+        return Output(self.model.generate(request.indexes, request.seeds, request.guidance, request.runs[0], start))
 
 
 class PipelineBackend:
@@ -192,46 +194,48 @@ class PipelineBackend:
     classes: tuple[str, ...] = ()
     class_count = 0
 
-    def __init__(self, models: Mapping[str, Path], device: str, settings: Settings, pull: TextGuidance | None) -> None:
+    def __init__(
+        self, models: Mapping[str, Path], device: str, settings: Settings, text_guidance: TextGuidance | None
+    ) -> None:
         folder = models["model"]
         pipeline = load_pipeline(folder, settings.task, models.get("controlnet"))
         if "tokens" in models:
             add_tokens(pipeline, read_tokens(models["tokens"]), models["tokens"])
         if "lora" in models:
             merge_lora(pipeline, models["lora"], settings.lora_scale)
-        how = Speed(settings.dtype, settings.decode, settings.compiled_rows)
+        how = ComputeOptions(settings.dtype, settings.decode, settings.compiled_rows)
         self.pipeline = TextPipeline(
             pipeline, settings.task, folder, device, settings.steps, settings.scheduler, settings.size_px, how
         )
-        self._pull = pull
-        if pull is not None:
-            pull.onto(pipeline.scheduler, self.pipeline.decoder())
+        self._text_guidance = text_guidance
+        if text_guidance is not None:
+            text_guidance.attach(pipeline.scheduler, self.pipeline.decoder())
         if settings.negative:
             self.pipeline.check_negative()
         self.size_px = self.pipeline.size_px
         self._control_scale = settings.control_scale
 
-    def paint(self, told: Request) -> Output:
+    def generate(self, request: Request) -> Output:
         given: dict[str, Any] = {}
-        if told.sources is not None:
-            given["image"] = _unit(with_size(with_channels(told.sources, 3), self.size_px))
-        if told.masks is not None:
-            given["mask_image"] = whole_masks(told.masks, self.size_px)
-        if told.edges is not None:
-            given["control_image"] = told.edges.expand(-1, 3, -1, -1)
+        if request.sources is not None:
+            given["image"] = _to_unit_range(with_size(with_channels(request.sources, 3), self.size_px))
+        if request.masks is not None:
+            given["mask_image"] = resized_masks(request.masks, self.size_px)
+        if request.edges is not None:
+            given["control_image"] = request.edges.expand(-1, 3, -1, -1)
             given["controlnet_conditioning_scale"] = self._control_scale
-        _towards(self._pull, told)
+        _with_texts(self._text_guidance, request)
         images, flagged = self.pipeline(
-            told.prompts, told.negatives, told.seeds, told.runs[0], told.guidance[0], **given
+            request.prompts, request.negatives, request.seeds, request.runs[0], request.guidance[0], **given
         )
         return Output(images, [row for row, each in enumerate(flagged) if each])
 
 
-def _towards(pull: TextGuidance | None, told: Request) -> TextGuidance | None:
+def _with_texts(text_guidance: TextGuidance | None, request: Request) -> TextGuidance | None:
     """Tell what pulls the texts of the images at work; None where none of them has any."""
-    if pull is not None:
-        pull.texts = told.texts or [""] * len(told.seeds)
-    return pull
+    if text_guidance is not None:
+        text_guidance.texts = request.texts or [""] * len(request.seeds)
+    return text_guidance
 
 
 def load_backend(models: Mapping[str, Path], device: str, settings: Settings) -> DiffusionBackend:
@@ -244,14 +248,14 @@ def load_backend(models: Mapping[str, Path], device: str, settings: Settings) ->
         raise ModelError(f"model {path}: it takes no prompts, so no learned tokens; leave `tokens` out")
     if settings.compiled_rows is not None:
         check_compiler(device)
-    pull = (
+    text_guidance = (
         TextGuidance(TextImageModel(models["clip"], device), settings.clip_scale)
         if "clip" in models and settings.clip_scale
         else None
     )
     if not path.is_dir():
         _only_for_folders(path, settings, "lora" in models)
-        return FlowMatchingBackend(path, device, settings, pull)
+        return FlowMatchingBackend(path, device, settings, text_guidance)
     if settings.method != "euler":
         raise ModelError(f"model {path}: method {settings.method!r} is for models in one file; give a scheduler")
     if is_class_model(path):
@@ -261,8 +265,8 @@ def load_backend(models: Mapping[str, Path], device: str, settings: Settings) ->
             )
         if settings.size_px is not None:
             raise ModelError(f"model {path}: a class-conditional model has one size; leave size_px out")
-        return ClassConditionalBackend(path, device, settings, models.get("lora"), pull)
-    return PipelineBackend(models, device, settings, pull)
+        return ClassConditionalBackend(path, device, settings, models.get("lora"), text_guidance)
+    return PipelineBackend(models, device, settings, text_guidance)
 
 
 def _only_for_folders(path: Path, settings: Settings, lora: bool) -> None:
@@ -275,17 +279,17 @@ def _only_for_folders(path: Path, settings: Settings, lora: bool) -> None:
 
 
 @torch.inference_mode()
-def generate_in_groups(backend: DiffusionBackend, told: Request) -> Output:
+def generate_in_groups(backend: DiffusionBackend, request: Request) -> Output:
     """Make N images of which each has its own run and guidance, in one call for each kind; in order."""
     calls: dict[tuple[int, float], list[int]] = {}
-    for row, run in enumerate(told.runs):
-        calls.setdefault((run, told.guidance[row] if backend.one_guidance else 0.0), []).append(row)
+    for row, run in enumerate(request.runs):
+        calls.setdefault((run, request.guidance[row] if backend.one_guidance else 0.0), []).append(row)
     made: Tensor | None = None
     unsafe: list[int] = []
     for _, rows in sorted(calls.items()):
-        part = backend.paint(told if len(rows) == len(told.runs) else told.of(rows))
+        part = backend.generate(request if len(rows) == len(request.runs) else request.of(rows))
         if made is None:
-            made = part.images.new_zeros(len(told.runs), *part.images.shape[1:])
+            made = part.images.new_zeros(len(request.runs), *part.images.shape[1:])
         made[torch.tensor(rows, device=made.device)] = part.images
         unsafe.extend(rows[place] for place in part.unsafe)
     if made is None:
@@ -293,10 +297,10 @@ def generate_in_groups(backend: DiffusionBackend, told: Request) -> Output:
     return Output(made, unsafe)
 
 
-def whole_masks(masks: Tensor, size_px: int) -> Tensor:
+def resized_masks(masks: Tensor, size_px: int) -> Tensor:
     """Masks [N, 1, H, W] of 0 and 1 at [N, 1, size_px, size_px], still of 0 and 1: 1 where any part of a pixel is."""
     return (with_size(masks, size_px) > 0).to(masks.dtype)
 
 
-def _unit(images: Tensor) -> Tensor:
+def _to_unit_range(images: Tensor) -> Tensor:
     return images.add(1).div(2).clamp(0, 1)

@@ -15,25 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.diffusion.latent_cache import EncodedOnce
+from pipeline.diffusion.latent_cache import LatentCache
 from pipeline.diffusion.schedulers import check_steps, is_flow_matching, named_scheduler
-from pipeline.diffusion.sliced_decode import decode_in_parts
+from pipeline.diffusion.sliced_decode import slice_large_decodes
 from pipeline.diffusion.text_pipelines import load_quietly
 from pipeline.errors import ModelError
 from pipeline.model_files.folders import INDEX_FILE, read_json
 from pipeline.model_files.known_classes import LATENT_PIPELINE, class_network, folder_classes
-from pipeline.networks.precision import dtype_of, lowered
+from pipeline.networks.precision import cast_network, dtype_of
 
 
 @dataclass(frozen=True)
-class Start:
+class EditSource:
     """Where an edit starts: images [N, C, S, S] in [-1, 1]; masks [N, 1, S, S] are 1 where they may change."""
 
     images: Tensor
     masks: Tensor | None = None
 
 
-class ClassModel:
+class ClassConditionalModel:
     """A network that knows classes, its scheduler, and what turns its latents into images (nothing, for pixels).
 
     Raises ModelError where the folder holds no such model, or the scheduler or the steps do not fit it.
@@ -50,20 +50,20 @@ class ClassModel:
 
             whole = load_quietly(diffusers.DiTPipeline.from_pretrained, folder)
             self.transformer = self.network = whole.transformer
-            self._vae, own = lowered(whole.vae, dtype).to(device).requires_grad_(False), whole.scheduler
-            decode_in_parts(self._vae, device)
-            EncodedOnce(self._vae)
+            self._vae, own = cast_network(whole.vae, dtype).to(device).requires_grad_(False), whole.scheduler
+            slice_large_decodes(self._vae, device)
+            LatentCache(self._vae)
             embeddings = int(self.network.config.num_embeds_ada_norm)
         else:
             self.unet = self.network = _load_unet(folder)
             own = _load_scheduler(folder)
             embeddings = int(self.network.config.num_class_embeds or 0)
-        known = folder_classes(index, embeddings, latent)
-        self.class_count, self.classes, self.null_class = known.count, known.names, known.none
+        clean = folder_classes(index, embeddings, latent)
+        self.class_count, self.classes, self.null_class = clean.count, clean.names, clean.none
         self.scheduler = named_scheduler(scheduler, own, folder)
         check_steps(self.scheduler, steps, folder)
         self.network.eval().requires_grad_(False)
-        self.answers: Callable[..., Tensor] = self._answers
+        self.predict: Callable[..., Tensor] = self._predict
         self._type, self._dtype = dtype, dtype_of(dtype)
         self._steps, self._device = steps, device
         config = self.network.config
@@ -75,8 +75,8 @@ class ClassModel:
             self.image_channels = self.channels
 
     @torch.inference_mode()
-    def make(
-        self, labels: Sequence[int], seeds: Sequence[int], guidance: Sequence[float], run: int, start: Start | None
+    def generate(
+        self, labels: Sequence[int], seeds: Sequence[int], guidance: Sequence[float], run: int, start: EditSource | None
     ) -> Tensor:
         """Images [N, C, S, S], about [-1, 1]: new ones, or those of `start` redrawn by the last `run` of the steps.
 
@@ -93,49 +93,49 @@ class ClassModel:
         times = self.scheduler.timesteps[first:]
         if start is not None and hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)
-        known = None if start is None else self._encoded(start.images)
-        if known is None:
+        clean = None if start is None else self._encode(start.images)
+        if clean is None:
             state = noise * getattr(self.scheduler, "init_noise_sigma", 1.0)
         else:
-            state = self._noised(known, noise, times[0])
+            state = self._add_noise(clean, noise, times[0])
         step = self._stepper(generators)
         strength = torch.tensor(list(guidance), dtype=torch.float32, device=self._device)
         least = 0 if self.null_class is None else -1  # without a class of none, -1 is an error of the row already
         named = torch.tensor([max(label, least) for label in labels], device=self._device)
         for place, time in enumerate(times):
-            state = step(self._predicted(state, time, named, strength), time, state)
-            if start is not None and start.masks is not None and known is not None:
+            state = step(self._guided_prediction(state, time, named, strength), time, state)
+            if start is not None and start.masks is not None and clean is not None:
                 free = F.interpolate(start.masks, (side, side), mode="nearest")
-                kept = known if place + 1 == len(times) else self._noised(known, noise, times[place + 1])
+                kept = clean if place + 1 == len(times) else self._add_noise(clean, noise, times[place + 1])
                 state = free * state + (1 - free) * kept
-        return self.decoded(state)
+        return self.decode(state)
 
-    def ready(self) -> None:
+    def to_device(self) -> None:
         """Bring the network, with whatever was merged into it, to its type and its device."""
-        lowered(self.network, self._type).to(self._device)
+        cast_network(self.network, self._type).to(self._device)
 
-    def _predicted(self, state: Tensor, time: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
+    def _guided_prediction(self, state: Tensor, time: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
         """The network's answer, with guidance where it is asked for, in one call."""
         scaled = (
             self.scheduler.scale_model_input(state, time) if hasattr(self.scheduler, "scale_model_input") else state
         )
         if self.null_class is None:
-            return self._called(scaled, time, labels if self.class_count else None)
+            return self._network_output(scaled, time, labels if self.class_count else None)
         named = torch.where(labels < 0, self.null_class, labels)
         rows = ((guidance != 1) & (named != self.null_class)).nonzero()[:, 0]
         free = torch.full_like(rows, self.null_class)
-        both = self._called(torch.cat([scaled, scaled[rows]]), time, torch.cat([named, free]))
+        both = self._network_output(torch.cat([scaled, scaled[rows]]), time, torch.cat([named, free]))
         found, unnamed = both[: len(state)].clone(), both[len(state) :]
         found[rows] = unnamed + guidance[rows].view(-1, 1, 1, 1) * (found[rows] - unnamed)
         return found
 
-    def _called(self, state: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
+    def _network_output(self, state: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
         times = torch.as_tensor(time, device=state.device).expand(len(state))
-        answer = self.answers(state, times, labels)
+        answer = self.predict(state, times, labels)
         learned = str(self.scheduler.config.get("variance_type", "")).startswith("learned")
         return answer if learned or answer.shape[1] == self.channels else answer[:, : self.channels]
 
-    def _answers(self, state: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
+    def _predict(self, state: Tensor, times: Tensor, labels: Tensor | None) -> Tensor:
         answer: Tensor = self.network(state.to(self._dtype), timestep=times, class_labels=labels).sample
         return answer.float()
 
@@ -148,21 +148,21 @@ class ClassModel:
 
         return step
 
-    def _noised(self, known: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        times = torch.as_tensor(time).reshape(1).expand(len(known))
+    def _add_noise(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        times = torch.as_tensor(time).reshape(1).expand(len(clean))
         if is_flow_matching(self.scheduler):
-            mixed: Tensor = self.scheduler.scale_noise(known, times, noise)
+            mixed: Tensor = self.scheduler.scale_noise(clean, times, noise)
         else:
-            mixed = self.scheduler.add_noise(known, noise, times)
+            mixed = self.scheduler.add_noise(clean, noise, times)
         return mixed
 
-    def _encoded(self, images: Tensor) -> Tensor:
+    def _encode(self, images: Tensor) -> Tensor:
         if self._vae is None:
             return images
         each = [self._vae.encode(image[None]).latent_dist.mode() for image in images.to(self._dtype)]
         return torch.cat(each).float() * float(self._vae.config.scaling_factor)
 
-    def decoded(self, state: Tensor) -> Tensor:
+    def decode(self, state: Tensor) -> Tensor:
         """Images of clean latents (of pixels: themselves), float32."""
         if self._vae is None:
             return state.float()

@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-KEPT_BYTES = 256 << 20
+CACHE_BYTES = 256 << 20
 """Of distributions kept at most: 650 of 512 px images, each with its mean, deviation and variance."""
 
-_HELD = 3  # numbers kept for each number of a distribution's parameters
+_TENSORS_PER_DISTRIBUTION = 3  # numbers kept for each number of a distribution's parameters
 
 
-class EncodedOnce:
+class LatentCache:
     """Put in the place of `autoencoder.encode`. `encoded` counts the images that went through the network."""
 
     def __init__(self, autoencoder: Any) -> None:
         self._encode = autoencoder.encode
-        self._kept: OrderedDict[bytes, Any] = OrderedDict()
+        self._cache: OrderedDict[bytes, Any] = OrderedDict()
         self._bytes = 0
         self.encoded = 0
         autoencoder.encode = self
@@ -33,17 +33,17 @@ class EncodedOnce:
             self.encoded += len(images)
             return self._encode(images, *more, **named)
         key = _key(images)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
         self.encoded += 1
         found = self._encode(images)
         size = _size(found)
         if size:  # an answer without a distribution is not known to be one that can be kept
-            self._kept[key] = found
+            self._cache[key] = found
             self._bytes += size
-            while self._bytes > KEPT_BYTES and len(self._kept) > 1:
-                self._bytes -= _size(self._kept.popitem(last=False)[1])
+            while self._bytes > CACHE_BYTES and len(self._cache) > 1:
+                self._bytes -= _size(self._cache.popitem(last=False)[1])
         return found
 
 
@@ -57,4 +57,4 @@ def _key(images: Tensor) -> bytes:
 
 def _size(answer: Any) -> int:
     parameters = getattr(getattr(answer, "latent_dist", None), "parameters", None)
-    return _HELD * parameters.nbytes if isinstance(parameters, Tensor) else 0
+    return _TENSORS_PER_DISTRIBUTION * parameters.nbytes if isinstance(parameters, Tensor) else 0

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.diffusion.strength import pick
+from pipeline.diffusion.strength import weighted_choice
 from pipeline.errors import InputError, RowError
 
 NO_PROMPT = "no_prompt"
@@ -45,7 +45,7 @@ def text_sha256(text: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Wording:
+class PromptTemplates:
     """What images are told to be, and not to be: weighted templates, of which one is drawn for each image."""
 
     wanted: Templates
@@ -71,10 +71,10 @@ class Wording:
         wanted, unwanted = [], []
         for row, (generator, name) in enumerate(zip(generators, names, strict=True)):
             values = {column: cells[row] for column, cells in columns.items()}
-            template = pick(generator, self.wanted)
+            template = weighted_choice(generator, self.wanted)
             text = _filled(template, name, values)
             wanted.append(text if text or not template.strip() else None)  # an empty caption is no prompt either
-            unwanted.append(_filled(pick(generator, self.unwanted), name, values) if self.unwanted else "")
+            unwanted.append(_filled(weighted_choice(generator, self.unwanted), name, values) if self.unwanted else "")
         return wanted, unwanted
 
     def _check(self, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -14,13 +14,13 @@ from torch import Tensor
 MAX_ELEMENTS = 1 << 30
 
 
-class DecodedInParts:
+class SlicedDecoder:
     """Put in the place of `autoencoder.decode`, of diffusers' AutoencoderKL."""
 
     def __init__(self, autoencoder: Any, max_elements: int = MAX_ELEMENTS) -> None:
         self._decode: Callable[..., Any] = autoencoder.decode
         self._channels: Sequence[int] = autoencoder.config.block_out_channels
-        self._most = max_elements
+        self._max_elements = max_elements
         autoencoder.decode = self
 
     def __call__(self, latents: Tensor, return_dict: bool = True, **named: Any) -> Any:
@@ -41,11 +41,11 @@ class DecodedInParts:
         deep = len(self._channels) - 1
         # A level is entered at its resolution with the channels of the level below, enlarged before they shrink.
         widest: int = max(self._channels[min(level + 1, deep)] * 4 ** (deep - level) for level in range(deep + 1))
-        fitting = max(1, self._most // (widest * height * width))
+        fitting = max(1, self._max_elements // (widest * height * width))
         return 1 << (fitting.bit_length() - 1)
 
 
-def decode_in_parts(autoencoder: Any, device: str) -> None:
+def slice_large_decodes(autoencoder: Any, device: str) -> None:
     """Have an autoencoder decode in parts on a GPU; on a CPU, and of other classes, it stays as it is."""
     if device != "cpu" and type(autoencoder).__name__ == "AutoencoderKL":
-        DecodedInParts(autoencoder)
+        SlicedDecoder(autoencoder)

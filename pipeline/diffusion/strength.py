@@ -11,7 +11,7 @@ _ROUNDING = 1e-9  # 0.29 * 100 is 28.999999999999996
 GUIDANCE_STEP = 0.5  # a pipeline takes one guidance a call: drawn among few values, rows share calls
 
 
-def steps_run(steps: int, strength: float) -> int:
+def step_count(steps: int, strength: float) -> int:
     """How many of `steps` an edit of this strength runs: int(steps * strength), as SDEdit pipelines count.
 
     Raises ValueError where that is none; the message names the smallest strength that runs one.
@@ -24,7 +24,7 @@ def steps_run(steps: int, strength: float) -> int:
     return run
 
 
-def shares_of(steps: int, run: int) -> tuple[float, ...]:
+def strengths_for(steps: int, run: int) -> tuple[float, ...]:
     """Strengths of which one at least makes a pipeline run `run` of `steps`, the plain quotient first.
 
     Some count int(steps * strength), others steps - int(steps - steps * strength), and rounding leaves some quotients
@@ -33,7 +33,7 @@ def shares_of(steps: int, run: int) -> tuple[float, ...]:
     return (1.0,) if run == steps else (run / steps, (run + 0.5) / steps, (run - 0.5) / steps)
 
 
-def draw_run(
+def draw_step_count(
     generator: np.random.Generator,
     steps: int,
     strength_range: tuple[float, float],
@@ -45,8 +45,8 @@ def draw_run(
         strengths: pairs of a strength and its weight; they count in place of the range.
     """
     if strengths:
-        return steps_run(steps, pick(generator, strengths))
-    low, high = (steps_run(steps, strength) for strength in strength_range)
+        return step_count(steps, weighted_choice(generator, strengths))
+    low, high = (step_count(steps, strength) for strength in strength_range)
     return int(generator.integers(low, high + 1))
 
 
@@ -61,7 +61,7 @@ def draw_guidance(generator: np.random.Generator, guidance_range: tuple[float, f
     return float(levels[int(generator.integers(len(levels)))])
 
 
-def pick(generator: np.random.Generator, weighted: Sequence[tuple[T, float]]) -> T:
+def weighted_choice(generator: np.random.Generator, weighted: Sequence[tuple[T, float]]) -> T:
     """Draw one of several values by weight. A single one is no draw."""
     if len(weighted) == 1:
         return weighted[0][0]

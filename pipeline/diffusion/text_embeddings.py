@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-KEPT_BYTES = 512 << 20
+CACHE_BYTES = 512 << 20
 """Of texts kept at most: 2,000 of Stable Diffusion 1.5, 60 of a pipeline with a T5 encoder."""
 
 _PLAIN = ("prompt_embeds", "negative_prompt_embeds")
@@ -30,7 +30,7 @@ class TextEmbeddings:
         encode = getattr(type(pipeline), "encode_prompt", None)
         self._encoder_takes = set(inspect.signature(encode).parameters) if encode is not None else set()
         self._names = self._returned()
-        self._kept: OrderedDict[tuple[str, str, bool], dict[str, Tensor]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, bool], dict[str, Tensor]] = OrderedDict()
         self.encoded = 0
 
     def of(self, prompts: Sequence[str], negatives: Sequence[str], guided: bool) -> dict[str, Any]:
@@ -56,13 +56,13 @@ class TextEmbeddings:
 
     def _one(self, prompt: str, negative: str, guided: bool) -> dict[str, Tensor]:
         key = (prompt, negative if guided else "", guided)
-        if key not in self._kept:
-            self._kept[key] = found = self._encode(*key)
-            if len(self._kept) * sum(tensor.nbytes for tensor in found.values()) > KEPT_BYTES:
-                self._kept.popitem(last=False)
+        if key not in self._cache:
+            self._cache[key] = found = self._encode(*key)
+            if len(self._cache) * sum(tensor.nbytes for tensor in found.values()) > CACHE_BYTES:
+                self._cache.popitem(last=False)
             return found
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        self._cache.move_to_end(key)
+        return self._cache[key]
 
     def _encode(self, prompt: str, negative: str, guided: bool) -> dict[str, Tensor]:
         found = self._call(prompt, negative, guided)

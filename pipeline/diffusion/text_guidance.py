@@ -18,7 +18,7 @@ from pipeline.diffusion.schedulers import is_flow_matching
 from pipeline.networks.clip import TextImageModel
 from pipeline.networks.pixel_tensors import with_channels
 
-_LEAST = 1e-20  # of a gradient's root mean square; below it there is no direction
+_MIN_RMS = 1e-20  # of a gradient's root mean square; below it there is no direction
 
 
 class TextGuidance:
@@ -48,24 +48,24 @@ class TextGuidance:
             point = clean.detach().float().clone().requires_grad_()
             images = point if self._decode is None else self._decode(point)
             whole = with_channels(images, 3).add(1).div(2)
-            (slope,) = torch.autograd.grad(self._model.likeness(whole, texts).sum(), point)
+            (slope,) = torch.autograd.grad(self._model.similarity_to_text(whole, texts).sum(), point)
         size = slope.square().mean(dim=tuple(range(1, slope.dim())), keepdim=True).sqrt()
-        return torch.where(size > _LEAST, slope / size, 0.0)  # NaN is not above it: what it pulls is lost already
+        return torch.where(size > _MIN_RMS, slope / size, 0.0)  # NaN is not above it: what it pulls is lost already
 
-    def onto(self, scheduler: Any, decode: Callable[[Tensor], Tensor] | None) -> None:
+    def attach(self, scheduler: Any, decode: Callable[[Tensor], Tensor] | None) -> None:
         """Have a scheduler of diffusers move every answer before it steps; `decode` makes images of clean latents."""
         self._decode = decode
         plain = scheduler.step
 
         @functools.wraps(plain)
         def step(model_output: Tensor, timestep: Any, sample: Tensor, *more: Any, **named: Any) -> Any:
-            return plain(self._moved(scheduler, model_output, timestep, sample), timestep, sample, *more, **named)
+            return plain(self._guided(scheduler, model_output, timestep, sample), timestep, sample, *more, **named)
 
         scheduler.step = step
 
-    def _moved(self, scheduler: Any, answer: Tensor, timestep: Any, sample: Tensor) -> Tensor:
+    def _guided(self, scheduler: Any, answer: Tensor, timestep: Any, sample: Tensor) -> Tensor:
         """The answer of which the scheduler predicts a clean image that is moved; the noisier, the farther."""
-        of_sample, of_answer, noise = clean_from(scheduler, timestep)
+        of_sample, of_answer, noise = clean_image_coefficients(scheduler, timestep)
         channels = sample.shape[1]
         own = answer[:, :channels].float()  # some answer with variances beside
         clean = of_sample * sample.float() + of_answer * own
@@ -73,7 +73,7 @@ class TextGuidance:
         return torch.cat([own.to(answer.dtype), answer[:, channels:]], dim=1)
 
 
-def clean_from(scheduler: Any, timestep: Any) -> tuple[float, float, float]:
+def clean_image_coefficients(scheduler: Any, timestep: Any) -> tuple[float, float, float]:
     """(a, b, noise): a scheduler reads a clean image as a · sample + b · answer; noise in (0, 1] is its share.
 
     For answers that are the noise, the velocity (Salimans & Ho 2022, arXiv:2202.00512, appendix D) or the clean image;

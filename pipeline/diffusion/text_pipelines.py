@@ -13,16 +13,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pipeline.diffusion.latent_cache import EncodedOnce
+from pipeline.diffusion.latent_cache import LatentCache
 from pipeline.diffusion.schedulers import check_steps, named_scheduler
-from pipeline.diffusion.sliced_decode import decode_in_parts
-from pipeline.diffusion.strength import shares_of
+from pipeline.diffusion.sliced_decode import slice_large_decodes
+from pipeline.diffusion.strength import strengths_for
 from pipeline.diffusion.text_embeddings import TextEmbeddings
 from pipeline.errors import ModelError
 from pipeline.messages import one_line
 from pipeline.model_files.folders import CONFIG_FILE, INDEX_FILE, read_json
 from pipeline.networks.compilation import compile_network, padded
-from pipeline.networks.precision import lowered
+from pipeline.networks.precision import cast_network
 
 Task = Literal["control", "edit", "generate", "inpaint"]
 Decode = Literal["whole", "sliced", "tiled"]
@@ -111,7 +111,7 @@ def _load_controlnet(folder: str | Path) -> Any:
 
 
 @dataclass(frozen=True)
-class Speed:
+class ComputeOptions:
     """How a pipeline computes: in which type, how its autoencoder takes a batch, and what is compiled."""
 
     dtype: str = "float32"
@@ -134,9 +134,9 @@ class TextPipeline:
         steps: int,
         scheduler: str | None = None,
         size_px: int | None = None,
-        speed: Speed = Speed(),
+        compute: ComputeOptions = ComputeOptions(),
     ) -> None:
-        self.pipeline, self._speed = pipeline, speed
+        self.pipeline, self._compute = pipeline, compute
         self._name, self._folder = type(pipeline).__name__, folder
         self._takes = inspect.signature(type(pipeline).__call__).parameters
         absent = [name for name in NEEDED[task] if name not in self._takes]
@@ -153,23 +153,24 @@ class TextPipeline:
 
     def _prepare(self, device: str) -> None:
         """Bring all networks to their type and the device, and the autoencoder to its way of working."""
-        pipeline, speed = self.pipeline, self._speed
+        pipeline, compute = self.pipeline, self._compute
         for name, part in pipeline.components.items():
             if isinstance(part, torch.nn.Module):
-                lowered(part, speed.dtype, channels_last=name in CONVOLUTIONAL).to(device).requires_grad_(False)
+                cast_network(part, compute.dtype, channels_last=name in CONVOLUTIONAL).to(device).requires_grad_(False)
         autoencoder = getattr(pipeline, "vae", None)
-        if speed.decode != "whole":
-            turn_on = getattr(autoencoder, {"sliced": "enable_slicing", "tiled": "enable_tiling"}[speed.decode], None)
+        if compute.decode != "whole":
+            turn_on = getattr(autoencoder, {"sliced": "enable_slicing", "tiled": "enable_tiling"}[compute.decode], None)
             if turn_on is None:
                 raise ModelError(
-                    f"model {self._folder}: the autoencoder of {self._name} cannot be {speed.decode}; leave decode out"
+                    f"model {self._folder}: the autoencoder of {self._name} cannot be {compute.decode}; "
+                    "leave decode out"
                 )
             turn_on()
         else:
-            decode_in_parts(autoencoder, device)
+            slice_large_decodes(autoencoder, device)
         if hasattr(autoencoder, "encode"):
-            self.sources = EncodedOnce(autoencoder)
-        if speed.compiled_rows is not None:
+            self.sources = LatentCache(autoencoder)
+        if compute.compiled_rows is not None:
             compile_network(pipeline)
 
     def decoder(self) -> Callable[[Tensor], Tensor]:
@@ -183,7 +184,7 @@ class TextPipeline:
             raise ModelError(
                 f"model {self._folder}: {self._name} has no latents that CLIP could be shown; leave clip out"
             )
-        if self._speed.dtype == "float16" and config.get("force_upcast"):
+        if self._compute.dtype == "float16" and config.get("force_upcast"):
             raise ModelError(
                 f"model {self._folder}: its autoencoder overflows in float16, so CLIP would be shown nothing; "
                 "use numerics.dtype bfloat16, or leave clip out"
@@ -217,7 +218,7 @@ class TextPipeline:
         `images` are tensors [N, C, S, S] in [0, 1] by the pipeline's own argument names; `run` of the steps are run.
         """
         partly, count = "strength" in self._takes, len(seeds)
-        rows = self._speed.compiled_rows or count
+        rows = self._compute.compiled_rows or count
         if rows > count:
             prompts, negatives, seeds = ([*each, *[each[-1]] * (rows - count)] for each in (prompts, negatives, seeds))
             images = {name: padded(each, rows) if isinstance(each, Tensor) else each for name, each in images.items()}
@@ -242,7 +243,7 @@ class TextPipeline:
 
     def _strength(self, run: int) -> float:
         """The strength at which this class runs `run` steps, by its own count."""
-        shares = shares_of(self.steps, run)
+        shares = strengths_for(self.steps, run)
         count = getattr(self.pipeline, "get_timesteps", None)
         if self._distilled or count is None:
             return shares[0]

@@ -62,10 +62,10 @@ class TextImageModel:
         self._device = device
         self._model, self._tokenizer = _load(folder)
         self._model.to(device)
-        self._kept: dict[str, Tensor] = {}
+        self._cache: dict[str, Tensor] = {}
         config = self._model.config
         self._fixed = str(config.model_type).startswith(FIXED_LENGTH)
-        self._most_words = int(config.text_config.max_position_embeddings)
+        self._max_tokens = int(config.text_config.max_position_embeddings)
         self._prepare = Preprocessing.read(folder, int(config.vision_config.image_size))
 
     def cosines(self, images: Pixels, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -75,7 +75,7 @@ class TextImageModel:
             found: npt.NDArray[np.float32] = (self._images(images) @ embedded.T).float().cpu().numpy()
         return found
 
-    def likeness(self, images: Tensor, texts: Sequence[str]) -> Tensor:
+    def similarity_to_text(self, images: Tensor, texts: Sequence[str]) -> Tensor:
         """Return the cosine [N] of each image of [N, 3, H, W] in [0, 1] with its own text; gradients pass through."""
         embedded = torch.stack([self._text(text) for text in texts])
         return (_unit(self._model.get_image_features(pixel_values=self._prepare(images))) * embedded).sum(dim=1)
@@ -88,18 +88,18 @@ class TextImageModel:
 
     def _text(self, text: str) -> Tensor:
         """A unit vector [D]: a text that is embedded alone does not depend on its neighbours' lengths."""
-        if text not in self._kept:
+        if text not in self._cache:
             words = self._tokenizer(
                 [text],
                 padding="max_length" if self._fixed else False,
                 truncation=True,
-                max_length=self._most_words,
+                max_length=self._max_tokens,
                 return_tensors="pt",
             )
             taken = {name: words[name].to(self._device) for name in ("input_ids", "attention_mask") if name in words}
             with torch.inference_mode(False), torch.no_grad():  # gradients of images may need it later
-                self._kept[text] = _unit(self._model.get_text_features(**taken))[0]
-        return self._kept[text]
+                self._cache[text] = _unit(self._model.get_text_features(**taken))[0]
+        return self._cache[text]
 
 
 def _load(folder: Path) -> tuple[Any, Any]:

@@ -24,7 +24,7 @@ def to_pixels(images: Tensor) -> Tensor:
     return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
 
-def unit_pixels(images: Tensor, fine: Tensor | None = None) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
+def unit_tensor_pixels(images: Tensor, fine: Tensor | None = None) -> tuple[npt.NDArray[np.uint8], dict[int, str]]:
     """[N, C, H, W] in [0, 1] (clamped) -> [N, H, W, C] uint8, contiguous; and `non_finite` by index.
 
     Images that hold a number that is not finite, or for which `fine` [N] is False, come out black.
@@ -68,7 +68,7 @@ def with_size(images: Tensor, size_px: int | tuple[int, int]) -> Tensor:
     return images if images.shape[-2:] == size else F.interpolate(images, size, mode="bilinear", antialias=True)
 
 
-def unit_rgb(pixels: npt.NDArray[np.uint8]) -> Tensor:
+def rgb_unit_tensor(pixels: npt.NDArray[np.uint8]) -> Tensor:
     """[N, H, W, 1 or 3] uint8 -> [N, 3, H, W] float32 in [0, 1], a copy; grey is spread over RGB."""
     rgb = np.broadcast_to(pixels, (*pixels.shape[:3], 3))
     return torch.from_numpy(np.array(rgb, order="C")).permute(0, 3, 1, 2).to(torch.float32).div_(255)
@@ -96,6 +96,6 @@ def enlarged(images: Tensor, min_px: int) -> Tensor:
     return F.interpolate(images, scale_factor=factor, mode="bicubic").clamp(0, 1) if factor > 1 else images
 
 
-def brought_back(images: Tensor, size: tuple[int, int]) -> Tensor:
+def restored_size(images: Tensor, size: tuple[int, int]) -> Tensor:
     """[N, C, H, W] after `enlarged`, at its first size (h, w) again: the mean of each pixel's block."""
     return images if images.shape[-2:] == size else F.interpolate(images, size, mode="area")

@@ -20,7 +20,7 @@ def dtype_of(name: str) -> torch.dtype:
     return found
 
 
-def lowered(net: M, name: str, channels_last: bool = True) -> M:
+def cast_network(net: M, name: str, channels_last: bool = True) -> M:
     """A network with its stored numbers in another type, in place, and its convolutions in memory channels last.
 
     What a class says must stay float32 stays so (T5's last projections overflow in float16); numbers that no file
@@ -38,21 +38,21 @@ def lowered(net: M, name: str, channels_last: bool = True) -> M:
     return net
 
 
-class InType(nn.Module):
+class CastNetwork(nn.Module):
     """A network that computes in a type, and takes and gives float32."""
 
     def __init__(self, net: nn.Module, name: str) -> None:
         super().__init__()
-        self.net, self.dtype = lowered(deepcopy(net), name), dtype_of(name)
+        self.net, self.dtype = cast_network(deepcopy(net), name), dtype_of(name)
 
     def forward(self, images: Tensor) -> Tensor:
         made: Tensor = self.net(images.to(self.dtype))
         return made.float()
 
 
-def in_type(net: nn.Module, name: str) -> nn.Module:
+def with_dtype(net: nn.Module, name: str) -> nn.Module:
     """A copy of a network of plain layers that computes in a type; for float32 the network itself."""
-    return net if name == "float32" else InType(net, name)
+    return net if name == "float32" else CastNetwork(net, name)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.contracts import Assets
-from pipeline.diffusion.class_conditional import ClassModel
+from pipeline.diffusion.class_conditional import ClassConditionalModel
 from pipeline.diffusion.lora import METADATA_KEY, merge_lora
 from pipeline.diffusion.text_pipelines import load_pipeline
 from pipeline.errors import ModelError, RecipeError
@@ -94,7 +94,7 @@ def test_files_of_diffusers_and_of_kohya_name_the_same_layers(pipeline: Any, tmp
 
 
 def test_a_class_models_layers_are_named_as_they_are(tiny: Callable[[str], Path], tmp_path: Path) -> None:
-    model = ClassModel(tiny("pixel"), "cpu", 4, None)
+    model = ClassConditionalModel(tiny("pixel"), "cpu", 4, None)
     layer, before = model.unet.get_submodule("conv_in"), model.unet.conv_in.weight.clone()
     down, up = factors(layer)
     tensors = {"unet.conv_in.lora.down.weight": down, "unet.conv_in.lora.up.weight": up}

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.contracts import Applied, Assets, ImageBatch
-from pipeline.diffusion.text_guidance import TextGuidance, clean_from
+from pipeline.diffusion.text_guidance import TextGuidance, clean_image_coefficients
 from pipeline.errors import ModelError, RecipeError
 from pipeline.networks.clip import TextImageModel
 from pipeline.noise import Noise
@@ -82,17 +82,17 @@ def test_an_image_is_pulled_by_its_own_gradient_alone(
 
 
 def test_how_far_an_image_is_moved_is_the_scale_at_most(tiny: Callable[[str], Path]) -> None:
-    pull = TextGuidance(TextImageModel(tiny("clip"), "cpu"), 0.25)
+    text_guidance = TextGuidance(TextImageModel(tiny("clip"), "cpu"), 0.25)
     clean = Noise([1, 2, 3]).normal(1, 8, 8).clamp(-1, 1)
-    pull.texts = ["a shoe", "", "a bag"]
-    moved = pull(clean)
+    text_guidance.texts = ["a shoe", "", "a bag"]
+    moved = text_guidance(clean)
     assert moved.square().mean(dim=(1, 2, 3)).sqrt().tolist() == pytest.approx([0.25, 0.0, 0.25], abs=1e-5)
     assert not moved.requires_grad
-    torch.testing.assert_close(pull(clean.clone())[0], moved[0])
+    torch.testing.assert_close(text_guidance(clean.clone())[0], moved[0])
     before, after = ((each + 1) / 2 for each in (clean, clean + 0.1 * moved))
     score_gates = TextImageModel(tiny("clip"), "cpu")
     texts = ["a shoe", "a shoe", "a bag"]
-    old, new = (score_gates.likeness(each.expand(-1, 3, -1, -1), texts) for each in (before, after))
+    old, new = (score_gates.similarity_to_text(each.expand(-1, 3, -1, -1), texts) for each in (before, after))
     assert new[0] > old[0] and new[2] > old[2] and new[1] == old[1]
 
 
@@ -170,7 +170,7 @@ def test_a_clean_image_is_read_from_what_each_scheduler_is_told(name: str, kind:
         scheduler.set_begin_index(3)
     at = time.reshape(1)
     sample = scheduler.scale_noise(image, at, noise) if flow else scheduler.add_noise(image, noise, at)
-    of_sample, of_answer, share = clean_from(scheduler, time)
+    of_sample, of_answer, share = clean_image_coefficients(scheduler, time)
     if flow:
         answer = noise - image
     else:

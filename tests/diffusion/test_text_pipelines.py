@@ -63,9 +63,9 @@ def test_texts_beyond_what_is_kept_are_encoded_again(
     pipeline = opened("stable")
     first = made(pipeline, [1, 2, 3], ["a", "b", "a"])
     assert pipeline._texts.encoded == 2
-    monkeypatch.setattr(text_embeddings, "KEPT_BYTES", 1)
+    monkeypatch.setattr(text_embeddings, "CACHE_BYTES", 1)
     made(pipeline, [1, 2, 3], ["c", "d", "c"])
-    assert len(pipeline._texts._kept) <= 2
+    assert len(pipeline._texts._cache) <= 2
     assert torch.equal(made(pipeline, [1, 2, 3], ["a", "b", "a"]), first)
 
 

@@ -14,7 +14,7 @@ from pipeline.contracts import Assets
 from pipeline.errors import RecipeError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.generators.flow_matching import load_flow, save_flow
-from pipeline.networks.precision import lowered
+from pipeline.networks.precision import cast_network
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate
 from pipeline.operators.gan.gan_synth import GanSynth, GanSynthParams
@@ -138,6 +138,6 @@ def test_what_must_stay_float32_stays_so() -> None:
 
     text = T5EncoderModel(T5Config(vocab_size=8, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2))
     assert text.encoder.block[0].layer[-1].DenseReluDense.wo.weight.dtype == torch.float32
-    types = {name: each.dtype for name, each in lowered(text, "float16").named_parameters()}
+    types = {name: each.dtype for name, each in cast_network(text, "float16").named_parameters()}
     assert {dtype for name, dtype in types.items() if ".wo." in name} == {torch.float32}
     assert {dtype for name, dtype in types.items() if ".wo." not in name} == {torch.float16}

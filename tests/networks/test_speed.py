@@ -72,9 +72,9 @@ def test_latents_beyond_what_is_kept_are_encoded_again(
     operator = opened(model("stable"))
     once = networks(operator)["vae"].encode
     first = act(operator, make_batch([0, 1], (16, 16), 3)).images
-    monkeypatch.setattr(latent_cache, "KEPT_BYTES", 1)
+    monkeypatch.setattr(latent_cache, "CACHE_BYTES", 1)
     act(operator, make_batch([2, 3], (16, 16), 3))
-    assert len(once._kept) == 1
+    assert len(once._cache) == 1
     np.testing.assert_array_equal(act(operator, make_batch([0, 1], (16, 16), 3)).images, first)
     assert once.encoded == 6
 

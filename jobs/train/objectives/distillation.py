@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.networks.generators.flow_matching import Velocity
-from pipeline.networks.generators.samplers import guided
+from pipeline.networks.generators.samplers import guided_velocity
 
 METHODS = ("euler", "heun")
 _END = 1e-6  # times this close to 0 are the image
@@ -60,10 +60,10 @@ def mean_velocity(
     state, mean = noisy, torch.zeros_like(noisy)
     for part in range(parts):
         now = times - part * length
-        slope = guided(teacher, state, now, labels, strength)
+        slope = guided_velocity(teacher, state, now, labels, strength)
         if method == "heun":
             after = (now - length).clamp(min=0)
-            second = guided(teacher, state - length * slope, after, labels, strength)
+            second = guided_velocity(teacher, state - length * slope, after, labels, strength)
             slope = torch.where(_as_images(after > _END), (slope + second) / 2, slope)
         state = state - length * slope
         mean = mean + slope / parts

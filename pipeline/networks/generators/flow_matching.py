@@ -26,7 +26,7 @@ Velocity = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Noisy images [N, C, S, S], times [N], labels [N] -> velocity, of the images' shape."""
 
 
-def on_path(images: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+def interpolate_to_noise(images: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """Points of the straight path, x_t = (1 - t) x_0 + t epsilon; times [N] (Lipman et al. 2023, equation 22)."""
     share = times.view(-1, *[1] * (images.dim() - 1))
     return (1 - share) * images + share * noise
@@ -37,14 +37,14 @@ def logit_normal_times(normal: Tensor) -> Tensor:
     return normal.sigmoid()
 
 
-def without_some_labels(labels: Tensor, uniform: Tensor, share: float) -> Tensor:
+def drop_labels(labels: Tensor, uniform: Tensor, share: float) -> Tensor:
     """Labels, -1 where `uniform` [N] in [0, 1) is below `share` (Ho & Salimans 2022, algorithm 1)."""
     return torch.where(uniform < share, NULL_LABEL, labels)
 
 
 def flow_loss(net: Velocity, images: Tensor, labels: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """Mean squared distance of the network's velocity to epsilon - x_0 (Lipman et al. 2023, equation 23). Scalar."""
-    return F.mse_loss(net(on_path(images, noise, times), times, labels), noise - images)
+    return F.mse_loss(net(interpolate_to_noise(images, noise, times), times, labels), noise - images)
 
 
 def save_flow(
@@ -63,7 +63,7 @@ def load_flow(path: str | Path) -> tuple[UNet, tuple[str, ...]]:
     return model_file.load_model(path, ARCHITECTURE, _built)
 
 
-def steps_of(path: str | Path) -> int | None:
+def distilled_steps(path: str | Path) -> int | None:
     """How many Euler steps the network in a file was distilled for; None: any number. Raises ModelError."""
     said = model_file.read_metadata(path).get(STEPS)
     if said is None:

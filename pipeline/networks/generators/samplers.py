@@ -9,16 +9,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pipeline.networks.generators.flow_matching import Velocity, on_path
+from pipeline.networks.generators.flow_matching import Velocity, interpolate_to_noise
 from pipeline.networks.generators.unet import NULL_LABEL
 
 METHODS = ("euler", "heun", "adams")
 
-Pull = Callable[[Tensor], Tensor]
+CleanImageGuidance = Callable[[Tensor], Tensor]
 """Predicted clean images [N, C, S, S] -> where to and how far each is to be moved, of their shape."""
 
 
-def guided(net: Velocity, images: Tensor, times: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
+def guided_velocity(net: Velocity, images: Tensor, times: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
     """Velocity with guidance [N], in one call of the network; rows with guidance 1 or no class cost nothing more."""
     rows = ((guidance != 1) & (labels != NULL_LABEL)).nonzero()[:, 0]
     if not len(rows):
@@ -37,7 +37,7 @@ def sample(
     steps: int,
     guidance: Tensor | float = 1.0,
     method: str = "euler",
-    pull: Pull | None = None,
+    text_guidance: CleanImageGuidance | None = None,
 ) -> Tensor:
     """Images [N, C, S, S], about [-1, 1], from standard normal noise of that shape.
 
@@ -49,7 +49,7 @@ def sample(
             order from the slope before: Adams & Bashforth's two-step rule, first step Euler's).
         pull: what moves the clean images that the network predicts; None: nothing.
     """
-    return _follow(net, noise, labels, steps, steps, guidance, method, pull)
+    return _integrate(net, noise, labels, steps, steps, guidance, method, text_guidance)
 
 
 def edit(
@@ -62,7 +62,7 @@ def edit(
     guidance: Tensor | float = 1.0,
     method: str = "euler",
     masks: Tensor | None = None,
-    pull: Pull | None = None,
+    text_guidance: CleanImageGuidance | None = None,
 ) -> Tensor:
     """Images [N, C, S, S] redrawn from a noisy version of themselves: the last `run` of `steps` (SDEdit).
 
@@ -73,22 +73,31 @@ def edit(
         masks: [N, 1, S, S], 1 where images may change, else 0.
     """
     times = torch.full((len(images),), run / steps, device=images.device)
-    start = on_path(images, noise, times)
+    start = interpolate_to_noise(images, noise, times)
     if masks is None:
-        return _follow(net, start, labels, steps, run, guidance, method, pull)
+        return _integrate(net, start, labels, steps, run, guidance, method, text_guidance)
     for left in range(run, 0, -1):
-        moved = _follow(net, start, labels, steps, left, guidance, method, pull, until=left - 1)
-        start = masks * moved + (1 - masks) * on_path(images, noise, times.new_full(times.shape, (left - 1) / steps))
+        moved = _integrate(net, start, labels, steps, left, guidance, method, text_guidance, until=left - 1)
+        start = masks * moved + (1 - masks) * interpolate_to_noise(
+            images, noise, times.new_full(times.shape, (left - 1) / steps)
+        )
     return start
 
 
-def _slope(net: Velocity, state: Tensor, times: Tensor, labels: Tensor, guidance: Tensor, pull: Pull | None) -> Tensor:
+def _velocity(
+    net: Velocity,
+    state: Tensor,
+    times: Tensor,
+    labels: Tensor,
+    guidance: Tensor,
+    text_guidance: CleanImageGuidance | None,
+) -> Tensor:
     """The velocity with both kinds of guidance: v = epsilon - x_0, so what moves x_0 by t d changes it by -d."""
-    slope = guided(net, state, times, labels, guidance)
-    return slope if pull is None else slope - pull(state - times.view(-1, 1, 1, 1) * slope)
+    velocity = guided_velocity(net, state, times, labels, guidance)
+    return velocity if text_guidance is None else velocity - text_guidance(state - times.view(-1, 1, 1, 1) * velocity)
 
 
-def _follow(
+def _integrate(
     net: Velocity,
     state: Tensor,
     labels: Tensor,
@@ -96,7 +105,7 @@ def _follow(
     run: int,
     guidance: Tensor | float,
     method: str,
-    pull: Pull | None,
+    text_guidance: CleanImageGuidance | None,
     until: int = 0,
 ) -> Tensor:
     if method not in METHODS:
@@ -106,13 +115,13 @@ def _follow(
     before: Tensor | None = None
     for left in range(run, until, -1):
         now = torch.full((count,), left / steps, device=state.device)
-        slope = _slope(net, state, now, labels, strength, pull)
+        velocity = _velocity(net, state, now, labels, strength, text_guidance)
         if method == "heun" and left > 1:
             after = torch.full((count,), (left - 1) / steps, device=state.device)
-            moved = (slope + _slope(net, state - slope / steps, after, labels, strength, pull)) / 2
+            moved = (velocity + _velocity(net, state - velocity / steps, after, labels, strength, text_guidance)) / 2
         elif method == "adams" and before is not None:
-            moved = 1.5 * slope - 0.5 * before
+            moved = 1.5 * velocity - 0.5 * before
         else:
-            moved = slope
-        before, state = slope, state - moved / steps
+            moved = velocity
+        before, state = velocity, state - moved / steps
     return state

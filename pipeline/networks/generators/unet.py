@@ -78,7 +78,7 @@ class UNet(nn.Module):
                 held = widths[level - 1]
         self.leave_norm = nn.GroupNorm(shape.groups, held)
         self.leave = nn.Conv2d(held, inward, 3, padding=1)
-        _silence(self.leave)
+        zero_init(self.leave)
         nn.init.normal_(self.label.weight, std=0.5)
 
     def forward(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
@@ -115,7 +115,7 @@ class ResidualBlock(nn.Module):
         self.second_norm = nn.GroupNorm(shape.groups, outward)
         self.second = nn.Conv2d(outward, outward, 3, padding=1)
         self.skip = nn.Conv2d(inward, outward, 1) if inward != outward else nn.Identity()
-        _silence(self.second)
+        zero_init(self.second)
 
     def forward(self, signal: Tensor, code: Tensor) -> Tensor:
         inner = self.first(F.silu(self.first_norm(signal)))
@@ -134,7 +134,7 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(shape.groups, width)
         self.inward = nn.Linear(width, 3 * width)
         self.outward = nn.Linear(width, width)
-        _silence(self.outward)
+        zero_init(self.outward)
 
     def forward(self, signal: Tensor) -> Tensor:
         count, width, height, across = signal.shape
@@ -146,7 +146,7 @@ class Attention(nn.Module):
 
 
 @torch.no_grad()
-def _silence(layer: nn.Module) -> None:
+def zero_init(layer: nn.Module) -> None:
     """Start a layer at zero, so that what it adds grows from nothing."""
     for parameter in layer.parameters():
         parameter.zero_()

@@ -55,7 +55,7 @@ class AdaINOperator(Operator):
 
     params: NetworkParameters
 
-    def networks(self) -> dict[str, str]:
+    def model_references(self) -> dict[str, str]:
         """Return the references of one model file or two, for `needs`."""
         if self.params.encoder is not None and self.params.decoder is not None:
             return {"encoder": self.params.encoder, "decoder": self.params.decoder}
@@ -67,18 +67,18 @@ class AdaINOperator(Operator):
         Raises ModelError where the weights are others, or the two do not fit together.
         """
         from pipeline.networks.folding import fold_doublings
-        from pipeline.networks.precision import in_type
+        from pipeline.networks.precision import with_dtype
         from pipeline.networks.style.adain import check_pair, load_decoder, load_encoder
 
         encoder, decoder = encoder_file(assets), assets.models.get("model") or assets.models["decoder"]
         self._device = device
-        networks = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
-        check_pair(*networks, encoder, decoder)
-        self._encoder = in_type(networks[0], assets.dtype)
-        self._decoder = in_type(fold_doublings(networks[1]), assets.dtype)
-        return networks[0]
+        model_references = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
+        check_pair(*model_references, encoder, decoder)
+        self._encoder = with_dtype(model_references[0], assets.dtype)
+        self._decoder = with_dtype(fold_doublings(model_references[1]), assets.dtype)
+        return model_references[0]
 
-    def restyled(
+    def stylise_batch(
         self, batch: ImageBatch, alpha: Sequence[float], statistics: "StatisticsOf", regions: Pixels | None = None
     ) -> Applied:
         """Restyle the batch: in one call of the networks on a GPU, in parts that fit the caches on a CPU.
@@ -91,7 +91,7 @@ class AdaINOperator(Operator):
         """
         import torch
 
-        from pipeline.networks.pixel_tensors import unit_pixels
+        from pipeline.networks.pixel_tensors import unit_tensor_pixels
 
         with torch.inference_mode():
             strength = torch.tensor(alpha, dtype=torch.float32, device=self._device)
@@ -100,14 +100,14 @@ class AdaINOperator(Operator):
             for place in self._slices(len(batch), content.shape[2] * content.shape[3]):
                 masks = None if regions is None else torch.from_numpy(regions[place]).to(self._device, torch.float32)
                 made.append(self._part(content[place], masks, statistics(place, content[place]), strength[place]))
-            pixels, rejected = unit_pixels(torch.cat(made))
+            pixels, rejected = unit_tensor_pixels(torch.cat(made))
         return Applied(pixels, rejected=rejected)
 
-    def encoded(self, pictures: Sequence[Pixels]) -> "Statistics":
+    def style_statistics_of(self, pictures: Sequence[Pixels]) -> "Statistics":
         """Return mean and deviation [n, C, 1, 1] of pictures of any sizes, each enlarged as an image would be."""
         import torch
 
-        from pipeline.networks.pixel_tensors import enlarged, unit_rgb
+        from pipeline.networks.pixel_tensors import enlarged, rgb_unit_tensor
         from pipeline.networks.style.adain import style_statistics
 
         by_size: dict[tuple[int, ...], list[int]] = {}
@@ -117,7 +117,7 @@ class AdaINOperator(Operator):
         with torch.inference_mode():
             for (height, width, _), places in by_size.items():
                 for some in (places[place] for place in self._slices(len(places), height * width)):
-                    images = unit_rgb(np.stack([pictures[index] for index in some])).to(self._device)
+                    images = rgb_unit_tensor(np.stack([pictures[index] for index in some])).to(self._device)
                     large = enlarged(images, self.params.min_side_px)
                     means, deviations = style_statistics(self._encoder, large)
                     found |= zip(some, zip(means, deviations, strict=True), strict=True)
@@ -143,7 +143,7 @@ class AdaINOperator(Operator):
         import torch
         import torch.nn.functional as F
 
-        from pipeline.networks.pixel_tensors import brought_back, enlarged
+        from pipeline.networks.pixel_tensors import enlarged, restored_size
         from pipeline.networks.style.adain import stylise
         from pipeline.networks.style.regional_adain import stylise_regions
 
@@ -155,10 +155,10 @@ class AdaINOperator(Operator):
         else:
             same = F.interpolate(masks, large.shape[-2:], mode="nearest")  # a whole factor, as the images have
             made = stylise_regions(self._encoder, self._decoder, large, same, statistics, alpha)
-        return brought_back(made, (scaled.shape[2], scaled.shape[3]))
+        return restored_size(made, (scaled.shape[2], scaled.shape[3]))
 
 
-def drawn_before(mean: "Tensor", deviation: "Tensor") -> "StatisticsOf":
+def constant_statistics(mean: "Tensor", deviation: "Tensor") -> "StatisticsOf":
     """Return what gives each image of a batch its own of these statistics [N, C, 1, 1], whatever its pixels."""
 
     def statistics(place: slice, content: "Tensor") -> "list[Statistics]":  # noqa: ARG001 - whatever they are

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Pixels, Requirements
 from pipeline.diffusion import prompts
-from pipeline.diffusion.strength import draw_guidance, draw_run
+from pipeline.diffusion.strength import draw_guidance, draw_step_count
 from pipeline.errors import JobError, ModelError, RowError
 from pipeline.model_files.class_labels import class_indexes
 from pipeline.noise import Noise
@@ -43,17 +43,18 @@ class DiffusionOperator(Operator):
     def class_requirements(self) -> ClassRequirements:
         """The image's own class, for the model, or for its prompt, and for what CLIP pulls towards."""
         params = self.params
-        told = params.condition == "class"
+        conditioned = params.condition == "class"
+        by_class = params.clip is not None and params.clip_text is None and conditioned
         return ClassRequirements(
-            model="model" if told else None,
+            model="model" if conditioned else None,
             texts={"clip_text": (params.clip_text,)} if params.clip_text is not None else {},
             prompts={
                 name: tuple(template for template, _ in templates)
                 for name, templates in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt))
             },
-            pulls={"clip_text": (CLIP_TEXT,)} if params.clip is not None and params.clip_text is None and told else {},
-            unnamed="condition: none" if told else None,
-            blank=None if told else "condition: none",
+            pulls={"clip_text": (CLIP_TEXT,)} if by_class else {},
+            unnamed="condition: none" if conditioned else None,
+            blank=None if conditioned else "condition: none",
         )
 
     def load(self, device: str, assets: Assets) -> None:
@@ -102,19 +103,19 @@ class DiffusionOperator(Operator):
         params, backend = self.params, self._backend
         columns: dict[str, list[Any]] = {"class_index": self.indexes(labels, batch.classes)[0]}
         if isinstance(params, RedrawParameters):
-            runs = [draw_run(each, params.steps, params.strength_range, params.strengths) for each in own]
+            runs = [draw_step_count(each, params.steps, params.strength_range, params.strengths) for each in own]
             columns["strength"] = [run / params.steps for run in runs]
         columns["guidance"] = [draw_guidance(each, params.guidances, backend.one_guidance) for each in own]
         if backend.takes_text:
-            wording = prompts.Wording(params.prompt, params.negative_prompt)
+            templates = prompts.PromptTemplates(params.prompt, params.negative_prompt)
             names = [self._name(batch.classes, label) for label in labels]
-            columns["prompt"], columns["negative_prompt"] = wording.draw(own, names, batch.columns)
+            columns["prompt"], columns["negative_prompt"] = templates.draw(own, names, batch.columns)
             columns["prompt_sha256"] = [prompts.text_sha256(text) for text in columns["prompt"]]
         if params.clip is not None:
-            columns["clip_text"] = self._pulled_to(batch, labels, own, columns)
+            columns["clip_text"] = self._clip_texts(batch, labels, own, columns)
         return columns
 
-    def _pulled_to(
+    def _clip_texts(
         self,
         batch: ImageBatch,
         labels: Sequence[int],
@@ -126,8 +127,8 @@ class DiffusionOperator(Operator):
         if template is None and "prompt" in columns:
             return list(columns["prompt"])
         names = [self._name(batch.classes, label) for label in labels]
-        wording = prompts.Wording(((template or CLIP_TEXT, 1.0),))
-        found = wording.draw(own, names, batch.columns)[0]
+        templates = prompts.PromptTemplates(((template or CLIP_TEXT, 1.0),))
+        found = templates.draw(own, names, batch.columns)[0]
         return [text if name or template is not None else "" for text, name in zip(found, names, strict=True)]
 
     def indexes(self, labels: Sequence[int], names: Sequence[str]) -> tuple[list[int], dict[int, RowError]]:
@@ -147,14 +148,14 @@ class DiffusionOperator(Operator):
 
     # ---- apply ----
 
-    def painted(self, batch: ImageBatch, draws: Draws, noise: Noise, **images: Any) -> "Output":
+    def generate(self, batch: ImageBatch, draws: Draws, noise: Noise, **images: Any) -> "Output":
         """What the model makes of the draws; `images` are what `Instructions` holds beside them."""
         from pipeline.diffusion.backends import Request, generate_in_groups
 
         count, columns = len(batch), draws.columns
         shape = self._backend.noise_shape
         strengths = columns.get("strength", [1.0] * count)
-        told = Request(
+        request = Request(
             seeds=batch.seeds,
             indexes=columns["class_index"],
             runs=[round(strength * self.params.steps) for strength in strengths],
@@ -165,7 +166,7 @@ class DiffusionOperator(Operator):
             texts=[text or "" for text in columns["clip_text"]] if "clip_text" in columns else None,
             **images,
         )
-        return generate_in_groups(self._backend, told)
+        return generate_in_groups(self._backend, request)
 
     def sources(self, batch: ImageBatch) -> Any:
         """The batch's images as a tensor [N, C, H, W] in [-1, 1]. Raises JobError where there are none."""

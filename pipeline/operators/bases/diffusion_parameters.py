@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.contracts import Parameters
 from pipeline.diffusion import prompts
-from pipeline.diffusion.strength import steps_run
+from pipeline.diffusion.strength import step_count
 
 MAX_GUIDANCE = 20.0
 
@@ -203,6 +203,6 @@ class RedrawParameters(DiffusionParameters):
 
 def _check_runs(name: str, strength: float, info: ValidationInfo) -> None:
     try:
-        steps_run(info.data.get("steps", 1000), strength)
+        step_count(info.data.get("steps", 1000), strength)
     except ValueError as error:
         raise PydanticCustomError(name, "{reason}", {"reason": str(error)}) from None

@@ -74,5 +74,5 @@ class DiffusionControl(DiffusionOperator):
 
         sources = self.sources(batch)
         edges = edges_of(with_size(sources, self._backend.size_px), self.params.edges, self.params.edge_range)
-        made = self.painted(batch, draws, noise, sources=sources, edges=edges)
+        made = self.generate(batch, draws, noise, sources=sources, edges=edges)
         return self.applied(made, {}, draws)

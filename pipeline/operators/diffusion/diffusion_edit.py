@@ -43,5 +43,5 @@ class DiffusionEdit(DiffusionOperator):
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Add noise, and take it away again, in one call for each strength."""
-        made = self.painted(batch, draws, noise, sources=self.sources(batch))
+        made = self.generate(batch, draws, noise, sources=self.sources(batch))
         return self.applied(made, self.indexes(batch.labels.tolist(), batch.classes)[1], draws)

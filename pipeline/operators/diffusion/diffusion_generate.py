@@ -46,5 +46,5 @@ class DiffusionGenerate(DiffusionOperator):
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Go from noise to images."""
-        made = self.painted(batch, draws, noise)
+        made = self.generate(batch, draws, noise)
         return self.applied(made, self.indexes(batch.labels.tolist(), batch.classes)[1], draws)

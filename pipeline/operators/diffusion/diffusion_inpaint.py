@@ -69,7 +69,7 @@ class DiffusionInpaint(DiffusionOperator):
         objects, errors = self._masks().found(batch, draws)
         free = objects if self.params.keep == "background" else ~objects
         where = torch.from_numpy(free[:, None]).to(self._device)
-        made = self.painted(batch, draws, noise, sources=sources, masks=where.float())
+        made = self.generate(batch, draws, noise, sources=sources, masks=where.float())
         fitted = with_channels(with_size(made.images, objects.shape[1:]), sources.shape[1])
         broken = ~made.images.isfinite().all(dim=(1, 2, 3))
         laid = torch.where(where, fitted, sources)

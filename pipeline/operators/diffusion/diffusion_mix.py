@@ -131,7 +131,7 @@ class DiffusionMix(DiffusionOperator):
             rows = given(batch.partners)
             start = _mixed(sources, rows, self.params.row_share)
             rejected = {index: NO_PARTNER for index, row in enumerate(rows) if row is None and batch.labels[index] >= 0}
-        made = self.painted(batch, draws, noise, sources=start)
+        made = self.generate(batch, draws, noise, sources=start)
         if "side" in draws.columns:
             from pipeline.diffusion.backends import Output
 

@@ -114,7 +114,7 @@ class AdaINStyle(AdaINOperator):
     def requirements(self) -> Requirements:
         """The style images, one model file or two, and the column with masks."""
         columns = {} if self.params.mask is None else self._masks().columns
-        return Requirements(models=self.networks(), images={"styles": self.params.styles}, columns=columns)
+        return Requirements(models=self.model_references(), images={"styles": self.params.styles}, columns=columns)
 
     def load(self, device: str, assets: Assets) -> None:
         """Load both networks, and encode each style, once on each node."""
@@ -122,7 +122,7 @@ class AdaINStyle(AdaINOperator):
 
         from pipeline.algorithms.color_maps import moments
         from pipeline.model_files.node_cache import kept_tensors
-        from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
+        from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
         from pipeline.networks.style.adain import style_statistics
         from pipeline.shards.images.codecs import decode
 
@@ -133,7 +133,7 @@ class AdaINStyle(AdaINOperator):
 
         def picture(place: int) -> "tuple[Pixels, Tensor]":
             pixels = reference_set.picture(place, decode)
-            return pixels, with_short_side(unit_rgb(pixels[None]), self.params.style_size_px)
+            return pixels, with_short_side(rgb_unit_tensor(pixels[None]), self.params.style_size_px)
 
         def features() -> "dict[str, Tensor]":
             with torch.inference_mode():
@@ -204,11 +204,11 @@ class AdaINStyle(AdaINOperator):
             return [self._statistics(content, styles[place], weights[place]) for styles, weights in chosen]
 
         if self.params.mask is None:
-            return self.restyled(batch, draws.columns["alpha"], statistics)
+            return self.stylise_batch(batch, draws.columns["alpha"], statistics)
         images = self.images_of(batch)
         objects, errors = self._masks().found(batch, draws)
         regions = {"object": [~objects], "background": [objects], "none": [objects, ~objects]}[self.params.keep]
-        made = self.restyled(batch, draws.columns["alpha"], statistics, np.stack(regions, axis=1).astype(np.uint8))
+        made = self.stylise_batch(batch, draws.columns["alpha"], statistics, np.stack(regions, axis=1).astype(np.uint8))
         pixels: Pixels = made.images
         if len(regions) == 1:
             fine = [index for index in range(len(batch)) if index not in made.rejected]  # a failure stays black

@@ -66,7 +66,7 @@ class FastStyle(Operator):
         """Restyle the batch: in one call of the network on a GPU, in parts that fit the caches on a CPU."""
         import torch
 
-        from pipeline.networks.pixel_tensors import brought_back, enlarged, unit_pixels, unit_rgb
+        from pipeline.networks.pixel_tensors import enlarged, restored_size, rgb_unit_tensor, unit_tensor_pixels
         from pipeline.networks.precision import autocast
         from pipeline.networks.style.fast_style_network import stylise
 
@@ -74,13 +74,13 @@ class FastStyle(Operator):
             raise JobError("fast_style: there are no images to restyle; put it after an operator that makes some")
         with torch.inference_mode(), autocast(self._device, self._dtype):
             alpha = torch.tensor(draws.columns["alpha"], dtype=torch.float32, device=self._device)
-            content = unit_rgb(batch.images)
+            content = rgb_unit_tensor(batch.images)
             size = (content.shape[2], content.shape[3])
             on_cpu = torch.device(self._device).type == "cpu"
             part = max(1, CPU_PIXELS_A_CALL // (size[0] * size[1])) if on_cpu else len(batch)
             made = []
             for images, share in zip(torch.split(content, part), torch.split(alpha, part), strict=True):
                 large = enlarged(images.to(self._device), self.params.min_side_px)
-                made.append(brought_back(stylise(self._network, large, share), size))
-            pixels, rejected = unit_pixels(torch.cat(made))
+                made.append(restored_size(stylise(self._network, large, share), size))
+            pixels, rejected = unit_tensor_pixels(torch.cat(made))
         return Applied(pixels, rejected=rejected)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Requirements
 from pipeline.noise import Noise
-from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, drawn_before
+from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, constant_statistics
 from pipeline.requirements import NO_PARTNER, given
 from pipeline.seeding import generators
 
@@ -48,7 +48,7 @@ class MixStyle(AdaINOperator):
 
     def requirements(self) -> Requirements:
         """One model file or two."""
-        return Requirements(models=self.networks())
+        return Requirements(models=self.model_references())
 
     def load(self, device: str, assets: Assets) -> None:
         """Load both networks."""
@@ -66,7 +66,7 @@ class MixStyle(AdaINOperator):
         """Move the statistics of each image towards its partner's."""
         rows, images = given(batch.partners), self.images_of(batch)
         others = [own if row is None else row.pixels for own, row in zip(images, rows, strict=True)]
-        mean, deviation = self.encoded([np.ascontiguousarray(pixels) for pixels in others])
-        made = self.restyled(batch, draws.columns["alpha"], drawn_before(mean, deviation))
+        mean, deviation = self.style_statistics_of([np.ascontiguousarray(pixels) for pixels in others])
+        made = self.stylise_batch(batch, draws.columns["alpha"], constant_statistics(mean, deviation))
         alone = {index: NO_PARTNER for index, row in enumerate(rows) if row is None}
         return Applied(made.images, rejected={**alone, **made.rejected})

@@ -98,7 +98,7 @@ class NeuralStyle(Operator):
         """Load the network, and describe each style once."""
         import torch
 
-        from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
+        from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
         from pipeline.networks.style.gatys import CONTENT_LAYER, STYLE_LAYERS, Objective
         from pipeline.networks.style.vgg import load_vgg
         from pipeline.shards.images.codecs import decode
@@ -112,7 +112,7 @@ class NeuralStyle(Operator):
         with torch.no_grad():
             for place in range(len(reference_set)):
                 picture = with_short_side(
-                    unit_rgb(reference_set.picture(place, decode)[None]), self.params.style_size_px
+                    rgb_unit_tensor(reference_set.picture(place, decode)[None]), self.params.style_size_px
                 )
                 found.append(self._objective.style_targets(picture.to(device)))
         self._grams = [torch.cat(layer) for layer in zip(*found, strict=True)]  # each [styles, N_l, N_l]
@@ -138,7 +138,7 @@ class NeuralStyle(Operator):
         """Optimise all images of the batch at once, each for itself."""
         import torch
 
-        from pipeline.networks.pixel_tensors import brought_back, enlarged, unit_pixels, unit_rgb
+        from pipeline.networks.pixel_tensors import enlarged, restored_size, rgb_unit_tensor, unit_tensor_pixels
 
         if batch.images is None:
             raise JobError("neural_style: there are no images to restyle; put it after an operator that makes some")
@@ -147,14 +147,14 @@ class NeuralStyle(Operator):
         steps: int = draws.columns["steps"][0]
         style_weight = torch.tensor(draws.columns["style_weight"], dtype=torch.float32, device=self._device)
         with torch.no_grad():
-            content = unit_rgb(batch.images).to(self._device)
+            content = rgb_unit_tensor(batch.images).to(self._device)
             size = (content.shape[2], content.shape[3])
             if steps == 0:
-                return Applied(unit_pixels(content)[0], rejected=dict.fromkeys(range(len(batch)), OVER_BUDGET))
+                return Applied(unit_tensor_pixels(content)[0], rejected=dict.fromkeys(range(len(batch)), OVER_BUDGET))
             large = enlarged(content, self.params.min_side_px)
             painted, losses = self._painted(large, chosen, style_weight, steps, noise)
-            made = brought_back(painted, size)
-            pixels, rejected = unit_pixels(made, losses.isfinite())
+            made = restored_size(painted, size)
+            pixels, rejected = unit_tensor_pixels(made, losses.isfinite())
         return Applied(pixels, rejected=rejected)
 
     def _painted(

@@ -6,7 +6,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Requirements
 from pipeline.errors import JobError, ModelError
 from pipeline.noise import Noise
-from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, drawn_before, encoder_file
+from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, constant_statistics, encoder_file
 from pipeline.operators.bases.reference_set import ReferenceSet
 from pipeline.requirements import Fittable
 from pipeline.seeding import generators
@@ -66,14 +66,14 @@ class StyleRandomization(AdaINOperator, Fittable):
     def requirements(self) -> Requirements:
         """One model file or two, and the distribution's file or the images that it is fitted to."""
         if self.params.styles is not None:
-            return Requirements(models=self.networks(), images={"styles": self.params.styles}, fitted=True)
-        return Requirements(models={**self.networks(), "distribution": self.params.distribution})
+            return Requirements(models=self.model_references(), images={"styles": self.params.styles}, fitted=True)
+        return Requirements(models={**self.model_references(), "distribution": self.params.distribution})
 
     def fit(self, assets: Assets) -> bytes:
         """Fit a distribution to the style images, on the CPU."""
         import torch
 
-        from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
+        from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
         from pipeline.networks.style.adain import load_encoder, style_statistics
         from pipeline.networks.style.style_distribution import encoder_sha256, fit_distribution
         from pipeline.shards.images.codecs import decode
@@ -85,7 +85,7 @@ class StyleRandomization(AdaINOperator, Fittable):
         with torch.inference_mode():
             for place in range(len(reference_set)):
                 picture = with_short_side(
-                    unit_rgb(reference_set.picture(place, decode)[None]), self.params.style_size_px
+                    rgb_unit_tensor(reference_set.picture(place, decode)[None]), self.params.style_size_px
                 )
                 found.append(style_statistics(encoder, picture))
             try:
@@ -122,4 +122,4 @@ class StyleRandomization(AdaINOperator, Fittable):
 
         coefficients = torch.tensor(draws.columns["coefficients"], dtype=torch.float64)
         mean, deviation = (values.to(self._device) for values in self._distribution.statistics(coefficients))
-        return self.restyled(batch, draws.columns["alpha"], drawn_before(mean, deviation))
+        return self.stylise_batch(batch, draws.columns["alpha"], constant_statistics(mean, deviation))

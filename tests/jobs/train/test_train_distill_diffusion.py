@@ -17,11 +17,11 @@ from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.model_files.model_file import read_metadata, save_model
 from pipeline.networks.generators.flow_matching import (
     ARCHITECTURE,
+    distilled_steps,
+    drop_labels,
     flow_loss,
     load_flow,
     save_flow,
-    steps_of,
-    without_some_labels,
 )
 from pipeline.networks.generators.samplers import sample
 from pipeline.networks.generators.unet import UNet
@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels[labels == 1] += 1.5
         pixels[labels == 2, :, ::2] += 1.5
         drawn = [torch.from_numpy(rng.standard_normal(size, np.float32)) for size in (pixels.shape, 16)]
-        named = without_some_labels(labels, torch.from_numpy(rng.random(16)), 0.1)
+        named = drop_labels(labels, torch.from_numpy(rng.random(16)), 0.1)
         optimiser.zero_grad()
         flow_loss(net, pixels, named, drawn[0], drawn[1].sigmoid()).backward()
         optimiser.step()
@@ -126,7 +126,7 @@ def test_each_stage_is_taught_by_the_student_before(folder: Path) -> None:
     assert all(torch.equal(value, student[name]) for name, value in made.teacher.state_dict().items())
     assert not all(torch.equal(value, taught[name]) for name, value in made.teacher.state_dict().items())
     made.export(folder)
-    assert steps_of(folder / distill_diffusion.MODEL_FILE) == 2
+    assert distilled_steps(folder / distill_diffusion.MODEL_FILE) == 2
 
 
 @pytest.mark.parametrize("done", [2, 4])
@@ -148,8 +148,8 @@ def test_the_file_says_what_it_is_for_and_is_a_teacher_again(folder: Path) -> No
     made.export(folder)
     path = folder / distill_diffusion.MODEL_FILE
     net, classes = load_flow(path)
-    assert classes == NAMES and net.shape == TINY and steps_of(path) == 4
-    assert steps_of(folder / "teacher.safetensors") is None
+    assert classes == NAMES and net.shape == TINY and distilled_steps(path) == 4
+    assert distilled_steps(folder / "teacher.safetensors") is None
     assert "teacher teacher.safetensors, guidance 1" in read_metadata(path)["about"]
     assert str(folder) not in read_metadata(path)["about"]
     again = content(folder, stages=[2])
@@ -161,7 +161,7 @@ def test_the_file_says_what_it_is_for_and_is_a_teacher_again(folder: Path) -> No
 def test_a_file_that_says_no_number_of_steps_is_refused(folder: Path) -> None:
     save_model(folder / "odd.safetensors", ARCHITECTURE, {}, (), {}, more={"steps": "few"})
     with pytest.raises(ModelError, match="its metadata says steps: 'few'; needed: a whole number from 1"):
-        steps_of(folder / "odd.safetensors")
+        distilled_steps(folder / "odd.safetensors")
 
 
 def test_references_mean_the_same_in_any_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,18 +7,18 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.diffusion.strength import steps_run
+from pipeline.diffusion.strength import step_count
 from pipeline.errors import ModelError
 from pipeline.model_files import model_file
 from pipeline.model_files.class_labels import class_indexes
 from pipeline.networks.generators import samplers
 from pipeline.networks.generators.flow_matching import (
+    drop_labels,
     flow_loss,
+    interpolate_to_noise,
     load_flow,
     logit_normal_times,
-    on_path,
     save_flow,
-    without_some_labels,
 )
 from pipeline.networks.generators.unet import UNet, UNetShape
 from pipeline.networks.pixel_tensors import flaws, from_pixels, to_pixels, with_channels, with_size
@@ -100,7 +100,7 @@ def test_a_time_of_the_straight_path_has_the_chains_ratio_of_noise() -> None:
 
 def test_the_path_leads_from_image_to_noise() -> None:
     images, far = torch.zeros(3, 1, 2, 2), torch.ones(3, 1, 2, 2)
-    points = on_path(images, far, torch.tensor([0.0, 0.25, 1.0]))
+    points = interpolate_to_noise(images, far, torch.tensor([0.0, 0.25, 1.0]))
     assert points[:, 0, 0, 0].tolist() == [0.0, 0.25, 1.0]
 
 
@@ -119,7 +119,7 @@ def test_times_are_most_often_in_the_middle() -> None:
 
 
 def test_the_share_of_labels_left_out_is_the_one_asked_for() -> None:
-    kept = without_some_labels(torch.tensor([2, 1, 0]), torch.tensor([0.05, 0.1, 0.9]), 0.1)
+    kept = drop_labels(torch.tensor([2, 1, 0]), torch.tensor([0.05, 0.1, 0.9]), 0.1)
     assert kept.tolist() == [-1, 1, 0]
 
 
@@ -168,7 +168,7 @@ def test_guidance_is_the_formula_in_one_call_and_only_where_it_is_asked_for() ->
         return net(images, times, named)
 
     times, guidance = torch.full((4,), 0.7), torch.tensor([3.0, 1.0, 0.0, 5.0])
-    found = samplers.guided(counted, noise(4), times, labels, guidance)
+    found = samplers.guided_velocity(counted, noise(4), times, labels, guidance)
     assert calls == [6]  # two rows are guided: one has guidance 1, one has no class
     named, free = net(noise(4), times, labels), net(noise(4), times, torch.full((4,), -1))
     wanted = free + guidance.view(-1, 1, 1, 1) * (named - free)
@@ -196,12 +196,12 @@ def test_an_edit_of_all_steps_is_a_sample_and_of_few_steps_stays_near() -> None:
 
 
 def test_strength_counts_whole_steps_and_names_the_smallest() -> None:
-    assert [steps_run(10, strength) for strength in (0.1, 0.29, 0.3, 0.6, 0.7, 1.0)] == [1, 2, 3, 6, 7, 10]
-    assert steps_run(100, 0.29) == 29
+    assert [step_count(10, strength) for strength in (0.1, 0.29, 0.3, 0.6, 0.7, 1.0)] == [1, 2, 3, 6, 7, 10]
+    assert step_count(100, 0.29) == 29
     with pytest.raises(
         ValueError, match=r"strength 0.05 of 10 steps runs no step; the smallest usable strength is 0.1"
     ):
-        steps_run(10, 0.05)
+        step_count(10, 0.05)
 
 
 def test_an_unknown_method_is_named() -> None:

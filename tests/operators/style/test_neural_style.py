@@ -12,7 +12,7 @@ import torch
 
 from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
-from pipeline.networks.pixel_tensors import unit_rgb, with_short_side
+from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
 from pipeline.networks.style.gatys import CONTENT_LAYER, STYLE_LAYERS, Objective, Targets
 from pipeline.networks.style.vgg import load_vgg
 from pipeline.operators.style.neural_style import NeuralStyle, NeuralStyleParams
@@ -66,7 +66,7 @@ class TestNeuralStyleFromNoiseByAdamConformance(OperatorConformance):
 def loss_of(folder: Path, picture: Pixels, content: Pixels, painting: Pixels, style_weight: float) -> float:
     """The loss of equation 7 of a picture, from the files alone. All [H, W, 3] uint8."""
     objective = Objective(load_vgg(folder / "vgg.pth", [*STYLE_LAYERS, CONTENT_LAYER]), STYLE_LAYERS[:4])
-    made, wanted, styled = (unit_rgb(image[None]) for image in (picture, content, painting))
+    made, wanted, styled = (rgb_unit_tensor(image[None]) for image in (picture, content, painting))
     targets = Targets(objective.content_target(wanted), objective.style_targets(with_short_side(styled, 32)))
     return objective.losses(made, targets, torch.tensor([style_weight])).item()
 
