@@ -5,11 +5,12 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
-from jobs.logs import add_log_options, configure, report_error
+from jobs.commands import bench, demo, operators, plan, replay, report, run, trace, train, verify
+from jobs.logs import configure, report_error
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
 from pipeline.messages import error_line
@@ -18,7 +19,21 @@ from pipeline.shards.output.storage_errors import REMEDIES, storage_error
 from pipeline.working_dir import refuse_packed_keys
 
 FAILED, WRONG = 1, 2
+"""Exit statuses: of a RunError and of an internal error; of every other error of ours. README.md has the table."""
 PIPE_CLOSED = 128 + signal.SIGPIPE
+COMMANDS: Final = {
+    "demo": demo,
+    "run": run,
+    "plan": plan,
+    "verify": verify,
+    "trace": trace,
+    "replay": replay,
+    "report": report,
+    "train": train,
+    "bench": bench,
+    "operators": operators,
+}
+"""Name -> module, in the order of `palimpsest --help`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,170 +109,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"palimpsest {__version__}")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
-    _demo(commands)
-    _run(commands)
-    _plan(commands)
-    _verify(commands)
-    _trace(commands)
-    _replay(commands)
-    _report(commands)
-    _train(commands)
-    _bench(commands)
-    _operators(commands)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        command.set_defaults(call=module.call)
+        module.add_arguments(command)
     return top
-
-
-Commands = argparse._SubParsersAction  # type: ignore[type-arg]  # argparse gives no public name
-
-
-def _add(
-    commands: "Commands", name: str, text: str, call: Callable[[argparse.Namespace], int]
-) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.set_defaults(call=call)
-    return command
-
-
-def _json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="one JSON object on stdout and nothing else there")
-
-
-def _key(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--key-file", metavar="F", help="the watermark key, 16 bytes or more (or PALIMPSEST_KEY)")
-
-
-def _recipe(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", metavar="RECIPE", help="a YAML file")
-    command.add_argument("--input", metavar="URI", help="instead of input.uri")
-    command.add_argument("--output", metavar="URI", help="instead of output.uri")
-    command.add_argument("--set", metavar="A.B=V", action="append", default=[], help="change one value of the recipe")
-    command.add_argument("--limit", metavar="N", type=_positive, help="only the first N source rows: a quick preview")
-
-
-def _engine(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--address", default="local", help="local (default), auto, or HOST of a Ray cluster")
-    command.add_argument("--executor", choices=("ray", "inline"), default="ray", help="inline: one process, no Ray")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return int(text)
-
-
-def _demo(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.demo import demo
-
-        return demo(options.out, options.executor)
-
-    command = _add(commands, "demo", "the embedded recipe over the embedded images, end to end", call)
-    command.add_argument("--out", metavar="DIR", default="demo-out", help="where to (default: demo-out)")
-    command.add_argument("--executor", choices=("ray", "inline"), default="ray")
-
-
-def _run(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.run import run
-
-        return run(options)
-
-    command = _add(commands, "run", "make a data set; the same command again does only what is missing", call)
-    _recipe(command)
-    _key(command)
-    _engine(command)
-    add_log_options(command)
-    command.add_argument("--dry-run", action="store_true", help="print the plan and stop")
-
-
-def _plan(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.plan import show_plan
-
-        return show_plan(options)
-
-    command = _add(commands, "plan", "what a run would do: units, rows, images, time, bytes; runs nothing", call)
-    _recipe(command)
-    _json(command)
-
-
-def _verify(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.verify import verify
-
-        return verify(options.dataset, options.key_file, options.json)
-
-    command = _add(commands, "verify", "recompute every checksum, count, link and watermark of a data set", call)
-    command.add_argument("dataset", metavar="DATASET")
-    _key(command)
-    _json(command)
-
-
-def _trace(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.trace import trace
-
-        return trace(options.image, options.dataset, options.key_file, options.json)
-
-    command = _add(commands, "trace", "from an image file found anywhere to the row it came from", call)
-    command.add_argument("image", metavar="IMAGE_FILE")
-    command.add_argument("--dataset", metavar="DATASET", required=True)
-    _key(command)
-    _json(command)
-
-
-def _replay(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.replay import replay
-
-        return replay(options.dataset, options.sample_id, options.key_file)
-
-    command = _add(commands, "replay", "make one image again from its lineage and compare it with what is stored", call)
-    command.add_argument("dataset", metavar="DATASET")
-    command.add_argument("--sample-id", metavar="ID", required=True)
-    _key(command)
-
-
-def _report(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.report import report
-
-        return report(options.dataset, options.key_file)
-
-    command = _add(commands, "report", "write report/index.html: one self-contained page", call)
-    command.add_argument("dataset", metavar="DATASET")
-    _key(command)
-
-
-def _train(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.train import train
-
-        return train(options.kind, options.config)
-
-    command = _add(commands, "train", "train a model that an operator uses, with Ray Train", call)
-    command.add_argument("kind", metavar="KIND", help="adain, concept, diffusion, distill_diffusion, fast_style or gan")
-    command.add_argument("config", metavar="CONFIG", help="a YAML file")
-
-
-def _bench(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.bench import bench
-
-        return bench(options.name, options.input, options.json)
-
-    command = _add(commands, "bench", "this product and its peers side by side, in one run", call)
-    names = ("light", "adain", "diffusion")
-    command.add_argument("name", metavar="NAME", choices=names, help=", ".join(names))
-    command.add_argument("--input", metavar="URI", help="shards to use instead of the bench's own images")
-    _json(command)
-
-
-def _operators(commands: "Commands") -> None:
-    def call(options: argparse.Namespace) -> int:
-        from jobs.commands.operators import show_operators
-
-        return show_operators(options.name)
-
-    command = _add(commands, "operators", "list operators and gates, or one's parameters", call)
-    command.add_argument("name", metavar="NAME", nargs="?")

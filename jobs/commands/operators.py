@@ -1,17 +1,25 @@
-"""`operators`: the operators and gates there are, and each one's parameters with type, range, default and source."""
+"""`palimpsest operators`: operators and gates, and each one's parameters with type, range, default and source."""
 
+import argparse
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pipeline.contracts import Gate, Operator, Part
-from pipeline.errors import RecipeError
-from pipeline.registry import GATES, OPERATORS, gate_class, operator_class
-from pipeline.validation import nearest
+if TYPE_CHECKING:
+    from pipeline.contracts import Gate, Operator, Part
+
+HELP = "list operators and gates, or one's parameters"
 
 
-def show_operators(name: str | None) -> int:
-    """`palimpsest operators [NAME]`."""
-    if name is None:
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", metavar="NAME", nargs="?")
+
+
+def call(options: argparse.Namespace) -> int:
+    """Print the list of operators and gates, or what one of them is and takes."""
+    from pipeline.contracts import Operator
+    from pipeline.registry import GATES, OPERATORS, gate_class, operator_class
+
+    if options.name is None:
         width = max(map(len, (*OPERATORS, *GATES)))
         for each in sorted(OPERATORS):
             print(f"{each:<{width}}  {_first_line(operator_class(each))}")
@@ -19,7 +27,7 @@ def show_operators(name: str | None) -> int:
         for each in sorted(GATES):
             print(f"{each:<{width}}  {_first_line(gate_class(each))}")
         return 0
-    found = _named(name)
+    found = _named(options.name)
     print(f"{found.name} (version {found.version})\n{inspect.getdoc(found)}\n\nsource: {found.source}")
     if issubclass(found, Operator):
         share = f"GPU share an actor, unless the recipe says: {found.gpus:g}"
@@ -37,7 +45,11 @@ def show_operators(name: str | None) -> int:
     return 0
 
 
-def _named(name: str) -> type[Operator] | type[Gate]:
+def _named(name: str) -> "type[Operator] | type[Gate]":
+    from pipeline.errors import RecipeError
+    from pipeline.registry import GATES, OPERATORS, gate_class, operator_class
+    from pipeline.validation import nearest
+
     if name in GATES:
         return gate_class(name)
     if name in OPERATORS:
@@ -45,7 +57,7 @@ def _named(name: str) -> type[Operator] | type[Gate]:
     raise RecipeError(f"no operator and no gate is called {name!r}{nearest(name, [*OPERATORS, *GATES])}")
 
 
-def _first_line(part: type[Part]) -> str:
+def _first_line(part: "type[Part]") -> str:
     return (inspect.getdoc(part) or "").splitlines()[0]
 
 

@@ -1,17 +1,27 @@
-"""`replay`: one image made again from its lineage, and compared."""
+"""`palimpsest replay`: one image made again from its lineage, and compared."""
 
-from jobs.commands.dataset import open_dataset, show_origin
-from jobs.terminal import say
-from pipeline.watermark_key import read_key
+import argparse
+
+from jobs.arguments import add_key
+
+HELP = "make one image again from its lineage and compare it with what is stored"
 
 
-def replay(dataset: str, sample: str, key_file: str | None) -> int:
-    """`palimpsest replay DATASET --sample-id ID`: 0 equal, 1 different."""
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", metavar="DATASET")
+    command.add_argument("--sample-id", metavar="ID", required=True)
+    add_key(command)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Make the image again. Return 0 where it is equal, 1 where it differs."""
+    from jobs.datasets import open_dataset, show_origin
+    from jobs.terminal import say
     from pipeline.audit.replay import replay_sample
+    from pipeline.watermark_key import read_key
 
-    made = replay_sample(open_dataset(dataset), sample, read_key(key_file))
-    row = made.stored
-    show_origin(row)
+    made = replay_sample(open_dataset(options.dataset), options.sample_id, read_key(options.key_file))
+    show_origin(made.stored)
     if made.equal:
         say("equal   byte for byte")
         return 0

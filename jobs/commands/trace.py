@@ -1,5 +1,6 @@
-"""`trace`: from an image file found anywhere to the row it came from."""
+"""`palimpsest trace`: from an image file found anywhere to the row it came from."""
 
+import argparse
 import base64
 import json
 import math
@@ -8,13 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jobs.commands.dataset import open_dataset, show_origin
-from jobs.terminal import say, show
-from pipeline.errors import InputError, RecipeError, RowError
-from pipeline.shards.images.codecs import decode
-from pipeline.watermark_key import read_key
-from schemas.recipe import MAX_IMAGE_BYTES
+from jobs.arguments import add_json, add_key
 
+HELP = "from an image file found anywhere to the row it came from"
 NO_MARK = 3
 MAX_TOLD = 12
 """Digits of a chance that mean anything: faults of machines and programs are likelier than one in 10^12."""
@@ -25,19 +22,32 @@ PROVES = (
 """What a mark that was read proves, and what it does not."""
 
 
-def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) -> int:
-    """`palimpsest trace IMAGE_FILE --dataset DATASET`: 0 found, 3 no mark found."""
-    from pipeline.audit.trace import trace_image
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("image", metavar="IMAGE_FILE")
+    command.add_argument("--dataset", metavar="DATASET", required=True)
+    add_key(command)
+    add_json(command)
 
-    key = read_key(key_file)
+
+def call(options: argparse.Namespace) -> int:
+    """Read the mark and print the row that it leads to. Return 0 where there is one, 3 where no mark is found."""
+    from jobs.datasets import open_dataset, show_origin
+    from jobs.terminal import say, show
+    from pipeline.audit.trace import trace_image
+    from pipeline.errors import InputError, RecipeError, RowError
+    from pipeline.shards.images.codecs import decode
+    from pipeline.watermark_key import read_key
+
+    image_file: str = options.image
+    key = read_key(options.key_file)
     if key is None:
         raise RecipeError("trace needs the watermark key: --key-file FILE or PALIMPSEST_KEY")
     try:
         image = decode(_bytes_of(image_file), 2**31)
     except (OSError, RowError) as error:
         raise InputError(f"{image_file}: not an image that can be read: {error}") from None
-    traced = trace_image(image, open_dataset(dataset), key)
-    if as_json:
+    traced = trace_image(image, open_dataset(options.dataset), key)
+    if options.json:
         row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
         record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row, "proves": PROVES}
         show(json.dumps(_plain(record), indent=1, allow_nan=False))
@@ -55,6 +65,9 @@ def trace(image_file: str, dataset: str, key_file: str | None, as_json: bool) ->
 
 
 def _bytes_of(image_file: str) -> bytes:
+    from pipeline.errors import RowError
+    from schemas.recipe import MAX_IMAGE_BYTES
+
     with Path(image_file).open("rb") as file:
         data = file.read(MAX_IMAGE_BYTES + 1)  # a device never ends
     if len(data) > MAX_IMAGE_BYTES:

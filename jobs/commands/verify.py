@@ -1,17 +1,28 @@
-"""`verify`: whether everything that a data set says of itself holds."""
+"""`palimpsest verify`: whether everything that a data set says of itself holds."""
 
+import argparse
 import json
 
-from jobs.commands.dataset import open_dataset
-from jobs.terminal import say, show
-from pipeline.audit.verify import SHOWN, verify_dataset
-from pipeline.watermark_key import read_key
+from jobs.arguments import add_json, add_key
+
+HELP = "recompute every checksum, count, link and watermark of a data set"
 
 
-def verify(dataset: str, key_file: str | None, as_json: bool) -> int:
-    """`palimpsest verify DATASET`: 0 where everything holds, 1 where anything does not."""
-    found = verify_dataset(open_dataset(dataset), read_key(key_file))
-    if as_json:
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", metavar="DATASET")
+    add_key(command)
+    add_json(command)
+
+
+def call(options: argparse.Namespace) -> int:
+    """Verify the data set. Return 0 where everything holds, 1 where anything does not."""
+    from jobs.datasets import open_dataset
+    from jobs.terminal import say, show
+    from pipeline.audit.verify import SHOWN, verify_dataset
+    from pipeline.watermark_key import read_key
+
+    found = verify_dataset(open_dataset(options.dataset), read_key(options.key_file))
+    if options.json:
         record = {
             "ok": found.ok,
             "files": found.files,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import cli, commands
 from tests.fixtures.data_sets import FLIP, rows_of, write_input, write_recipe
 
 
@@ -130,3 +131,10 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "are done already" in done.stderr
     assert palimpsest("verify", str(tmp_path / "out")).returncode == 0
+
+
+def test_every_command_is_a_module_of_its_own() -> None:
+    files = {path.stem for path in Path(commands.__file__).parent.glob("*.py")} - {"__init__"}
+    assert files == set(cli.COMMANDS)
+    for module in cli.COMMANDS.values():
+        assert module.HELP and callable(module.add_arguments) and callable(module.call)

@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-from jobs import bench
 from jobs.bench import comparison, diffusion, inputs, stable_diffusion_edit
 from jobs.bench.comparison import Run, run_once
 from jobs.bench.contestants import bare_loop, diffusion_loop, palimpsest_run
@@ -23,6 +22,7 @@ from jobs.bench.contestants.pillow_images import PlainOperator, decode, encode
 from jobs.bench.contestants.task import CASES, Case, Models, Task
 from jobs.bench.process_memory import MemoryWatch, memory, tree
 from jobs.bench.synthetic_photographs import photograph
+from jobs.commands.bench import bench
 from pipeline.errors import InputError, JobError
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.generators.flow_matching import load_flow
@@ -101,7 +101,7 @@ def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> No
 
     monkeypatch.setattr(comparison, "compete", compete)
     monkeypatch.setitem(CASES, "light", Case("light", ROWS, 64))
-    assert bench.bench("light", None, as_json=True) == 0
+    assert bench("light", None, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["images_per_s"] == {"palimpsest": 9.0, "bare_loop": 12.0, "ray_data": 4.5}
     assert found["ratio"] == {"bare_loop": 0.75, "ray_data": 2.0}
@@ -110,7 +110,7 @@ def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> No
     assert found["rounds"] == 3 and found["rows"] == 360
     for key in ("machine", "commit", "date", "versions", "peak_memory_mib", "palimpsest_s", "input", "settings"):
         assert found[key], key
-    assert bench.bench("light", None, as_json=False) == 0
+    assert bench("light", None, as_json=False) == 0
     assert "0.75 x it" in capsys.readouterr().out
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import bench
-from jobs.bench import inputs, style_256px
+from jobs.bench import inputs, style_256px, throughput
 from jobs.bench.contestants import adain_loop, bare_loop, single_frames
 from jobs.bench.contestants.pillow_images import PlainOperator, decode
 from jobs.bench.contestants.single_frames import Frames
@@ -108,5 +107,5 @@ def test_the_tables_say_how_much_faster_than_the_peer() -> None:
     }  # fmt: skip
     half = {"loops": loops, "frames": single}
     whole = loops | {"rounds": 1, "machine": "m", "commit": "c", "at_256_px": half}
-    text = bench.as_text(whole)
+    text = throughput.as_text(whole)
     assert "2.00 x as fast" in text and text.count("2.00 x it") == 2

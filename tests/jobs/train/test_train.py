@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from jobs.train import train
+from jobs.commands.train import train
 from jobs.train.adain import AdainConfig
 from jobs.train.data import textures
 from jobs.train.data.images import ImageSet, draw_textures, load_images, random_crops

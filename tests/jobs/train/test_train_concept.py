@@ -11,7 +11,8 @@ import torch
 import yaml
 from PIL import Image
 
-from jobs.train import concept, train
+from jobs.commands.train import train
+from jobs.train import concept
 from jobs.train.loop.config import read_config
 from pipeline.contracts import Assets, Draws
 from pipeline.diffusion.lora import METADATA_KEY, merge_lora

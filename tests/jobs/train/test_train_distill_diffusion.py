@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from jobs.train import distill_diffusion, train
+from jobs.commands.train import train
+from jobs.train import distill_diffusion
 from jobs.train.data.references import anywhere, local
 from jobs.train.loop.config import read_config
 from pipeline.errors import InputError, JobError, ModelError, RecipeError

@@ -9,7 +9,8 @@ import torch
 import yaml
 from PIL import Image
 
-from jobs.train import fast_style, train
+from jobs.commands.train import train
+from jobs.train import fast_style
 from jobs.train.data import textures
 from jobs.train.fast_style import FastStyleConfig, FastStyleTask, start_network
 from jobs.train.loop import harness

@@ -10,7 +10,8 @@ import pytest
 import torch
 import yaml
 
-from jobs.train import diffusion, gan, train
+from jobs.commands.train import train
+from jobs.train import diffusion, gan
 from jobs.train.data import labelled
 from jobs.train.data.labelled import LabelledData, load_split
 from jobs.train.loop import generators
