@@ -14,7 +14,7 @@ from jobs.logs import configure, report_error
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
 from pipeline.messages import error_line
-from pipeline.monitoring.stopping import SIGNALS, leave, stoppable, stopped_by
+from pipeline.monitoring.stopping import SIGNALS, exit_now, stoppable, stopped_by
 from pipeline.shards.output.storage_errors import REMEDIES, storage_error
 from pipeline.working_dir import refuse_packed_keys
 
@@ -71,7 +71,7 @@ def _stopped(options: argparse.Namespace, error: KeyboardInterrupt) -> int:
     """Say what stopped the command; return its exit status, or leave at once where a clean-up would never end."""
     stopped = stopped_by(error)
     if stopped.abrupt:
-        leave(str(stopped), stopped.status)
+        exit_now(str(stopped), stopped.status)
     report_error(options, str(stopped))
     for number in SIGNALS:  # nobody is left who could do more about a second one than end with a traceback
         signal.signal(number, signal.SIG_IGN)

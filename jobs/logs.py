@@ -7,7 +7,7 @@ import logging
 import sys
 
 from pipeline.messages import printable
-from pipeline.monitoring.stopping import say
+from pipeline.monitoring.stopping import print_line
 
 LOGGERS = ("palimpsest", "pipeline", "py.warnings")
 """Whose records are shown: events of a run, what modules of ours have to say, and warnings of libraries."""
@@ -43,7 +43,7 @@ def report_error(options: argparse.Namespace, text: str) -> None:
     if getattr(options, "log_json", False):
         logging.getLogger(LOGGERS[0]).error("%s", text, extra={"event": "error"})
     else:
-        say(text)
+        print_line(text)
 
 
 class _Stderr(logging.Handler):

@@ -6,13 +6,13 @@ from contextlib import closing, contextmanager, suppress
 
 from pipeline.audit.report import REPORT, write_report
 from pipeline.errors import BudgetError, PalimpsestError, RecipeError, StorageError
-from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
+from pipeline.execution.worker import run_inline
 from pipeline.monitoring.error_budget import Budget, check_result
 from pipeline.monitoring.event_log import EventLog
 from pipeline.monitoring.progress import Progress
 from pipeline.plan import Plan, Unit
-from pipeline.publishing.finalise import publish
+from pipeline.publishing.finalise import finalise
 from pipeline.publishing.lease import Lease
 from pipeline.publishing.prepare import prepare
 from pipeline.publishing.seal import SEAL, is_sealed, seal_dataset
@@ -67,7 +67,7 @@ def run_plan(
         except BudgetError as error:
             stopped = error
         lease.check()
-        manifest = publish(plan, store)
+        manifest = finalise(plan, store)
         if len(done) < len(plan.units) or not store.exists(REPORT) or not is_sealed(store, REPORT):
             write_report(store, manifest)
         _seal(store, key, done)
@@ -106,7 +106,7 @@ def _make_missing(
         with suppress(PalimpsestError):  # the first error is the one to tell
             lease.check()
             store = open_store(plan.output)
-            publish(plan, store)
+            finalise(plan, store)
             _seal(store, key, done)
         if isinstance(error, StorageError):
             raise StorageError(f"{error}; the same command then goes on where this run ended") from error

@@ -63,15 +63,15 @@ def test_a_data_set_says_which_device_made_it_and_replay_which_made_it_again(tmp
     assert manifest.devices == [marker.device]
     store, sample = open_store(str(tmp_path / "out")), rows_of(tmp_path / "out")[0]["sample_id"]
     made = replay_sample(store, sample)
-    assert (made.made_on, made.again_on, made.other_device) == (marker.device, marker.device, False)
+    assert (made.stored_device, made.replayed_device, made.other_device) == (marker.device, marker.device, False)
     (path,) = (tmp_path / "out" / "_commits").glob("*.json")
     record = json.loads(path.read_text())
     path.write_text(json.dumps({**record, "device": "cpu (of another make)"}))
     made = replay_sample(store, sample)
-    assert made.equal and made.other_device and made.made_on == "cpu (of another make)"
+    assert made.equal and made.other_device and made.stored_device == "cpu (of another make)"
     path.write_text(json.dumps({key: value for key, value in record.items() if key != "device"}))
     made = replay_sample(store, sample)  # as an earlier version wrote it
-    assert made.equal and made.made_on == "" and not made.other_device
+    assert made.equal and made.stored_device == "" and not made.other_device
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -22,7 +22,7 @@ def call(options: argparse.Namespace) -> int:
     from jobs.plan_summary import as_json, as_text
     from jobs.terminal import show
     from pipeline.planning.estimate import estimate
-    from pipeline.publishing.ownership import check_place
+    from pipeline.publishing.output_checks import check_place
 
     plan = read_plan(options)
     check_place(plan)

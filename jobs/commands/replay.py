@@ -26,8 +26,10 @@ def call(options: argparse.Namespace) -> int:
         say("equal   byte for byte")
         return 0
     for column in made.differs:
-        say(f"differs {column}: {made.stored[column]} is stored, {made.again[column]} was made")
+        say(f"differs {column}: {made.stored[column]} is stored, {made.replayed[column]} was made")
     say(f"differs by up to {made.grey_levels} grey levels")
     if made.other_device:
-        say(f"made on {made.made_on}, and again on {made.again_on}: on another device last bits may differ")
+        say(
+            f"made on {made.stored_device}, and again on {made.replayed_device}: on another device last bits may differ"
+        )
     return 1

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.execution.gate_scores import keeps
-from pipeline.execution.marking import UNMARKABLE
+from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.messages import short_repr
 from pipeline.plan import BranchPlan
 from pipeline.seeding import sample_id, synthetic_id
@@ -17,7 +17,7 @@ Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class AttemptOutcome:
     """How one attempt ended: `reason` is None where it was accepted."""
 
     sample: str
@@ -32,9 +32,9 @@ class AttemptAccounting:
 
     def __init__(self, marker: Marker, branch: BranchPlan, seed: int) -> None:
         self._marker, self._seed = marker, seed
-        self._most = branch.attempts
+        self._max_attempts = branch.attempts
         self._gates = {planned.gate: planned.make() for planned in branch.gates}
-        self._ends: dict[Place, dict[int, Outcome]] = {}
+        self._outcomes: dict[Place, dict[int, AttemptOutcome]] = {}
         self._indexes: dict[int, dict[str, int]] = {}
         self._quarantined: dict[int, str] = {}
 
@@ -55,15 +55,16 @@ class AttemptAccounting:
     def add(self, row: Mapping[str, Any], place: Place) -> Iterator[str]:
         """Note a row of `data/` or `rejected/`; yield what is wrong with its scores."""
         reason = row.get("rejected_reason")
-        self._ends.setdefault(place, {})[row["attempt"]] = Outcome(row["sample_id"], reason)
+        self._outcomes.setdefault(place, {})[row["attempt"]] = AttemptOutcome(row["sample_id"], reason)
         scores = {score["gate"]: score["score"] for score in row["quality"]}
-        judged = reason in (None, UNMARKABLE, *self._gates)
-        if list(scores) != (list(self._gates) if judged else []):
+        scored = reason in (None, UNMARKABLE, *self._gates)
+        if list(scores) != (list(self._gates) if scored else []):
             yield f"sample {row['sample_id']}: scored by {list(scores)}, and its gates are {list(self._gates)}"
             return
         refusing = next((name for name, score in scores.items() if not keeps(self._gates[name], score)), None)
-        if judged and refusing != (None if reason == UNMARKABLE else reason):
-            yield f"sample {row['sample_id']}: by its scores {_ended(refusing)}, and it is {_ended(reason)}"
+        if scored and refusing != (None if reason == UNMARKABLE else reason):
+            expected, actual = _outcome_text(refusing), _outcome_text(reason)
+            yield f"sample {row['sample_id']}: by its scores {expected}, and it is {actual}"
 
     def quarantine(self, row: int, code: str) -> Iterator[str]:
         """Note a source row of `quarantine/`; yield where it is there twice."""
@@ -75,17 +76,21 @@ class AttemptAccounting:
         """Yield what is wrong with the unit's attempts, once all its rows are noted."""
         marker = self._marker
         reasons: Counter[str | None] = Counter()
-        for place, ends in self._ends.items():
-            last = ends[max(ends)]
+        for place, outcomes in self._outcomes.items():
+            last = outcomes[max(outcomes)]
             reasons[last.reason] += 1
-            if sorted(ends) != list(range(len(ends))) or len(ends) > self._most:
-                yield f"sample {last.sample}: attempts {sorted(ends)} of {self._most} at image {place} are there"
-            elif last.reason in self._gates and len(ends) < self._most:
-                yield f"sample {last.sample}: refused, and not made again after {len(ends)} of {self._most} attempts"
-            for attempt, end in ends.items():
-                if end is not last and end.reason not in self._gates:
-                    yield f"sample {end.sample}: {_ended(end.reason)}, and attempt {attempt + 1} is there as well"
-        for row in sorted({row for row, _ in self._ends} & {*self._quarantined} if marker.shard is not None else ()):
+            count, limit = len(outcomes), self._max_attempts
+            if sorted(outcomes) != list(range(count)) or count > limit:
+                yield f"sample {last.sample}: attempts {sorted(outcomes)} of {limit} at image {place} are there"
+            elif last.reason in self._gates and count < limit:
+                yield f"sample {last.sample}: refused, and not made again after {count} of {limit} attempts"
+            for attempt, outcome in outcomes.items():
+                if outcome is not last and outcome.reason not in self._gates:
+                    how = _outcome_text(outcome.reason)
+                    yield f"sample {outcome.sample}: {how}, and attempt {attempt + 1} is there as well"
+        for row in sorted(
+            {row for row, _ in self._outcomes} & {*self._quarantined} if marker.shard is not None else ()
+        ):
             yield f"unit {marker.unit}: row {row} is quarantined, and images of it are there as well"
         accepted, rejected = reasons.pop(None, 0), reasons.total()
         if (accepted, rejected) != (marker.accepted, marker.rejected):
@@ -95,10 +100,10 @@ class AttemptAccounting:
             )
         counted = {"reasons": dict(reasons), "quarantine_reasons": dict(Counter(self._quarantined.values()))}
         for name, rows in counted.items():
-            said = getattr(marker, name)
-            if name in marker.model_fields_set and said != rows:  # the markers of earlier versions say none
-                yield f"unit {marker.unit}: {name} {short_repr(said)} by its marker, {short_repr(rows)} by its rows"
+            recorded = getattr(marker, name)
+            if name in marker.model_fields_set and recorded != rows:  # the markers of earlier versions say none
+                yield f"unit {marker.unit}: {name} {short_repr(recorded)} by its marker, {short_repr(rows)} by its rows"
 
 
-def _ended(reason: str | None) -> str:
+def _outcome_text(reason: str | None) -> str:
     return "accepted" if reason is None else f"rejected ({reason})"

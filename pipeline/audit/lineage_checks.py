@@ -97,9 +97,9 @@ class LineageChecks:
 
     def _steps(self, who: str, row: Mapping[str, Any], whole: bool) -> Iterator[str]:
         """An accepted image went through the whole chain, a rejected one perhaps not to its end."""
-        said = [(step["operator"], step["version"], step["model_sha256"]) for step in row["steps"]]
-        chain = self._chain if whole else self._chain[: max(1, len(said))]
-        if said != chain:
+        recorded = [(step["operator"], step["version"], step["model_sha256"]) for step in row["steps"]]
+        chain = self._chain if whole else self._chain[: max(1, len(recorded))]
+        if recorded != chain:
             yield f"{who}: its steps (operators, versions, models) are not those of its branch in the manifest"
         for index, step in enumerate(row["steps"]):
             if step["seed"] != step_seed(row["sample_id"], index):

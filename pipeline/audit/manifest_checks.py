@@ -42,9 +42,9 @@ def marker_findings(manifest: Manifest, name: str, marker: Marker, copies: int, 
         yield f"{who}: its branch is made {'without' if copies == 0 else 'from'} sources, and its marker says otherwise"
     if not 0 <= marker.selected <= marker.rows or (where is None and marker.selected != marker.rows):
         yield f"{who}: {marker.selected} of {marker.rows} rows selected, and its branch selects {where or 'all'}"
-    ended = marker.accepted + marker.rejected + marker.quarantined * marker.copies
-    if ended != marker.selected * marker.copies:
-        yield f"{who}: {marker.selected * marker.copies} images asked for, {ended} accounted for"
+    accounted = marker.accepted + marker.rejected + marker.quarantined * marker.copies
+    if accounted != marker.selected * marker.copies:
+        yield f"{who}: {marker.selected * marker.copies} images asked for, {accounted} accounted for"
     for folder, file in marker.files.items():
         if folder not in FOLDERS or file.path != f"{folder}/{name}.parquet":
             yield f"{who}: {file.path} is not where its files belong"
@@ -72,11 +72,11 @@ def _branches(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str
 def _watermark(manifest: Manifest) -> Iterator[str]:
     asked = Recipe.model_validate(manifest.recipe).watermark
     settings = None if asked == "none" else asked.model_dump(mode="json")
-    said = manifest.watermark
-    if said is not None:
-        said = {name: value for name, value in said.items() if name != "key_id"}
-    if said != settings:
-        yield f"the manifest's watermark is {said or 'none'}, and its recipe asks for {settings or 'none'}"
+    recorded = manifest.watermark
+    if recorded is not None:
+        recorded = {name: value for name, value in recorded.items() if name != "key_id"}
+    if recorded != settings:
+        yield f"the manifest's watermark is {recorded or 'none'}, and its recipe asks for {settings or 'none'}"
 
 
 def _units(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:

@@ -9,9 +9,9 @@ import pyarrow as pa
 from pipeline.audit.source_shards import reopen
 from pipeline.devices import device_for_model, device_model
 from pipeline.errors import InputError
+from pipeline.execution.background import BackgroundThreads
 from pipeline.execution.chain import ChainReport
 from pipeline.execution.job import Job, LoadedBranch
-from pipeline.execution.overlap import Overlap
 from pipeline.execution.runner import make_window
 from pipeline.execution.window import Window, new_sample, windows
 from pipeline.messages import short_repr
@@ -34,28 +34,28 @@ PROVENANCE = (
 
 
 @dataclass(frozen=True)
-class Replayed:
+class ReplayResult:
     """The stored row, the row made again, and how far apart their images are."""
 
     stored: dict[str, Any]
-    again: dict[str, Any]
+    replayed: dict[str, Any]
     grey_levels: int  # largest difference of one pixel in one channel; 0 where equal
     differs: list[str]  # lineage columns that are not the same
-    made_on: str = ""  # model of the device; empty in data sets of earlier versions
-    again_on: str = ""
+    stored_device: str = ""  # model of the device; empty in data sets of earlier versions
+    replayed_device: str = ""
 
     @property
     def equal(self) -> bool:
-        same_bytes: bool = self.stored["image"]["bytes"] == self.again["image"]["bytes"]
+        same_bytes: bool = self.stored["image"]["bytes"] == self.replayed["image"]["bytes"]
         return same_bytes and not self.differs
 
     @property
     def other_device(self) -> bool:
         """Whether the two were made on other models of a device, so that last bits may differ."""
-        return bool(self.made_on) and self.made_on != self.again_on
+        return bool(self.stored_device) and self.stored_device != self.replayed_device
 
 
-def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replayed:
+def replay_sample(store: Store, sample: str, key: bytes | None = None) -> ReplayResult:
     """Make the image with this `sample_id` again.
 
     The whole window it was in is made again, the attempts before it as well: a network's last bit may depend on the
@@ -79,17 +79,17 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     device = device_for_model(marker.device)
     branch = LoadedBranch.load(job, branch_from(chain), device, key)
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
-    with Overlap(1, device) as overlap:
-        for window in windows(branch, unit, overlap):
+    with BackgroundThreads(1, device) as background:
+        for window in windows(branch, unit, background):
             if not _holds(branch, unit, window, stored):
                 continue
-            for table in make_window(branch, unit, window, ChainReport(), overlap).values():
+            for table in make_window(branch, unit, window, ChainReport(), background).values():
                 for row in table.to_pylist():
                     if row.get("sample_id") == sample:
-                        said = {**stored, "watermarks": _marks_as_now(stored["watermarks"], key)}
-                        differs = [name for name in PROVENANCE if repr(row.get(name)) != repr(said.get(name))]
+                        recorded = {**stored, "watermarks": _current_marks(stored["watermarks"], key)}
+                        differs = [name for name in PROVENANCE if repr(row.get(name)) != repr(recorded.get(name))]
                         models = (marker.device, device_model(device))
-                        return Replayed(stored, row, _distance(stored, row), differs, *models)
+                        return ReplayResult(stored, row, _max_difference(stored, row), differs, *models)
             raise InputError(
                 f"sample {sample}: attempt {stored['attempt']} at this image is not made here: its source row can no "
                 "longer be used, or a gate decides otherwise on this device"
@@ -97,7 +97,7 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     raise InputError(f"sample {sample}: its source row can no longer be used")
 
 
-def _marks_as_now(marks: list[dict[str, Any]], key: bytes | None) -> list[dict[str, Any]]:
+def _current_marks(marks: list[dict[str, Any]], key: bytes | None) -> list[dict[str, Any]]:
     """Return recorded marks as this version records them: earlier ones wrote payloads in clear."""
     if key is None:
         return marks
@@ -111,8 +111,8 @@ def _marks_as_now(marks: list[dict[str, Any]], key: bytes | None) -> list[dict[s
 def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, Any]) -> bool:
     """Whether a window is the one of a stored row, which may be a later attempt."""
     places = ((each.source, each.copy) for each in window.samples)
-    again = (new_sample(branch.job, unit, window, *place, None, stored["attempt"]) for place in places)
-    return any(each.sample_id == stored["sample_id"] for each in again)
+    replayed = (new_sample(branch.job, unit, window, *place, None, stored["attempt"]) for place in places)
+    return any(each.sample_id == stored["sample_id"] for each in replayed)
 
 
 def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any], pa.DataType]:
@@ -151,8 +151,8 @@ def _source(manifest: Manifest, marker: Marker, kind: pa.DataType) -> tuple[Shar
     return shard, layout.named(manifest.classes, layout.class_origin)
 
 
-def _distance(stored: dict[str, Any], again: dict[str, Any]) -> int:
-    first, second = (decode(row["image"]["bytes"], 2**31) for row in (stored, again))
+def _max_difference(stored: dict[str, Any], replayed: dict[str, Any]) -> int:
+    first, second = (decode(row["image"]["bytes"], 2**31) for row in (stored, replayed))
     if first.shape != second.shape:
         return 255
     return int(np.abs(first.astype(np.int16) - second.astype(np.int16)).max(initial=0))

@@ -33,7 +33,7 @@ COLUMNS = ["image", "label", "sample_id", "source_uri", "source_row", "source_id
 
 
 @dataclass
-class Found:
+class ShownRows:
     """The rows of one branch that the page shows, by (class, source); `classes` are the names of classes."""
 
     classes: list[str]
@@ -74,7 +74,7 @@ def _sheet(
 ) -> Sheet:
     synthetic = chain["copies"] == 0
     most = SOURCES_PER_CLASS * (4 if synthetic else 1) if manifest.classes else SOURCES_WITHOUT_CLASSES
-    found = Found(manifest.classes)
+    found = ShownRows(manifest.classes)
     for row in _accepted(store, markers, chain["name"]):
         found.add(row, most, synthetic)
         if found.full(len(manifest.classes), most) and row["copy_index"] == chain["copies"] - 1:

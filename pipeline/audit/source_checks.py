@@ -20,7 +20,7 @@ _WINDOW_ROWS = 256
 
 
 @dataclass
-class Link:
+class SourceLink:
     """What the rows made from one source row say of it. `labels`: of those whose operators mix none."""
 
     sha256: str
@@ -29,10 +29,10 @@ class Link:
 
 
 @dataclass
-class Origins:
+class SourceChecks:
     """Collects links, and compares them with the sources. `read` counts those that were."""
 
-    links: dict[str, dict[int, Link]] = field(default_factory=dict)
+    links: dict[str, dict[int, SourceLink]] = field(default_factory=dict)
     columns: dict[str, list[str]] = field(default_factory=dict)  # of one file in `data/`, by shard
     notes: list[str] = field(default_factory=list)
     read: int = 0
@@ -61,8 +61,8 @@ class Origins:
             if (link.sha256, link.id) != (sha256, row["source_id"]):
                 yield f"shard {shard} row {row['source_row']}: what is quarantined differs from what images name"
 
-    def _link(self, shard: str, row: int, sha256: str, name: str | None) -> Link:
-        return self.links.setdefault(shard, {}).setdefault(row, Link(sha256, name))
+    def _link(self, shard: str, row: int, sha256: str, name: str | None) -> SourceLink:
+        return self.links.setdefault(shard, {}).setdefault(row, SourceLink(sha256, name))
 
     def findings(self, manifest: Manifest) -> Iterator[str]:
         """Read the source rows again where the shards can still be reached, and compare."""
@@ -71,7 +71,7 @@ class Origins:
             if path in records:  # the marker's findings tell where not
                 yield from self._shard(manifest, records[path], links)
 
-    def _shard(self, manifest: Manifest, record: ShardRecord, links: Mapping[int, Link]) -> Iterator[str]:
+    def _shard(self, manifest: Manifest, record: ShardRecord, links: Mapping[int, SourceLink]) -> Iterator[str]:
         try:
             shard, layout = reopen(manifest, record)
         except (PalimpsestError, OSError, ValueError) as error:
@@ -98,7 +98,7 @@ class Origins:
         except PalimpsestError as error:
             yield f"shard {record.path}: its rows cannot be read: {error}"
 
-    def _rows(self, shard: Shard, layout: Layout, links: Mapping[int, Link]) -> Iterator[str]:
+    def _rows(self, shard: Shard, layout: Layout, links: Mapping[int, SourceLink]) -> Iterator[str]:
         last, unopened = min(max(links), shard.rows - 1), 0
         for _, rows in read_windows(shard, layout, 0, last + 1, _WINDOW_ROWS, OWN_FOLDER):
             for row in rows:
@@ -114,7 +114,7 @@ class Origins:
             )
 
 
-def _row_findings(path: str, row: SourceRow, link: Link) -> Iterator[str]:
+def _row_findings(path: str, row: SourceRow, link: SourceLink) -> Iterator[str]:
     where = f"shard {path} row {row.row}"
     if hashlib.sha256(row.data or b"").hexdigest() != link.sha256:
         yield f"{where}: the source bytes are not those the lineage names"

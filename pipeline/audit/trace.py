@@ -19,7 +19,7 @@ MADE = ("data", "rejected")
 
 
 @dataclass(frozen=True)
-class Traced:
+class TraceResult:
     """What a mark led to. `row` is None where there is no mark, or none of this data set; `score` is its evidence.
 
     `payload` is what stands for the mark's word in rows. `score` is -log10 of the probability that an image without
@@ -34,7 +34,7 @@ class Traced:
     other_key: str | None = None
 
 
-def trace_image(image: Pixels, store: Store, key: bytes) -> Traced:
+def trace_image(image: Pixels, store: Store, key: bytes) -> TraceResult:
     """Read the mark of an image [H, W, C] uint8 and find its row. Under another key there is no mark to be read.
 
     Raises:
@@ -47,20 +47,20 @@ def trace_image(image: Pixels, store: Store, key: bytes) -> Traced:
     reading = reader.read_any(image)
     if settings["key_id"] != key_id(key):
         word = None if reading.payload is None else keyed_digest(key, reading.payload)
-        return Traced(word, reading.score, None, settings["key_id"])
+        return TraceResult(word, reading.score, None, settings["key_id"])
     if reading.payload is not None:
         words = (keyed_digest(key, reading.payload), to_text(reading.payload))
         return _traced(words[0], reading.score, _row_of(store, "payload", words))
     known = sorted({name for _, _, marks in _marks(store) for name, word in marks if word})
     index, score = reader.match(image, [payload(key, name) for name in known])
     if index is None:
-        return Traced(None, max(score, reading.score), None)
+        return TraceResult(None, max(score, reading.score), None)
     word = keyed_digest(key, payload(key, known[index]))
     return _traced(word, score, _row_of(store, "sample", (known[index],)))
 
 
-def _traced(word: str, score: float, row: dict[str, Any] | None) -> Traced:
-    return Traced(word if row is None else row["watermarks"][0]["payload"], score, row)
+def _traced(word: str, score: float, row: dict[str, Any] | None) -> TraceResult:
+    return TraceResult(word if row is None else row["watermarks"][0]["payload"], score, row)
 
 
 def _marks(store: Store) -> Iterator[tuple[pq.ParquetFile, int, list[tuple[str, str]]]]:

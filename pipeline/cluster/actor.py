@@ -12,8 +12,8 @@ import ray
 
 from pipeline.cluster.ledger import DEATHS, Ledger
 from pipeline.errors import JobError, RunError
-from pipeline.execution.executor import Worker, device_for
 from pipeline.execution.job import Job
+from pipeline.execution.worker import Worker, device_for
 from pipeline.messages import error_line
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
@@ -21,7 +21,7 @@ from pipeline.shards.output.store import Store
 from pipeline.watermark_key import key_id, read_key
 from schemas.manifest import Failure, Marker
 
-BLOCK = "units"
+UNITS_COLUMN = "units"
 """Column of a block: its one row holds pickled units."""
 
 
@@ -31,7 +31,7 @@ GRACE_S = 1.0
 
 def block_row(units: Sequence[Unit]) -> dict[str, bytes]:
     """Return the row that carries `units` to a worker."""
-    return {BLOCK: pickle.dumps(tuple(units))}
+    return {UNITS_COLUMN: pickle.dumps(tuple(units))}
 
 
 class UnitActor:
@@ -48,11 +48,11 @@ class UnitActor:
         self._ledger = ledger
         self._token = token
         self._worker: Worker | None = None
-        threading.Thread(target=_end_with, args=(ledger,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(ledger,), daemon=True).start()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Yield one row a unit, as soon as it is done: always as many, so that a retried block yields the same."""
-        for units in batch[BLOCK].to_pylist():
+        for units in batch[UNITS_COLUMN].to_pylist():
             for unit in pickle.loads(units):  # noqa: S301 - the driver's own
                 try:
                     yield answer_row(self.run(unit))
@@ -73,7 +73,7 @@ class UnitActor:
             return marker
         deaths = self._ledger.start(unit.name)
         if deaths >= DEATHS:
-            return left_out(store, unit, deaths)
+            return record_excluded_unit(store, unit, deaths)
         ended = worker.run(unit)
         self._ledger.finish(unit.name)
         return ended
@@ -107,7 +107,7 @@ class UnitActor:
         return own if own is not None and key_id(own) == self._job.key_id else self._ledger.key()
 
 
-def _end_with(ledger: Ledger) -> None:
+def _exit_with(ledger: Ledger) -> None:
     """End this process when the run's ledger is gone: a stopped run must not leave workers behind, busy or not."""
     ledger.wait()
     time.sleep(GRACE_S)
@@ -123,7 +123,7 @@ def require_token(store: Store, token: str) -> None:
         )
 
 
-def left_out(store: Store, unit: Unit, deaths: int) -> Failure:
+def record_excluded_unit(store: Store, unit: Unit, deaths: int) -> Failure:
     """Record that `unit` is not tried again because `deaths` workers died while they made it; return the record."""
     failure = Failure(
         unit=unit.name,

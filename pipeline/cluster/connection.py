@@ -16,8 +16,8 @@ import ray._private.ray_constants
 import ray._private.services
 import ray._private.worker
 
-from pipeline.cluster.pools import SPARE_CPUS
-from pipeline.cluster.watch import watching
+from pipeline.cluster.scheduling import SPARE_CPUS
+from pipeline.cluster.watchdog import watched
 from pipeline.errors import JobError
 from pipeline.monitoring.stopping import Stopped
 
@@ -27,7 +27,7 @@ services: Any = ray._private.services
 
 PORT = 6379
 """Where a head listens unless its address says otherwise."""
-KNOCK_S = 10.0
+CONNECT_TIMEOUT_S = 10.0
 """How long a head may take to answer at all."""
 
 
@@ -56,10 +56,14 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
             "ray job submit --working-dir . -- python -m jobs run RECIPE --address auto"
         )
     with zero_init():
-        with _native_silence(), _signals_kept(), _loopback() if address == "local" else contextlib.nullcontext():
+        with (
+            _hide_native_output(),
+            _keep_signal_handlers(),
+            _loopback() if address == "local" else contextlib.nullcontext(),
+        ):
             _init(address, gpus, cpus)
             _close_token()
-        with _watched(address == "local"):
+        with _connection(address == "local"):
             yield
 
 
@@ -72,29 +76,29 @@ def _close_token() -> None:
 
 
 @contextlib.contextmanager
-def _watched(own: bool) -> Iterator[None]:
+def _connection(own: bool) -> Iterator[None]:
     """Leave Ray at the end; where it is gone before, say so instead of whatever that led to."""
     with contextlib.ExitStack() as stack:
         stack.callback(_shut_down)
-        watch = stack.enter_context(watching(own))
+        watchdog = stack.enter_context(watched(own))
         try:
             yield
         except Exception as error:
-            if (lost := watch.look()) is not None:
+            if (lost := watchdog.probe()) is not None:
                 raise lost from error
             raise
         finally:
-            if watch.lost is not None:
+            if watchdog.lost is not None:
                 stack.pop_all()
-                _abandon(own)
+                _kill_local_ray(own)
 
 
 def _shut_down() -> None:
-    with _signals_kept():
+    with _keep_signal_handlers():
         ray.shutdown()
 
 
-def _abandon(own: bool) -> None:
+def _kill_local_ray(own: bool) -> None:
     """Do without a Ray that is gone: a clean-up would wait for it, until the native part ends this process."""
     atexit.unregister(worker.shutdown)
     node = worker._global_node
@@ -144,7 +148,7 @@ def _reachable(address: str) -> str:
         if not address:
             raise OSError("this machine is no node of a cluster; give its HOST, or `ray start` it")
     host, _, port = address.rpartition(":") if ":" in address else (address, "", str(PORT))
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S):
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):
         return f"{host}:{port}"
 
 
@@ -168,7 +172,7 @@ def _loopback() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
+def _keep_signal_handlers() -> Iterator[None]:
     """Put the handlers of this process back that Ray replaces by its own: on SIGTERM it writes a native stack trace."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -201,7 +205,7 @@ def zero_init() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _native_silence() -> Iterator[None]:
+def _hide_native_output() -> Iterator[None]:
     """Start Ray's native part with fatal lines only: it writes to descriptor 2, and says there that it was told to."""
     quiet = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_PROMPT_ENABLED": "0"}
     added = {name: value for name, value in quiet.items() if name not in os.environ}

@@ -14,9 +14,9 @@ from ray.data import ActorPoolStrategy, DataContext
 
 from pipeline.cluster.actor import UnitActor, block_row
 from pipeline.cluster.ledger import DEATHS, Ledger
-from pipeline.cluster.node_capacity import rooms
-from pipeline.cluster.pools import LONGEST_BLOCK, Pool, blocks_of, waves
-from pipeline.cluster.watch import is_lost
+from pipeline.cluster.node_capacity import node_capacities
+from pipeline.cluster.scheduling import LONGEST_BLOCK, Pool, blocks_of, scheduling_groups
+from pipeline.cluster.watchdog import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
 from pipeline.monitoring.stopping import RESUMES, stoppable
@@ -28,7 +28,7 @@ Outcomes = Generator[Marker | Failure, None, None]
 
 SPARE_DEATHS = 10
 """Worker deaths that no unit is to blame for (a lost node), on top of those that units may cause."""
-STOPS: dict[str, type[JobError | RunError]] = {"JobError": JobError, "RunError": RunError}
+STOPPING_ERRORS: dict[str, type[JobError | RunError]] = {"JobError": JobError, "RunError": RunError}
 """What a worker answers where the whole run has to stop, by the name it comes under."""
 MAX_RESTARTS = 1_000
 """An actor that dies more often than this is not coming back."""
@@ -47,23 +47,25 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key
         RunError: the output's place failed; the workers cannot start or keep dying.
     """
     by_branch = _by_branch(units)
-    token = _drop_token(job)
+    token = _write_token(job)
     with stoppable():
         try:
-            for wave in pools(branches, units):
-                yield from _run_wave(job, wave, by_branch, token, key)
+            for group in planned_pools(branches, units):
+                yield from _run_group(job, group, by_branch, token, key)
         finally:
             if token is not None:
                 job.open_store().remove(token)
 
 
-def pools(branches: Sequence[BranchPlan], units: Sequence[Unit]) -> list[list[Pool]]:
+def planned_pools(branches: Sequence[BranchPlan], units: Sequence[Unit]) -> list[list[Pool]]:
     """Return the pools that `execute` would make, in the groups that run one after another.
 
     Raises:
         JobError: a branch asks for GPUs that the cluster does not have.
     """
-    return waves(branches, {name: len(found) for name, found in _by_branch(units).items()}, rooms())
+    return scheduling_groups(
+        branches, {name: len(found) for name, found in _by_branch(units).items()}, node_capacities()
+    )
 
 
 def pool_options(pool: Pool, units: int) -> dict[str, Any]:
@@ -88,7 +90,7 @@ def _by_branch(units: Sequence[Unit]) -> dict[str, list[Unit]]:
     return found
 
 
-def _drop_token(job: Job) -> str | None:
+def _write_token(job: Job) -> str | None:
     """Write the file that every node must see, where the output is a folder; return its path."""
     store = job.open_store()
     if not isinstance(store, LocalStore):
@@ -98,16 +100,16 @@ def _drop_token(job: Job) -> str | None:
     return token
 
 
-def _run_wave(
-    job: Job, wave: Sequence[Pool], by_branch: Mapping[str, list[Unit]], token: str | None, key: bytes | None
+def _run_group(
+    job: Job, group: Sequence[Pool], by_branch: Mapping[str, list[Unit]], token: str | None, key: bytes | None
 ) -> Outcomes:
     ledger = Ledger.open(key)
-    answers = _answers(ray.put(job), wave, by_branch, ledger, token)
-    with _quiet():
+    answers = _answers(ray.put(job), group, by_branch, ledger, token)
+    with _hide_ray_data_output():
         try:
             for kind, body in answers:
-                if kind in STOPS:
-                    raise STOPS[kind](body)
+                if kind in STOPPING_ERRORS:
+                    raise STOPPING_ERRORS[kind](body)
                 yield Marker.model_validate_json(body) if kind == "Marker" else Failure.model_validate_json(body)
         finally:
             if not is_lost():  # who would hear it? It would wait for an answer
@@ -117,14 +119,14 @@ def _run_wave(
 
 def _answers(
     job: "ray.ObjectRef[Job]",
-    wave: Sequence[Pool],
+    group: Sequence[Pool],
     by_branch: Mapping[str, list[Unit]],
     ledger: Ledger,
     token: str | None,
 ) -> Generator[tuple[str, str], None, None]:
     """Yield what the workers answer, as kind and text."""
     with DataContext.current(_context()):
-        datasets = [_dataset(pool, by_branch[pool.branch.name], job, ledger, token) for pool in wave]
+        datasets = [_dataset(pool, by_branch[pool.branch.name], job, ledger, token) for pool in group]
         dataset = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
         try:
             for bundle in dataset.iter_internal_ref_bundles():
@@ -132,7 +134,7 @@ def _answers(
                     table = ray.get(block)
                     yield from zip(table["kind"].to_pylist(), table["body"].to_pylist(), strict=True)
         except (ray.exceptions.RayError, RuntimeError) as error:
-            names = ", ".join(pool.branch.name for pool in wave)
+            names = ", ".join(pool.branch.name for pool in group)
             raise RunError(f"the workers of {names} cannot go on: {reason_of(error)}; {RESUMES}") from error
 
 
@@ -164,7 +166,7 @@ def _context() -> DataContext:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _hide_ray_data_output() -> Iterator[None]:
     """Keep Ray Data's own lines off the console; they stay in its log files."""
     handlers = [handler for handler in logging.getLogger("ray.data").handlers if handler.name == "console"]
     levels = [handler.level for handler in handlers]

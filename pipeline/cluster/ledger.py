@@ -16,7 +16,7 @@ MAX_WORKERS = 100_000
 _ray: Any = ray  # its overloads lose the types of actor methods
 
 
-class _Book:
+class _LedgerActor:
     """What the ledger's actor holds: how often each piece of work was started and not finished, and the key."""
 
     def __init__(self) -> None:
@@ -59,7 +59,7 @@ class Ledger:
         """Open a ledger on this node, where it lives as long as the driver."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Every worker waits in `closed`, and each wait takes one of the concurrent calls.
-        remote = _ray.remote(num_cpus=0, max_restarts=0, max_concurrency=MAX_WORKERS)(_Book)
+        remote = _ray.remote(num_cpus=0, max_restarts=0, max_concurrency=MAX_WORKERS)(_LedgerActor)
         ledger = cls(remote.options(scheduling_strategy=here).remote())
         if key is not None:
             # By a call, which goes from process to process: Ray's head stores what an actor is constructed with.

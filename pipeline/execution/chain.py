@@ -65,7 +65,7 @@ class LoadedStep:
 
 
 @dataclass(frozen=True)
-class RowsOf:
+class RowLookup:
     """What the source rows have to say: light columns of some samples, and the further row one is given at a step."""
 
     columns: Callable[[Sequence[Sample]], dict[str, list[Any]]]
@@ -75,7 +75,7 @@ class RowsOf:
 def run_chain(
     steps: Sequence[LoadedStep],
     samples: Sequence[Sample],
-    rows: RowsOf,
+    rows: RowLookup,
     classes: Sequence[str],
     micro_batch: int,
     device: str,
@@ -96,7 +96,7 @@ def run_chain(
             batch = _batch(step, bucket, rows, classes)
             started = time.perf_counter()
             draws = step.operator.draw(batch)
-            calls = [_once(step.operator, draws, index) for index in range(len(bucket))]
+            calls = [_once_per_call_key(step.operator, draws, index) for index in range(len(bucket))]
             for group in buckets(list(range(len(bucket))), calls.__getitem__):
                 for first in range(0, len(group), micro_batch):
                     _apply(step, bucket, batch, draws, group[first : first + micro_batch], device, report)
@@ -114,11 +114,11 @@ def buckets(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
     return list(found.values())
 
 
-def _once(operator: Operator, draws: Draws, index: int) -> str:
+def _once_per_call_key(operator: Operator, draws: Draws, index: int) -> str:
     return canonical_json([draws.columns[name][index] for name in operator.once_per_call])
 
 
-def _batch(step: LoadedStep, bucket: Sequence[Sample], rows: RowsOf, classes: Sequence[str]) -> ImageBatch:
+def _batch(step: LoadedStep, bucket: Sequence[Sample], rows: RowLookup, classes: Sequence[str]) -> ImageBatch:
     images = None if bucket[0].pixels is None else np.stack([s.pixels for s in bucket if s.pixels is not None])
     return ImageBatch(
         images=images,
@@ -132,7 +132,7 @@ def _batch(step: LoadedStep, bucket: Sequence[Sample], rows: RowsOf, classes: Se
 
 def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBatch, Draws]:
     taken = ImageBatch(
-        images=None if batch.images is None else batch.images[_place(rows)],
+        images=None if batch.images is None else batch.images[_row_index(rows)],
         seeds=[batch.seeds[i] for i in rows],
         labels=batch.labels[list(rows)],
         classes=batch.classes,
@@ -143,7 +143,7 @@ def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBa
     return taken, Draws({name: [values[i] for i in rows] for name, values in draws.columns.items()}, partners)
 
 
-def _place(rows: Sequence[int]) -> slice | list[int]:
+def _row_index(rows: Sequence[int]) -> slice | list[int]:
     """Return an index of `rows`: a slice where they are consecutive, which copies nothing."""
     first, last = rows[0], rows[-1]
     return slice(first, last + 1) if list(rows) == list(range(first, last + 1)) else list(rows)
@@ -173,7 +173,7 @@ def _apply(
 
 
 def in_halves(
-    rows: Sequence[T], call: Callable[[Sequence[T]], A], who: str, code: str, device: str, report: ChainReport
+    rows: Sequence[T], call: Callable[[Sequence[T]], A], name: str, code: str, device: str, report: ChainReport
 ) -> Iterator[tuple[Sequence[T], A | RowError]]:
     """Yield what `call` answers to `rows`, or to their halves where it fails: memory suffices, or a bad row is found.
 
@@ -191,24 +191,26 @@ def in_halves(
     except Exception as error:
         report.exact = False
         if len(rows) == 1 and out_of_memory(error):
-            raise UnitError(f"{who}: out of memory with a single image: {error}") from error
+            raise UnitError(f"{name}: out of memory with a single image: {error}") from error
         if len(rows) == 1:
-            answer = RowError(code, f"{who}: {type(error).__name__}: {error}")
-            answer.part, answer.traceback_text = who, format_traceback(error)  # its frames hold tensors
+            answer = RowError(code, f"{name}: {type(error).__name__}: {error}")
+            answer.part, answer.traceback_text = name, format_traceback(error)  # its frames hold tensors
     if answer is not None:
         yield rows, answer
         return
     release_memory(device)  # the error is gone here, and with it the failed call's tensors, which its frames held
     middle = len(rows) // 2
     for half in (rows[:middle], rows[middle:]):
-        yield from in_halves(half, call, who, code, device, report)
+        yield from in_halves(half, call, name, code, device, report)
 
 
 def out_of_memory(error: Exception) -> bool:
     """Whether an error says that memory ran out, on whatever device."""
-    told = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
+    by_type = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
     return (
-        told or isinstance(error, MemoryError) or bool(isinstance(error, RuntimeError) and _MEMORY.search(str(error)))
+        by_type
+        or isinstance(error, MemoryError)
+        or bool(isinstance(error, RuntimeError) and _MEMORY.search(str(error)))
     )
 
 

@@ -9,8 +9,8 @@ from pipeline.errors import JobError
 from pipeline.execution.chain import LoadedStep
 from pipeline.execution.fit import fits, read_fitted
 from pipeline.execution.gate_scores import LoadedGate
-from pipeline.execution.marking import Marking
 from pipeline.execution.partners import MIN_ROWS
+from pipeline.execution.watermarking import Watermarker
 from pipeline.lineage.records import RowSchema
 from pipeline.model_files.references import local_file
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
@@ -65,7 +65,7 @@ class Job:
         kept = dict(self.rows.kept)
         return {name: kept[name] for name in dimensions_of(self.layout, self.recipe)} if self.layout else {}
 
-    def marking(self, key: bytes | None, device: str) -> Marking | None:
+    def watermarker(self, key: bytes | None, device: str) -> Watermarker | None:
         """Return what marks this job's images; None where the recipe says `watermark: none`.
 
         Raises:
@@ -76,7 +76,7 @@ class Job:
         if key is None or key_id(key) != self.key_id:
             state = "no watermark key" if key is None else "another watermark key"
             raise JobError(f"{state} here; the run was planned with key {self.key_id} (--key-file or PALIMPSEST_KEY)")
-        return Marking(key, self.recipe.watermark.scheme, self.recipe.watermark.psnr_db, device)
+        return Watermarker(key, self.recipe.watermark.scheme, self.recipe.watermark.psnr_db, device)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class LoadedBranch:
     plan: BranchPlan
     steps: tuple[LoadedStep, ...]
     selection: RowFilter
-    marking: Marking | None
+    watermarker: Watermarker | None
     device: str
     gates: tuple[LoadedGate, ...] = ()
     cursor_cache: CursorCache = field(default_factory=CursorCache)  # where the last unit stopped reading
@@ -102,10 +102,10 @@ class LoadedBranch:
         selection = RowFilter(plan.where, job.layout)
         if plan.where is not None:
             selection.check()  # of a data set that is replayed, no plan has
-        marking = job.marking(key, device) if plan.steps else None
+        watermarker = job.watermarker(key, device) if plan.steps else None
         made = [gate.make() for gate in plan.gates]
         on_torch = [operator.uses_torch for operator in plan.operators] + [gate.uses_torch for gate in made]
-        if marking is not None or any(on_torch):
+        if watermarker is not None or any(on_torch):
             set_deterministic(device, job.recipe.numerics.threads, job.recipe.numerics.tf32)
         store = job.open_store()
         steps = []
@@ -117,7 +117,7 @@ class LoadedBranch:
         for gate, planned in zip(made, plan.gates, strict=True):
             gate.load(device, _assets(store, planned))
         gates = tuple(LoadedGate(planned, gate) for gate, planned in zip(made, plan.gates, strict=True))
-        return cls(job, plan, tuple(steps), selection, marking, device, gates)
+        return cls(job, plan, tuple(steps), selection, watermarker, device, gates)
 
     @property
     def window_rows(self) -> int:

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from pipeline.contracts import Pixels
 from pipeline.errors import UnitError
+from pipeline.execution.background import BackgroundThreads
 from pipeline.execution.chain import Sample
 from pipeline.execution.job import Job, LoadedBranch
-from pipeline.execution.marking import UNMARKABLE
-from pipeline.execution.overlap import Overlap
+from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.execution.window import Window
 from pipeline.lineage.records import output_table, quarantine_table
 from pipeline.plan import ORIGINAL, Unit
@@ -21,7 +21,7 @@ from pipeline.shards.images.codecs import decode, encode, extension, resize, to_
 
 
 @dataclass(frozen=True)
-class Print:
+class EncodedImage:
     """An image as it will be stored, with the mark it carries. `shape` is None where it is the source's own bytes."""
 
     data: bytes
@@ -30,7 +30,7 @@ class Print:
     rejected: str | None
 
 
-def tables_of(branch: LoadedBranch, unit: Unit, window: Window, overlap: Overlap) -> dict[str, pa.Table]:
+def tables_of(branch: LoadedBranch, unit: Unit, window: Window, background: BackgroundThreads) -> dict[str, pa.Table]:
     """Return the window's rows as a table for each of the folders that gets any.
 
     Raises:
@@ -46,9 +46,9 @@ def tables_of(branch: LoadedBranch, unit: Unit, window: Window, overlap: Overlap
         )
     # A row is quarantined whole: one lost copy would leave the others without their account.
     samples = [sample for sample in window.samples if sample.source not in window.errors]
-    prints = _prints(branch, unit, window, samples, overlap)
+    encoded = _encoded(branch, unit, window, samples, background)
     hashes = _Hashes(window)
-    rows = [_row(branch, unit, window, sample, made, hashes) for sample, made in zip(samples, prints, strict=True)]
+    rows = [_row(branch, unit, window, sample, made, hashes) for sample, made in zip(samples, encoded, strict=True)]
     found = {
         "data": [row for row in rows if row["rejected_reason"] is None],
         "rejected": [row for row in rows if row["rejected_reason"] is not None],
@@ -63,27 +63,29 @@ def tables_of(branch: LoadedBranch, unit: Unit, window: Window, overlap: Overlap
     return tables
 
 
-def _prints(
-    branch: LoadedBranch, unit: Unit, window: Window, samples: Sequence[Sample], overlap: Overlap
-) -> list[Print]:
+def _encoded(
+    branch: LoadedBranch, unit: Unit, window: Window, samples: Sequence[Sample], background: BackgroundThreads
+) -> list[EncodedImage]:
     if unit.branch == ORIGINAL:
-        return [Print(window.rows[sample.source].data or b"", None, [], None) for sample in samples]
+        return [EncodedImage(window.rows[sample.source].data or b"", None, [], None) for sample in samples]
     job, output = branch.job, branch.job.recipe.output
-    pixels = list(overlap.map(lambda sample: sized(job, sample), samples))
+    pixels = list(background.map(lambda sample: sized(job, sample), samples))
     names = [sample.sample_id for sample in samples]
     levels: list[float | None] = []
-    if branch.marking is not None:
-        pixels, levels = branch.marking.embed(pixels, names)
-    stored = list(overlap.map(lambda image: encode(image, output.encoding, output.quality), pixels))
-    if branch.marking is None:
+    if branch.watermarker is not None:
+        pixels, levels = branch.watermarker.embed(pixels, names)
+    stored = list(background.map(lambda image: encode(image, output.encoding, output.quality), pixels))
+    if branch.watermarker is None:
         return [
-            Print(data, _shape(image), [], sample.rejected)
+            EncodedImage(data, _shape(image), [], sample.rejected)
             for data, image, sample in zip(stored, pixels, samples, strict=True)
         ]
-    again = list(overlap.map(lambda data: decode(data, 2**31), stored))
-    marks = branch.marking.records(again, names, levels)
+    again = list(background.map(lambda data: decode(data, 2**31), stored))
+    marks = branch.watermarker.records(again, names, levels)
     return [
-        Print(data, _shape(image), mark, sample.rejected or (None if mark and mark[0]["verified"] else UNMARKABLE))
+        EncodedImage(
+            data, _shape(image), mark, sample.rejected or (None if mark and mark[0]["verified"] else UNMARKABLE)
+        )
         for data, image, mark, sample in zip(stored, pixels, marks, samples, strict=True)
     ]
 
@@ -132,7 +134,7 @@ class _Hashes:
 
 
 def _row(
-    branch: LoadedBranch, unit: Unit, window: Window, sample: Sample, made: Print, hashes: _Hashes
+    branch: LoadedBranch, unit: Unit, window: Window, sample: Sample, made: EncodedImage, hashes: _Hashes
 ) -> dict[str, Any]:
     """Return one output row, with the names of the contract's columns."""
     original = unit.branch == ORIGINAL

@@ -55,17 +55,17 @@ def row_failure_path(branch: str, code: str, part: str | None) -> str:
 
 def read_row_failures(store: Store, branch: str, codes: Iterable[str]) -> list[RowFailure]:
     """Return the records of a branch's kinds that have one of these codes, in the order of the codes."""
-    wanted = {code: place for place, code in enumerate(codes)}
-    found = [kind for _, kind in _records(store)] if wanted else []
-    ours = [kind for kind in found if kind.branch == branch and kind.code in wanted]
-    return sorted(ours, key=lambda kind: wanted[kind.code])
+    order = {code: place for place, code in enumerate(codes)}
+    found = [failure for _, failure in _records(store)] if order else []
+    ours = [failure for failure in found if failure.branch == branch and failure.code in order]
+    return sorted(ours, key=lambda failure: order[failure.code])
 
 
 def drop_row_failures(store: Store, counted: Iterable[tuple[str, str]]) -> None:
     """Remove the records of kinds that no committed row is of any more; `counted` are pairs of branch and code."""
     named = set(counted)
-    for path, kind in _records(store):
-        if (kind.branch, kind.code) not in named:
+    for path, failure in _records(store):
+        if (failure.branch, failure.code) not in named:
             store.remove(path)
 
 

@@ -11,18 +11,18 @@ import pyarrow as pa
 
 from pipeline.devices import device_model
 from pipeline.errors import UnitError
-from pipeline.execution.attempts import make_samples
+from pipeline.execution.background import BackgroundThreads
 from pipeline.execution.chain import ChainReport
+from pipeline.execution.gate_retries import make_samples
 from pipeline.execution.job import LoadedBranch
 from pipeline.execution.output_rows import tables_of
-from pipeline.execution.overlap import Overlap
 from pipeline.execution.row_failures import RowFailures
 from pipeline.execution.window import Window, windows
 from pipeline.plan import Unit
 from pipeline.shards.output.commit import UnitFiles
 from schemas.manifest import Marker
 
-COUNTED = {"data": "accepted", "rejected": "rejected", "quarantine": "quarantined"}
+COUNT_NAMES = {"data": "accepted", "rejected": "rejected", "quarantine": "quarantined"}
 """What a row in each folder counts as."""
 
 
@@ -35,19 +35,22 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
     """
     started = time.perf_counter()
     report = ChainReport()
-    counts = {"selected": 0, "retried": 0, **dict.fromkeys(COUNTED.values(), 0)}
+    counts = {"selected": 0, "retried": 0, **dict.fromkeys(COUNT_NAMES.values(), 0)}
     reasons: Counter[str] = Counter()
     codes: Counter[str] = Counter()
-    kinds = RowFailures(unit)
-    with UnitFiles(branch.job.open_store(), unit.name) as files, Overlap(branch.plan.cpus, branch.device) as overlap:
-        for window, tables in _made(branch, unit, report, overlap):
+    row_failures = RowFailures(unit)
+    with (
+        UnitFiles(branch.job.open_store(), unit.name) as files,
+        BackgroundThreads(branch.plan.cpus, branch.device) as background,
+    ):
+        for window, tables in _windows_with_tables(branch, unit, report, background):
             counts["selected"] += window.selected
             for folder, table in tables.items():
                 files.add(folder, table)
-                counts[COUNTED[folder]] += table.num_rows
+                counts[COUNT_NAMES[folder]] += table.num_rows
                 if folder == "rejected":
                     reasons.update(table.column("rejected_reason").to_pylist())
-            kinds.note(window)
+            row_failures.note(window)
             codes.update(error.code for error in window.errors.values())
             retried = [each for each in window.samples if not each.final and each.source not in window.errors]
             counts["retried"] += len(retried)
@@ -71,35 +74,37 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
             busy_s=round(report.busy_s, 3),
             device=device_model(branch.device),
         )
-        check_sum(marker)
-        kinds.write(branch.job.open_store())
+        check_counts(marker)
+        row_failures.write(branch.job.open_store())
         return files.commit(marker)
 
 
-def _made(
-    branch: LoadedBranch, unit: Unit, report: ChainReport, overlap: Overlap
+def _windows_with_tables(
+    branch: LoadedBranch, unit: Unit, report: ChainReport, background: BackgroundThreads
 ) -> Iterator[tuple[Window, dict[str, pa.Table]]]:
     """Yield a unit's windows with their tables, in order: one is marked and encoded while the next one is made."""
 
-    def painted() -> Iterator[Window]:
-        for window in overlap.ahead(windows(branch, unit, overlap)):
-            make_samples(branch, unit, window, report, overlap)
+    def generated() -> Iterator[Window]:
+        for window in background.prefetch(windows(branch, unit, background)):
+            make_samples(branch, unit, window, report, background)
             yield window
 
-    return overlap.behind(lambda window: (window, tables_of(branch, unit, window, overlap)), painted())
+    return background.map_in_background(
+        lambda window: (window, tables_of(branch, unit, window, background)), generated()
+    )
 
 
 def make_window(
-    branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, overlap: Overlap
+    branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, background: BackgroundThreads
 ) -> dict[str, pa.Table]:
     """Make every image of a window; return a table for each of the folders that gets rows."""
-    make_samples(branch, unit, window, report, overlap)
-    return tables_of(branch, unit, window, overlap)
+    make_samples(branch, unit, window, report, background)
+    return tables_of(branch, unit, window, background)
 
 
-def check_sum(marker: Marker) -> None:
+def check_counts(marker: Marker) -> None:
     """Raise UnitError unless every image asked for is accepted, finally rejected, or quarantined with its row."""
     asked = marker.selected * marker.copies
-    ended = marker.accepted + marker.rejected + marker.quarantined * marker.copies
-    if ended != asked:
-        raise UnitError(f"unit {marker.unit}: {asked} images asked for, {ended} accounted for")
+    accounted = marker.accepted + marker.rejected + marker.quarantined * marker.copies
+    if accounted != asked:
+        raise UnitError(f"unit {marker.unit}: {asked} images asked for, {accounted} accounted for")

@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
+from pipeline.execution.background import BackgroundThreads
 from pipeline.execution.chain import Sample
 from pipeline.execution.job import Job, LoadedBranch
-from pipeline.execution.overlap import Overlap
 from pipeline.execution.partners import Candidate
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
@@ -17,7 +17,7 @@ from pipeline.shards.columns.dimensions import Shape
 from pipeline.shards.images.codecs import decode, fit_square
 from pipeline.shards.reader import SourceRow, read_windows
 
-_TELL_NO_BYTES = (
+_MESSAGES_WITHOUT_BYTES = (
     "empty_image", "too_large", "unsupported_mode", "unsupported_format", "ambiguous_depth", "depth_exceeded",
 )  # fmt: skip
 """Errors of the decoder whose messages hold none of the bytes."""
@@ -59,7 +59,7 @@ def new_sample(
     return Sample(name, source, copy, job.table.index(row.label), pixels, attempt)
 
 
-def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Window]:
+def windows(branch: LoadedBranch, unit: Unit, background: BackgroundThreads) -> Iterator[Window]:
     """Yield a unit's windows in order."""
     if unit.shard is None:
         yield from _synthetic(branch, unit)
@@ -70,7 +70,7 @@ def windows(branch: LoadedBranch, unit: Unit, overlap: Overlap) -> Iterator[Wind
     place = unit.first, unit.rows, branch.window_rows
     for table, rows in read_windows(unit.shard, job.layout, *place, job.links, branch.cursor_cache):
         chosen = branch.selection.of(rows)
-        decoded = overlap.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
+        decoded = background.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
         window = Window(table, rows, [], {}, len(chosen))
         for index, found in zip(chosen, decoded, strict=True):
             if isinstance(found, RowError):
@@ -113,6 +113,6 @@ def _without_foreign_bytes(row: SourceRow, error: RowError) -> RowError:
         return error
     size = len(row.data)
     row.data = None
-    if error.code in _TELL_NO_BYTES:
+    if error.code in _MESSAGES_WITHOUT_BYTES:
         return RowError(error.code, f"{row.link}: {error.message}")
     return RowError(error.code, f"{row.link}: its {size} bytes are no image that can be decoded")

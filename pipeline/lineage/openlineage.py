@@ -29,15 +29,15 @@ def openlineage_lines(
     """
     from openlineage.client.serde import Serde
 
-    story = _Story(manifest, output)
+    events = _RunEvents(manifest, output)
     for name in sorted(markers):
-        yield Serde.to_json(story.committed(markers[name]))
+        yield Serde.to_json(events.committed(markers[name]))
     for failure in failures:
-        yield Serde.to_json(story.failed(failure))
-    yield Serde.to_json(story.run(markers))
+        yield Serde.to_json(events.failed(failure))
+    yield Serde.to_json(events.run(markers))
 
 
-class _Story:
+class _RunEvents:
     """What all events of a run have in common."""
 
     def __init__(self, manifest: Manifest, output: str) -> None:
@@ -77,19 +77,19 @@ class _Story:
         from openlineage.client.generated import parent_run
         from openlineage.client.generated.processing_engine_run import ProcessingEngineRunFacet
 
-        told: dict[str, Any] = dict(facets or {})
-        told["processing_engine"] = ProcessingEngineRunFacet(version=self.manifest.palimpsest, name=NAMESPACE)
+        run_facets: dict[str, Any] = dict(facets or {})
+        run_facets["processing_engine"] = ProcessingEngineRunFacet(version=self.manifest.palimpsest, name=NAMESPACE)
         run_id = self.run_id
         if digest is not None:
             run_id = str(uuid.uuid5(RUN_IDS, digest))
-            told["parent"] = parent_run.ParentRunFacet(
+            run_facets["parent"] = parent_run.ParentRunFacet(
                 run=parent_run.Run(self.run_id), job=parent_run.Job(NAMESPACE, "run")
             )
         return RunEvent(
             eventTime=self.time,
             producer=PRODUCER,
             eventType=RunState(state),
-            run=Run(run_id, facets=told),
+            run=Run(run_id, facets=run_facets),
             job=Job(NAMESPACE, job),
             inputs=[self._read(path) for path in shards],
             outputs=outputs,

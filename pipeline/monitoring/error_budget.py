@@ -12,20 +12,20 @@ from dataclasses import dataclass
 
 from pipeline.errors import BudgetError
 from pipeline.messages import short_repr
-from pipeline.monitoring.progress import spelled
+from pipeline.monitoring.progress import reason_counts
 from pipeline.plan import Plan
 from schemas.manifest import Counts, Failure, Marker
 
-JUDGED_FROM = 1_000
+MIN_ROWS_TO_STOP = 1_000
 """Selected rows of a branch from which its share is taken for what it will be."""
 FAILED_UNITS = 10
 """Failed units a run goes on with, where the recipe does not say."""
-FIRST_FAILURES = 3
+FAILED_UNITS_WITHOUT_SUCCESS = 3
 """Likewise, while no unit has been made."""
 
 
 @dataclass
-class _Tally:
+class _BranchCounts:
     left: int  # source rows of units that did not end yet
     selected: int = 0
     quarantined: int = 0
@@ -36,9 +36,9 @@ class Budget:
 
     def __init__(self, plan: Plan, done: Iterable[Marker]) -> None:
         self._quality = plan.recipe.quality
-        self._tallies = {branch.name: _Tally(left=0) for branch in plan.branches}
+        self._counts = {branch.name: _BranchCounts(left=0) for branch in plan.branches}
         for unit in plan.units:
-            self._tallies[unit.branch].left += unit.rows
+            self._counts[unit.branch].left += unit.rows
         self.failures: list[Failure] = []  # of this run: those of earlier ones are tried again
         self._rows = {unit.name: (unit.branch, unit.rows) for unit in plan.units}
         self._made = 0
@@ -48,35 +48,35 @@ class Budget:
     def check(self) -> None:
         """Raise BudgetError where what was made so far is beyond the budget."""
         self._check_units()
-        for name, tally in self._tallies.items():
-            most = allowed(self._quality.max_quarantined_share, tally.selected)
-            at_best = allowed(self._quality.max_quarantined_share, tally.selected + tally.left)
-            judged = tally.selected >= JUDGED_FROM and tally.quarantined > most
-            if judged or tally.quarantined > at_best:
+        for name, counts in self._counts.items():
+            most = allowed(self._quality.max_quarantined_share, counts.selected)
+            at_best = allowed(self._quality.max_quarantined_share, counts.selected + counts.left)
+            too_many = counts.selected >= MIN_ROWS_TO_STOP and counts.quarantined > most
+            if too_many or counts.quarantined > at_best:
                 share = self._quality.max_quarantined_share
-                raise BudgetError(_beyond(name, tally.quarantined, tally.selected, share), name)
+                raise BudgetError(_beyond(name, counts.quarantined, counts.selected, share), name)
 
     def add(self, outcome: Marker | Failure) -> None:
         """Count a unit that ended. Raises BudgetError where the run should stop."""
         if isinstance(outcome, Failure):
             self.failures.append(outcome)
             branch, rows = self._rows[outcome.unit]
-            self._tallies[branch].left -= rows
+            self._counts[branch].left -= rows
         else:
             self._count(outcome)
         self.check()
 
     def _count(self, marker: Marker) -> None:
         self._made += 1
-        tally = self._tallies[marker.branch]
-        tally.left -= marker.rows
-        tally.selected += marker.selected
-        tally.quarantined += marker.quarantined
+        counts = self._counts[marker.branch]
+        counts.left -= marker.rows
+        counts.selected += marker.selected
+        counts.quarantined += marker.quarantined
 
     def _check_units(self) -> None:
         failed, most = len(self.failures), self._quality.max_failed_units
         if most is None:
-            most = FAILED_UNITS if self._made else min(FAILED_UNITS, FIRST_FAILURES - 1)
+            most = FAILED_UNITS if self._made else min(FAILED_UNITS, FAILED_UNITS_WITHOUT_SUCCESS - 1)
         if failed > most:
             made = f"{self._made} made" if self._made else "none made"
             raise BudgetError(
@@ -123,12 +123,12 @@ def _nothing(plan: Plan, name: str, counts: Counts) -> str:
         return "there is no row to make anything of"
     if not counts.selected:
         return _unmatched(plan, name, rows)
-    told = []
+    reasons = []
     if counts.quarantined:
-        told.append(f"{counts.quarantined} of {counts.selected} rows are in quarantine: {_why(counts, False)}")
+        reasons.append(f"{counts.quarantined} of {counts.selected} rows are in quarantine: {_why(counts, False)}")
     if counts.rejected:
-        told.append(f"{counts.rejected} of {counts.asked} images were rejected: {_why(counts, True)}")
-    return "; ".join(told) + "; mend that and use a new output"
+        reasons.append(f"{counts.rejected} of {counts.asked} images were rejected: {_why(counts, True)}")
+    return "; ".join(reasons) + "; mend that and use a new output"
 
 
 def _unmatched(plan: Plan, name: str, rows: int) -> str:
@@ -143,4 +143,4 @@ def _unmatched(plan: Plan, name: str, rows: int) -> str:
 
 def _why(counts: Counts, rejected: bool) -> str:
     reasons = counts.reasons if rejected else counts.quarantine_reasons
-    return spelled(reasons) or ("see rejected/" if rejected else "see quarantine/")
+    return reason_counts(reasons) or ("see rejected/" if rejected else "see quarantine/")

@@ -19,7 +19,7 @@ from typing import Any
 from pipeline.errors import BudgetError
 from pipeline.execution.row_failures import read_row_failures, row_failure_path
 from pipeline.messages import one_line
-from pipeline.monitoring.progress import Progress, spelled, summary
+from pipeline.monitoring.progress import Progress, reason_counts, summary
 from pipeline.plan import Plan
 from pipeline.shards.output.store import Store
 from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure
@@ -28,7 +28,7 @@ log = logging.getLogger("palimpsest")
 
 MAX_CAUSES = 3
 """How many causes a stopped run names."""
-SHORT_STORY = 8
+TRACEBACK_LINES = 8
 """Last lines of a traceback that stderr gets of each; the records have all."""
 
 
@@ -37,55 +37,55 @@ class EventLog:
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self._plan, self._store = plan, store
-        self._told: set[tuple[str, str]] = set()  # branch and code of kinds that were logged
+        self._logged: set[tuple[str, str]] = set()  # branch and code of kinds that were logged
         self._failures: list[Failure] = []
 
     def noted(self, note: str) -> None:
         """Log what the plan has to say, before anything runs."""
-        _tell(logging.INFO, "note", note, {})
+        _emit(logging.INFO, "note", note, {})
 
     def started(self, done: int) -> None:
         units = len(self._plan.units)
         text = f"{done} of {units} units are done already" if done else f"{units} units -> {self._plan.output}"
-        _tell(logging.INFO, "run_started", text, {"units": units, "done": done, "output": self._plan.output})
+        _emit(logging.INFO, "run_started", text, {"units": units, "done": done, "output": self._plan.output})
 
     def ended(self, outcome: Marker | Failure) -> None:
         """Log a unit that ended, and the kinds of quarantined rows that are new."""
         if isinstance(outcome, Failure):
             self._failures.append(outcome)
             where = f"{self._plan.output}/_failed/{outcome.unit}.json"
-            said = one_line(outcome.error, 200)
-            text = f"unit {outcome.unit} failed after {outcome.attempts} attempts: {said} ({where})"
-            _tell(logging.WARNING, "unit_failed", text, _without(outcome, "digest"), outcome.traceback)
+            reason = one_line(outcome.error, 200)
+            text = f"unit {outcome.unit} failed after {outcome.attempts} attempts: {reason} ({where})"
+            _emit(logging.WARNING, "unit_failed", text, _without(outcome, "digest"), outcome.traceback)
             return
         names = ("unit", "branch", "accepted", "rejected", "quarantined", "retried", "reasons", "quarantine_reasons")
         fields = {name: getattr(outcome, name) for name in (*names, "seconds")}
-        why = spelled(outcome.reasons | outcome.quarantine_reasons)
+        why = reason_counts(outcome.reasons | outcome.quarantine_reasons)
         text = (
             f"unit {outcome.unit}: {outcome.accepted} accepted, {outcome.rejected} rejected, "
             f"{outcome.quarantined} rows quarantined{f' ({why})' if why else ''} in {outcome.seconds:.1f} s"
         )
-        _tell(logging.INFO, "unit_done", text, fields)
-        new = {(outcome.branch, code) for code in outcome.quarantine_reasons} - self._told
-        self._told |= new
+        _emit(logging.INFO, "unit_done", text, fields)
+        new = {(outcome.branch, code) for code in outcome.quarantine_reasons} - self._logged
+        self._logged |= new
         for kind in read_row_failures(self._store, outcome.branch, [code for _, code in sorted(new)]):
             where = row_failure_path(kind.branch, kind.code, kind.part)
             text = (
                 f"branch {kind.branch!r} quarantines rows as {kind.code}, the first is row {kind.source_row} of "
                 f"{kind.source_uri}: {one_line(kind.error, 200)} ({self._plan.output}/{where})"
             )
-            _tell(logging.WARNING, "rows_quarantined", text, _without(kind), kind.traceback)
+            _emit(logging.WARNING, "rows_quarantined", text, _without(kind), kind.traceback)
 
     def stopped(self, error: BudgetError, branches: Mapping[str, Counts]) -> None:
         """Log why a run is no success, with its first causes and a traceback of each."""
         if error.branch is None:
             causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures]
         else:
-            kinds = read_row_failures(self._store, error.branch, branches[error.branch].quarantine_reasons)
-            causes = [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in kinds]
+            failures = read_row_failures(self._store, error.branch, branches[error.branch].quarantine_reasons)
+            causes = [_cause(f"{kind.branch} {kind.code}", kind.error, kind.traceback) for kind in failures]
         causes = causes[:MAX_CAUSES]
         detail = "\n".join(f"{each['kind']}: {each['error']}\n{_short(each['traceback'])}" for each in causes)
-        _tell(
+        _emit(
             logging.ERROR,
             "run_stopped",
             "the first causes:" if causes else "",
@@ -109,10 +109,10 @@ class EventLog:
             f"{counts.accepted} images accepted, {counts.rejected} rejected, {counts.quarantined} rows quarantined, "
             f"{len(manifest.failed)} units failed; data set: {self._plan.output}"
         )
-        _tell(logging.INFO, "run_finished", text, fields, summary(manifest, progress, self._plan.output))
+        _emit(logging.INFO, "run_finished", text, fields, summary(manifest, progress, self._plan.output))
 
 
-def _tell(level: int, event: str, text: str, fields: Mapping[str, Any], detail: str = "") -> None:
+def _emit(level: int, event: str, text: str, fields: Mapping[str, Any], detail: str = "") -> None:
     log.log(level, "%s", one_line(text), extra={"event": event, "fields": dict(fields), "detail": detail})
 
 
@@ -126,5 +126,5 @@ def _cause(kind: str, error: str, traceback_text: str) -> dict[str, str]:
 
 def _short(traceback_text: str) -> str:
     lines = traceback_text.splitlines()
-    kept = lines if len(lines) <= SHORT_STORY else [lines[0], "  ...", *lines[-SHORT_STORY:]]
+    kept = lines if len(lines) <= TRACEBACK_LINES else [lines[0], "  ...", *lines[-TRACEBACK_LINES:]]
     return "\n".join(f"  {line}" for line in kept)

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from pipeline.execution.marking import UNMARKABLE
+from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.messages import one_line
 from pipeline.plan import Plan
 from schemas.manifest import Counts, Failure, Manifest, Marker
@@ -177,19 +177,19 @@ def _rejections(name: str, counts: Counts) -> list[str]:
     """Return why so much of a branch was rejected; nothing where it was little."""
     if counts.rejected <= REJECTED_SHARE * counts.asked:
         return []
-    told = spelled(counts.reasons) or "see rejected/"
-    lines = [f"{name}: {counts.rejected} of {counts.asked} images were rejected: {told}"]
+    reasons = reason_counts(counts.reasons) or "see rejected/"
+    lines = [f"{name}: {counts.rejected} of {counts.asked} images were rejected: {reasons}"]
     return lines + [f"  {reason}: {hint}" for reason, hint in HINTS.items() if counts.reasons.get(reason)]
 
 
 def _quarantined(name: str, counts: Counts) -> list[str]:
     if not counts.quarantined:
         return []
-    told = spelled(counts.quarantine_reasons) or "see quarantine/"
-    return [f"{name}: {counts.quarantined} of {counts.selected} rows are in quarantine: {told}"]
+    reasons = reason_counts(counts.quarantine_reasons) or "see quarantine/"
+    return [f"{name}: {counts.quarantined} of {counts.selected} rows are in quarantine: {reasons}"]
 
 
-def spelled(reasons: Mapping[str, int]) -> str:
+def reason_counts(reasons: Mapping[str, int]) -> str:
     """Return reasons with their counts, the most frequent first, as text."""
     most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     more = f", {len(most) - MAX_REASONS} more" if len(most) > MAX_REASONS else ""

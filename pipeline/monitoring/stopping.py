@@ -12,7 +12,7 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _CALL = signal.SIGUSR2  # how another thread calls the main one: what is to be ignored stays ignored
-AT_ONCE_AFTER_S = 10.0
+FORCE_AFTER_S = 10.0
 """So long further signals are ignored, because people press Ctrl-C twice; a later one ends the process at once."""
 RESUMES = "the same command goes on where this one ended"
 
@@ -37,17 +37,17 @@ class _Handler:
     def __init__(self) -> None:
         self.pending: Stopped | None = None
         self.raised: Stopped | None = None
-        self._taken: float | None = None
+        self._raised_at: float | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - what a handler is called with
         now = time.monotonic()
-        if self._taken is None and (self.pending or number != _CALL):
-            self._taken = now
+        if self._raised_at is None and (self.pending or number != _CALL):
+            self._raised_at = now
             why = "stopped" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
             self.raised = self.pending or Stopped(why, 128 + number)
             raise self.raised
-        if number != _CALL and self._taken is not None and now - self._taken > AT_ONCE_AFTER_S:
-            leave(f"ended at once; {RESUMES}", 128 + number)
+        if number != _CALL and self._raised_at is not None and now - self._raised_at > FORCE_AFTER_S:
+            exit_now(f"ended at once; {RESUMES}", 128 + number)
 
 
 _handler: _Handler | None = None
@@ -98,15 +98,15 @@ def stop(error: Stopped) -> bool:
     return True
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Write one line to stderr, where there still is one: a terminal that is gone is no reason to fail."""
     with contextlib.suppress(OSError, ValueError):
         print(f"palimpsest: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
-def leave(text: str, status: int) -> None:
+def exit_now(text: str, status: int) -> None:
     """Say `text` and end this process now, without its clean-up; what it started ends by its own watch over it."""
-    say(text)
+    print_line(text)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(status)

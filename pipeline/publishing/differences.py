@@ -9,9 +9,9 @@ from pipeline.publishing.manifest import build_manifest
 from pipeline.shards.identity import changed_columns
 from schemas.manifest import Manifest, ShardRecord
 
-NAMED = 3
+MAX_NAMED = 3
 """Differences that a message names; the rest are counted."""
-SPEED_ONLY = (
+NOT_IN_BYTES = (
     "resources",
     "input.uri",
     "output.uri",
@@ -22,11 +22,11 @@ SPEED_ONLY = (
 ABSENT = "(absent)"
 
 
-def causes(before: Manifest, plan: Plan) -> str:
+def difference_text(before: Manifest, plan: Plan) -> str:
     """Return the first differences between what was made before and what `plan` makes, as text; empty without any."""
     found = list(dict.fromkeys(differences(before, plan)))
-    more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return "; ".join(found[:NAMED]) + more
+    more = f", and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    return "; ".join(found[:MAX_NAMED]) + more
 
 
 def differences(before: Manifest, plan: Plan) -> Iterator[str]:
@@ -39,7 +39,7 @@ def differences(before: Manifest, plan: Plan) -> Iterator[str]:
     yield from shards
     if (key := _key_id(before)) != _key_id(now):
         yield f"the watermark key was {_text(key)}, and is {_text(_key_id(now))}"
-    yield from _values("", _that_counts(before.recipe), _that_counts(now.recipe))
+    yield from _values("", _affecting_bytes(before.recipe), _affecting_bytes(now.recipe))
     yield from _chains(before.chains, now.chains)
     if before.classes != now.classes:
         yield f"the classes were {short_repr(before.classes)}, and are {short_repr(now.classes)}"
@@ -93,12 +93,12 @@ def _key_id(manifest: Manifest) -> str | None:
     return (manifest.watermark or {}).get("key_id")
 
 
-def _that_counts(recipe: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+def _affecting_bytes(recipe: Mapping[str, Any], place: str = "") -> dict[str, Any]:
     found = {}
     for name, value in recipe.items():
         where = f"{place}.{name}" if place else name
-        if where not in SPEED_ONLY:
-            found[name] = _that_counts(value, where) if isinstance(value, Mapping) else value
+        if where not in NOT_IN_BYTES:
+            found[name] = _affecting_bytes(value, where) if isinstance(value, Mapping) else value
     return found
 
 

@@ -15,7 +15,7 @@ from pipeline.publishing.manifest import (
     build_manifest,
     manifest_json,
 )
-from pipeline.publishing.ownership import check_files, check_markers
+from pipeline.publishing.output_checks import check_files, check_markers
 from pipeline.seeding import canonical_json
 from pipeline.shards.output.commit import damaged_units, remove_orphans, write_index
 from pipeline.shards.output.store import Store
@@ -24,7 +24,7 @@ from schemas.manifest import Failure, Manifest
 _log = logging.getLogger(__name__)
 
 
-def publish(plan: Plan, store: Store) -> Manifest:
+def finalise(plan: Plan, store: Store) -> Manifest:
     """Write the manifest, the card and the index; the data set is complete if every planned unit has its marker.
 
     Raises:

@@ -22,10 +22,10 @@ from pipeline.shards.output.store import Store
 
 _log = logging.getLogger(__name__)
 
-RENEWED_S = 5.0
-WATCHED_S = 20.0
+HEARTBEAT_S = 5.0
+HEARTBEAT_TIMEOUT_S = 20.0
 """How long a holder on another machine may be silent until it counts as gone."""
-TRIES = 10
+MAX_TRIES = 10
 _NAME = re.compile(r"_tmp/driver-(\d{6})\.json")
 
 
@@ -46,22 +46,22 @@ class Lease:
         self._store = store
         self._held: Holder | None = None
         self._lost = False
-        self._ended = threading.Event()
-        self._renewing: threading.Thread | None = None
+        self._released = threading.Event()
+        self._renewer: threading.Thread | None = None
 
     def __enter__(self) -> "Lease":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._ended.set()
-        if self._renewing is not None:
-            self._renewing.join()
+        self._released.set()
+        if self._renewer is not None:
+            self._renewer.join()
         if self._held is not None:
             with contextlib.suppress(Exception):  # left behind, it is the next driver's to remove
-                last = self._last()
+                last = self._current_holder()
                 if last is None or last.id == self._held.id:  # one that took over keeps its own
                     self._store.remove(_path(self._held.number))
-                self._store.remove(_alive(self._held.id))
+                self._store.remove(_heartbeat_path(self._held.id))
 
     def take(self) -> None:
         """Take the output for this process.
@@ -69,22 +69,22 @@ class Lease:
         Raises:
             ConflictError: another driver writes there.
         """
-        for _ in range(TRIES):
-            before = self._last()
-            if before is not None and self._lives(before):
+        for _ in range(MAX_TRIES):
+            before = self._current_holder()
+            if before is not None and self._is_alive(before):
                 raise ConflictError(
                     f"{self._store.uri}: process {before.owner.pid} on {before.owner.host} has been writing it since "
                     f"{before.since}; wait for it or stop it, or choose another output"
                 )
             number = before.number + 1 if before else 1
-            mine = Holder(number, uuid.uuid4().hex, time.strftime("%Y-%m-%d %H:%M:%S %Z"), ProcessIdentity.here())
-            if self._store.create(_path(number), json.dumps(asdict(mine)).encode()):
-                self._held = mine
+            holder = Holder(number, uuid.uuid4().hex, time.strftime("%Y-%m-%d %H:%M:%S %Z"), ProcessIdentity.here())
+            if self._store.create(_path(number), json.dumps(asdict(holder)).encode()):
+                self._held = holder
                 self._renew()
                 if before is not None:
-                    self._drop(before.number, before.id)
-                self._renewing = threading.Thread(target=self._keep, daemon=True)
-                self._renewing.start()
+                    self._remove_holder(before.number, before.id)
+                self._renewer = threading.Thread(target=self._renew_until_released, daemon=True)
+                self._renewer.start()
                 return
         raise ConflictError(f"{self._store.uri}: several drivers want to write there; run again when one is left")
 
@@ -97,7 +97,7 @@ class Lease:
         """
         if self._held is None:
             return
-        last = self._last()
+        last = self._current_holder()
         if last is not None and last.id == self._held.id and not self._lost:
             return
         self._lost = True
@@ -116,7 +116,7 @@ class Lease:
         """Whether this driver was seen to hold the output no longer."""
         return self._lost
 
-    def _last(self) -> Holder | None:
+    def _current_holder(self) -> Holder | None:
         found = [_NAME.fullmatch(path) for path in self._store.list("_tmp")]
         for number in sorted((int(match[1]) for match in found if match), reverse=True):
             try:
@@ -128,35 +128,35 @@ class Lease:
                 return Holder(number, "", "", ProcessIdentity("", "", 0, ""))
         return None
 
-    def _lives(self, holder: Holder) -> bool:
+    def _is_alive(self, holder: Holder) -> bool:
         known = holder.owner.alive()
         if known is not None:
             return known
         if not holder.id:
             return False
-        first, until = self._renewal(holder), time.monotonic() + WATCHED_S
+        first, until = self._last_heartbeat(holder), time.monotonic() + HEARTBEAT_TIMEOUT_S
         _log.warning(
             "%s was written by process %d on %s; watching for %d s whether it still is",
-            self._store.uri, holder.owner.pid, holder.owner.host, WATCHED_S,
+            self._store.uri, holder.owner.pid, holder.owner.host, HEARTBEAT_TIMEOUT_S,
         )  # fmt: skip
         while time.monotonic() < until:
-            time.sleep(RENEWED_S / 5)
-            if self._renewal(holder) != first:
+            time.sleep(HEARTBEAT_S / 5)
+            if self._last_heartbeat(holder) != first:
                 return True
         return False
 
-    def _renewal(self, holder: Holder) -> bytes:
+    def _last_heartbeat(self, holder: Holder) -> bytes:
         try:
-            return self._store.read(_alive(holder.id))
+            return self._store.read(_heartbeat_path(holder.id))
         except FileNotFoundError:
             return b""
 
     def _renew(self) -> None:
         assert self._held is not None
-        self._store.write(_alive(self._held.id), uuid.uuid4().hex.encode())
+        self._store.write(_heartbeat_path(self._held.id), uuid.uuid4().hex.encode())
 
-    def _keep(self) -> None:
-        while not self._ended.wait(RENEWED_S):
+    def _renew_until_released(self) -> None:
+        while not self._released.wait(HEARTBEAT_S):
             try:
                 self.check()
                 self._renew()
@@ -165,15 +165,15 @@ class Lease:
                     return
                 _log.debug("the lease of %s was not renewed: %s", self._store.uri, error)
 
-    def _drop(self, number: int, name: str) -> None:
+    def _remove_holder(self, number: int, name: str) -> None:
         self._store.remove(_path(number))
         if name:
-            self._store.remove(_alive(name))
+            self._store.remove(_heartbeat_path(name))
 
 
 def _path(number: int) -> str:
     return f"_tmp/driver-{number:06d}.json"
 
 
-def _alive(name: str) -> str:
+def _heartbeat_path(name: str) -> str:
     return f"_tmp/alive-{name}"

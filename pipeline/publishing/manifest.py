@@ -159,8 +159,8 @@ def branch_from(record: Mapping[str, Any]) -> BranchPlan:
         if not (0 <= branch.copies <= MAX_COPIES and 1 <= branch.micro_batch <= MAX_MICRO_BATCH):
             raise ValueError(f"copies {branch.copies}, micro_batch {branch.micro_batch}")
     except (TypeError, KeyError, AttributeError, ValueError) as error:
-        said = f"its chain in the manifest cannot be read: {error_line(error)}"
-        raise InputError(f"branch {record.get('name')}: {said}") from None
+        reason = f"its chain in the manifest cannot be read: {error_line(error)}"
+        raise InputError(f"branch {record.get('name')}: {reason}") from None
     return branch
 
 

@@ -13,7 +13,7 @@ from pipeline.publishing.manifest import (
     manifest_json,
     references,
 )
-from pipeline.publishing.ownership import check_markers, check_owner, check_place, written_again
+from pipeline.publishing.output_checks import check_markers, check_owner, check_place, rewritten_shards
 from pipeline.shards.output.commit import damaged_units, forget_units
 from pipeline.shards.output.store import Store
 from schemas.manifest import Marker
@@ -39,7 +39,7 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, M
     check_owner(plan, store, done)
     if lease is not None:
         lease.take()
-    if again := written_again(plan, store):
+    if again := rewritten_shards(plan, store):
         more = f" and {len(again) - 1} more" if len(again) > 1 else ""
         _log.warning(
             "shard %s%s: written again since the last run, with the same columns beside the images; whether the images "

@@ -26,9 +26,9 @@ PURPOSE = "seal/1"
 ARTIFACTS = "_artifacts"
 _FILES = ("manifest.json", "README.md", "croissant.json", "openlineage.jsonl", "report/index.html", INDEX)
 _FOLDERS = (ARTIFACTS, "_failed")
-_APART = (*(f"{folder}/" for folder in FOLDERS), "_tmp/", ".git/", ".cache/")
+_NOT_SEALED = (*(f"{folder}/" for folder in FOLDERS), "_tmp/", ".git/", ".cache/")
 """Data files are named by their commit records; the others are of a run, of Git and of Hugging Face's client."""
-_CARRIED = (".gitattributes", ".DS_Store")
+_IGNORED_FILES = (".gitattributes", ".DS_Store")
 """What Git and macOS leave beside what they carry."""
 _TIMES = {"seconds", "busy_s"}
 _DIGITS = 32
@@ -141,7 +141,7 @@ def is_sha256(name: str) -> bool:
 def _is_sealable(path: str) -> bool:
     """Whether a file in a data set has to be named by the seal itself."""
     is_record = path.startswith(f"{COMMITS}/") and path.endswith(".json")
-    return not (is_record or path == SEAL or path in _CARRIED or path.startswith(_APART))
+    return not (is_record or path == SEAL or path in _IGNORED_FILES or path.startswith(_NOT_SEALED))
 
 
 def _same(digest: str | None, sealed: str | None) -> bool:
@@ -160,8 +160,8 @@ def _sha256(store: Store, path: str) -> str:
 
 
 def _write(store: Store, seal: Seal, key: bytes) -> None:
-    whole = seal.model_copy(update={"hmac": _hmac(key, seal)})
-    store.write(SEAL, whole.model_dump_json(indent=1).encode())
+    signed = seal.model_copy(update={"hmac": _hmac(key, seal)})
+    store.write(SEAL, signed.model_dump_json(indent=1).encode())
 
 
 def _is_made_with(key: bytes, seal: Seal) -> bool:
@@ -169,5 +169,5 @@ def _is_made_with(key: bytes, seal: Seal) -> bool:
 
 
 def _hmac(key: bytes, seal: Seal) -> str:
-    said = canonical_json(seal.model_dump(mode="json", exclude={"hmac"}))
-    return hmac.new(derived_key(key, PURPOSE), said.encode(), hashlib.sha256).hexdigest()
+    content = canonical_json(seal.model_dump(mode="json", exclude={"hmac"}))
+    return hmac.new(derived_key(key, PURPOSE), content.encode(), hashlib.sha256).hexdigest()

@@ -12,12 +12,12 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.trace import trace_image
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError, JobError
-from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
+from pipeline.execution.worker import run_inline
 from pipeline.plan import Plan
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
-from pipeline.publishing.finalise import publish
+from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.publishing.seal import seal_dataset
 from pipeline.shards.images.codecs import decode
@@ -42,7 +42,7 @@ def run_marked(recipe: Path, key: bytes = KEY) -> Path:
     store = open_store(plan.output)
     prepare(plan, store)
     list(run_inline(Job.of(plan), plan.branches, plan.units, key))
-    assert publish(plan, store).complete
+    assert finalise(plan, store).complete
     seal_dataset(store, read_markers(store), key)
     return Path(plan.output)
 

@@ -9,8 +9,8 @@ import yaml
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from pipeline.cluster.node_capacity import rooms_to_come
-from pipeline.cluster.pools import Room
+from pipeline.cluster.node_capacity import nodes_to_come
+from pipeline.cluster.scheduling import NodeCapacity
 
 FILE = Path(__file__).resolve().parent.parent.parent / "ray_cluster.yaml"
 
@@ -41,7 +41,7 @@ def test_ray_refuses_a_broken_one(config: dict[str, Any], section: str) -> None:
 
 
 def test_the_engine_counts_the_gpus_that_will_come(config: dict[str, Any]) -> None:
-    assert rooms_to_come(config, [Room(0)]) == [Room(8, 1)] * 8
+    assert nodes_to_come(config, [NodeCapacity(0)]) == [NodeCapacity(8, 1)] * 8
 
 
 def test_it_says_that_it_was_never_launched() -> None:

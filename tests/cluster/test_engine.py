@@ -12,13 +12,13 @@ import ray
 from ray.data.exceptions import SystemException
 
 from pipeline.cluster.actor import UnitActor, require_token
-from pipeline.cluster.engine import execute, pool_options, pools, reason_of
+from pipeline.cluster.engine import execute, planned_pools, pool_options, reason_of
 from pipeline.cluster.ledger import Ledger
-from pipeline.cluster.pools import Pool
+from pipeline.cluster.scheduling import Pool
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
 from pipeline.plan import BranchPlan, Plan
-from pipeline.publishing.finalise import publish
+from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.registry import OPERATORS
 from pipeline.shards.output.store import LocalStore, open_store
@@ -70,7 +70,7 @@ def test_the_same_bytes_as_inline_whatever_the_number_of_actors(
     plan = plan_of(recipe)
     outcomes = run_on_ray(plan)
     assert sorted(outcome.unit for outcome in outcomes) == sorted(unit.name for unit in plan.units)
-    assert publish(plan, open_store(plan.output)).complete
+    assert finalise(plan, open_store(plan.output)).complete
     expected = contents(tmp_path / "inline")
     assert expected
     assert contents(tmp_path / "out") == expected
@@ -88,7 +88,7 @@ def test_a_unit_that_kills_its_worker_is_left_out_and_the_others_complete(
     assert "died 3 times" in failure.error
     record = open_store(plan.output).read(f"_failed/{failure.unit}.json")
     assert Failure.model_validate_json(record) == failure
-    assert not publish(plan, open_store(plan.output)).complete
+    assert not finalise(plan, open_store(plan.output)).complete
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err == ""
@@ -229,9 +229,9 @@ def test_a_node_with_another_disk_is_named(tmp_path: Path) -> None:
 
 def test_pools_are_what_the_cluster_has_room_for(probe_plan: Callable[..., Plan]) -> None:
     plan = probe_plan("sleep", actors=2)
-    assert [[(pool.branch.name, pool.actors) for pool in wave] for wave in pools(plan.branches, plan.units)] == [
-        [("probed", 2)]
-    ]
+    assert [
+        [(pool.branch.name, pool.actors) for pool in group] for group in planned_pools(plan.branches, plan.units)
+    ] == [[("probed", 2)]]
 
 
 def test_the_reason_is_the_error_that_says_something() -> None:

@@ -13,7 +13,7 @@ import pytest
 from pipeline.audit.replay import replay_sample
 from pipeline.contracts import Draws
 from pipeline.errors import InputError, ModelError, RecipeError
-from pipeline.execution.chain import _once
+from pipeline.execution.chain import _once_per_call_key
 from pipeline.operators.bases.diffusion_parameters import DiffusionParameters, RedrawParameters
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.shards.images.codecs import decode
@@ -166,7 +166,7 @@ def test_a_call_takes_one_strength_and_for_pipelines_one_guidance(folder: Path, 
         operator.load("cpu", Assets(models={"model": tiny(kind)}))
         assert operator.once_per_call == once
         draws = Draws({"strength": [0.5, 0.5, 1.0], "guidance": [1.0, 2.0, 2.0]})
-        assert len({_once(operator, draws, index) for index in range(3)}) == (3 if kind == "stable" else 2)
+        assert len({_once_per_call_key(operator, draws, index) for index in range(3)}) == (3 if kind == "stable" else 2)
 
 
 def test_one_text_a_list_and_a_mapping_are_the_same_templates() -> None:

@@ -91,8 +91,8 @@ def test_every_kind_of_attempt_is_made_again(gated: Path) -> None:
     for_good = next(rows for rows in images if "rejected_reason" in rows[-1])
     for row in (third, for_good[0], for_good[1], for_good[2]):
         again = replay_sample(store, row["sample_id"])
-        assert again.equal and again.again["attempt"] == row["attempt"], again.differs
-    assert again.again["rejected_reason"] == "similarity"
+        assert again.equal and again.replayed["attempt"] == row["attempt"], again.differs
+    assert again.replayed["rejected_reason"] == "similarity"
 
 
 def test_replay_sees_another_verdict(gated_copy: Path) -> None:

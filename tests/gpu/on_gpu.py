@@ -7,14 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.contracts import ImageBatch, Operator
-from pipeline.execution.executor import run_inline
 from pipeline.execution.job import Job
+from pipeline.execution.worker import run_inline
 from pipeline.noise import Noise
 from pipeline.plan import Plan
 from pipeline.planning.parts import find_files, read_assets
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
-from pipeline.publishing.finalise import publish
+from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
@@ -61,7 +61,7 @@ def made(plan: Plan) -> tuple[Manifest, list[Marker]]:
     outcomes = list(run_inline(Job.of(plan), plan.branches, missing, key))
     markers = [outcome for outcome in outcomes if isinstance(outcome, Marker)]
     assert len(markers) == len(missing), [outcome for outcome in outcomes if not isinstance(outcome, Marker)]
-    return publish(plan, store), markers
+    return finalise(plan, store), markers
 
 
 def images_in(out: Path) -> list[npt.NDArray[np.int16]]:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.devices import set_deterministic
-from pipeline.execution.executor import Worker
 from pipeline.execution.job import Job
+from pipeline.execution.worker import Worker
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from tests.gpu.on_gpu import ADAIN, EDIT, gpu_plan, images_in, made

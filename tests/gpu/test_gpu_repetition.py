@@ -13,7 +13,7 @@ from tests.gpu.on_gpu import BRANCHES, KEY, gpu_plan, made
 WORKER = """
 import sys
 from pathlib import Path
-from pipeline.execution.executor import run_inline
+from pipeline.execution.worker import run_inline
 from pipeline.execution.job import Job
 from schemas.manifest import Marker
 from tests.gpu.on_gpu import KEY, plan_of
@@ -43,4 +43,4 @@ def test_replay_on_the_same_device_makes_the_same_bytes(tmp_path: Path) -> None:
     for row in (rows[0], rows[-1]):
         again = replay_sample(open_store(str(tmp_path / "out")), row["sample_id"], KEY)
         assert again.equal and not again.other_device
-        assert again.made_on == again.again_on == markers[0].device == manifest.devices[0]
+        assert again.stored_device == again.replayed_device == markers[0].device == manifest.devices[0]

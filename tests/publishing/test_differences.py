@@ -110,11 +110,14 @@ def test_another_key_is_named(folder: Path) -> None:
     plan, other = (make_plan(loaded, base, key_id=name * 8) for name in ("ab", "cd"))
     store = open_store(plan.output)
     prepare(plan, store)
-    from pipeline.publishing.differences import causes
+    from pipeline.publishing.differences import difference_text
     from pipeline.publishing.manifest import read_manifest
 
-    assert causes(read_manifest(store), plan) == ""
-    assert causes(read_manifest(store), other) == "the watermark key was 'abababababababab', and is 'cdcdcdcdcdcdcdcd'"
+    assert difference_text(read_manifest(store), plan) == ""
+    assert (
+        difference_text(read_manifest(store), other)
+        == "the watermark key was 'abababababababab', and is 'cdcdcdcdcdcdcdcd'"
+    )
 
 
 @pytest.mark.parametrize(

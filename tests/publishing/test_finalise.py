@@ -12,7 +12,7 @@ import pytest
 import pipeline.publishing.prepare
 from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
-from pipeline.publishing.finalise import publish
+from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import LocalStore, Store, open_store
@@ -121,7 +121,7 @@ def test_the_file_of_a_unit_that_failed_is_removed(folder: Path) -> None:
     run_here(plan)
     unit = plan.units[0].name
     (folder / f"out/_commits/{unit}.json").unlink()  # killed in the rename window; then the unit fails
-    manifest = publish(plan, open_store(plan.output))
+    manifest = finalise(plan, open_store(plan.output))
     assert not manifest.complete
     assert not (folder / f"out/data/{unit}.parquet").exists()
     assert (folder / f"out/data/{plan.units[1].name}.parquet").exists()
@@ -142,7 +142,7 @@ def test_a_committed_file_that_is_gone_or_cut_is_made_again(
     before = contents(folder / "out")
     path = folder / f"out/data/{plan.units[0].name}.parquet"
     harm(path)
-    assert not publish(plan, open_store(plan.output)).complete
+    assert not finalise(plan, open_store(plan.output)).complete
     manifest, outcomes = run_here(plan)
     assert manifest.complete and [outcome.unit for outcome in outcomes] == [plan.units[0].name]
     assert contents(folder / "out") == before

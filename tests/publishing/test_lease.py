@@ -83,8 +83,8 @@ def test_a_folder_that_was_removed_is_not_taken_for_another_driver(tmp_path: Pat
 
 
 def test_a_holder_on_another_machine_lives_while_it_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "RENEWED_S", 0.2)
-    monkeypatch.setattr(leases, "WATCHED_S", 1.5)
+    monkeypatch.setattr(leases, "HEARTBEAT_S", 0.2)
+    monkeypatch.setattr(leases, "HEARTBEAT_TIMEOUT_S", 1.5)
     elsewhere = ProcessIdentity("faraway", "0" * 12, 1, "1")
     store = open_store(str(tmp_path))
     with Lease(store) as there:

@@ -133,7 +133,7 @@ def test_width_and_height_follow_the_image(tmp_path):
     assert {(row["width"], row["height"]) for row in rows_of(out, "quarantine")} == {(32, 24)}
     store = open_store(str(out))
     assert verify_dataset(store).findings == []
-    assert replay_sample(store, rows["flipped", 3]["sample_id"]).again["width"] == 16
+    assert replay_sample(store, rows["flipped", 3]["sample_id"]).replayed["width"] == 16
 
 
 def test_an_image_that_is_turned_upright_changes_its_width(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.execution.overlap import Overlap
+from pipeline.execution.background import BackgroundThreads
 from schemas.manifest import Marker
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
@@ -25,16 +25,16 @@ def test_what_follows_an_item_happens_while_the_next_one_is_made() -> None:
         started[index].set()
         return 10 * index
 
-    with Overlap(2, "cpu") as overlap:
-        assert list(overlap.behind(follow, items())) == [0, 10, 20]
-    with Overlap(1, "cpu") as overlap:  # a plain loop: each follows at once
-        assert list(overlap.behind(str, iter([3, 1, 2]))) == ["3", "1", "2"]
+    with BackgroundThreads(2, "cpu") as background:
+        assert list(background.map_in_background(follow, items())) == [0, 10, 20]
+    with BackgroundThreads(1, "cpu") as background:  # a plain loop: each follows at once
+        assert list(background.map_in_background(str, iter([3, 1, 2]))) == ["3", "1", "2"]
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_an_error_behind_reaches_the_caller(cpus: int) -> None:
-    with Overlap(cpus, "cpu") as overlap, pytest.raises(ZeroDivisionError):
-        list(overlap.behind(lambda value: 1 // value, iter([1, 0, 1])))
+    with BackgroundThreads(cpus, "cpu") as background, pytest.raises(ZeroDivisionError):
+        list(background.map_in_background(lambda value: 1 // value, iter([1, 0, 1])))
 
 
 def test_cores_change_no_byte_of_a_run(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ SMALLEST_CPU_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Room:
+class NodeCapacity:
     """What one node of the cluster has."""
 
     cpus: float
@@ -46,7 +46,9 @@ def blocks_of(units: int, actors: int) -> list[int]:
     return blocks
 
 
-def waves(branches: Iterable[BranchPlan], units: Mapping[str, int], rooms: Sequence[Room]) -> list[list[Pool]]:
+def scheduling_groups(
+    branches: Iterable[BranchPlan], units: Mapping[str, int], nodes: Sequence[NodeCapacity]
+) -> list[list[Pool]]:
     """Return the pools, in groups that fit into the cluster together; the groups run one after another.
 
     A branch with a number of actors gets exactly that many (never more than units): on CPUs they share what there is,
@@ -60,44 +62,47 @@ def waves(branches: Iterable[BranchPlan], units: Mapping[str, int], rooms: Seque
     Raises:
         JobError: a branch asks for GPUs that the cluster does not have.
     """
-    rooms = _without_spare(rooms)
-    todo = [_alone(branch, units[branch.name], rooms) for branch in branches if units.get(branch.name)]
+    nodes = _without_spare(nodes)
+    todo = [_pool_alone(branch, units[branch.name], nodes) for branch in branches if units.get(branch.name)]
     todo.sort(key=lambda pool: pool.gpus <= 0)  # GPUs first: CPU branches take what they leave
     found = []
     while todo:
-        free, wave, later = _Free(rooms), [], []
+        free, group, later = _FreeCapacity(nodes), [], []
         for pool in todo:
-            actors = free.room_for(pool)
+            actors = free.fitting_actors(pool)
             flexible = pool.branch.actors is None and pool.gpus <= 0 and 2 * actors >= pool.actors
             if actors == pool.actors or flexible:
                 free.take(pool, actors)
-                wave.append(Pool(pool.branch, actors, pool.cpus, pool.gpus))
+                group.append(Pool(pool.branch, actors, pool.cpus, pool.gpus))
             else:
                 later.append(pool)
-        found.append(wave)
+        found.append(group)
         todo = later
     return found
 
 
-def _alone(branch: BranchPlan, units: int, rooms: Sequence[Room]) -> Pool:
+def _pool_alone(branch: BranchPlan, units: int, nodes: Sequence[NodeCapacity]) -> Pool:
     """Return the pool that `branch` gets in an empty cluster."""
     wanted = units if branch.actors is None else min(branch.actors, units)
     if branch.gpus > 0:
-        on_gpus = _Free(rooms).room_for(Pool(branch, wanted, 0.0, branch.gpus))
+        on_gpus = _FreeCapacity(nodes).fitting_actors(Pool(branch, wanted, 0.0, branch.gpus))
         if on_gpus < (1 if branch.actors is None else wanted):
-            raise JobError(_missing(branch, wanted, on_gpus, rooms))
+            raise JobError(_missing(branch, wanted, on_gpus, nodes))
         wanted = on_gpus
     elif branch.actors is None:
-        wanted = max(1, _Free(rooms).room_for(Pool(branch, wanted, branch.cpus, 0.0)))
+        wanted = max(1, _FreeCapacity(nodes).fitting_actors(Pool(branch, wanted, branch.cpus, 0.0)))
     cpus = branch.cpus
-    while cpus > SMALLEST_CPU_SHARE and _Free(rooms).room_for(Pool(branch, wanted, cpus, branch.gpus)) < wanted:
+    while (
+        cpus > SMALLEST_CPU_SHARE
+        and _FreeCapacity(nodes).fitting_actors(Pool(branch, wanted, cpus, branch.gpus)) < wanted
+    ):
         cpus = round(cpus / 2, 4)
     return Pool(branch, wanted, cpus if cpus > SMALLEST_CPU_SHARE else 0.0, branch.gpus)
 
 
-def _missing(branch: BranchPlan, wanted: int, found: int, rooms: Sequence[Room]) -> str:
+def _missing(branch: BranchPlan, wanted: int, found: int, nodes: Sequence[NodeCapacity]) -> str:
     key = f"resources.{branch.name}"
-    gpus = f"{sum(room.gpus for room in rooms):g} GPU"
+    gpus = f"{sum(node.gpus for node in nodes):g} GPU"
     if found == 0:
         return (
             f"branch {branch.name!r} asks for {branch.gpus:g} GPU an actor and the cluster has {gpus}: "
@@ -109,24 +114,24 @@ def _missing(branch: BranchPlan, wanted: int, found: int, rooms: Sequence[Room])
     )
 
 
-def _without_spare(rooms: Sequence[Room]) -> list[Room]:
+def _without_spare(nodes: Sequence[NodeCapacity]) -> list[NodeCapacity]:
     """Take the spare CPUs off the largest node, but leave it one."""
-    left = list(rooms)
+    left = list(nodes)
     if left:
         largest = max(range(len(left)), key=lambda index: left[index].cpus)
         cpus = left[largest].cpus
-        left[largest] = Room(max(min(cpus, 1.0), cpus - SPARE_CPUS), left[largest].gpus)
+        left[largest] = NodeCapacity(max(min(cpus, 1.0), cpus - SPARE_CPUS), left[largest].gpus)
     return left
 
 
-class _Free:
+class _FreeCapacity:
     """Capacity left on each node while pools are placed; a share below one GPU stays on one device."""
 
-    def __init__(self, rooms: Sequence[Room]) -> None:
-        self._cpus = [room.cpus for room in rooms]
-        self._gpus = [[1.0] * int(room.gpus) for room in rooms]
+    def __init__(self, nodes: Sequence[NodeCapacity]) -> None:
+        self._cpus = [node.cpus for node in nodes]
+        self._gpus = [[1.0] * int(node.gpus) for node in nodes]
 
-    def room_for(self, pool: Pool) -> int:
+    def fitting_actors(self, pool: Pool) -> int:
         """Return how many of the pool's actors fit, at most all of them."""
         return min(pool.actors, sum(self._on_node(pool, node) for node in range(len(self._cpus))))
 

@@ -13,103 +13,105 @@ from typing import Any
 
 import ray
 
-from pipeline.monitoring.stopping import Stopped, leave, stop
+from pipeline.monitoring.stopping import Stopped, exit_now, stop
 
 _ray: Any = ray
 
-KNOCK_EVERY_S = 0.5
-KNOCK_S = 5.0
-LEAVE_S = 8.0
+PROBE_EVERY_S = 0.5
+PROBE_TIMEOUT_S = 5.0
+PUBLISH_WITHIN_S = 8.0
 """How long the main thread has to publish what is there: Ray ends a driver without a raylet 10 to 15 seconds later."""
 
 
 @dataclass(frozen=True)
-class Post:
+class RayProcess:
     """A process that the run stands on: where it listens, and how long it may be away."""
 
     name: str
     address: tuple[str, int]
-    patience_s: float
+    allowed_absence_s: float
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(self.address, timeout=KNOCK_S):
+            with socket.create_connection(self.address, timeout=PROBE_TIMEOUT_S):
                 return True
         except OSError:
             return False
 
 
-class Watch:
+class Watchdog:
     """Knocks at every post until `close`; where one is gone, stops the main thread with one line.
 
     Attributes:
         lost: what is gone, as `Stopped` for whoever meets its consequences first; None while all answer.
     """
 
-    def __init__(self, posts: Sequence[Post]) -> None:
+    def __init__(self, processes: Sequence[RayProcess]) -> None:
         self.lost: Stopped | None = None
-        self._posts = posts
+        self._processes = processes
         self._closed = threading.Event()
-        threading.Thread(target=self._keep, name="watch over Ray", daemon=True).start()
+        threading.Thread(target=self._probe_until_closed, name="watch over Ray", daemon=True).start()
 
-    def look(self) -> Stopped | None:
+    def probe(self) -> Stopped | None:
         """Return what is lost, after a last knock where nobody noticed yet."""
         if self.lost is None:
-            self.lost = next((_lost(post) for post in self._posts if not post.answers()), None)
+            self.lost = next((_lost(process) for process in self._processes if not process.answers()), None)
         return self.lost
 
     def close(self) -> None:
         self._closed.set()
 
-    def _keep(self) -> None:
-        away: dict[Post, float] = {}
-        while not self._closed.wait(KNOCK_EVERY_S) and self.lost is None:
-            for post in self._posts:
-                if post.answers():
-                    away.pop(post, None)
-                elif time.monotonic() - away.setdefault(post, time.monotonic()) >= post.patience_s:
-                    self.lost = _lost(post)
+    def _probe_until_closed(self) -> None:
+        silent_since: dict[RayProcess, float] = {}
+        while not self._closed.wait(PROBE_EVERY_S) and self.lost is None:
+            for process in self._processes:
+                if process.answers():
+                    silent_since.pop(process, None)
+                elif time.monotonic() - silent_since.setdefault(process, time.monotonic()) >= process.allowed_absence_s:
+                    self.lost = _lost(process)
         if self.lost is None or self._closed.is_set():
             return
         stop(self.lost)
-        if not self._closed.wait(LEAVE_S):  # the main thread waits for what is gone
-            leave(str(self.lost), self.lost.status)
+        if not self._closed.wait(PUBLISH_WITHIN_S):  # the main thread waits for what is gone
+            exit_now(str(self.lost), self.lost.status)
 
 
-def _lost(post: Post) -> Stopped:
+def _lost(process: RayProcess) -> Stopped:
     return Stopped(
-        f"{post.name} at {post.address[0]}:{post.address[1]} is gone (killed, or out of memory)", 1, abrupt=True
+        f"{process.name} at {process.address[0]}:{process.address[1]} is gone (killed, or out of memory)",
+        1,
+        abrupt=True,
     )
 
 
-_watch: Watch | None = None
+_watchdog: Watchdog | None = None
 
 
 def is_lost() -> bool:
     """Return whether the Ray that this process is connected to is gone: nobody is there who could be told anything."""
-    return _watch is not None and _watch.lost is not None
+    return _watchdog is not None and _watchdog.lost is not None
 
 
 @contextlib.contextmanager
-def watching(own: bool) -> Iterator[Watch]:
+def watched(own: bool) -> Iterator[Watchdog]:
     """Watch the Ray that this process is connected to; one of our `own` is brought back by nobody."""
-    global _watch
+    global _watchdog
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
     node = next(node for node in _ray.nodes() if node["NodeID"] == context.get_node_id())
-    watch = Watch(
+    watchdog = Watchdog(
         (
-            Post(
+            RayProcess(
                 "Ray's raylet on this node", (node["NodeManagerAddress"], node["NodeManagerPort"]), 1.0 if own else 5.0
             ),
             # A head of a cluster may be started again; Ray itself waits a minute for it.
-            Post("Ray's control store (GCS)", (host.strip("[]"), int(port)), 1.0 if own else 45.0),
+            RayProcess("Ray's control store (GCS)", (host.strip("[]"), int(port)), 1.0 if own else 45.0),
         )
     )
-    _watch = watch
+    _watchdog = watchdog
     try:
-        yield watch
+        yield watchdog
     finally:
-        if watch.lost is None:
-            watch.close()
-            _watch = None
+        if watchdog.lost is None:
+            watchdog.close()
+            _watchdog = None

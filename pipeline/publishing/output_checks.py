@@ -8,14 +8,14 @@ from pipeline.messages import short_repr
 from pipeline.plan import Plan
 from pipeline.planning.input.input_plan import uris_of
 from pipeline.planning.recipe_file import absolute
-from pipeline.publishing.differences import causes
+from pipeline.publishing.differences import difference_text
 from pipeline.publishing.manifest import MANIFEST
 from pipeline.shards.files.discovery import would_find
 from pipeline.shards.output.commit import COMMITS, FOLDERS, read_markers
 from pipeline.shards.output.store import Store
 from schemas.manifest import Manifest, Marker
 
-LEFT_BY_A_KILL = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
+LEFT_BY_KILLED_RUNS = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
 
 
 def check_place(plan: Plan) -> None:
@@ -43,17 +43,17 @@ def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
     What a kill leaves is ours: files of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
     """
     planned = check_files(plan, store, done)
-    if done or _manifest_before(store) is not None:
+    if done or _earlier_manifest(store) is not None:
         return
     for path in store.list(""):
-        if path not in planned and not path.startswith((*LEFT_BY_A_KILL, ".")):
+        if path not in planned and not path.startswith((*LEFT_BY_KILLED_RUNS, ".")):
             raise ConflictError(
                 f"{store.uri} holds {path} and is not a Palimpsest data set (no {MANIFEST} that can be read); "
                 "choose another output, or empty it"
             )
 
 
-def _manifest_before(store: Store) -> Manifest | None:
+def _earlier_manifest(store: Store) -> Manifest | None:
     """Return what an earlier run said of the output; None where none did, or it cannot be read."""
     try:
         return Manifest.model_validate_json(store.read(MANIFEST))
@@ -76,20 +76,20 @@ def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
     planned = {unit.name: unit.digest for unit in plan.units}
     others = [name for name, marker in markers.items() if planned.get(name) != marker.digest]
     if others:
-        strange = [name for name in others if name not in planned]
-        what = "this plan does not make" if strange else "this plan makes otherwise"
-        before = _manifest_before(store)
-        why = (causes(before, plan) if before else "") or "another recipe, seed, operator, model or --limit"
+        unknown = [name for name in others if name not in planned]
+        what = "this plan does not make" if unknown else "this plan makes otherwise"
+        before = _earlier_manifest(store)
+        why = (difference_text(before, plan) if before else "") or "another recipe, seed, operator, model or --limit"
         raise ConflictError(
             f"{store.uri} holds {len(others)} of {len(markers)} units that {what} "
-            f"({short_repr((strange or others)[0])}): {why}; undo that, or choose another output"
+            f"({short_repr((unknown or others)[0])}): {why}; undo that, or choose another output"
         )
     return markers
 
 
-def written_again(plan: Plan, store: Store) -> list[str]:
+def rewritten_shards(plan: Plan, store: Store) -> list[str]:
     """Return the shards whose files changed since the run before, and whose footers and hashed columns did not."""
-    before = _manifest_before(store)
+    before = _earlier_manifest(store)
     records = before.shards if before else ()
     versions = {(record.uri, record.path): record.file_version for record in records if record.file_version}
     known = [(shard, versions.get((shard.uri, shard.path))) for shard in plan.shards if shard.file_version]
@@ -104,8 +104,8 @@ def check_files(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> set[
     """
     known = {f"{folder}/{unit.name}.parquet" for folder in FOLDERS for unit in plan.units}
     known |= {file.path for marker in markers.values() for file in marker.files.values()}
-    strangers = [path for folder in FOLDERS for path in store.list(folder) if path not in known]
-    if strangers:
-        more = f" and {len(strangers) - 1} more" if len(strangers) > 1 else ""
-        raise ConflictError(f"{strangers[0]}{more}: no marker names this file; move it away and run again")
+    unknown = [path for folder in FOLDERS for path in store.list(folder) if path not in known]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise ConflictError(f"{unknown[0]}{more}: no marker names this file; move it away and run again")
     return known

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.contracts import PartnerRow
-from pipeline.execution.chain import ChainReport, LoadedStep, RowsOf, Sample, run_chain
+from pipeline.execution.background import BackgroundThreads
+from pipeline.execution.chain import ChainReport, LoadedStep, RowLookup, Sample, run_chain
 from pipeline.execution.gate_scores import score_gates
 from pipeline.execution.job import LoadedBranch
 from pipeline.execution.output_rows import sized
-from pipeline.execution.overlap import Overlap
 from pipeline.execution.partners import drawn_partner
 from pipeline.execution.window import Window, new_sample
 from pipeline.plan import Unit
 
 
-def make_samples(branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, overlap: Overlap) -> None:
+def make_samples(
+    branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, background: BackgroundThreads
+) -> None:
     """Make every sample of a window, in place; those that gates refuse again, `attempts` times in all.
 
     An attempt follows its forerunner in `window.samples`, and only the last of an image is `final`. The micro-batches
@@ -30,8 +32,8 @@ def make_samples(branch: LoadedBranch, unit: Unit, window: Window, report: Chain
     current = images
     for attempt in range(branch.plan.attempts):
         last = [image[-1] for image in current]
-        _make(branch, window, last, report, again=attempt > 0)
-        refused = {sample.sample_id for sample in _judged(branch, last, report, overlap)}
+        _run_chain(branch, window, last, report, again=attempt > 0)
+        refused = {sample.sample_id for sample in _refused(branch, last, report, background)}
         current = [image for image in current if image[-1].sample_id in refused]
         if not current or attempt + 1 == branch.plan.attempts:
             break
@@ -46,7 +48,9 @@ def make_samples(branch: LoadedBranch, unit: Unit, window: Window, report: Chain
         sample.origin = None  # nothing needs the sources while the window is encoded
 
 
-def _make(branch: LoadedBranch, window: Window, samples: Sequence[Sample], report: ChainReport, again: bool) -> None:
+def _run_chain(
+    branch: LoadedBranch, window: Window, samples: Sequence[Sample], report: ChainReport, again: bool
+) -> None:
     job = branch.job
 
     def columns(some: Sequence[Sample]) -> dict[str, list[Any]]:
@@ -57,15 +61,17 @@ def _make(branch: LoadedBranch, window: Window, samples: Sequence[Sample], repor
         own = window.rows[sample.source]
         return drawn_partner(sample.sample_id, step.index, own, window.candidates, step.operator, job.table)
 
-    rows = RowsOf(columns, partner)
+    rows = RowLookup(columns, partner)
     run_chain(branch.steps, samples, rows, job.classes, branch.plan.micro_batch, branch.device, report, again)
 
 
-def _judged(branch: LoadedBranch, samples: Sequence[Sample], report: ChainReport, overlap: Overlap) -> list[Sample]:
+def _refused(
+    branch: LoadedBranch, samples: Sequence[Sample], report: ChainReport, background: BackgroundThreads
+) -> list[Sample]:
     """Return the samples that gates refuse; they are judged at the size and in the channels they are stored in."""
     if not branch.gates:
         return []
     alive = [sample for sample in samples if sample.alive]
-    for sample, pixels in zip(alive, overlap.map(lambda each: sized(branch.job, each), alive), strict=True):
+    for sample, pixels in zip(alive, background.map(lambda each: sized(branch.job, each), alive), strict=True):
         sample.pixels = pixels
     return score_gates(branch.gates, alive, branch.job.classes, branch.device, report)

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from pipeline.cluster.node_capacity import rooms_to_come
-from pipeline.cluster.pools import LONGEST_BLOCK, Pool, Room, blocks_of, waves
+from pipeline.cluster.node_capacity import nodes_to_come
+from pipeline.cluster.scheduling import LONGEST_BLOCK, NodeCapacity, Pool, blocks_of, scheduling_groups
 from pipeline.errors import JobError
 from pipeline.plan import BranchPlan
 
@@ -15,7 +15,7 @@ def branch(name: str, gpus: float = 0.0, cpus: float = 1.0, actors: int | None =
 
 
 def sizes(found: list[list[Pool]]) -> list[dict[str, int]]:
-    return [{pool.branch.name: pool.actors for pool in wave} for wave in found]
+    return [{pool.branch.name: pool.actors for pool in group} for group in found]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -37,39 +37,47 @@ def test_a_million_units_are_not_a_million_blocks() -> None:
 
 
 def test_a_branch_without_a_number_gets_every_core_but_the_spare_ones() -> None:
-    assert sizes(waves([branch("a")], {"a": 100}, [Room(6)])) == [{"a": 4}]
-    assert sizes(waves([branch("a", cpus=2)], {"a": 100}, [Room(6)])) == [{"a": 2}]
-    assert sizes(waves([branch("a")], {"a": 3}, [Room(16)])) == [{"a": 3}]  # never more than units
-    assert sizes(waves([branch("a")], {"a": 9}, [Room(1)])) == [{"a": 1}]
+    assert sizes(scheduling_groups([branch("a")], {"a": 100}, [NodeCapacity(6)])) == [{"a": 4}]
+    assert sizes(scheduling_groups([branch("a", cpus=2)], {"a": 100}, [NodeCapacity(6)])) == [{"a": 2}]
+    assert sizes(scheduling_groups([branch("a")], {"a": 3}, [NodeCapacity(16)])) == [{"a": 3}]  # never more than units
+    assert sizes(scheduling_groups([branch("a")], {"a": 9}, [NodeCapacity(1)])) == [{"a": 1}]
 
 
 def test_a_number_is_kept_and_cpus_are_shared() -> None:
-    (pool,) = waves([branch("a", actors=8)], {"a": 100}, [Room(4)])[0]
+    (pool,) = scheduling_groups([branch("a", actors=8)], {"a": 100}, [NodeCapacity(4)])[0]
     assert (pool.actors, pool.cpus) == (8, 0.25)
 
 
 def test_branches_that_fit_run_together_and_others_wait() -> None:
-    found = waves([branch("a", actors=2), branch("b", actors=2)], {"a": 9, "b": 9}, [Room(6)])
+    found = scheduling_groups([branch("a", actors=2), branch("b", actors=2)], {"a": 9, "b": 9}, [NodeCapacity(6)])
     assert sizes(found) == [{"a": 2, "b": 2}]
-    found = waves([branch("a", actors=3), branch("b", actors=2)], {"a": 9, "b": 9}, [Room(6)])
+    found = scheduling_groups([branch("a", actors=3), branch("b", actors=2)], {"a": 9, "b": 9}, [NodeCapacity(6)])
     assert sizes(found) == [{"a": 3}, {"b": 2}]
-    assert waves([branch("a"), branch("b")], {"a": 0}, [Room(6)]) == []
+    assert scheduling_groups([branch("a"), branch("b")], {"a": 0}, [NodeCapacity(6)]) == []
 
 
 def test_a_cpu_branch_runs_beside_a_gpu_branch() -> None:
-    found = waves([branch("light"), branch("heavy", gpus=1)], {"light": 50, "heavy": 50}, [Room(10, 2)])
+    found = scheduling_groups(
+        [branch("light"), branch("heavy", gpus=1)], {"light": 50, "heavy": 50}, [NodeCapacity(10, 2)]
+    )
     assert sizes(found) == [{"heavy": 2, "light": 6}]
 
 
 def test_gpu_shares_stay_on_one_device() -> None:
-    assert sizes(waves([branch("a", gpus=0.3)], {"a": 99}, [Room(32, 2)])) == [{"a": 6}]  # 3 a device, not 6.67
-    assert sizes(waves([branch("a", gpus=2)], {"a": 99}, [Room(8, 3), Room(8, 3)])) == [{"a": 2}]
-    two = waves([branch("a", gpus=0.5, actors=2), branch("b", gpus=0.6, actors=1)], {"a": 9, "b": 9}, [Room(9, 1)])
+    assert sizes(scheduling_groups([branch("a", gpus=0.3)], {"a": 99}, [NodeCapacity(32, 2)])) == [
+        {"a": 6}
+    ]  # 3 a device, not 6.67
+    assert sizes(scheduling_groups([branch("a", gpus=2)], {"a": 99}, [NodeCapacity(8, 3), NodeCapacity(8, 3)])) == [
+        {"a": 2}
+    ]
+    two = scheduling_groups(
+        [branch("a", gpus=0.5, actors=2), branch("b", gpus=0.6, actors=1)], {"a": 9, "b": 9}, [NodeCapacity(9, 1)]
+    )
     assert sizes(two) == [{"a": 2}, {"b": 1}]
 
 
 def test_few_cpus_do_not_keep_gpus_idle() -> None:
-    (pool,) = waves([branch("a", gpus=1)], {"a": 99}, [Room(4, 8)])[0]
+    (pool,) = scheduling_groups([branch("a", gpus=1)], {"a": 99}, [NodeCapacity(4, 8)])[0]
     assert (pool.actors, pool.cpus) == (8, 0.25)
 
 
@@ -79,27 +87,27 @@ def test_a_missing_gpu_is_an_error_that_says_what_to_do() -> None:
         match=r"'edited' asks for 1 GPU an actor and the cluster has 0 GPU: set "
         r"resources\.edited\.gpus to 0",
     ):
-        waves([branch("edited", gpus=1)], {"edited": 5}, [Room(8)])
+        scheduling_groups([branch("edited", gpus=1)], {"edited": 5}, [NodeCapacity(8)])
     with pytest.raises(JobError, match=r"4 actors with 1 GPU each and the cluster, with 2 GPU, has room for 2"):
-        waves([branch("edited", gpus=1, actors=4)], {"edited": 5}, [Room(8, 2)])
+        scheduling_groups([branch("edited", gpus=1, actors=4)], {"edited": 5}, [NodeCapacity(8, 2)])
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_no_wave_takes_more_than_the_cluster_has(seed: int) -> None:
     draw = random.Random(seed)
-    rooms = [Room(draw.randint(4, 32), draw.choice([0, 1, 4])) for _ in range(draw.randint(1, 4))]
-    rooms.append(Room(8, 2))
+    nodes = [NodeCapacity(draw.randint(4, 32), draw.choice([0, 1, 4])) for _ in range(draw.randint(1, 4))]
+    nodes.append(NodeCapacity(8, 2))
     branches = [
         branch(f"b{i}", draw.choice([0, 0, 0.25, 1]), draw.choice([0.5, 1, 2]), draw.choice([None, 1, 2]))
         for i in range(draw.randint(1, 6))
     ]
     units = {b.name: draw.randint(1, 50) for b in branches}
-    found = waves(branches, units, rooms)
-    assert sorted(pool.branch.name for wave in found for pool in wave) == sorted(units)
-    for wave in found:
-        assert sum(pool.actors * pool.cpus for pool in wave) <= sum(room.cpus for room in rooms) + 1e-6
-        assert sum(pool.actors * pool.gpus for pool in wave) <= sum(room.gpus for room in rooms) + 1e-6
-        assert all(1 <= pool.actors <= units[pool.branch.name] for pool in wave)
+    found = scheduling_groups(branches, units, nodes)
+    assert sorted(pool.branch.name for group in found for pool in group) == sorted(units)
+    for group in found:
+        assert sum(pool.actors * pool.cpus for pool in group) <= sum(node.cpus for node in nodes) + 1e-6
+        assert sum(pool.actors * pool.gpus for pool in group) <= sum(node.gpus for node in nodes) + 1e-6
+        assert all(1 <= pool.actors <= units[pool.branch.name] for pool in group)
 
 
 def test_nodes_that_an_autoscaler_may_start_count() -> None:
@@ -111,5 +119,5 @@ def test_nodes_that_an_autoscaler_may_start_count() -> None:
             "gpu": {"resources": {"CPU": 8, "GPU": 1}, "min_workers": 0, "max_workers": 3},
         },
     }
-    assert rooms_to_come(cluster_file, [Room(0)]) == [Room(8, 1)] * 3
-    assert rooms_to_come(cluster_file, [Room(0), Room(8, 1)]) == [Room(8, 1)] * 2
+    assert nodes_to_come(cluster_file, [NodeCapacity(0)]) == [NodeCapacity(8, 1)] * 3
+    assert nodes_to_come(cluster_file, [NodeCapacity(0), NodeCapacity(8, 1)]) == [NodeCapacity(8, 1)] * 2

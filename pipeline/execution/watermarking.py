@@ -13,7 +13,7 @@ UNMARKABLE = "unmarkable"
 """The reason of an image that cannot carry a mark: too small, of one colour, or lost in encoding."""
 
 
-class Marking:
+class Watermarker:
     """Marks images of any sizes with the key of a run. Batched by size; an image's bytes do not depend on its batch."""
 
     def __init__(self, key: bytes, scheme: str, psnr_db: float, device: str) -> None:

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.execution import executor
+from pipeline.execution import worker
 from pipeline.execution.job import Job
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
@@ -34,14 +34,14 @@ def test_a_unit_of_a_shard_on_a_server_that_refuses_is_tried_again_after_a_while
     tmp_path: Path, refused: int, ends: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsspec.register_implementation("refusing", Refusing, clobber=True)
-    monkeypatch.setattr(executor, "PAUSE_S", 0.02)
+    monkeypatch.setattr(worker, "PAUSE_S", 0.02)
     (shard,) = write_input(tmp_path / "data", shards=1, rows=4).iterdir()
     uri = "refusing://served/a.parquet"
     fsspec.filesystem("refusing").pipe_file(uri, shard.read_bytes())
     plan = plan_of(write_recipe(tmp_path), input__uri=uri)
     prepare(plan, open_store(plan.output))
     began, Refusing.left = time.monotonic(), refused
-    (outcome,) = executor.run_inline(Job.of(plan), plan.branches, plan.units)
+    (outcome,) = worker.run_inline(Job.of(plan), plan.branches, plan.units)
     assert type(outcome) is ends and Refusing.left == 0
     assert time.monotonic() - began >= 0.02 + 0.08
     if isinstance(outcome, Failure):

@@ -9,7 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Overlap:
+class BackgroundThreads:
     """Threads for decoding and encoding beside the model. On one CPU core it is a plain loop.
 
     Args:
@@ -23,7 +23,7 @@ class Overlap:
         self._reader: ThreadPoolExecutor | None = None
         self._writer: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> "Overlap":
+    def __enter__(self) -> "BackgroundThreads":
         if self._threads:
             self._codecs = ThreadPoolExecutor(self._threads, thread_name_prefix="codec")
             self._reader = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -39,7 +39,7 @@ class Overlap:
         """Apply `function` to every item, in order."""
         return map(function, items) if self._codecs is None else self._codecs.map(function, items)
 
-    def ahead(self, items: Iterator[T]) -> Iterator[T]:
+    def prefetch(self, items: Iterator[T]) -> Iterator[T]:
         """Yield `items`, the next one being made while the caller works on the last."""
         if self._reader is None:
             yield from items
@@ -49,7 +49,7 @@ class Overlap:
             coming = self._reader.submit(next, items, None)
             yield item
 
-    def behind(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
+    def map_in_background(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
         """Yield `function` of every item, in order, each computed while the caller's thread makes the next item."""
         if self._writer is None:
             yield from map(function, items)

@@ -1,0 +1,179 @@
+"""One unit of a data set: its marker, the bytes and columns of its files, and each of their rows."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.audit.attempt_accounting import AttemptAccounting
+from pipeline.audit.lineage_checks import LineageChecks, class_findings, columns_read, schema_findings
+from pipeline.audit.manifest_checks import marker_findings
+from pipeline.audit.source_checks import SourceChecks
+from pipeline.audit.verification import Verification
+from pipeline.audit.watermark_checks import WatermarkChecks
+from pipeline.contracts import Pixels
+from pipeline.errors import InputError, PalimpsestError, RowError
+from pipeline.messages import error_line
+from pipeline.plan import ORIGINAL, BranchPlan
+from pipeline.publishing.manifest import branch_from
+from pipeline.shards.images.codecs import decode
+from pipeline.shards.output.commit import open_parquet
+from pipeline.shards.output.store import Store
+from schemas.manifest import FileRecord, Manifest, Marker
+
+MALFORMED = (TypeError, KeyError, AttributeError, ValueError, PalimpsestError)
+"""What a forged record raises where it lacks what every record has."""
+
+
+@dataclass
+class UnitChecks:
+    """One unit's marker, files and rows."""
+
+    store: Store
+    manifest: Manifest
+    marker: Marker
+    branch: BranchPlan
+    seen: set[str]
+    source_checks: SourceChecks
+    marks: WatermarkChecks | None
+    found: Verification
+    last_order: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of the last row in each folder
+
+    def run(self, name: str) -> None:
+        marker, found = self.marker, self.found
+        found.findings.extend(marker_findings(self.manifest, name, marker, self.branch.copies, self.branch.where))
+        try:
+            accounting = AttemptAccounting(marker, self.branch, self.manifest.recipe["seed"])
+        except MALFORMED as error:
+            found.findings.append(f"branch {marker.branch}: its gates in the manifest cannot be read: {error!r}")
+            return
+        lineage_checks = LineageChecks(self.manifest, marker, self.branch)
+        rows = {
+            "data": marker.accepted,
+            "rejected": marker.rejected + marker.retried,
+            "quarantine": marker.quarantined,
+        }
+        readable = True
+        for folder, expected in rows.items():
+            file = marker.files.get(folder)
+            recorded = file.rows if file else 0
+            found.expect(recorded == expected, f"unit {marker.unit}: {folder}/ should hold {expected} rows")
+            count = self._file(file, folder, accounting, lineage_checks) if file else 0
+            if count is None:
+                readable = False
+            else:
+                message = f"unit {marker.unit}: {folder}/ holds {count} rows, and its marker says {expected}"
+                found.expect(count == expected, message)
+        if readable:
+            found.findings.extend(accounting.findings())
+
+    def _file(
+        self, file: FileRecord, folder: str, accounting: AttemptAccounting, lineage_checks: LineageChecks
+    ) -> int | None:
+        """Check a file's bytes, columns and rows; return how many rows it holds, None where they cannot be read."""
+        data = _read_file(self.store, file, self.found)
+        if data is None:
+            return None
+        count = 0
+        try:
+            parquet = open_parquet(data)
+            schema_faults = list(schema_findings(file.path, folder, parquet.schema_arrow))
+            self.found.findings.extend(schema_faults)
+            if schema_faults:
+                return None
+            self.found.findings.extend(class_findings(file.path, parquet.schema_arrow, self.manifest))
+            if folder == "data" and self.marker.shard is not None:
+                self.source_checks.columns.setdefault(self.marker.shard, parquet.schema_arrow.names)
+            for group in _row_groups(parquet, columns_read(folder, parquet.schema_arrow.names)):
+                count += len(group)
+                self._rows(group, folder, accounting, lineage_checks)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            self.found.findings.append(f"{file.path}: not a Parquet file that can be read: {error_line(error)}")
+            return None
+        return count
+
+    def _rows(
+        self, group: list[dict[str, Any]], folder: str, accounting: AttemptAccounting, lineage_checks: LineageChecks
+    ) -> None:
+        decodable: list[dict[str, Any]] = []
+        images: dict[str, Pixels] = {}
+        for row in group:
+            try:
+                if folder == "quarantine":
+                    self._quarantined(row, accounting, lineage_checks)
+                    continue
+                self._row(row, folder, accounting, lineage_checks)
+                if self.marker.branch != ORIGINAL:
+                    images[row["sample_id"]] = decode(row["image"]["bytes"], 2**31)
+                    decodable.append(row)
+            except RowError as error:
+                self.found.findings.append(f"sample {row['sample_id']}: its image cannot be decoded: {error}")
+            except MALFORMED as error:
+                name = row.get("sample_id") or f"of unit {self.marker.unit}"
+                self.found.findings.append(f"sample {name}: its row in {folder}/ is malformed: {error_line(error)}")
+        if self.marks is not None and decodable:
+            self.marks.check(decodable, images, self.found)
+
+    def _row(
+        self, row: dict[str, Any], folder: str, accounting: AttemptAccounting, lineage_checks: LineageChecks
+    ) -> None:
+        found, name = self.found, row["sample_id"]
+        found.images += 1
+        if not isinstance(name, str):
+            raise ValueError("it has no sample_id")
+        found.expect(name not in self.seen, f"sample {name}: more than once")
+        self.seen.add(name)
+        found.findings.extend(lineage_checks.findings(row, folder))
+        place = accounting.place(row)
+        found.expect(place is not None, f"sample {name}: does not follow from its seed and source")
+        if place is not None:
+            found.findings.extend(accounting.add(row, place))
+            order = (*place, row["attempt"])
+            found.expect(
+                order > self.last_order.get(folder, (-1,)), f"sample {name}: not in the order rows are made in"
+            )
+            self.last_order[folder] = order
+        if self.marker.shard is not None:
+            mixed = lineage_checks.mixes and row["soft_label"] is not None
+            found.findings.extend(self.source_checks.add(self.marker.shard, row, mixed))
+
+    def _quarantined(self, row: dict[str, Any], accounting: AttemptAccounting, lineage_checks: LineageChecks) -> None:
+        self.found.findings.extend(lineage_checks.quarantined(row))
+        self.found.findings.extend(accounting.quarantine(row["source_row"], row["error_code"]))
+        if self.marker.shard is not None:
+            self.found.findings.extend(self.source_checks.add_quarantined(self.marker.shard, row))
+
+
+def branch_of(manifest: Manifest, marker: Marker, found: Verification) -> BranchPlan | None:
+    """Return a unit's branch as the manifest has it; None, and a finding, where it has none that can be read."""
+    for chain in manifest.chains:
+        if chain.get("name") == marker.branch:
+            try:
+                return branch_from(chain)
+            except InputError as error:
+                found.findings.append(str(error))
+                return None
+    found.findings.append(f"unit {marker.unit}: the manifest has no branch {marker.branch!r}")
+    return None
+
+
+def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | None:
+    found.files += 1
+    try:
+        data = store.read(file.path)
+    except FileNotFoundError:
+        found.findings.append(f"{file.path}: the file is missing")
+        return None
+    if hashlib.sha256(data).hexdigest() == file.sha256:
+        found.expect(len(data) == file.bytes, f"{file.path}: {len(data)} bytes, and its marker says {file.bytes}")
+        return data
+    found.findings.append(f"{file.path}: sha256 is not the committed one")
+    return None
+
+
+def _row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+    for group in range(file.num_row_groups):
+        yield file.read_row_group(group, columns=columns).to_pylist()
