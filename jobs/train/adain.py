@@ -4,7 +4,6 @@ Decoder losses: Huang & Belongie 2017, equations 11 to 13, and for a share of ea
 statistics, the distance of the pixels as well, so that alpha 0 gives the image back.
 """
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +68,7 @@ class DecoderTask:
             self._make_start(start, config["width"], config["levels"])
         self.encoder = adain.load_encoder(start).to(device)
         self.decoder = adain.load_decoder(start).to(device).requires_grad_(True)
-        self.average = deepcopy(self.decoder).requires_grad_(False)
+        self.average = harness.averaged(self.decoder, self.phase.average_decay)
         self.optimiser = torch.optim.Adam(self.decoder.parameters(), self.phase.learning_rate)
 
     def _make_start(self, path: Path, width: int, levels: int) -> None:
@@ -107,7 +106,7 @@ class DecoderTask:
         harness.average_gradients(self.decoder.parameters())
         nn.utils.clip_grad_norm_(self.decoder.parameters(), 10.0)
         self.optimiser.step()
-        harness.blend(self.average, self.decoder, min(self.phase.average_decay, (step + 1) / (step + 10)))
+        self.average.update_parameters(self.decoder)
         return {name: loss.item() for name, loss in losses.items()}
 
     def _losses(self, content: Tensor, style: Tensor) -> dict[str, Tensor]:
@@ -159,7 +158,7 @@ class DecoderTask:
             alpha[0] = 0
             repeated = content.expand(len(alpha), -1, -1, -1)
             chosen = [0, *range(len(styles))]
-            made = adain.stylise(self.encoder, self.average, repeated, mean[chosen], std[chosen], alpha)
+            made = adain.stylise(self.encoder, self.average.module, repeated, mean[chosen], std[chosen], alpha)
             rows.append(torch.cat([content, made]))
         return torch.stack(rows).cpu()
 
@@ -168,7 +167,7 @@ class DecoderTask:
         return shown(used, self.sets, rng, count, GRID_PX).to(self.device)
 
     def export(self, folder: Path) -> None:
-        adain.save_networks(folder / MODEL_FILE, self.encoder, self.average)
+        adain.save_networks(folder / MODEL_FILE, self.encoder, self.average.module)
 
 
 def _with_own(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], same: int) -> tuple[Tensor, Tensor]:

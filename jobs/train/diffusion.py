@@ -1,6 +1,5 @@
 """Trains a class-conditional pixel diffusion model by flow matching, for `diffusion_generate` and `diffusion_edit`."""
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +71,7 @@ class FlowTask(generators.GeneratorTask):
         size = _tuples(config["network"])
         shape = UNetShape(size_px=self.data.size_px, channels=self.data.channels, classes=len(self.classes), **size)
         self.net = UNet(shape).to(device, memory_format=torch.channels_last)
-        self.average = deepcopy(self.net).requires_grad_(False).eval()
+        self.average = harness.averaged(self.net, self.phase.average_decay)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), self.phase.learning_rate, weight_decay=self.phase.weight_decay, fused=True
         )
@@ -93,17 +92,17 @@ class FlowTask(generators.GeneratorTask):
         harness.average_gradients(self.net.parameters())
         size = nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
         self.optimiser.step()
-        harness.blend(self.average, self.net, generators.decay_of(self.phase, step))
+        self.average.update_parameters(self.net)
         self.done = step + 1
         return {"loss": loss.item(), "gradient": size.item()}
 
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         shape = self.net.shape
         noise = rng.standard_normal((len(labels), shape.channels, shape.size_px, shape.size_px), np.float32)
-        return sample(self.average, self.drawn(noise), labels, GRID_STEPS)
+        return sample(self.average.module, self.drawn(noise), labels, GRID_STEPS)
 
     def save(self, path: Path, about: str) -> None:
-        flow_matching.save_flow(path, self.average, self.classes, about)
+        flow_matching.save_flow(path, self.average.module, self.classes, about)
 
 
 def _tuples(network: dict[str, Any]) -> dict[str, Any]:

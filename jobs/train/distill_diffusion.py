@@ -127,12 +127,12 @@ class DistillationTask(generators.GeneratorTask):
         student, _ = read_model(config["start"] or self.told.model)
         self.stage, self.since = 0, 0  # the stage, and the step it began with
         self.teacher, self.net = teacher.to(device), student.requires_grad_(True).to(device)
-        self.average = deepcopy(self.net).requires_grad_(False)
         self._renew()
 
     def _renew(self) -> None:
-        """A fresh optimiser: each stage is a training of its own."""
+        """A fresh optimiser and average: each stage is a training of its own."""
         rate = self.phase.learning_rate
+        self.average = harness.averaged(self.net, self.phase.average_decay)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), rate, weight_decay=self.phase.weight_decay, fused=True
         )
@@ -149,7 +149,7 @@ class DistillationTask(generators.GeneratorTask):
     def load_state(self, state: dict[str, Any]) -> None:
         self.stage, self.since = state["stage"], state["since"]
         if self.stage:
-            self.teacher = deepcopy(self.average)
+            self.teacher = deepcopy(self.average.module)
             self._renew()
         super().load_state(state)
 
@@ -171,14 +171,14 @@ class DistillationTask(generators.GeneratorTask):
         harness.average_gradients(self.net.parameters())
         size = nn.utils.clip_grad_norm_(self.net.parameters(), CLIP_NORM)
         self.optimiser.step()
-        harness.blend(self.average, self.net, generators.decay_of(self.phase, step - self.since))
+        self.average.update_parameters(self.net)
         self.done = step + 1
         return {"loss": loss.item(), "gradient": size.item(), "student_steps": float(self.steps)}
 
     def _graduate(self, step: int) -> None:
         """The student, averaged, becomes the teacher of the next stage, and the start of its student."""
-        self.teacher = deepcopy(self.average)
-        self.net.load_state_dict(self.average.state_dict())
+        self.teacher = deepcopy(self.average.module)
+        self.net.load_state_dict(self.teacher.state_dict())
         self.stage, self.since = self.stage + 1, step
         self._renew()
 
@@ -216,11 +216,11 @@ class DistillationTask(generators.GeneratorTask):
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         shape = self.net.shape
         noise = rng.standard_normal((len(labels), shape.channels, shape.size_px, shape.size_px), np.float32)
-        return sample(self.average, self.drawn(noise), labels, self.steps)
+        return sample(self.average.module, self.drawn(noise), labels, self.steps)
 
     def save(self, path: Path, about: str) -> None:
         teacher = f"{about}; teacher {Path(self.told.model).name}, guidance {self.told.guidance:g}"
-        flow_matching.save_flow(path, self.average, self.classes, teacher, self.steps)
+        flow_matching.save_flow(path, self.average.module, self.classes, teacher, self.steps)
 
 
 def build(config: dict[str, Any], device: torch.device) -> DistillationTask:

@@ -5,7 +5,6 @@ four depths of a fixed network, and total variation.
 """
 
 import re
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -138,7 +137,7 @@ class FastStyleTask:
             self.grams = [fast_style_network.normalised_gram(level) for level in self.levels(self.style)]
         size = NetworkSize(**config["network"])
         self.network = start_network(size.widths, size.blocks, self.seed).to(device, memory_format=torch.channels_last)
-        self.average = deepcopy(self.network).requires_grad_(False).eval()
+        self.average = harness.averaged(self.network, self.phase.average_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), self.phase.learning_rate)
 
     def _levels(self) -> perceptual.Levels:
@@ -172,7 +171,7 @@ class FastStyleTask:
         harness.average_gradients(self.network.parameters())
         nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
         self.optimiser.step()
-        harness.blend(self.average, self.network, min(self.phase.average_decay, (step + 1) / (step + 10)))
+        self.average.update_parameters(self.network)
         self.done = step + 1
         return {name: loss.item() for name, loss in losses.items()}
 
@@ -204,12 +203,12 @@ class FastStyleTask:
         contents = shown(self.sources, self.sets, np.random.default_rng(self.seed), GRID_COLUMNS, GRID_PX)
         contents = contents.to(self.device)
         style = F.interpolate(self.style, size=(GRID_PX, GRID_PX), mode="bilinear", antialias=True).clamp(0, 1)
-        made = fast_style_network.stylise(self.average, contents, torch.ones(GRID_COLUMNS, device=self.device))
+        made = fast_style_network.stylise(self.average.module, contents, torch.ones(GRID_COLUMNS, device=self.device))
         return torch.stack([torch.cat([style, contents]), torch.cat([style, made])]).cpu()
 
     def export(self, folder: Path) -> None:
         about = f"palimpsest train fast_style, {self.style_name}, seed {self.seed}, {self.done} steps"
-        fast_style_network.save_network(folder / MODEL_FILE, self.average, about)
+        fast_style_network.save_network(folder / MODEL_FILE, self.average.module, about)
 
 
 @torch.no_grad()

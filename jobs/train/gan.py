@@ -1,6 +1,5 @@
 """Trains a class-conditional WGAN-GP generator, for `gan_synth`: a step is several of the critic and one of its own."""
 
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,7 @@ class AdversarialTask(generators.GeneratorTask):
         )
         self.generator = wgan.Generator(shape).to(device, memory_format=torch.channels_last)
         self.critic = wgan.Critic(shape, network.critic_width).to(device, memory_format=torch.channels_last)
-        self.average = deepcopy(self.generator).requires_grad_(False).eval()
+        self.average = harness.averaged(self.generator, self.phase.average_decay)
         self.optimisers = {
             "generator_optimiser": torch.optim.Adam(self.generator.parameters(), rate, BETAS, fused=True),
             "critic_optimiser": torch.optim.Adam(self.critic.parameters(), rate, BETAS, fused=True),
@@ -86,7 +85,7 @@ class AdversarialTask(generators.GeneratorTask):
         for _ in range(self.phase.critic_steps):
             losses |= self._critic_step(rng)
         losses |= self._generator_step(rng)
-        harness.blend(self.average, self.generator, generators.decay_of(self.phase, step))
+        self.average.update_parameters(self.generator)
         self.done = step + 1
         return losses
 
@@ -127,7 +126,7 @@ class AdversarialTask(generators.GeneratorTask):
         return made
 
     def save(self, path: Path, about: str) -> None:
-        wgan.save_generator(path, self.average, self.classes, about)
+        wgan.save_generator(path, self.average.module, self.classes, about)
 
 
 def build(config: dict[str, Any], device: torch.device) -> AdversarialTask:

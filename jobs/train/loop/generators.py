@@ -114,11 +114,6 @@ def set_rate(optimiser: torch.optim.Optimizer, phase: BatchPhase, step: int, pro
         group["lr"] = rate * min(1.0, (step + 1) / max(phase.warm_up_steps, 1))
 
 
-def decay_of(phase: GeneratorPhase, step: int) -> float:
-    """Decay of the averaged weights: short at first, so that the start is soon forgotten."""
-    return min(phase.average_decay, (step + 1) / (step + 10))
-
-
 def grid_labels(classes: int) -> Tensor:
     """Labels of a sample sheet, one class a row, at most ten rows: [rows * 8] int64."""
     return torch.arange(min(classes, GRID_ROWS)).repeat_interleave(GRID_COLUMNS)

@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from jobs.train.loop.checkpoints import LocalCheckpoints
 from pipeline.networks.precision import has_bfloat16
@@ -266,11 +267,14 @@ def attention(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else contextlib.nullcontext()
 
 
-@torch.no_grad()
-def blend(average: nn.Module, live: nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights: average = decay * average + (1 - decay) * live, in place."""
-    for kept, new in zip(average.state_dict().values(), live.state_dict().values(), strict=True):
-        if kept.is_floating_point():
-            kept.lerp_(new, 1 - decay)
-        else:
-            kept.copy_(new)
+def averaged(network: nn.Module, decay: float) -> AveragedModel:
+    """The exponential moving average of a network: `update_parameters` after each step, `module` is the copy.
+
+    Its decay is short at first, (steps + 1) / (steps + 10), so that the start is soon forgotten. It counts the steps in
+    its state, which a checkpoint keeps; buffers are averaged as well.
+    """
+
+    def blend(kept: PARAM_LIST, new: PARAM_LIST, steps: Tensor | int) -> None:
+        get_ema_multi_avg_fn(min(decay, (int(steps) + 1) / (int(steps) + 10)))(kept, new, steps)
+
+    return AveragedModel(network, multi_avg_fn=blend, use_buffers=True).requires_grad_(False).eval()

@@ -98,10 +98,10 @@ def test_four_steps_come_nearer_to_the_teachers_many(folder: Path, trained: Path
     found = [made.step(step, step / 60)["loss"] for step in range(60)]
     assert np.mean(found[-10:]) < 0.6 * np.mean(found[:10])
     teacher, _ = load_flow(trained)
-    assert apart(made.average, teacher, guidance) < 0.7 * apart(teacher, teacher, guidance)
+    assert apart(made.average.module, teacher, guidance) < 0.7 * apart(teacher, teacher, guidance)
     assert all(torch.equal(value, made.teacher.state_dict()[name]) for name, value in teacher.state_dict().items())
     if guidance != 1:  # it is folded in: without asking for it, images are nearer to those that have it
-        assert apart(made.average, teacher, guidance) < 0.8 * apart(made.average, teacher)
+        assert apart(made.average.module, teacher, guidance) < 0.8 * apart(made.average.module, teacher)
 
 
 @pytest.mark.parametrize(("share", "ways"), [(0.0, 0), (0.5, 1), (1.0, 2)])
@@ -120,7 +120,7 @@ def test_a_lesson_is_ways_from_noise_and_noisy_images(folder: Path, share: float
 def test_each_stage_is_taught_by_the_student_before(folder: Path) -> None:
     made = task(folder, {"method": "euler"}, stages=[4, 2])
     told = [made.step(step, step / 6)["student_steps"] for step in range(3)]
-    student = {name: value.clone() for name, value in made.average.state_dict().items()}
+    student = {name: value.clone() for name, value in made.average.module.state_dict().items()}
     taught = {name: value.clone() for name, value in made.teacher.state_dict().items()}
     told += [made.step(step, step / 6)["student_steps"] for step in range(3, 6)]
     assert told == [4.0, 4.0, 4.0, 2.0, 2.0, 2.0] and made.since == 3

@@ -73,7 +73,7 @@ def task(folder: Path, **changes: Any) -> FastStyleTask:
 @pytest.mark.slow
 def test_the_losses_fall_and_the_model_loads_where_it_is_used(tmp_path: Path) -> None:
     made = task(tmp_path)
-    before = made.average.deconv3.conv2d.weight.clone()
+    before = made.average.module.deconv3.conv2d.weight.clone()
     found = [made.step(step, step / 100) for step in range(100)]
     assert all(set(losses) == LOSSES for losses in found)
     total = [one["content"] + 10 * one["style"] + one["variation"] for one in found]
@@ -83,7 +83,7 @@ def test_the_losses_fall_and_the_model_loads_where_it_is_used(tmp_path: Path) ->
     path = tmp_path / fast_style.MODEL_FILE
     network = fast_style_network.load_network(path)
     assert (network.deconv3.conv2d.weight - before).abs().max() > 0.01
-    for name, value in made.average.state_dict().items():
+    for name, value in made.average.module.state_dict().items():
         torch.testing.assert_close(network.state_dict()[name], value, atol=1e-3, rtol=1e-3)
     assert model_file.read_metadata(path)["about"] == "palimpsest train fast_style, weave.png, seed 7, 100 steps"
 
@@ -93,7 +93,7 @@ def test_the_sheet_shows_the_style_the_contents_and_what_they_became(tmp_path: P
     grid = made.grid()
     assert grid is not None and grid.shape == (2, 8, 3, 128, 128)
     assert torch.equal(grid[0, 0], grid[1, 0]) and not torch.equal(grid[0, 1], grid[0, 2])
-    wanted = fast_style_network.stylise(made.average, grid[0, 1:], torch.ones(7))
+    wanted = fast_style_network.stylise(made.average.module, grid[0, 1:], torch.ones(7))
     torch.testing.assert_close(grid[1, 1:], wanted, atol=1e-4, rtol=1e-4)
 
 

@@ -14,7 +14,7 @@ from jobs.commands.train import train
 from jobs.train import diffusion, gan
 from jobs.train.data import labelled
 from jobs.train.data.labelled import LabelledData, load_split
-from jobs.train.loop import generators
+from jobs.train.loop import generators, harness
 from jobs.train.loop.config import read_config
 from pipeline.errors import InputError, RecipeError
 from pipeline.networks.generators.flow_matching import load_flow
@@ -139,7 +139,21 @@ def test_rates_rise_and_fall(tmp_path: Path) -> None:
         generators.set_rate(optimiser, phase, step, progress)
         rates.append(optimiser.param_groups[0]["lr"])
     assert rates == pytest.approx([0.125, 0.5, 0.5 * 0.505, 0.005])
-    assert generators.decay_of(phase, 0) == pytest.approx(0.1) and generators.decay_of(phase, 10**6) == 0.999
+
+
+def test_averaged_weights_forget_the_start_soon_and_then_follow_slowly() -> None:
+    network = torch.nn.BatchNorm1d(1)
+    average = harness.averaged(network, decay=0.25)
+    found = []
+    for value in (1.0, 2.0, 2.0, 6.0):
+        torch.nn.init.constant_(network.weight, value)
+        network.running_mean.fill_(-value)
+        average.update_parameters(network)
+        found.append((average.module.weight.item(), average.module.running_mean.item()))
+    two, three = 2 + 2 / 11 * (1 - 2), 2 + 0.25 * (2 / 11 * (1 - 2))  # decays 2 / 11, then 3 / 12, and no more
+    wanted = (1.0, two, three, 6 + 0.25 * (three - 6))
+    assert found == [pytest.approx((one, -one)) for one in wanted]
+    assert not average.module.weight.requires_grad and not average.module.training
 
 
 # ---- images and configurations ---------------------------------------------------------------------------------------
