@@ -21,17 +21,17 @@ _JOINERS = "\u200c\u200d"
 _ODD = re.compile(r"[^\x20-\x7e]")  # the rest of ASCII is printable
 
 
-def one_line(text: object, most: int = MAX_CHARACTERS) -> str:
-    """Return `text` as one line of at most `most` characters that is safe to print, to log and to store.
+def one_line(text: object, max_characters: int = MAX_CHARACTERS) -> str:
+    """Return `text` as one line of at most `max_characters` characters that is safe to print, to log and to store.
 
     Runs of white space are one space; control characters, terminal escapes, direction marks and lone surrogates are
     spelled out (`\\x1b`). The same text again gives the same line.
     """
     whole = str(text)
-    if len(whole) > 4 * most:  # what is cut anyway is not looked at
-        whole = f"{whole[: 2 * most]} ... {whole[-2 * most :]}"
+    if len(whole) > 4 * max_characters:  # what is cut anyway is not looked at
+        whole = f"{whole[: 2 * max_characters]} ... {whole[-2 * max_characters :]}"
     line = _ODD.sub(_spelled, " ".join(whole.split()))
-    return _cut(line, most)
+    return _cut(line, max_characters)
 
 
 def printable(text: object) -> str:
@@ -39,23 +39,23 @@ def printable(text: object) -> str:
     return "\n".join(_ODD.sub(_spelled, line) for line in str(text).split("\n"))
 
 
-def short_repr(value: Any, most: int = MAX_VALUE) -> str:
+def short_repr(value: Any, max_characters: int = MAX_VALUE) -> str:
     """Return a value as it stands in a message: its `repr` on one line, with the middle left out where it is long."""
-    if isinstance(value, str) and len(value) > 4 * most:
-        value = value[: 2 * most] + value[-2 * most :]
-    return one_line(repr(value), most)
+    if isinstance(value, str) and len(value) > 4 * max_characters:
+        value = value[: 2 * max_characters] + value[-2 * max_characters :]
+    return one_line(repr(value), max_characters)
 
 
-def listed(values: Iterable[Any], most: int = MAX_LISTED) -> str:
+def listed(values: Iterable[Any], max_values: int = MAX_LISTED) -> str:
     """Return some values for a message: the first few, the end of each cut where it is long, and how many more."""
     every = [_without_end(str(value)) for value in values]
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+    more = f" and {len(every) - max_values} more" if len(every) > max_values else ""
+    return ", ".join(every[:max_values]) + more
 
 
-def error_line(error: BaseException, most: int = MAX_CHARACTERS) -> str:
-    """Return the kind and the text of an error as one line of at most `most` characters."""
-    return one_line(f"{type(error).__name__}: {error}", most)
+def error_line(error: BaseException, max_characters: int = MAX_CHARACTERS) -> str:
+    """Return the kind and the text of an error as one line of at most `max_characters` characters."""
+    return one_line(f"{type(error).__name__}: {error}", max_characters)
 
 
 def _without_end(text: str) -> str:
@@ -70,11 +70,11 @@ def _spelled(match: re.Match[str]) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _cut(line: str, most: int) -> str:
-    if len(line) <= most:
+def _cut(line: str, max_characters: int) -> str:
+    if len(line) <= max_characters:
         return line
-    tail = (most - 5) // 2
-    return f"{line[: most - 5 - tail].rstrip()} ... {line[-tail:].lstrip()}"
+    tail = (max_characters - 5) // 2
+    return f"{line[: max_characters - 5 - tail].rstrip()} ... {line[-tail:].lstrip()}"
 
 
 def format_traceback(error: BaseException) -> str:

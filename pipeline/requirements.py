@@ -59,8 +59,9 @@ class ClassRequirements:
 
     `model` is the field of a model that is told the class, where it knows classes: `own`, the image's, or another one
     of the input. `drawn`: an image without a class gets one. `names`: it reads the names of classes an image is not of,
-    `least` of them. `texts` are templates by field; `{label}` in one stands for the class's name, and must have one.
-    `prompts` are those that only a model that takes texts reads, `pulls` those that only one that knows classes does.
+    at least `min_names` of them. `texts` are templates by field; `{label}` in one stands for the class's name, and must
+    have one. `prompts` are those that only a model that takes texts reads, `pulls` those that only one that knows
+    classes does.
     `unnamed`: the parameter that has images go without a class, where there is one; `blank`: what does so already.
     """
 
@@ -68,7 +69,7 @@ class ClassRequirements:
     own: bool = True
     drawn: bool = False
     names: bool = False
-    least: int = 0
+    min_names: int = 0
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pulls: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -68,9 +68,9 @@ def _taken(images: ImageSet, rows: np.ndarray) -> ImageSet:
     return ImageSet(images.pixels[chosen_rows], images.labels[chosen_rows])
 
 
-def _versions(images: ImageSet, severities: Sequence[int], most: int, seed: int) -> dict[str, ImageSet]:
-    """The images as they are, and the first `most` of them under each corruption."""
-    pixels, labels = images.pixels[:most].permute(0, 2, 3, 1).contiguous().numpy(), images.labels[:most]
+def _versions(images: ImageSet, severities: Sequence[int], limit: int, seed: int) -> dict[str, ImageSet]:
+    """The images as they are, and the first `limit` of them under each corruption."""
+    pixels, labels = images.pixels[:limit].permute(0, 2, 3, 1).contiguous().numpy(), images.labels[:limit]
     found = {CLEAN: images}
     for name in CORRUPTIONS:
         for severity in severities:

@@ -39,18 +39,18 @@ class ShownRows:
     classes: list[str]
     rows: dict[Any, dict[Any, list[dict[str, Any]]]] = field(default_factory=dict)
 
-    def add(self, row: dict[str, Any], most: int, synthetic: bool) -> None:
+    def add(self, row: dict[str, Any], limit: int, synthetic: bool) -> None:
         label = row["label"]
         if self.classes and isinstance(label, float) and label.is_integer():  # as pandas writes numbers beside nulls
             label = int(label)
         # what is neither text nor a whole number is no class: carried as it was
         sources = self.rows.setdefault(label if isinstance(label, str | int) else None, {})
         key = row["sample_id"] if synthetic else (row["source_uri"], row["source_row"])
-        if key in sources or len(sources) < most:
+        if key in sources or len(sources) < limit:
             sources.setdefault(key, []).append(row)
 
-    def full(self, classes: int, most: int) -> bool:
-        return len(self.rows) >= max(1, classes) and all(len(sources) >= most for sources in self.rows.values())
+    def full(self, classes: int, limit: int) -> bool:
+        return len(self.rows) >= max(1, classes) and all(len(sources) >= limit for sources in self.rows.values())
 
 
 def write_report(store: Store, manifest: Manifest) -> None:
@@ -73,11 +73,11 @@ def _sheet(
     store: Store, manifest: Manifest, markers: dict[str, Marker], chain: dict[str, Any], sources: "SourceImages"
 ) -> Sheet:
     synthetic = chain["copies"] == 0
-    most = SOURCES_PER_CLASS * (4 if synthetic else 1) if manifest.classes else SOURCES_WITHOUT_CLASSES
+    limit = SOURCES_PER_CLASS * (4 if synthetic else 1) if manifest.classes else SOURCES_WITHOUT_CLASSES
     found = ShownRows(manifest.classes)
     for row in _accepted(store, markers, chain["name"]):
-        found.add(row, most, synthetic)
-        if found.full(len(manifest.classes), most) and row["copy_index"] == chain["copies"] - 1:
+        found.add(row, limit, synthetic)
+        if found.full(len(manifest.classes), limit) and row["copy_index"] == chain["copies"] - 1:
             break
     cards = []
     for label in sorted(found.rows, key=str)[:MAX_CLASSES]:

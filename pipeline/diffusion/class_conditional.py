@@ -100,8 +100,8 @@ class ClassConditionalModel:
             state = self._add_noise(clean, noise, times[0])
         step = self._stepper(generators)
         strength = torch.tensor(list(guidance), dtype=torch.float32, device=self._device)
-        least = 0 if self.null_class is None else -1  # without a class of none, -1 is an error of the row already
-        named = torch.tensor([max(label, least) for label in labels], device=self._device)
+        lowest = 0 if self.null_class is None else -1  # without a class of none, -1 is an error of the row already
+        named = torch.tensor([max(label, lowest) for label in labels], device=self._device)
         for place, time in enumerate(times):
             state = step(self._guided_prediction(state, time, named, strength), time, state)
             if start is not None and start.masks is not None and clean is not None:

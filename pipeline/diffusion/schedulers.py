@@ -47,6 +47,6 @@ def named_scheduler(name: str | None, own: Any, model: object) -> Any:
 
 def check_steps(scheduler: Any, steps: int, model: object) -> None:
     """Raise ModelError where a scheduler was distilled for fewer steps, or trained with fewer."""
-    most = scheduler.config.get("original_inference_steps") or scheduler.config.get("num_train_timesteps") or steps
-    if steps > most:
-        raise ModelError(f"model {model}: {type(scheduler).__name__} takes at most {most} steps; steps is {steps}")
+    limit = scheduler.config.get("original_inference_steps") or scheduler.config.get("num_train_timesteps") or steps
+    if steps > limit:
+        raise ModelError(f"model {model}: {type(scheduler).__name__} takes at most {limit} steps; steps is {steps}")

@@ -61,8 +61,8 @@ def score_gates(
 
 def keeps(gate: Gate, score: float) -> bool:
     """Whether a gate keeps an image of this score. Compared as it is stored, in float32; NaN is refused."""
-    least, most = (np.float32(bound) for bound in gate.bounds)
-    return bool(least <= np.float32(score) <= most)
+    lower, upper = (np.float32(bound) for bound in gate.bounds)
+    return bool(lower <= np.float32(score) <= upper)
 
 
 def _shapes(sample: Sample) -> object:

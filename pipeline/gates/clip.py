@@ -14,7 +14,7 @@ from pipeline.gates.parameters import GateParameters
 from pipeline.requirements import ClassRequirements
 
 LABEL = "{label}"
-LEAST = {"class": 0.2, "prompt": 0.2, "top_class": 0.0}
+MIN_SCORES = {"class": 0.2, "prompt": 0.2, "top_class": 0.0}
 CLASSES_NEEDED = {"class": 1, "prompt": 0, "top_class": 2}
 
 
@@ -30,7 +30,7 @@ class ClipParams(GateParameters):
         "top_class: by how much the cosine with its own class's text beats that with any other class's",
     )
     text: str = Field("a photo of a {label}", description="of a class; {label} is its name")
-    least: float | None = Field(
+    min_score: float | None = Field(
         None, ge=-2, le=2, description="the least score of an image that is kept; 0.2 if omitted, 0 for top_class"
     )
 
@@ -64,8 +64,8 @@ class Clip(Gate):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """From `least`, without an end."""
-        return LEAST[self.params.mode] if self.params.least is None else self.params.least, np.inf
+        """From `min_score`, without an end."""
+        return MIN_SCORES[self.params.mode] if self.params.min_score is None else self.params.min_score, np.inf
 
     def requirements(self) -> Requirements:
         """The model's folder."""

@@ -19,13 +19,19 @@ C1, C2 = (0.01 * LEVELS) ** 2, (0.03 * LEVELS) ** 2
 class SimilarityParams(GateParameters):
     """How near an image may and must be to its source."""
 
-    least: float = Field(-1.0, ge=-1, le=1, description="an image less like its source has changed everything")
-    most: float = Field(0.98, ge=-1, le=1, description="an image more like its source is a copy; 1 = copies are kept")
+    min_similarity: float = Field(
+        -1.0, ge=-1, le=1, description="to its source; an image less like it has changed everything"
+    )
+    max_similarity: float = Field(
+        0.98, ge=-1, le=1, description="to its source; an image more like it is a copy; 1 = copies are kept"
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> "SimilarityParams":
-        if self.most < self.least:
-            raise PydanticCustomError("similarity", "most is below least: every image would be refused")
+        if self.max_similarity < self.min_similarity:
+            raise PydanticCustomError(
+                "similarity", "max_similarity is below min_similarity: every image would be refused"
+            )
         return self
 
 
@@ -47,8 +53,8 @@ class Similarity(Gate):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """From `least` to `most`."""
-        return self.params.least, self.params.most
+        """From `min_similarity` to `max_similarity`."""
+        return self.params.min_similarity, self.params.max_similarity
 
     def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:
         """Return the similarity [N], -1 to 1. Raises ValueError where there are no sources."""

@@ -49,9 +49,9 @@ class Budget:
         """Raise BudgetError where what was made so far is beyond the budget."""
         self._check_units()
         for name, counts in self._counts.items():
-            most = allowed(self._quality.max_quarantined_share, counts.selected)
+            limit = allowed(self._quality.max_quarantined_share, counts.selected)
             at_best = allowed(self._quality.max_quarantined_share, counts.selected + counts.left)
-            too_many = counts.selected >= MIN_ROWS_TO_STOP and counts.quarantined > most
+            too_many = counts.selected >= MIN_ROWS_TO_STOP and counts.quarantined > limit
             if too_many or counts.quarantined > at_best:
                 share = self._quality.max_quarantined_share
                 raise BudgetError(_beyond(name, counts.quarantined, counts.selected, share), name)
@@ -74,13 +74,13 @@ class Budget:
         counts.quarantined += marker.quarantined
 
     def _check_units(self) -> None:
-        failed, most = len(self.failures), self._quality.max_failed_units
-        if most is None:
-            most = FAILED_UNITS if self._made else min(FAILED_UNITS, FAILED_UNITS_WITHOUT_SUCCESS - 1)
-        if failed > most:
+        failed, limit = len(self.failures), self._quality.max_failed_units
+        if limit is None:
+            limit = FAILED_UNITS if self._made else min(FAILED_UNITS, FAILED_UNITS_WITHOUT_SUCCESS - 1)
+        if failed > limit:
             made = f"{self._made} made" if self._made else "none made"
             raise BudgetError(
-                f"{failed} units failed and {made}: more than quality.max_failed_units ({most}) allows; mend what they "
+                f"{failed} units failed and {made}: more than quality.max_failed_units ({limit}) allows; mend what they "
                 "say, or raise it; the same command then goes on"
             )
 

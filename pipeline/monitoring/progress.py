@@ -191,9 +191,9 @@ def _quarantined(name: str, counts: Counts) -> list[str]:
 
 def reason_counts(reasons: Mapping[str, int]) -> str:
     """Return reasons with their counts, the most frequent first, as text."""
-    most = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    more = f", {len(most) - MAX_REASONS} more" if len(most) > MAX_REASONS else ""
-    return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in most[:MAX_REASONS]) + more
+    ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    more = f", {len(ordered) - MAX_REASONS} more" if len(ordered) > MAX_REASONS else ""
+    return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in ordered[:MAX_REASONS]) + more
 
 
 def _failures(now: list[Failure], failed: list[str], output: str) -> list[str]:

@@ -44,10 +44,10 @@ def flaws(images: Tensor, pixels: Tensor) -> dict[int, str]:
     finite = images.isfinite().all(dim=(1, 2, 3)).tolist()
     brightest = pixels.amax(dim=(1, 2, 3)).tolist()
     found = {}
-    for index, (fine, most) in enumerate(zip(finite, brightest, strict=True)):
+    for index, (fine, peak) in enumerate(zip(finite, brightest, strict=True)):
         if not fine:
             found[index] = NON_FINITE
-        elif most <= BLACK_LEVEL:
+        elif peak <= BLACK_LEVEL:
             found[index] = BLACK
     return found
 

@@ -34,7 +34,7 @@ FLOOR_DB = 34.0  # least PSNR of a marked image; one that would need more is unm
 RUNGS = range(-64, 33)  # steps are 2^(rung / 16) grey levels: 1/16 to 4, 97 of them
 NEARBY = 4  # rungs around the right one among which the writer picks
 SLACK = (1.0 - ALPHA) / 2.0  # cells between a projection and its lattice point, at most, once written
-SURE_MOST, SURE_RMS = 0.2, 0.1  # cells: a written image is good when no projection is further off, and their rms is not
+SURE_MAX, SURE_RMS = 0.2, 0.1  # cells: a written image is good when no projection is further off, and their rms is not
 NEAR = 1.5 * SLACK  # cells: near enough to stop
 RELAX = 1.8  # of the way in every later pass; over-relaxed projections meet sooner
 PASSES = 24  # corrections for clipping at 0 and 255, at most
@@ -261,7 +261,7 @@ class Stdm:
             room = 255 - part.planes.amin(1)
             change = torch.minimum(torch.maximum(change[left], -part.planes.amax(1).to(torch.float64)), room)
             move = RELAX * (now.clamp(-SLACK, SLACK) - now)
-        good = (off.abs().amax(dim=1) <= SURE_MOST) & (on_grid(off * off, 2.0**40).mean(dim=1) <= SURE_RMS**2)
+        good = (off.abs().amax(dim=1) <= SURE_MAX) & (on_grid(off * off, 2.0**40).mean(dim=1) <= SURE_RMS**2)
         return _Written(planes, good, _psnr_db(planes, job.planes))
 
     def _phases(self, images: Pixels, band: int) -> torch.Tensor:

@@ -83,8 +83,8 @@ def test_one_missing_pixel_is_drawn_from_the_near_enough_windows_alone(threshold
             if known[row - 2 : row + 3, column - 2 : column + 3].all():
                 window = picture[row - 2 : row + 3, column - 2 : column + 3].astype(float)
                 distances[row, column] = (weights[..., None] * (window - target) ** 2).sum()
-    least = min(distances.values())
-    allowed = {tuple(picture[at]) for at, distance in distances.items() if distance <= (1 + threshold) * least}
+    smallest = min(distances.values())
+    allowed = {tuple(picture[at]) for at, distance in distances.items() if distance <= (1 + threshold) * smallest}
     how = Sampling(5, threshold, 4096)
     made = {tuple(regrown(picture, known, philox(seed), how)[6, 9]) for seed in range(200)}
     assert made == allowed  # with 200 draws all of them are seen

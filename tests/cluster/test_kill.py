@@ -96,10 +96,10 @@ def test_every_family_with_marks_survives_two_kills(tmp_path: Path, monkeypatch:
     whole = len(list((tmp_path / "undisturbed" / "_commits").glob("*.json")))
 
     draw = random.Random(SEED)
-    for most in (whole // 2, whole - 1):
+    for limit in (whole // 2, whole - 1):
         run = start(recipe, "--limit", "24")
         done = len(run.units("_commits"))
-        run.wait_for_markers(draw.randint(done + 1, max(done + 1, most)))
+        run.wait_for_markers(draw.randint(done + 1, max(done + 1, limit)))
         run.kill()
     run = start(recipe, "--limit", "24")
     assert run.finish() == 0, run.log.read_text()

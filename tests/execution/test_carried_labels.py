@@ -167,7 +167,7 @@ def test_a_label_of_nulls_alone_is_no_class(tmp_path: Path) -> None:
 
 def test_prompts_and_gates_are_given_the_names(tmp_path: Path, tiny: Callable[[str], Path]) -> None:
     step = {"diffusion_edit": {"model": str(tiny("stable")), "steps": 2, "strength_range": [0.5, 0.5]}}
-    gate = {"clip": {"model": str(tiny("clip")), "mode": "top_class", "least": -2}}
+    gate = {"clip": {"model": str(tiny("clip")), "mode": "top_class", "min_score": -2}}
     write_shard(tmp_path / "data/a.parquet", photos(3, 16, 16), labels=["owl", "cat", "owl"])
     branch = {"name": "told", "copies": 1, "operators": [step]}
     run_here(plan_of(write_recipe(tmp_path, [branch], quality={"gates": [gate]})))

@@ -31,9 +31,9 @@ ERRORS: dict[str, Callable[[], Exception]] = {
 
 
 class Hungry(DiffusionEdit):
-    """The operator on a device with room for `most` images."""
+    """The operator on a device with room for `limit` images."""
 
-    most: ClassVar[int] = 3
+    limit: ClassVar[int] = 3
     error: ClassVar[str] = "cuda"
     held: ClassVar[list[Any]] = []
     calls: ClassVar[list[int]] = []
@@ -41,7 +41,7 @@ class Hungry(DiffusionEdit):
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         assert not any(each() is not None for each in self.held), "a failed call's tensors are still in memory"
         self.calls.append(len(batch))
-        if len(batch) > self.most:
+        if len(batch) > self.limit:
             large = torch.zeros(8)
             self.held.append(weakref.ref(large))
             raise ERRORS[self.error]()
@@ -68,7 +68,7 @@ def made(folder: Path, operator: str) -> list[Marker | Failure]:
 @pytest.mark.parametrize("error", sorted(ERRORS))
 def test_a_call_without_memory_is_halved_and_every_row_comes_out(folder: Path, error: str) -> None:
     (whole,) = made(folder, "diffusion_edit")
-    Hungry.error, Hungry.most = error, 3
+    Hungry.error, Hungry.limit = error, 3
     (halved,) = made(folder, "hungry_edit")
     assert isinstance(whole, Marker) and isinstance(halved, Marker)
     assert whole.exact and not halved.exact
@@ -83,7 +83,7 @@ def test_a_call_without_memory_is_halved_and_every_row_comes_out(folder: Path, e
 
 @pytest.mark.parametrize("error", sorted(ERRORS))
 def test_memory_for_not_even_one_image_fails_the_unit_and_quarantines_nothing(folder: Path, error: str) -> None:
-    Hungry.error, Hungry.most = error, 0
+    Hungry.error, Hungry.limit = error, 0
     (failure,) = made(folder, "hungry_edit")
     assert isinstance(failure, Failure) and "out of memory with a single image" in failure.error
     assert not (folder / "hungry_edit" / "quarantine").exists() or not rows_of(folder / "hungry_edit", "quarantine")

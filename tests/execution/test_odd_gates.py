@@ -19,11 +19,11 @@ from tests.fixtures.gated import attempts_of
 
 
 class OddParams(GateParameters):
-    most: float = 0.5
+    limit: float = 0.5
 
 
 class Odd(Gate):
-    """Fails on images whose first pixel is even where `most` is 0.25, on all where it is 0; refuses none."""
+    """Fails on images whose first pixel is even where `limit` is 0.25, on all where it is 0; refuses none."""
 
     name = "odd"
     version = 1
@@ -36,8 +36,8 @@ class Odd(Gate):
         return 0.0, 1.0
 
     def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:
-        most = self.params.most
-        if most == 0 or (most == 0.25 and (batch.images[:, 0, 0, 0] % 2 == 0).any()):
+        limit = self.params.limit
+        if limit == 0 or (limit == 0.25 and (batch.images[:, 0, 0, 0] % 2 == 0).any()):
             raise RuntimeError("cannot look at this")
         return np.full(len(batch.images), 0.5, np.float32)
 
@@ -80,7 +80,9 @@ def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_an_image_that_a_gate_fails_on_is_quarantined(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1)
     once = {**FLIP, "copies": 1, "operators": [{"flip": {"probability": 0}}]}
-    manifest, outcomes = run_here(plan_of(write_recipe(tmp_path, [once], quality={"gates": [{"odd": {"most": 0.25}}]})))
+    manifest, outcomes = run_here(
+        plan_of(write_recipe(tmp_path, [once], quality={"gates": [{"odd": {"limit": 0.25}}]}))
+    )
     quarantined = rows_of(tmp_path / "out", "quarantine")
     assert {row["error_code"] for row in quarantined} == {"gate_failed"}
     assert "cannot look at this" in quarantined[0]["error_message"]
@@ -93,7 +95,7 @@ def test_an_image_that_a_gate_fails_on_is_quarantined(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("odd")
 def test_a_broken_gate_fails_its_units(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=6)
-    manifest, _ = run_here(plan_of(write_recipe(tmp_path, quality={"gates": [{"odd": {"most": 0}}]})))
+    manifest, _ = run_here(plan_of(write_recipe(tmp_path, quality={"gates": [{"odd": {"limit": 0}}]})))
     assert not manifest.complete and len(manifest.failed) == 1
     failure = (tmp_path / f"out/_failed/{manifest.failed[0]}.json").read_text()
     assert "every image failed" in failure and "cannot look at this" in failure

@@ -137,8 +137,8 @@ class GateConformance:
         assert set(requirements.models) == set(assets.models) and set(requirements.images) == set(assets.images)
 
     def test_bounds_are_in_order(self) -> None:
-        least, most = self.make().bounds
-        assert least <= most
+        lower, upper = self.make().bounds
+        assert lower <= upper
 
     # ---- score ----
 

@@ -39,7 +39,7 @@ class ClipConformance(GateConformance):
 
 
 class TestClassConformance(ClipConformance):
-    params: ClassVar[dict[str, Any]] = {"model": "clip", "least": 0.1}
+    params: ClassVar[dict[str, Any]] = {"model": "clip", "min_score": 0.1}
 
 
 class TestPromptConformance(ClipConformance):
@@ -137,7 +137,7 @@ def test_a_prompt_is_judged_by_itself(folder: Path) -> None:
 
 
 def test_an_image_without_a_class_has_no_score_and_is_refused(folder: Path) -> None:
-    made = gate(folder, least=-1)
+    made = gate(folder, min_score=-1)
     batch = MadeBatch(made_batch([0, 1, 2]).images, None, np.array([0, -1, 7]), CLASSES, [None] * 3)
     scores = made.score(batch)
     assert np.isnan(scores).tolist() == [False, True, True]

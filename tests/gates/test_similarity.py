@@ -16,7 +16,7 @@ from tests.gates.conformance import GateConformance
 
 class TestSimilarityConformance(GateConformance):
     gate = Similarity
-    params: ClassVar[dict[str, Any]] = {"least": 0.05, "most": 0.97}
+    params: ClassVar[dict[str, Any]] = {"min_similarity": 0.05, "max_similarity": 0.97}
 
 
 def test_ssim_is_that_of_the_paper_window_by_window() -> None:
@@ -32,7 +32,7 @@ def test_ssim_is_that_of_the_paper_window_by_window() -> None:
 
 
 def test_copies_strangers_and_what_lies_between() -> None:
-    gate = Similarity(Similarity.Params(least=0.1, most=0.98))
+    gate = Similarity(Similarity.Params(min_similarity=0.1, max_similarity=0.98))
     image, stranger = pictures(2, 48, 64)
     grain = np.random.default_rng(1).integers(-3, 4, image.shape)
     grained = (image.astype(int) + grain).clip(0, 255).astype(np.uint8)
@@ -50,8 +50,8 @@ def test_a_grey_copy_of_a_grey_source_is_a_copy_in_any_channels() -> None:
 
 
 def test_limits_the_wrong_way_round_are_one_line() -> None:
-    with pytest.raises(RecipeError, match="most is below least"):
-        parse(Similarity.Params, {"least": 0.9, "most": 0.1}, "similarity")
+    with pytest.raises(RecipeError, match="max_similarity is below min_similarity"):
+        parse(Similarity.Params, {"min_similarity": 0.9, "max_similarity": 0.1}, "similarity")
 
 
 def test_without_sources_it_says_so() -> None:

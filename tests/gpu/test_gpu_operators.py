@@ -41,8 +41,8 @@ def _photos() -> list[np.ndarray]:
     return [fit_square(decode(data, 10**8), 40) for data in photos(6, seed=0)]
 
 
-@pytest.mark.parametrize(("name", "params", "mean", "most"), CASES, ids=[f"{c[0]}-{i}" for i, c in enumerate(CASES)])
-def test_the_gpu_makes_what_the_cpu_makes(name: str, params: dict[str, Any], mean: float, most: int) -> None:
+@pytest.mark.parametrize(("name", "params", "mean", "limit"), CASES, ids=[f"{c[0]}-{i}" for i, c in enumerate(CASES)])
+def test_the_gpu_makes_what_the_cpu_makes(name: str, params: dict[str, Any], mean: float, limit: int) -> None:
     found = operator_class(name)
     batch = _batch(found.generative, found(found.Params(**params)).partner)
     images, draws = {}, {}
@@ -52,6 +52,6 @@ def test_the_gpu_makes_what_the_cpu_makes(name: str, params: dict[str, Any], mea
         images[device] = applied(operator, batch, device)
     assert draws["cuda"] == draws["cpu"]
     distance = np.abs(images["cuda"] - images["cpu"])
-    assert images["cpu"].std() > 5 and distance.mean() <= mean and distance.max() <= most, (
+    assert images["cpu"].std() > 5 and distance.mean() <= mean and distance.max() <= limit, (
         f"{distance.mean():.4f} grey levels apart on average, {distance.max()} at most"
     )

@@ -29,7 +29,7 @@ def test_gates_are_in_the_digests_of_the_branches_they_judge(tmp_path: Path) -> 
     write_input(tmp_path / "data")
     recipe = write_recipe(tmp_path, [FLIP, {**FLIP, "name": "other"}], output={"keep_originals": True})
     before = digests(recipe)
-    gates = "[{similarity: {branches: [other], most: 0.9}}]"
+    gates = "[{similarity: {branches: [other], max_similarity: 0.9}}]"
     found = {
         "one": digests(recipe, quality__gates=gates),
         "stricter": digests(recipe, quality__gates=gates.replace("0.9", "0.8")),

@@ -132,8 +132,8 @@ def _first_length(gradients: Tensor) -> Tensor:
 
 def _shortened(lengths: Tensor, losses: Tensor, new_losses: Tensor, slopes: Tensor) -> Tensor:
     """Where the parabola through both losses and the slope is least (equation 3.57), within bounds; [N]."""
-    least = -slopes * lengths.square() / (2 * (new_losses - losses - slopes * lengths))
-    bounded = torch.minimum(torch.maximum(least, SHORTEST * lengths), LONGEST * lengths)
+    minimum = -slopes * lengths.square() / (2 * (new_losses - losses - slopes * lengths))
+    bounded = torch.minimum(torch.maximum(minimum, SHORTEST * lengths), LONGEST * lengths)
     return torch.where(bounded.isfinite(), bounded, SHORTEST * lengths)
 
 

@@ -97,7 +97,7 @@ class DiffusionMix(DiffusionOperator):
     def class_requirements(self) -> ClassRequirements:
         """Names of other classes: one of those, or with `toward: row` that of another row, is what an image becomes."""
         own = self.params.toward == "row"
-        return replace(super().class_requirements(), own=own, names=True, least=2, unnamed=None)
+        return replace(super().class_requirements(), own=own, names=True, min_names=2, unnamed=None)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other class and its weight, and what `diffusion_edit` draws, told of that class."""

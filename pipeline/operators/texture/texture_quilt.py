@@ -48,7 +48,7 @@ class TextureQuiltParams(Parameters):
         block = info.data.get("block_px")
         if block is not None and value > block // 2:
             raise PydanticCustomError(
-                "overlap_px", "needs at most half of block_px, {most}; make it smaller", {"most": block // 2}
+                "overlap_px", "needs at most half of block_px, {limit}; make it smaller", {"limit": block // 2}
             )
         return value
 
@@ -58,7 +58,7 @@ class TextureQuiltParams(Parameters):
         size = info.data.get("texture_size_px")
         if size is not None and value > size:
             raise PydanticCustomError(
-                "block_px", "needs at most texture_size_px, {most}; make it smaller", {"most": size}
+                "block_px", "needs at most texture_size_px, {limit}; make it smaller", {"limit": size}
             )
         return value
 

@@ -92,9 +92,9 @@ def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabel
         return []
     known = known_classes(models["model"]) if "model" in models else None
     names = labels.layout.table.names
-    if len(names) < requirements.least:
+    if len(names) < requirements.min_names:
         raise RecipeError(
-            f"{where}: {part.name} needs the names of {requirements.least} classes at least, and the input has "
+            f"{where}: {part.name} needs the names of {requirements.min_names} classes at least, and the input has "
             f"{len(names)}; say them with {_NAMES}"
         )
     for field, template in _templates(requirements, known):
@@ -184,7 +184,7 @@ def _by_name(
     strangers = [names[index] for index in told if places[names[index]] is None]
     if not requirements.own:
         usable = [name for name in names if places[name] is not None]
-        strangers = [] if len(usable) >= max(1, requirements.least) else list(names)
+        strangers = [] if len(usable) >= max(1, requirements.min_names) else list(names)
     if strangers:
         raise RecipeError(
             f"{model} knows no class {listed([repr(name) for name in strangers])} of "

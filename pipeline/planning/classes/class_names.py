@@ -143,8 +143,8 @@ def _check_values(layout: Layout, values: LabelValues) -> None:
                 f"{where} is {_type(layout)}: {_counted(broken, values)} no whole number, so no class; name another "
                 "column, or carry it as it is with input.columns: {label: none}"
             )
-    most = len(table.names) - 1 if table.names else MAX_INDEX
-    beyond = [value for value in values.values if value > most]
+    last = len(table.names) - 1 if table.names else MAX_INDEX
+    beyond = [value for value in values.values if value > last]
     if beyond and table.names:
         raise InputError(
             f"{where}: {_counted(beyond, values)} beyond the {len(table.names)} class names of {layout.class_origin} "

@@ -64,8 +64,8 @@ def check_dimensions(recipe: Recipe, first: FirstRows) -> None:
     size, layout = recipe.output.size, first.layout
     for name in dimensions_of(layout, recipe):
         kind = layout.schema.field(name).type
-        most = max_size(kind)
-        if isinstance(size, int) and most is not None and size > most:
+        limit = max_size(kind)
+        if isinstance(size, int) and limit is not None and size > limit:
             raise RecipeError(
                 f"recipe.output.size: column {name!r} follows the image, and {kind} does not hold {size}; make it "
                 f"wider, leave it out with input.drop: [{name}], or name it in input.unaligned"

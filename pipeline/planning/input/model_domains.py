@@ -64,8 +64,8 @@ def _outside(domain: Domain, place: int, recipe: Recipe, first: FirstRows) -> st
         return None
     size = recipe.output.size
     width, height = image.size if size == "source" else (size, size)
-    least, most = domain.side_px
-    fits = least <= min(width, height) and max(width, height) <= most
+    lower, upper = domain.side_px
+    fits = lower <= min(width, height) and max(width, height) <= upper
     grey = image.mode in GREY or (fits and domain.channels == 1 and _is_grey(row.data, recipe))
     if fits and (domain.channels == 3 or grey):
         return None

@@ -59,7 +59,7 @@ def max_size(kind: pa.DataType) -> int | None:
         return int(2 ** (kind.bit_width - pa.types.is_signed_integer(kind)) - 1)
     if pa.types.is_struct(kind):
         found = [max_size(kind.field(name).type) for name in _SIZES]
-        return min((most for most in found if most is not None), default=None)
+        return min((limit for limit in found if limit is not None), default=None)
     return max_size(kind.value_type) if hasattr(kind, "value_type") else None
 
 

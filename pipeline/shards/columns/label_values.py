@@ -107,10 +107,10 @@ def _counted(file: pq.ParquetFile, label: str, where: str) -> LabelValues:
 
 def _check_number(rows: Mapping[Any, int], label: str) -> None:
     text = any(isinstance(value, str) for value in list(rows)[:2])
-    most = MAX_TEXTS if text else MAX_NUMBERS
-    if len(rows) > most:
+    limit = MAX_TEXTS if text else MAX_NUMBERS
+    if len(rows) > limit:
         first = listed([value for value in list(rows)[:4] if value is not None], 3)
         raise InputError(
-            f"input.columns.label: column {label!r} has more than {most:,} distinct values ({first}, ...), so it holds "
-            f"no classes; name another column, or carry it as it is with input.columns: {{label: none}}"
+            f"input.columns.label: column {label!r} has more than {limit:,} distinct values ({first}, ...), so it "
+            f"holds no classes; name another column, or carry it as it is with input.columns: {{label: none}}"
         )

@@ -46,12 +46,12 @@ def from_integers(image: Image.Image, depth_bits: int | None) -> Pixels:
         high = int(seen.max()) if seen.size else 0
     if depth_bits is None and 0 < high < MIN_SURE:
         raise RowError("ambiguous_depth", f"its 16-bit values reach only {high} of 65535; {ASK}")
-    most = 2 ** (depth_bits or 16) - 1
-    if high > most:
-        raise RowError("depth_exceeded", f"its values reach {high}, and input.depth_bits: {depth_bits} ends at {most}")
+    white = 2 ** (depth_bits or 16) - 1
+    if high > white:
+        raise RowError("depth_exceeded", f"its values reach {high}, and input.depth_bits: {depth_bits} ends at {white}")
     if hidden is not None:
-        values = np.where(hidden, most, values)
-    array: Pixels = ((values * 510 + most) // (2 * most)).astype(np.uint8)[:, :, None]
+        values = np.where(hidden, white, values)
+    array: Pixels = ((values * 510 + white) // (2 * white)).astype(np.uint8)[:, :, None]
     array.flags.writeable = False
     return array
 
@@ -67,9 +67,9 @@ def check_high_bytes(image: Image.Image, depth_bits: int | None) -> None:
         raise RowError("unsupported_mode", message)
     if depth_bits is None:
         channels = image.getbands()[:3] if image.mode.startswith("RGB") else image.getbands()[:1]
-        most = int(max(np.asarray(image.getchannel(channel)).max(initial=0) for channel in channels))
-        if 0 < most < MIN_SURE >> 8:
-            raise RowError("ambiguous_depth", f"its 16-bit values reach only {most * 256 + 255} of 65535; {ASK}")
+        brightest = int(max(np.asarray(image.getchannel(channel)).max(initial=0) for channel in channels))
+        if 0 < brightest < MIN_SURE >> 8:
+            raise RowError("ambiguous_depth", f"its 16-bit values reach only {brightest * 256 + 255} of 65535; {ASK}")
 
 
 def is_16_bit(image: Image.Image) -> bool:

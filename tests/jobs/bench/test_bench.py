@@ -173,7 +173,7 @@ def test_memory_of_a_process_tree() -> None:
 
 @pytest.mark.slow
 def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
-    least = replace(stable_diffusion_edit.TINY, loop_images=1, images=2)
+    smallest = replace(stable_diffusion_edit.TINY, loop_images=1, images=2)
     found = diffusion.measure(
         None,
         rounds=1,
@@ -182,7 +182,7 @@ def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
         executor="inline",
         loop_images=2,
         classifier_steps=20,
-        stable_size=least,
+        stable_size=smallest,
     )
     assert found["stable_diffusion"]["images_per_s"]["palimpsest"] > 0
     assert found["stable_diffusion"]["note"] == stable_diffusion_edit.NOT_REAL

@@ -94,7 +94,7 @@ def test_grey_becomes_rgb_as_the_same_picture_in_three_channels_does(tmp_path: P
 
 def test_a_small_image_is_enlarged_before_the_network(tmp_path: Path) -> None:
     batch = make_batch([0, 1], (20, 28), 3)
-    plain, large = (act(loaded(tmp_path, min_side_px=least), batch).images for least in (20, 40))
+    plain, large = (act(loaded(tmp_path, min_side_px=smallest), batch).images for smallest in (20, 40))
     assert plain.shape == large.shape and np.abs(plain.astype(int) - large).mean() > 2
 
 

@@ -13,7 +13,7 @@ from tests.fixtures.broken_images import raw_png, save, source
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
-MOST = 10**8
+MAX_PIXELS = 10**8
 
 
 def grey(values, kind="PNG"):
@@ -30,7 +30,7 @@ def with_chunk(data: bytes, name: bytes, body: bytes) -> bytes:
 
 def code(data, depth_bits=None):
     with pytest.raises(RowError) as caught:
-        decode(data, MOST, depth_bits)
+        decode(data, MAX_PIXELS, depth_bits)
     return caught.value.code, caught.value.message
 
 
@@ -38,51 +38,56 @@ def code(data, depth_bits=None):
 def test_twelve_bits_in_sixteen_are_asked_about(kind):
     data = grey([[0, 2048, 4095]], kind)
     assert code(data)[0] == "ambiguous_depth" and "4095 of 65535; say how many bits" in code(data)[1]
-    assert decode(data, MOST, 12)[0, :, 0].tolist() == [0, 128, 255]
-    assert decode(data, MOST, 14)[0, :, 0].tolist() == [0, 32, 64]
-    assert decode(data, MOST, 16)[0, :, 0].tolist() == [0, 8, 16]
+    assert decode(data, MAX_PIXELS, 12)[0, :, 0].tolist() == [0, 128, 255]
+    assert decode(data, MAX_PIXELS, 14)[0, :, 0].tolist() == [0, 32, 64]
+    assert decode(data, MAX_PIXELS, 16)[0, :, 0].tolist() == [0, 8, 16]
     assert code(data, 11) == ("depth_exceeded", "its values reach 4095, and input.depth_bits: 11 ends at 2047")
 
 
 def test_what_is_plain_needs_no_answer():
-    assert decode(grey([[0, 4096]]), MOST)[0, :, 0].tolist() == [0, 16]
-    assert decode(grey([[0, 0]]), MOST)[0, :, 0].tolist() == [0, 0]
-    assert decode(save(source(), "PNG"), MOST, 12).shape == (24, 32, 3)
+    assert decode(grey([[0, 4096]]), MAX_PIXELS)[0, :, 0].tolist() == [0, 16]
+    assert decode(grey([[0, 0]]), MAX_PIXELS)[0, :, 0].tolist() == [0, 0]
+    assert decode(save(source(), "PNG"), MAX_PIXELS, 12).shape == (24, 32, 3)
     ppm = b"P5 3 1 4095\n" + struct.pack(">3H", 0, 100, 200)  # says its largest value itself
-    assert decode(ppm, MOST)[0, :, 0].tolist() == [0, 6, 12]
+    assert decode(ppm, MAX_PIXELS)[0, :, 0].tolist() == [0, 6, 12]
 
 
 def test_every_value_is_rounded_to_the_nearest():
     values = np.arange(4096)
-    assert np.array_equal(decode(grey([values]), MOST, 12)[0, :, 0], np.floor(values * 255 / 4095 + 0.5))
+    assert np.array_equal(decode(grey([values]), MAX_PIXELS, 12)[0, :, 0], np.floor(values * 255 / 4095 + 0.5))
 
 
 def test_a_transparent_value_of_16_bit_grey_is_white_and_no_measure_of_depth():
     data = grey([[0, 30_000, 30_001, 65_535]])
-    assert decode(with_chunk(data, b"tRNS", struct.pack(">H", 30_000)), MOST)[0, :, 0].tolist() == [0, 255, 117, 255]
+    assert decode(with_chunk(data, b"tRNS", struct.pack(">H", 30_000)), MAX_PIXELS)[0, :, 0].tolist() == [
+        0,
+        255,
+        117,
+        255,
+    ]
     data = with_chunk(grey([[0, 100, 65_535]]), b"tRNS", struct.pack(">H", 65_535))
     assert code(data)[0] == "ambiguous_depth"
-    assert decode(with_chunk(grey([[0, 100, 1023]]), b"tRNS", struct.pack(">H", 1023)), MOST, 10)[0, 1, 0] == 25
+    assert decode(with_chunk(grey([[0, 100, 1023]]), b"tRNS", struct.pack(">H", 1023)), MAX_PIXELS, 10)[0, 1, 0] == 25
 
 
 def test_16_bit_alpha_is_laid_over_white():
     rows = b"\0" + struct.pack(">4H", 10_000, 65_535, 10_000, 0)
-    assert decode(raw_png(2, 1, 16, 4, rows), MOST)[0, :, 0].tolist() == [39, 255]
+    assert decode(raw_png(2, 1, 16, 4, rows), MAX_PIXELS)[0, :, 0].tolist() == [39, 255]
     rows = b"\0" + struct.pack(">8H", 10_000, 20_000, 30_000, 65_535, 1, 2, 3, 0)
-    assert decode(raw_png(2, 1, 16, 6, rows), MOST)[0].tolist() == [[39, 78, 117], [255, 255, 255]]
+    assert decode(raw_png(2, 1, 16, 6, rows), MAX_PIXELS)[0].tolist() == [[39, 78, 117], [255, 255, 255]]
 
 
 def test_a_transparent_colour_of_16_bits_is_white():
     data = raw_png(2, 1, 16, 2, b"\0" + struct.pack(">6H", 10_000, 20_000, 30_000, 60_000, 20_000, 30_000))
     clear = with_chunk(data, b"tRNS", struct.pack(">3H", 10_000, 20_000, 30_000))
-    assert decode(clear, MOST)[0].tolist() == [[255, 255, 255], [234, 78, 117]]
+    assert decode(clear, MAX_PIXELS)[0].tolist() == [[255, 255, 255], [234, 78, 117]]
 
 
 def test_16_bit_colour_is_asked_about_and_cannot_be_stretched():
     data = raw_png(2, 1, 16, 2, b"\0" + struct.pack(">6H", 0, 1, 2, 4095, 0, 0))
     assert code(data)[0] == "ambiguous_depth"
     assert code(data, 12)[0] == "unsupported_mode"
-    assert decode(data, MOST, 16)[0, 1].tolist() == [15, 0, 0]
+    assert decode(data, MAX_PIXELS, 16)[0, 1].tolist() == [15, 0, 0]
 
 
 def test_the_plan_asks_and_the_answer_is_in_every_digest(tmp_path):
@@ -95,7 +100,7 @@ def test_the_plan_asks_and_the_answer_is_in_every_digest(tmp_path):
     assert plans[0].digest != plans[1].digest
     run_here(plans[0])
     dark = [row for row in rows_of(tmp_path / "out") if row["source_row"] == 1]
-    assert {decode(row["image"]["bytes"], MOST).max() for row in dark} == {255}
+    assert {decode(row["image"]["bytes"], MAX_PIXELS).max() for row in dark} == {255}
 
 
 def test_an_image_beyond_the_first_rows_is_quarantined(tmp_path):

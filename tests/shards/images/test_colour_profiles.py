@@ -9,13 +9,13 @@ from tests.fixtures.broken_images import save, source
 from tests.fixtures.icc_profiles import SRGB_D50, cmyk_profile, grey_profile, rgb_profile, shown_as
 from tests.fixtures.shard_files import pictures
 
-MOST = 10**8
+MAX_PIXELS = 10**8
 COLOURS = np.array([[200, 120, 60], [30, 60, 90], [128, 128, 128], [250, 240, 230], [90, 140, 100]], np.uint8)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def decoded(image: Image.Image, profile: bytes | None, kind: str = "PNG", **settings):
-    return decode(save(image, kind, icc_profile=profile, **settings), MOST)
+    return decode(save(image, kind, icc_profile=profile, **settings), MAX_PIXELS)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
@@ -79,6 +79,6 @@ def test_the_same_bytes_whatever_the_threads():
     from concurrent.futures import ThreadPoolExecutor
 
     files = [save(Image.fromarray(each), "PNG", icc_profile=rgb_profile()) for each in pictures(8)]
-    alone = [decode(data, MOST).tobytes() for data in files]
+    alone = [decode(data, MAX_PIXELS).tobytes() for data in files]
     with ThreadPoolExecutor(4) as pool:
-        assert [each.tobytes() for each in pool.map(lambda data: decode(data, MOST), files * 4)] == alone * 4
+        assert [each.tobytes() for each in pool.map(lambda data: decode(data, MAX_PIXELS), files * 4)] == alone * 4

@@ -12,7 +12,7 @@ from pipeline.shards.images.codecs import decode
 from tests.fixtures.broken_images import raw_png, save
 from tests.fixtures.shard_files import pictures
 
-MOST = 10**8
+MAX_PIXELS = 10**8
 KINDS = {"L": (8, 0, 1), "RGB": (8, 2, 3), "LA": (8, 4, 2), "RGBA": (8, 6, 4), "I;16": (16, 0, 2), "RGB;16": (16, 2, 6)}
 
 
@@ -24,7 +24,7 @@ def line(value: int | None, width: int, seed: int = 0) -> bytes:
 
 def refused(data: bytes) -> bool:
     try:
-        decode(data, MOST)
+        decode(data, MAX_PIXELS)
     except RowError as error:
         assert error.code == "decode_failed" and "truncated" in error.message
         return True
@@ -44,7 +44,7 @@ def test_a_png_with_a_part_of_its_rows(kind, rows):
 def test_a_whole_png_whatever_its_last_row(kind, value):
     depth, colour, size = KINDS[kind]
     data = raw_png(32, 24, depth, colour, line(None, 32 * size) * 12 + line(value, 32 * size) * 12)
-    assert decode(data, MOST, 16).shape[:2] == (24, 32)
+    assert decode(data, MAX_PIXELS, 16).shape[:2] == (24, 32)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4])
@@ -158,9 +158,9 @@ def test_every_format_with_half_of_its_rows(kind, settings, colour, capfd):
     if settings.get("save_all"):
         settings = {**settings, "append_images": [second]}
     data = save(first, kind, **settings)
-    assert decode(data, MOST).shape == (32, 48, 3) == decode(taller(data, 32), MOST).shape
+    assert decode(data, MAX_PIXELS).shape == (32, 48, 3) == decode(taller(data, 32), MAX_PIXELS).shape
     with pytest.raises(RowError) as caught:
-        decode(taller(data, 64), MOST)
+        decode(taller(data, 64), MAX_PIXELS)
     assert caught.value.code == "decode_failed"
     assert capfd.readouterr() == ("", "")  # nor does a library in C say anything
 

@@ -58,8 +58,8 @@ def server(monkeypatch):
         thread.join()
 
 
-def get(server, path, most=10_000, rules=None):
-    return fetch(server.address + path, UrlRules(rules or (server.address,)), most)
+def get(server, path, limit=10_000, rules=None):
+    return fetch(server.address + path, UrlRules(rules or (server.address,)), limit)
 
 
 def code(answer):
@@ -116,8 +116,8 @@ def test_a_refused_connection_is_the_servers(monkeypatch):
 
 
 def test_a_body_is_bounded(server):
-    assert code(get(server, "/200", most=len(BODY))) == BODY
-    assert code(get(server, "/200", most=len(BODY) - 1)) == "too_large"
+    assert code(get(server, "/200", limit=len(BODY))) == BODY
+    assert code(get(server, "/200", limit=len(BODY) - 1)) == "too_large"
 
 
 def test_a_body_that_drips_has_its_time(server, monkeypatch):
