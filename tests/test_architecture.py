@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_LINES = 400
 MAX_MODULES = 15
 MAX_FUNCTION_LINES = 60
+NO_ROOM = {"fixtures", "golden", "gpu", "hostile", "reference"}
+"""Folders of `tests/` that belong to no one room: what tests share, and tests of the whole."""
 CONTRACTS_LINES = 150
 
 LAYERS = [
@@ -150,6 +152,15 @@ def test_rooms_never_import_one_another(rooms: tuple[str, ...]) -> None:
 def test_no_room_is_crowded(folder: Path) -> None:
     found = [path.name for path in folder.glob("*.py") if path.name != "__init__.py"]
     assert len(found) <= MAX_MODULES, f"{folder}: {len(found)} modules; divide it"
+
+
+def test_tests_mirror_the_tree() -> None:
+    folders = sorted({path.parent for path in (ROOT / "tests").rglob("*.py")} - {ROOT / "tests"})
+    for folder in folders:
+        room = folder.relative_to(ROOT / "tests")
+        if room.parts[0] not in NO_ROOM:
+            assert any((top / room).is_dir() for top in (ROOT / "pipeline", ROOT)), f"{folder}: no room of that name"
+        assert len([*folder.glob("test_*.py")]) <= MAX_MODULES, f"{folder}: too many modules; divide it"
 
 
 @pytest.mark.parametrize("room", SHARDS)
