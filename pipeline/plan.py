@@ -1,4 +1,4 @@
-"""The nouns of a plan: what each branch does, which units there are, and what each of them computes. Picklable.
+"""The data classes of a plan: branches, their steps and gates, and the units of work. All can be pickled.
 
 `pipeline/planning/planner.py` makes a plan of a recipe; everything that runs, publishes or verifies reads it.
 """
@@ -18,21 +18,21 @@ from pipeline.validation import parse
 from schemas.recipe import Recipe
 
 ORIGINAL = "original"
-"""The branch that `keep_originals` adds."""
+"""Name of the branch that `output.keep_originals` adds."""
 
 Models = Mapping[str, FileRef]
 Images = Mapping[str, tuple[FileRef, ...]]
 
 
 def content(params: Mapping[str, Any], models: Models, images: Images) -> dict[str, Any]:
-    """Return what a part computes with: parameters, and files by content, wherever they lie."""
+    """Return what the result of an operator or a gate depends on: its parameters, and the sha256 of its files."""
     files = {name: model.sha256 for name, model in models.items()}
     return {**params, **files, **{name: [image.sha256 for image in some] for name, some in images.items()}}
 
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One operator of a chain, with everything resolved."""
+    """One operator of a branch, with its parameters, model files and reference images."""
 
     operator: str
     version: int
@@ -41,7 +41,7 @@ class StepPlan:
     images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
 
     def identity(self) -> list[Any]:
-        """Return what this step computes, wherever its files lie."""
+        """Return what the result of this step depends on, for the unit digests. Paths of files are not part of it."""
         return [self.operator, self.version, content(self.params, self.models, self.images)]
 
     def make(self) -> Operator:
@@ -52,7 +52,7 @@ class StepPlan:
 
 @dataclass(frozen=True)
 class GatePlan:
-    """One gate of a branch, with everything resolved."""
+    """One gate of a branch, with its parameters, model files and reference images."""
 
     gate: str
     version: int
@@ -61,7 +61,7 @@ class GatePlan:
     images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
 
     def identity(self) -> list[Any]:
-        """Return what this gate computes, wherever its files lie."""
+        """Return what the score of this gate depends on, for the unit digests. Paths of files are not part of it."""
         return [self.gate, self.version, content(self.params, self.models, self.images)]
 
     def make(self) -> Gate:
@@ -72,7 +72,7 @@ class GatePlan:
 
 @dataclass(frozen=True)
 class BranchPlan:
-    """One branch, resolved. `copies` is 0 for a branch without sources."""
+    """One branch: its steps, gates and resources. `copies` is 0 for a branch that generates images without sources."""
 
     name: str
     steps: tuple[StepPlan, ...]
@@ -82,9 +82,9 @@ class BranchPlan:
     digital_source_type: str | None
     gpus: float = 0.0
     cpus: float = 1.0
-    actors: int | None = None  # None: as many as the machine has room for
+    actors: int | None = None  # None: as many as the machine can hold
     gates: tuple[GatePlan, ...] = ()
-    attempts: int = 1  # at an image, until no gate refuses it
+    attempts: int = 1  # attempts at an image that a gate refuses, at most
 
     @property
     def operators(self) -> list[type[Operator]]:
@@ -95,7 +95,7 @@ class BranchPlan:
         return (*self.steps, *self.gates)
 
     def identity(self) -> list[Any]:
-        """Return what this branch computes of a row, or of an index."""
+        """Return what the images of this branch depend on beside their source rows, for the unit digests."""
         made = [self.name, [step.identity() for step in self.steps], self.micro_batch, self.copies]
         if not self.gates:
             return made
@@ -104,7 +104,7 @@ class BranchPlan:
 
 @dataclass(frozen=True)
 class Unit:
-    """The unit of work, retry, commit and determinism: a row range of one shard, or an index range of a class."""
+    """The unit of work, retry and commit: a range of rows of one shard or, without sources, of images of a class."""
 
     name: str  # also its file name: data/<name>.parquet
     digest: str
@@ -117,7 +117,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything `run` needs to know, decided before anything runs. Picklable."""
+    """Everything that `run` needs, decided before anything runs."""
 
     recipe: Recipe
     base: str
@@ -128,16 +128,16 @@ class Plan:
     units: tuple[Unit, ...]
     digest: str
     limit: int | None = None
-    key_id: str | None = None  # of the watermark key; the key itself is nowhere in a plan
-    labels: LabelValues = field(default_factory=LabelValues)  # what the label column holds
-    notes: tuple[str, ...] = ()  # what the reader should know before anything runs, a line each
-    skipped: Skipped = field(default_factory=Skipped)  # names of the input that were passed over
-    splits: Mapping[str | None, int] = field(default_factory=dict)  # rows of the input by split; None: in none
+    key_id: str | None = None  # public id of the watermark key; a plan never holds the key
+    labels: LabelValues = field(default_factory=LabelValues)  # values of the label column, with their rows
+    notes: tuple[str, ...] = ()  # lines for the user, printed before the run
+    skipped: Skipped = field(default_factory=Skipped)  # files and folders of the input that were skipped
+    splits: Mapping[str | None, int] = field(default_factory=dict)  # rows of the input by split; None: rows in no split
 
     @property
     def classes(self) -> tuple[str, ...]:
         return (self.layout.classes or ()) if self.layout else ()
 
     def images(self, branch: BranchPlan) -> int:
-        """Return how many images a branch makes at most (before `where`)."""
+        """Return the largest number of images a branch can make, before `where`."""
         return sum(unit.rows for unit in self.units if unit.branch == branch.name) * max(1, branch.copies)

@@ -1,4 +1,4 @@
-"""What operators and gates are given to load, and what an output was made with beside its source."""
+"""What operators and gates require and are given: model files, reference images, partner rows, columns, classes."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
 NO_PARTNER = "no_partner"
-"""Why an image is rejected whose unit has no further row for it."""
+"""The reason in `rejected/` of an image for which its unit had no partner row."""
 
 
 @dataclass(frozen=True)
 class Partner:
-    """A further image that an output was made with, and its role: `style`, `mix`, `mask`, `pair`."""
+    """An image that an output was made with beside its source. `role` is `style`, `mix`, `mask` or `pair`."""
 
     role: str
     source_uri: str
@@ -27,9 +27,9 @@ class Partner:
 
 @dataclass(frozen=True)
 class PartnerRow:
-    """Another row of a unit that one of its images is made with, and its `pixels` [h, w, 1 or 3] uint8 as read.
+    """Another row of the same unit, given to an operator to mix with an image.
 
-    `label` is its class index, -1 where it has none.
+    `pixels` is [h, w, 1 or 3] uint8, as decoded; `label` is the class index, -1 for none.
     """
 
     partner: Partner
@@ -37,16 +37,16 @@ class PartnerRow:
     label: int = -1
 
 
-def given(partners: Sequence[PartnerRow | None] | None) -> list[PartnerRow | None]:
-    """Return a batch's partners, for an operator that wants them. Raises RuntimeError where nobody looked for any."""
+def required_partners(partners: Sequence[PartnerRow | None] | None) -> list[PartnerRow | None]:
+    """Return the partner rows of a batch. Raises RuntimeError where the caller supplied none."""
     if partners is None:
-        raise RuntimeError("the batch holds no partners; whoever made it does not heed `Operator.partner`")
+        raise RuntimeError("the batch holds no partners; its caller ignored `Operator.partner`")
     return list(partners)
 
 
 @dataclass(frozen=True)
 class ReferenceImage:
-    """One image of a reference set (a style, for instance), as encoded bytes."""
+    """One image of a reference set, such as a style image, as encoded bytes."""
 
     uri: str
     sha256: str
@@ -55,35 +55,43 @@ class ReferenceImage:
 
 @dataclass(frozen=True)
 class ClassRequirements:
-    """What a part does with the class that an image is, or is to be, of.
+    """What an operator or a gate does with the class of an image. `{label}` in a text stands for the class's name.
 
-    `model` is the field of a model that is told the class, where it knows classes: `own`, the image's, or another one
-    of the input. `drawn`: an image without a class gets one. `names`: it reads the names of classes an image is not of,
-    at least `min_names` of them. `texts` are templates by field; `{label}` in one stands for the class's name, and must
-    have one. `prompts` are those that only a model that takes texts reads, `pulls` those that only one that knows
-    classes does.
-    `unnamed`: the parameter that has images go without a class, where there is one; `blank`: what does so already.
+    Attributes:
+        model: the parameter that names a model which is told a class, if that model knows classes.
+        own_class: the model is told the image's own class; otherwise another class of the input.
+        draws_class: an image that has no class is given one by `draw`.
+        reads_names: names of classes are read that the image is not of.
+        min_names: how many class names the input must have.
+        templates: texts by parameter; each image needs a class name wherever one of them holds `{label}`.
+        text_prompts: the same, read only by a model that takes texts.
+        guidance_prompts: the same, read only beside a model that knows classes.
+        classless_option: the setting with which images go without a class, for the message that suggests it.
+        classless_by: the setting of this recipe that already makes them go without one.
     """
 
     model: str | None = None
-    own: bool = True
-    drawn: bool = False
-    names: bool = False
+    own_class: bool = True
+    draws_class: bool = False
+    reads_names: bool = False
     min_names: int = 0
-    texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    pulls: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    unnamed: str | None = None
-    blank: str | None = None
+    templates: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    text_prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    guidance_prompts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    classless_option: str | None = None
+    classless_by: str | None = None
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """What must be there: model references and sets of reference images, by field name, and input columns.
+    """What an operator or a gate requires; keys are the names of its parameters.
 
-    `columns` are what `draw` and `apply` read beside the label, by the field that names them. With `fitted`, the images
-    are what `prepare` fits an artifact to (`Fittable`); `load` gets that, and not the images. `classes`: what it does
-    with an image's class; None: nothing.
+    Attributes:
+        models: model references, by parameter.
+        images: references of image sets, by parameter.
+        fitted: the images are fitted once, by `prepare` (see `Fittable`); `load` gets the result and no images.
+        columns: input columns that `draw` and `apply` read beside the label, by parameter.
+        classes: how classes are used; None: not at all.
     """
 
     models: Mapping[str, str] = field(default_factory=dict)
@@ -95,9 +103,14 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Assets:
-    """What the plan found for `Requirements`: local model files and reference images, by field name.
+    """What `load` is given: the files of `Requirements`, and two settings of the recipe's `numerics`.
 
-    And the recipe's `numerics` that a part may heed: `dtype` of its networks, and images of a call at most.
+    Attributes:
+        models: local model files, by parameter.
+        images: reference images, by parameter.
+        fitted: the result of `Fittable.fit`, where `Requirements.fitted` asks for it.
+        dtype: number type of the networks.
+        micro_batch: largest number of images a call; None: the operator's own.
     """
 
     models: Mapping[str, Path] = field(default_factory=dict)
@@ -108,11 +121,12 @@ class Assets:
 
 
 class Fittable(ABC):
-    """An operator whose units need something of a whole reference set, that is made once and not by every worker."""
+    """An operator that fits something to its whole reference set, once a run instead of once a worker."""
 
     @abstractmethod
     def fit(self, assets: Assets) -> bytes:
-        """Return what to store for all units, made on the CPU from the models and images of `assets`.
+        """Return what was fitted to the models and images of `assets`, as bytes to store; runs on the CPU.
 
-        Raises JobError where they are not fit for it.
+        Raises:
+            JobError: the images cannot be used for it.
         """

@@ -70,7 +70,7 @@ class Clip(Gate):
     def requirements(self) -> Requirements:
         """The model's folder."""
         by_class = self.params.mode != "prompt"
-        wanted = ClassRequirements(names=self.params.mode == "top_class", texts={"text": (self.params.text,)})
+        wanted = ClassRequirements(reads_names=self.params.mode == "top_class", templates={"text": (self.params.text,)})
         return Requirements(models={"model": self.params.model}, classes=wanted if by_class else None)
 
     def load(self, device: str, assets: Assets) -> None:

@@ -80,8 +80,8 @@ class Budget:
         if failed > limit:
             made = f"{self._made} made" if self._made else "none made"
             raise BudgetError(
-                f"{failed} units failed and {made}: more than quality.max_failed_units ({limit}) allows; mend what they "
-                "say, or raise it; the same command then goes on"
+                f"{failed} units failed and {made}: more than quality.max_failed_units ({limit}) allows; mend what "
+                "they say, or raise it; the same command then goes on"
             )
 
 

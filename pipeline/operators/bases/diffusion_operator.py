@@ -47,14 +47,14 @@ class DiffusionOperator(Operator):
         by_class = params.clip is not None and params.clip_text is None and conditioned
         return ClassRequirements(
             model="model" if conditioned else None,
-            texts={"clip_text": (params.clip_text,)} if params.clip_text is not None else {},
-            prompts={
+            templates={"clip_text": (params.clip_text,)} if params.clip_text is not None else {},
+            text_prompts={
                 name: tuple(template for template, _ in templates)
                 for name, templates in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt))
             },
-            pulls={"clip_text": (CLIP_TEXT,)} if by_class else {},
-            unnamed="condition: none" if conditioned else None,
-            blank=None if conditioned else "condition: none",
+            guidance_prompts={"clip_text": (CLIP_TEXT,)} if by_class else {},
+            classless_option="condition: none" if conditioned else None,
+            classless_by=None if conditioned else "condition: none",
         )
 
     def load(self, device: str, assets: Assets) -> None:

@@ -14,7 +14,7 @@ from pipeline.errors import InputError, RowError
 from pipeline.noise import Noise
 from pipeline.operators.bases.diffusion_operator import DiffusionOperator
 from pipeline.operators.bases.diffusion_parameters import RedrawParameters
-from pipeline.requirements import NO_PARTNER, ClassRequirements, given
+from pipeline.requirements import NO_PARTNER, ClassRequirements, required_partners
 from pipeline.seeding import generators
 
 SIDES = ("left", "right", "top", "bottom")
@@ -96,8 +96,8 @@ class DiffusionMix(DiffusionOperator):
 
     def class_requirements(self) -> ClassRequirements:
         """Names of other classes: one of those, or with `toward: row` that of another row, is what an image becomes."""
-        own = self.params.toward == "row"
-        return replace(super().class_requirements(), own=own, names=True, min_names=2, unnamed=None)
+        asked, own_class = super().class_requirements(), self.params.toward == "row"
+        return replace(asked, own_class=own_class, reads_names=True, min_names=2, classless_option=None)
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other class and its weight, and what `diffusion_edit` draws, told of that class."""
@@ -107,7 +107,7 @@ class DiffusionMix(DiffusionOperator):
             )
         own = generators(batch.seeds)
         labels = [int(label) for label in batch.labels]
-        rows = given(batch.partners) if self.partner else []
+        rows = required_partners(batch.partners) if self.partner else []
         if self.partner:
             targets = self._targets_of(labels, rows, batch.classes)
         else:
@@ -128,7 +128,7 @@ class DiffusionMix(DiffusionOperator):
         sources = self.sources(batch)
         start, rejected = sources, {}
         if self.partner:
-            rows = given(batch.partners)
+            rows = required_partners(batch.partners)
             start = _mixed(sources, rows, self.params.row_share)
             rejected = {index: NO_PARTNER for index, row in enumerate(rows) if row is None and batch.labels[index] >= 0}
         made = self.generate(batch, draws, noise, sources=start)

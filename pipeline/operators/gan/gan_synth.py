@@ -49,7 +49,8 @@ class GanSynth(Operator):
     def requirements(self) -> Requirements:
         """The generator's file."""
         return Requirements(
-            models={"model": self.params.model}, classes=ClassRequirements(model="model", drawn=True, names=True)
+            models={"model": self.params.model},
+            classes=ClassRequirements(model="model", draws_class=True, reads_names=True),
         )
 
     def load(self, device: str, assets: Assets) -> None:

@@ -8,7 +8,7 @@ from pydantic import Field
 from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Requirements
 from pipeline.noise import Noise
 from pipeline.operators.bases.adain_operator import AdaINOperator, NetworkParameters, constant_statistics
-from pipeline.requirements import NO_PARTNER, given
+from pipeline.requirements import NO_PARTNER, required_partners
 from pipeline.seeding import generators
 
 
@@ -56,7 +56,7 @@ class MixStyle(AdaINOperator):
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The other's share; and which row it is, as the runner gave it."""
-        rows = given(batch.partners)
+        rows = required_partners(batch.partners)
         alpha = [float(generator.beta(self.params.beta, self.params.beta)) for generator in generators(batch.seeds)]
         numbers = [None if row is None else row.partner.source_row for row in rows]
         columns: dict[str, list[Any]] = {"alpha": alpha, "partner_row": numbers}
@@ -64,7 +64,7 @@ class MixStyle(AdaINOperator):
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
         """Move the statistics of each image towards its partner's."""
-        rows, images = given(batch.partners), self.images_of(batch)
+        rows, images = required_partners(batch.partners), self.images_of(batch)
         others = [own if row is None else row.pixels for own, row in zip(images, rows, strict=True)]
         mean, deviation = self.style_statistics_of([np.ascontiguousarray(pixels) for pixels in others])
         made = self.stylise_batch(batch, draws.columns["alpha"], constant_statistics(mean, deviation))

@@ -65,7 +65,7 @@ def check_branches(
         for part, models in made:
             notes += check_classes(part, models, labels, f"branch {branch.name!r}: {part.name}")
             requirements = part.requirements().classes
-            if requirements is not None and requirements.drawn and labels.made == "count":
+            if requirements is not None and requirements.draws_class and labels.made == "count":
                 break  # from here on images are of the classes that it drew
     return tuple(notes)
 
@@ -75,7 +75,7 @@ def names_read(parts: Sequence[Planned], layout: Layout) -> list[Any]:
     if layout.table.kind != "text" or layout.class_origin == CLASS_LABEL:
         return []
     requirements = [planned.make().requirements().classes for planned in parts]
-    return [{"classes": list(layout.table.names)}] if any(each and each.names for each in requirements) else []
+    return [{"classes": list(layout.table.names)}] if any(each and each.reads_names for each in requirements) else []
 
 
 def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabels, where: str) -> list[str]:
@@ -107,9 +107,9 @@ def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabel
 
 
 def _templates(requirements: ClassRequirements, known: KnownClasses | None) -> Iterator[tuple[str, str]]:
-    read = [requirements.texts]
+    read = [requirements.templates]
     if known is not None:
-        read.append(requirements.prompts if known.takes_text else requirements.pulls)
+        read.append(requirements.text_prompts if known.takes_text else requirements.guidance_prompts)
     for texts in read:
         yield from ((field, template) for field, templates in texts.items() for template in templates)
 
@@ -119,8 +119,8 @@ def _check_named(labels: BranchLabels, requirements: ClassRequirements, where: s
     start = f"{where} = {listed([template])!r}: {LABEL} would be blank: "
     other = f"write a text without {LABEL}"
     table, label = labels.layout.table, labels.layout.label
-    if requirements.blank is not None:
-        raise RecipeError(f"{start}{requirements.blank} tells of no class; leave it out, or {other}")
+    if requirements.classless_by is not None:
+        raise RecipeError(f"{start}{requirements.classless_by} tells of no class; leave it out, or {other}")
     if labels.made == "count":
         raise RecipeError(f"{start}a branch of `count` has no classes; use per_class, or {other}")
     if label is None:
@@ -144,11 +144,11 @@ def _matched(labels: BranchLabels, requirements: ClassRequirements, known: Known
     """Yield notes; raise RecipeError where the model does not know a class that it would be told."""
     table = labels.layout.table
     _check_classless(labels, requirements, known, model)
-    if labels.rows.get(None) and not requirements.drawn:
+    if labels.rows.get(None) and not requirements.draws_class:
         rows, label = _rows(labels, [None]), labels.layout.label
         none = f"{rows} of column {label!r} {_has(rows)} no class" if label else "no column of the input is the label"
         yield f"{none}: made without one"
-    if requirements.drawn and labels.made == "count" and table.kind == "none":
+    if requirements.draws_class and labels.made == "count" and table.kind == "none":
         yield f"its images get no label: column {labels.layout.carried_label!r} holds no classes"
         return
     told = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
@@ -164,7 +164,7 @@ def _matched(labels: BranchLabels, requirements: ClassRequirements, known: Known
     if (
         known.names
         and list(known.names) != [str(index) for index in range(known.count)]
-        and (told or requirements.drawn)
+        and (told or requirements.draws_class)
     ):
         pairs = [f"{index} = {known.names[index]}" for index in told or range(known.count)]
         yield (
@@ -182,7 +182,7 @@ def _by_name(
     names = labels.layout.table.names
     places = {name: place_of(name, known.names) for name in names}
     strangers = [names[index] for index in told if places[names[index]] is None]
-    if not requirements.own:
+    if not requirements.own_class:
         usable = [name for name in names if places[name] is not None]
         strangers = [] if len(usable) >= max(1, requirements.min_names) else list(names)
     if strangers:
@@ -191,7 +191,7 @@ def _by_name(
             f"{_source(labels)}; it knows {listed(known.names)}; {_renamed(labels)}, take another "
             f"model{_others(requirements, labels)}"
         )
-    if requirements.drawn and labels.made == "count":
+    if requirements.draws_class and labels.made == "count":
         nameless = [name for place, name in enumerate(known.names) if place not in places.values()]
         if nameless:
             yield f"images of {listed(nameless)} get no label: the input has no such class"
@@ -199,7 +199,7 @@ def _by_name(
 
 def _check_classless(labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str) -> None:
     """Raise RecipeError for rows of no class, where that is no null, or the model makes nothing without one."""
-    if requirements.drawn:
+    if requirements.draws_class:
         return
     table, label = labels.layout.table, labels.layout.label
     classless = [value for value in labels.rows if table.index(value) == NO_CLASS]
@@ -255,6 +255,6 @@ def _renamed(labels: BranchLabels) -> str:
 
 def _others(requirements: ClassRequirements, labels: BranchLabels) -> str:
     ways = ["leave these rows out with where"] if labels.made == "copies" else []
-    if requirements.unnamed is not None:
-        ways.append(f"write {requirements.unnamed}")
+    if requirements.classless_option is not None:
+        ways.append(f"write {requirements.classless_option}")
     return "".join(f", or {way}" for way in ways)

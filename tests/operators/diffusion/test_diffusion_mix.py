@@ -13,7 +13,7 @@ from pipeline.contracts import Assets, ImageBatch, Partner, PartnerRow
 from pipeline.errors import InputError, RecipeError
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.operators.diffusion.diffusion_mix import DiffusionMix, DiffusionMixParams
-from pipeline.requirements import given
+from pipeline.requirements import required_partners
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch, partner_of
@@ -114,7 +114,7 @@ def test_another_row_gives_its_class_and_a_share_of_its_pixels(tmp_path: Path) -
     for share in (0.0, 0.3, 1.0):
         operator = loaded(assets, toward="row", row_share=share)
         draws = operator.draw(batch)
-        rows = given(batch.partners)
+        rows = required_partners(batch.partners)
         assert draws.columns["target"] == [row.label for row in rows if row]
         assert draws.columns["partner_row"] == list(range(1, 7))
         assert draws.partners == [[row.partner] for row in rows if row]
@@ -138,7 +138,7 @@ def test_another_row_of_any_size_and_number_of_channels_will_do(tmp_path: Path) 
 def test_without_a_row_of_another_class_an_image_is_rejected_and_the_others_are_not(tmp_path: Path) -> None:
     operator = loaded(assets_in(tmp_path, ("shirt", "shoe")), toward="row")
     batch = with_partners(4)
-    rows = given(batch.partners)
+    rows = required_partners(batch.partners)
     alone = replace(batch, partners=[rows[0], None, rows[2], None], labels=np.array([0, 1, 2, -1]))
     draws = operator.draw(alone)
     assert draws.columns["target"] == [1, -1, 0, -1] and draws.columns["partner_row"] == [1, None, 3, None]
