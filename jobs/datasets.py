@@ -1,16 +1,8 @@
-"""What the commands share that look at a data set: opening it, and telling where an image came from."""
+"""What the commands share that look at a data set: telling where an image came from."""
 
-from pathlib import Path
 from typing import Any
 
 from jobs.terminal import say
-from pipeline.planning.recipe_file import absolute
-from pipeline.shards.output.store import Store, open_store
-
-
-def open_dataset(dataset: str) -> Store:
-    """Return the store of the data set that an argument names, relative to the working directory."""
-    return open_store(absolute(dataset, str(Path.cwd())))
 
 
 def show_origin(row: dict[str, Any]) -> None:

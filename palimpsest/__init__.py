@@ -9,7 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from palimpsest.catalogue import gates, operators
+    from palimpsest.datasets import replay, report, trace, verify
+    from palimpsest.runs import RunResult, plan, run
     from pipeline import __version__
+    from pipeline.audit.replay import ReplayResult
+    from pipeline.audit.trace import TraceResult
+    from pipeline.audit.verification import Verification
     from pipeline.contracts import Applied, Draws, Gate, ImageBatch, MadeBatch, Operator, Parameters
     from pipeline.errors import (
         BudgetError,
@@ -25,6 +31,8 @@ if TYPE_CHECKING:
         UnitError,
     )
     from pipeline.noise import Noise
+    from pipeline.plan import Plan
+    from pipeline.planning.estimate import BranchEstimate, estimate
     from pipeline.requirements import (
         NO_PARTNER,
         Assets,
@@ -37,21 +45,29 @@ if TYPE_CHECKING:
         Requirements,
     )
     from pipeline.seeding import generators
+    from pipeline.watermark_key import read_key
+    from schemas.manifest import Counts, Failure, Manifest, Marker
+    from schemas.recipe import Recipe
 
 __all__ = [
     "NO_PARTNER",
     "Applied",
     "Assets",
+    "BranchEstimate",
     "BudgetError",
     "ClassRequirements",
     "ConflictError",
+    "Counts",
     "Draws",
+    "Failure",
     "Fittable",
     "Gate",
     "ImageBatch",
     "InputError",
     "JobError",
     "MadeBatch",
+    "Manifest",
+    "Marker",
     "ModelError",
     "Noise",
     "Operator",
@@ -60,30 +76,101 @@ __all__ = [
     "Partner",
     "PartnerRow",
     "Pixels",
+    "Plan",
+    "Recipe",
     "RecipeError",
     "ReferenceImage",
+    "ReplayResult",
     "Requirements",
     "RowError",
     "RunError",
+    "RunResult",
     "StorageError",
+    "TraceResult",
     "UnitError",
+    "Verification",
     "__version__",
+    "estimate",
+    "gates",
     "generators",
+    "operators",
+    "plan",
+    "read_key",
+    "replay",
+    "report",
+    "run",
+    "trace",
+    "verify",
 ]
 
 _MODULES: Final = {
+    "palimpsest.catalogue": (
+        "gates",
+        "operators",
+    ),
+    "palimpsest.datasets": (
+        "replay",
+        "report",
+        "trace",
+        "verify",
+    ),
+    "palimpsest.runs": (
+        "RunResult",
+        "plan",
+        "run",
+    ),
     "pipeline": ("__version__",),
-    "pipeline.contracts": ("Applied", "Draws", "Gate", "ImageBatch", "MadeBatch", "Operator", "Parameters"),
+    "pipeline.audit.replay": ("ReplayResult",),
+    "pipeline.audit.trace": ("TraceResult",),
+    "pipeline.audit.verification": ("Verification",),
+    "pipeline.contracts": (
+        "Applied",
+        "Draws",
+        "Gate",
+        "ImageBatch",
+        "MadeBatch",
+        "Operator",
+        "Parameters",
+    ),
     "pipeline.errors": (
-        *("BudgetError", "ConflictError", "InputError", "JobError", "ModelError", "PalimpsestError", "RecipeError"),
-        *("RowError", "RunError", "StorageError", "UnitError"),
+        "BudgetError",
+        "ConflictError",
+        "InputError",
+        "JobError",
+        "ModelError",
+        "PalimpsestError",
+        "RecipeError",
+        "RowError",
+        "RunError",
+        "StorageError",
+        "UnitError",
     ),
     "pipeline.noise": ("Noise",),
+    "pipeline.plan": ("Plan",),
+    "pipeline.planning.estimate": (
+        "BranchEstimate",
+        "estimate",
+    ),
     "pipeline.requirements": (
-        *("NO_PARTNER", "Assets", "ClassRequirements", "Fittable", "Partner", "PartnerRow", "Pixels"),
-        *("ReferenceImage", "Requirements"),
+        "NO_PARTNER",
+        "Assets",
+        "ClassRequirements",
+        "Fittable",
+        "Partner",
+        "PartnerRow",
+        "Pixels",
+        "ReferenceImage",
+        "Requirements",
     ),
     "pipeline.seeding": ("generators",),
+    "pipeline.watermark_key": ("read_key",),
+    "schemas.manifest": (
+        "Counts",
+        "Failure",
+        "Manifest",
+        "Marker",
+    ),
+    "schemas.recipe": ("Recipe",),
 }
 """Where each public name is defined: the imports above, for the interpreter."""
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}

@@ -115,7 +115,7 @@ class Unit:
     label: int | str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """Everything that `run` needs, decided before anything runs."""
 
@@ -137,6 +137,11 @@ class Plan:
     @property
     def classes(self) -> tuple[str, ...]:
         return (self.layout.classes or ()) if self.layout else ()
+
+    def __repr__(self) -> str:
+        branches = ", ".join(branch.name for branch in self.branches)
+        figures = f"{len(self.shards)} shards, {len(self.branches)} branches ({branches}), {len(self.units)} units"
+        return f"<Plan {self.digest[:12]}: {figures} -> {self.output}>"
 
     def images(self, branch: BranchPlan) -> int:
         """Return the largest number of images a branch can make, before `where`."""

@@ -14,7 +14,7 @@ NEW_KEY_BYTES = 32
 MAX_BYTES = 65_536
 
 
-def read_key(path: str | None) -> bytes | None:
+def read_key(path: str | os.PathLike[str] | None = None) -> bytes | None:
     """Return the key from the file `path`, else from the variable PALIMPSEST_KEY, else None.
 
     A file is taken byte for byte, so that any file can be a key; the variable as UTF-8. The key is never part of a
@@ -27,11 +27,26 @@ def read_key(path: str | None) -> bytes | None:
         value = os.environ.get(KEY_VARIABLE)
         return None if value is None else _checked_length(os.fsencode(value), KEY_VARIABLE)
     try:
-        with Path(path).open("rb") as file:
+        with Path(path).expanduser().open("rb") as file:
             key = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise RecipeError(f"--key-file {path}: cannot be read ({error.strerror or type(error).__name__})") from None
-    return _checked_length(key, f"--key-file {path}")
+        raise RecipeError(f"key file {path}: cannot be read ({error.strerror or type(error).__name__})") from None
+    return _checked_length(key, f"key file {path}")
+
+
+def chosen_key(key: bytes | None) -> bytes | None:
+    """Return the key that a program gives, else that of the variable PALIMPSEST_KEY, else None.
+
+    Raises:
+        RecipeError: it has under 16 bytes or over 64 KiB.
+        TypeError: it is no bytes: a path, for instance, which `read_key` reads.
+    """
+    if key is None:
+        return read_key()
+    given: object = key
+    if not isinstance(given, bytes):
+        raise TypeError(f"key: needs the key's bytes, as read_key(FILE) returns them, not {type(given).__name__}")
+    return _checked_length(key, "key")
 
 
 def key_id(key: bytes) -> str:

@@ -15,12 +15,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Make the image again. Return 0 where it is equal, 1 where it differs."""
-    from jobs.datasets import open_dataset, show_origin
+    import palimpsest
+    from jobs.datasets import show_origin
     from jobs.terminal import say
-    from pipeline.audit.replay import replay_sample
     from pipeline.watermark_key import read_key
 
-    made = replay_sample(open_dataset(options.dataset), options.sample_id, read_key(options.key_file))
+    made = palimpsest.replay(options.dataset, options.sample_id, read_key(options.key_file))
     show_origin(made.stored)
     if made.equal:
         say("equal   byte for byte")

@@ -1,7 +1,6 @@
 """`palimpsest report`: the page of a data set, written anew."""
 
 import argparse
-import sys
 
 from jobs.arguments import add_key
 
@@ -15,21 +14,11 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Write report/index.html into the data set, and its digest into the seal where there is the key."""
-    from jobs.datasets import open_dataset
+    import palimpsest
     from jobs.terminal import say
-    from pipeline.audit.report import REPORT, write_report
-    from pipeline.publishing.manifest import read_manifest
-    from pipeline.publishing.seal import SEAL, is_sealed, seal_file
     from pipeline.watermark_key import read_key
     from pipeline.working_dir import require_persistent
 
     require_persistent(options.dataset, "DATASET", "as DATASET")
-    store, key = open_dataset(options.dataset), read_key(options.key_file)
-    write_report(store, read_manifest(store))
-    if store.exists(SEAL) and not is_sealed(store, REPORT):
-        if key is not None:
-            seal_file(store, REPORT, key)
-        else:
-            say("note    the seal is of another report: give the key, or `verify` will name it", file=sys.stderr)
-    say(f"{store.uri}/{REPORT}")
+    say(palimpsest.report(options.dataset, read_key(options.key_file)))
     return 0

@@ -6,7 +6,6 @@ import json
 import math
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jobs.arguments import add_json, add_key
@@ -31,22 +30,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Read the mark and print the row that it leads to. Return 0 where there is one, 3 where no mark is found."""
-    from jobs.datasets import open_dataset, show_origin
+    import palimpsest
+    from jobs.datasets import show_origin
     from jobs.terminal import say, show
-    from pipeline.audit.trace import trace_image
-    from pipeline.errors import InputError, RecipeError, RowError
-    from pipeline.shards.images.codecs import decode
     from pipeline.watermark_key import read_key
 
-    image_file: str = options.image
-    key = read_key(options.key_file)
-    if key is None:
-        raise RecipeError("trace needs the watermark key: --key-file FILE or PALIMPSEST_KEY")
-    try:
-        image = decode(_bytes_of(image_file), 2**31)
-    except (OSError, RowError) as error:
-        raise InputError(f"{image_file}: not an image that can be read: {error}") from None
-    traced = trace_image(image, open_dataset(options.dataset), key)
+    traced = palimpsest.trace(options.image, options.dataset, read_key(options.key_file))
     if options.json:
         row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
         record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row, "proves": PROVES}
@@ -62,17 +51,6 @@ def call(options: argparse.Namespace) -> int:
     if traced.other_key is not None:
         say(f"note    the data set was marked with key {traced.other_key}, and this is another", file=sys.stderr)
     return 0 if traced.row is not None else NO_MARK
-
-
-def _bytes_of(image_file: str) -> bytes:
-    from pipeline.errors import RowError
-    from schemas.recipe import MAX_IMAGE_BYTES
-
-    with Path(image_file).open("rb") as file:
-        data = file.read(MAX_IMAGE_BYTES + 1)  # a device never ends
-    if len(data) > MAX_IMAGE_BYTES:
-        raise RowError("too_large", f"more than {MAX_IMAGE_BYTES} bytes")
-    return data
 
 
 def _plain(value: Any) -> Any:

@@ -16,12 +16,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 def call(options: argparse.Namespace) -> int:
     """Verify the data set. Return 0 where everything holds, 1 where anything does not."""
-    from jobs.datasets import open_dataset
+    import palimpsest
     from jobs.terminal import say, show
-    from pipeline.audit.verify import SHOWN, verify_dataset
+    from pipeline.audit.verification import SHOWN
     from pipeline.watermark_key import read_key
 
-    found = verify_dataset(open_dataset(options.dataset), read_key(options.key_file))
+    found = palimpsest.verify(options.dataset, read_key(options.key_file))
     if options.json:
         record = {
             "ok": found.ok,

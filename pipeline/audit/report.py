@@ -1,5 +1,6 @@
 """What the report shows: what gates refused, and some images of every branch and class beside their source."""
 
+import logging
 import math
 import statistics
 from collections import Counter
@@ -12,12 +13,16 @@ from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
 from pipeline.messages import one_line
 from pipeline.plan import ORIGINAL
+from pipeline.publishing.manifest import read_manifest
+from pipeline.publishing.seal import SEAL, is_sealed, seal_file
 from pipeline.shards.images.codecs import decode, encode, resize
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.shards.reader import read_windows
 from schemas.manifest import Manifest, Marker
+
+_log = logging.getLogger(__name__)
 
 REPORT = "report/index.html"
 MAX_CLASSES = 100
@@ -67,6 +72,17 @@ def write_report(store: Store, manifest: Manifest) -> None:
     gates = [line for chain in manifest.chains for line in _gate_lines(store, markers, chain)]
     text = page(manifest, [sheet for sheet in sheets if sheet.cards], troubles, gates)
     store.write(REPORT, text.encode())
+
+
+def renew_report(store: Store, key: bytes | None = None) -> None:
+    """Write the report anew, and into the data set's seal where there is the key; else warn that it is not in it."""
+    write_report(store, read_manifest(store))
+    if not store.exists(SEAL) or is_sealed(store, REPORT):
+        return
+    if key is None:
+        _log.warning("the seal is of another report: give the key, or `verify` will name it")
+    else:
+        seal_file(store, REPORT, key)
 
 
 def _sheet(

@@ -1,19 +1,26 @@
 """`trace`: from an image file found anywhere to the row it came from, by the mark it carries."""
 
+import io
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
 
 from pipeline.contracts import Pixels
-from pipeline.errors import InputError
+from pipeline.errors import InputError, RowError
 from pipeline.publishing.manifest import read_manifest
+from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import keyed_digest, payload, to_text
 from pipeline.watermark.stdm import Stdm
 from pipeline.watermark_key import key_id
+from schemas.recipe import MAX_IMAGE_BYTES
 
 MADE = ("data", "rejected")
 
@@ -32,6 +39,42 @@ class TraceResult:
     score: float
     row: dict[str, Any] | None
     other_key: str | None = None
+
+
+def read_image(image: str | os.PathLike[str] | bytes | Image.Image | Pixels) -> Pixels:
+    """Return the pixels [H, W, C] uint8, C 1 or 3, of an image that was found.
+
+    Args:
+        image: a file, its bytes, a Pillow image, or the pixels themselves, [H, W] or [H, W, C].
+
+    Raises:
+        InputError: it is not an image that can be read.
+    """
+    if isinstance(image, np.ndarray):
+        pixels: Pixels = image[:, :, None] if image.ndim == 2 else image
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
+            raise InputError(f"the image is {image.dtype} {image.shape}: it must be uint8, [H, W], [H, W, 1 or 3]")
+        return pixels
+    name = os.fspath(image) if isinstance(image, str | os.PathLike) else "the image"
+    try:
+        return decode(_bytes_of(image), 2**31)
+    except (OSError, RowError) as error:
+        raise InputError(f"{name}: not an image that can be read: {error}") from None
+
+
+def _bytes_of(image: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
+    """Return encoded bytes: those of a file, and a Pillow image without loss and with its colour profile."""
+    if isinstance(image, Image.Image):
+        out = io.BytesIO()
+        image.save(out, "TIFF" if image.mode in ("CMYK", "YCbCr", "LAB") else "PNG", exif=image.getexif())
+        return out.getvalue()
+    if isinstance(image, bytes):
+        return image
+    with Path(image).open("rb") as file:
+        data = file.read(MAX_IMAGE_BYTES + 1)  # a device never ends
+    if len(data) > MAX_IMAGE_BYTES:
+        raise RowError("too_large", f"more than {MAX_IMAGE_BYTES} bytes")
+    return data
 
 
 def trace_image(image: Pixels, store: Store, key: bytes) -> TraceResult:

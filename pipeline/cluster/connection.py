@@ -15,6 +15,7 @@ import ray
 import ray._private.ray_constants
 import ray._private.services
 import ray._private.worker
+import ray.util.client
 
 from pipeline.cluster.scheduling import SPARE_CPUS
 from pipeline.cluster.watchdog import watched
@@ -30,10 +31,21 @@ PORT = 6379
 CONNECT_TIMEOUT_S = 10.0
 """How long a head may take to answer at all."""
 
+_state = threading.RLock()
+"""Held while this process connects to Ray or leaves it, so that no thread takes a Ray that is about to end."""
+_visits = 0
+"""Contexts that use a connection which they did not make."""
+_left = False
+"""Whether the context that made the connection has ended before such a visit did."""
+
 
 @contextlib.contextmanager
 def connect(address: str = "local", gpus: float | None = None, cpus: float | None = None) -> Iterator[None]:
-    """Connect this process to Ray, and leave it at the end. A connection that is there already is used and left alone.
+    """Connect this process to Ray, and leave it at the end.
+
+    A Ray that this process is connected to already (`ray.init()` in a notebook, a run in another thread) is used, and
+    it is there afterwards, whatever `address` says. A local Ray that another thread's run started ends with the last
+    run on it.
 
     A local Ray gets a logical CPU a core and those that no actor takes, and listens on the loopback interface alone.
     Authentication is what Ray's own settings say. Signals go on to whom they went before.
@@ -45,26 +57,60 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
         cpus: logical CPUs of a local Ray; from the number of cores if None.
 
     Raises:
-        JobError: there is no cluster at the address, or it does not let this process in.
+        JobError: there is no cluster at the address, or it does not let this process in; the connection that is there
+            is one of Ray Client.
     """
-    if ray.is_initialized():
+    with contextlib.ExitStack() as stack:
+        with _state:
+            own = not ray.is_initialized()
+            if own:
+                stack.enter_context(_hide_ray_events())
+                _start(address, gpus, cpus)
+            else:
+                _check_connection()
+                stack.enter_context(_visit())
+        if own:
+            stack.enter_context(_connection(address == "local"))
         yield
-        return
+
+
+@contextlib.contextmanager
+def _visit() -> Iterator[None]:
+    global _visits, _left
+    _visits += 1
+    try:
+        yield
+    finally:
+        with _state:
+            _visits -= 1
+            if _left and not _visits:
+                _left = False
+                _shut_down()
+
+
+def _check_connection() -> None:
+    """Raise JobError where this process is connected by Ray Client, through which a run cannot look at its cluster."""
+    client: Any = ray.util.client.ray
+    if client.is_connected():
+        raise JobError(
+            "this process is connected to Ray by Ray Client (ray://), through which runs do not work: call "
+            "ray.shutdown(), and run on the cluster: ray job submit --working-dir . -- python SCRIPT"
+        )
+
+
+def _start(address: str, gpus: float | None, cpus: float | None) -> None:
     if "://" in address:
         raise JobError(
             f"--address {address}: run on the cluster instead: "
             "ray job submit --working-dir . -- python -m jobs run RECIPE --address auto"
         )
-    with zero_init():
-        with (
-            _hide_native_output(),
-            _keep_signal_handlers(),
-            _loopback() if address == "local" else contextlib.nullcontext(),
-        ):
-            _init(address, gpus, cpus)
-            _close_token()
-        with _connection(address == "local"):
-            yield
+    with (
+        _hide_native_output(),
+        _keep_signal_handlers(),
+        _loopback() if address == "local" else contextlib.nullcontext(),
+    ):
+        _init(address, gpus, cpus)
+        _close_token()
 
 
 def _close_token() -> None:
@@ -79,7 +125,7 @@ def _close_token() -> None:
 def _connection(own: bool) -> Iterator[None]:
     """Leave Ray at the end; where it is gone before, say so instead of whatever that led to."""
     with contextlib.ExitStack() as stack:
-        stack.callback(_shut_down)
+        stack.callback(_leave)
         watchdog = stack.enter_context(watched(own))
         try:
             yield
@@ -91,6 +137,16 @@ def _connection(own: bool) -> Iterator[None]:
             if watchdog.lost is not None:
                 stack.pop_all()
                 _kill_local_ray(own)
+
+
+def _leave() -> None:
+    """Leave Ray, or let those do it who still use the connection."""
+    global _left
+    with _state:
+        if _visits:
+            _left = True
+        else:
+            _shut_down()
 
 
 def _shut_down() -> None:
@@ -191,7 +247,7 @@ def _keep_signal_handlers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def zero_init() -> Iterator[None]:
+def _hide_ray_events() -> Iterator[None]:
     """Keep Ray's own lines off the console: stdout belongs to results, stderr to our progress.
 
     Ray prints cluster events on stdout whatever `log_to_driver` says; they stay in the session's log files.

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -54,11 +54,14 @@ _handler: _Handler | None = None
 
 
 @contextlib.contextmanager
-def stoppable() -> Iterator[None]:
-    """Meanwhile, let the first SIGINT, SIGTERM or SIGHUP raise Stopped in the main thread, and ignore further ones.
+def stoppable(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
+    """Meanwhile, let the first of some signals raise Stopped in the main thread, and ignore further ones.
 
     A signal that this process was told to ignore (`nohup`) stays ignored. Inside another `stoppable`, or outside the
     main thread, this does nothing.
+
+    Args:
+        signals: () leaves all of them to the program that this is called from; the loss of Ray still raises Stopped.
     """
     global _handler
     if _handler is not None or threading.current_thread() is not threading.main_thread():
@@ -67,7 +70,7 @@ def stoppable() -> Iterator[None]:
     _handler = _Handler()
     before: dict[signal.Signals, Any] = {
         number: signal.getsignal(number)
-        for number in (*SIGNALS, _CALL)
+        for number in (*signals, _CALL)
         if number == _CALL or signal.getsignal(number) is not signal.SIG_IGN
     }
     for number in before:

@@ -1,0 +1,106 @@
+"""What can be asked of a data set: whether it holds, where an image came from, one image again, its page."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.audit.replay import ReplayResult, replay_sample
+from pipeline.audit.report import REPORT, renew_report
+from pipeline.audit.trace import TraceResult, read_image, trace_image
+from pipeline.audit.verification import Verification
+from pipeline.audit.verify import verify_dataset
+from pipeline.contracts import Pixels
+from pipeline.errors import RecipeError
+from pipeline.planning.recipe_file import absolute
+from pipeline.shards.output.store import Store, open_store
+from pipeline.watermark_key import chosen_key
+from pipeline.working_dir import refuse_packed_keys, require_persistent
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+StrPath = str | os.PathLike[str]
+
+
+def verify(dataset: StrPath, key: bytes | None = None) -> Verification:
+    """Recompute every checksum, count, lineage link, watermark and the seal of a data set; changes nothing.
+
+    Args:
+        dataset: path or URI of a run's output.
+        key: the watermark key (`read_key`); without it that of the variable PALIMPSEST_KEY, if set. Without any, marks
+            and the seal are not checked, and `notes` say so.
+
+    Returns:
+        What was checked; `ok` is True where nothing is in `findings`.
+
+    Raises:
+        InputError: there is no data set, or it was marked with another key.
+    """
+    return verify_dataset(_open(dataset), _key(key))
+
+
+def trace(image: "StrPath | bytes | Image | Pixels", dataset: StrPath, key: bytes | None = None) -> TraceResult:
+    """Return the row that an image came from, by the mark it carries.
+
+    Args:
+        image: a file, its bytes, a Pillow image, or pixels [H, W] or [H, W, C], C 1 or 3, uint8.
+        dataset: path or URI of a run's output.
+        key: the watermark key it was made with; without it that of the variable PALIMPSEST_KEY.
+
+    Returns:
+        The row as a dict in `row`, None where there is no mark, or none of this data set; `score` is the evidence.
+
+    Raises:
+        RecipeError: there is no key.
+        InputError: the image cannot be read; there is no data set, or it was made without marks.
+    """
+    found = _key(key)
+    if found is None:
+        raise RecipeError("trace needs the watermark key: --key-file FILE, PALIMPSEST_KEY or, from Python, `key=`")
+    return trace_image(read_image(image), _open(dataset), found)
+
+
+def replay(dataset: StrPath, sample_id: str, key: bytes | None = None) -> ReplayResult:
+    """Make one stored image again, from its lineage alone, and compare.
+
+    Args:
+        dataset: path or URI of a run's output; its source shards must still be where they were.
+        sample_id: of a row in `data/` or `rejected/`, 32 hex digits.
+        key: the watermark key it was made with; without it that of the variable PALIMPSEST_KEY, if set.
+
+    Returns:
+        Both rows; `equal` where their images and lineage are the same, byte for byte.
+
+    Raises:
+        InputError: no such sample, or its source is gone or changed.
+        JobError: it was marked, and this is not the key.
+    """
+    return replay_sample(_open(dataset), sample_id, _key(key))
+
+
+def report(dataset: StrPath, key: bytes | None = None) -> str:
+    """Write the page of a data set anew, `report/index.html` in it, and return its path or URI.
+
+    Args:
+        dataset: path or URI of a run's output.
+        key: the watermark key; without it that of the variable PALIMPSEST_KEY, if set. A sealed data set needs it:
+            else `verify` finds the page changed.
+
+    Raises:
+        InputError: there is no data set.
+        JobError: it lies in Ray's copy of a submitted folder.
+        StorageError: the page cannot be written.
+    """
+    require_persistent(os.fspath(dataset), "dataset", "as dataset")
+    store = _open(dataset)
+    renew_report(store, _key(key))
+    return f"{store.uri}/{REPORT}"
+
+
+def _open(dataset: StrPath) -> Store:
+    return open_store(absolute(os.fspath(dataset), str(Path.cwd())))
+
+
+def _key(key: bytes | None) -> bytes | None:
+    refuse_packed_keys()
+    return chosen_key(key)
