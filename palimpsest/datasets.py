@@ -1,6 +1,7 @@
 """What can be asked of a data set: whether it holds, where an image came from, one image again, its page."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,13 +61,14 @@ def trace(image: "StrPath | bytes | Image | Pixels", dataset: StrPath, key: byte
     return trace_image(read_image(image), _open(dataset), found)
 
 
-def replay(dataset: StrPath, sample_id: str, key: bytes | None = None) -> ReplayResult:
+def replay(dataset: StrPath, sample_id: str, key: bytes | None = None, allowed: Sequence[str] = ()) -> ReplayResult:
     """Make one stored image again, from its lineage alone, and compare.
 
     Args:
         dataset: path or URI of a run's output; its source shards must still be where they were.
         sample_id: of a row in `data/` or `rejected/`, 32 hex digits.
         key: the watermark key it was made with; without it that of the variable PALIMPSEST_KEY, if set.
+        allowed: `module:Class` of operators and gates of yours that replay may import though they are not installed.
 
     Returns:
         Both rows; `equal` where their images and lineage are the same, byte for byte.
@@ -75,7 +77,7 @@ def replay(dataset: StrPath, sample_id: str, key: bytes | None = None) -> Replay
         InputError: no such sample, or its source is gone or changed.
         JobError: it was marked, and this is not the key.
     """
-    return replay_sample(_open(dataset), sample_id, _key(key))
+    return replay_sample(_open(dataset), sample_id, _key(key), allowed)
 
 
 def report(dataset: StrPath, key: bytes | None = None) -> str:

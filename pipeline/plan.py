@@ -9,7 +9,8 @@ from typing import Any
 
 from pipeline.contracts import Gate, Operator
 from pipeline.model_files.references import FileRef
-from pipeline.registry import gate_class, operator_class
+from pipeline.packages import Package
+from pipeline.registry import GATE, OPERATOR, planned_class
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
@@ -32,41 +33,63 @@ def content(params: Mapping[str, Any], models: Models, images: Images) -> dict[s
 
 @dataclass(frozen=True)
 class StepPlan:
-    """One operator of a branch, with its parameters, model files and reference images."""
+    """One operator of a branch, with its parameters, model files and reference images.
+
+    `operator` is the name as the recipe writes it; `package` its code, None where it is built in.
+    """
 
     operator: str
     version: int
     params: Mapping[str, Any]
     models: Mapping[str, FileRef] = field(default_factory=dict)
     images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
+    package: Package | None = None
+    changes_labels: bool = False
 
     def identity(self) -> list[Any]:
         """Return what the result of this step depends on, for the unit digests. Paths of files are not part of it."""
-        return [self.operator, self.version, content(self.params, self.models, self.images)]
+        made = [self.operator, self.version, content(self.params, self.models, self.images)]
+        return made if self.package is None else [*made, self.package.identity()]
+
+    @property
+    def part_class(self) -> type[Operator]:
+        """The operator's class. Raises JobError where its code is not here, or is other code than the planned one."""
+        return planned_class(OPERATOR, self.operator, self.package)
 
     def make(self) -> Operator:
-        """Return the operator, not loaded yet."""
-        found = operator_class(self.operator)
+        """Return the operator, not loaded yet. Raises JobError as `part_class`."""
+        found = self.part_class
         return found(parse(found.Params, self.params, self.operator))
 
 
 @dataclass(frozen=True)
 class GatePlan:
-    """One gate of a branch, with its parameters, model files and reference images."""
+    """One gate of a branch, with its parameters, model files and reference images. `gate` is its own name.
+
+    `package` is its code, None where it is built in; with it stand its `bounds` (None: none), for who does not run it.
+    """
 
     gate: str
     version: int
     params: Mapping[str, Any]
     models: Mapping[str, FileRef] = field(default_factory=dict)
     images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
+    package: Package | None = None
+    bounds: tuple[float | None, float | None] | None = None
 
     def identity(self) -> list[Any]:
         """Return what the score of this gate depends on, for the unit digests. Paths of files are not part of it."""
-        return [self.gate, self.version, content(self.params, self.models, self.images)]
+        made = [self.gate, self.version, content(self.params, self.models, self.images)]
+        return made if self.package is None else [*made, self.package.identity()]
+
+    @property
+    def part_class(self) -> type[Gate]:
+        """The gate's class. Raises JobError where its code is not here, or is other code than the planned one."""
+        return planned_class(GATE, self.gate, self.package)
 
     def make(self) -> Gate:
-        """Return the gate, not loaded yet."""
-        found = gate_class(self.gate)
+        """Return the gate, not loaded yet. Raises JobError as `part_class`."""
+        found = self.part_class
         return found(parse(found.Params, self.params, self.gate))
 
 
@@ -88,7 +111,7 @@ class BranchPlan:
 
     @property
     def operators(self) -> list[type[Operator]]:
-        return [operator_class(step.operator) for step in self.steps]
+        return [step.part_class for step in self.steps]
 
     @property
     def parts(self) -> tuple[StepPlan | GatePlan, ...]:

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
+SOURCE_TYPES = ("algorithmicallyEnhanced", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
+"""IPTC terms of what operators make, weakest first; a chain is what its strongest step is."""
 NO_PARTNER = "no_partner"
 """The reason in `rejected/` of an image for which its unit had no partner row."""
 

@@ -22,6 +22,7 @@ STEP = pa.struct(
         pa.field("seed", pa.int64()),
         pa.field("model_id", pa.string()),
         pa.field("model_sha256", pa.string()),
+        pa.field("package", pa.string()),  # of an operator of another distribution: `acme-blur 0.1.0 sha256:...`
     ]
 )
 WATERMARK = pa.struct(

@@ -13,8 +13,13 @@ import pytest
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ["PALIMPSEST_CACHE"] = tempfile.mkdtemp(prefix="palimpsest-tests-")  # nothing of an earlier version
+os.environ["PALIMPSEST_TEST_SITE"] = tempfile.mkdtemp(prefix="palimpsest-site-")  # for packages of others
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(Path(__file__).resolve().parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    [
+        str(Path(__file__).resolve().parent.parent),
+        os.environ["PALIMPSEST_TEST_SITE"],
+        *filter(None, [os.environ.get("PYTHONPATH")]),
+    ]
 )
 
 
@@ -49,7 +54,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure() -> None:
-    shutil.rmtree(os.environ["PALIMPSEST_CACHE"], ignore_errors=True)
+    for name in ("PALIMPSEST_CACHE", "PALIMPSEST_TEST_SITE"):
+        shutil.rmtree(os.environ[name], ignore_errors=True)
+
+
+@pytest.fixture
+def site() -> Iterator[Path]:
+    """An empty folder on the path of this process and of those it starts; `tests/fixtures/outside.py` fills it."""
+    from tests.fixtures.outside import SITE, on_the_path
+
+    with on_the_path(SITE):
+        yield SITE
 
 
 @pytest.fixture(scope="session")

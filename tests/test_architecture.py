@@ -39,7 +39,7 @@ LAYERS = [
     {"pipeline.diffusion"},
     {"pipeline.gates", "pipeline.operators.bases"},
     {"pipeline.operators"},
-    {"pipeline.registry"},
+    {"pipeline.packages", "pipeline.registry"},
     {"pipeline.plan"},
     {"pipeline.planning"},
     {"pipeline.execution"},

@@ -10,6 +10,8 @@ HELP = "make one image again from its lineage and compare it with what is stored
 def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("dataset", metavar="DATASET")
     command.add_argument("--sample-id", metavar="ID", required=True)
+    text = "an operator or a gate of yours that is on the path and not installed: replay may import it"
+    command.add_argument("--allow", metavar="MODULE:CLASS", action="append", default=[], help=text)
     add_key(command)
 
 
@@ -20,7 +22,8 @@ def call(options: argparse.Namespace) -> int:
     from jobs.terminal import say
     from pipeline.watermark_key import read_key
 
-    made = palimpsest.replay(options.dataset, options.sample_id, read_key(options.key_file))
+    key = read_key(options.key_file)
+    made = palimpsest.replay(options.dataset, options.sample_id, key, options.allow)
     show_origin(made.stored)
     if made.equal:
         say("equal   byte for byte")

@@ -15,7 +15,7 @@ from pipeline.networks.pixel_tensors import with_channels
 from pipeline.noise import Noise
 from pipeline.plan import content
 from pipeline.planning.parts import find_files, read_part
-from pipeline.registry import operator_class
+from pipeline.registry import OPERATOR
 from pipeline.seeding import digest, sample_id, step_seed
 
 Step = Mapping[str, Any]  # {operator: parameters}, as in a recipe
@@ -44,7 +44,7 @@ class Copies:
         """
         if not chain:
             return self._pixels[None]
-        operator = read_part(chain[-1], "chain", "operator", operator_class)
+        operator = read_part(chain[-1], "chain", OPERATOR)[0]
         before, key = self.of(chain[:-1]), self.key_of(chain)
         if key not in self._held:
             path = self._folder / f"{operator.name}-{key[:16]}.npy"
@@ -58,7 +58,7 @@ class Copies:
         """Return what the copies of a chain are kept by: the images, and what each step computes, models by content."""
         key = digest([self._key, self.count])
         for step in chain:
-            operator = read_part(step, "chain", "operator", operator_class)
+            operator = read_part(step, "chain", OPERATOR)[0]
             made_of = content(operator.params.model_dump(mode="json"), *find_files(operator, "."))
             key = digest([key, operator.name, operator.version, made_of])
         return key

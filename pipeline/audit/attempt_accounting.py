@@ -1,14 +1,15 @@
 """The account of one unit: what became of every image it was asked for, attempt by attempt, and what gates said."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.execution.gate_scores import keeps
+from pipeline.execution.gate_scores import within
 from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.messages import short_repr
-from pipeline.plan import BranchPlan
+from pipeline.plan import BranchPlan, GatePlan
 from pipeline.seeding import sample_id, synthetic_id
 from schemas.manifest import Marker
 
@@ -33,7 +34,7 @@ class AttemptAccounting:
     def __init__(self, marker: Marker, branch: BranchPlan, seed: int) -> None:
         self._marker, self._seed = marker, seed
         self._max_attempts = branch.attempts
-        self._gates = {planned.gate: planned.make() for planned in branch.gates}
+        self._gates = {planned.gate: _bounds(planned) for planned in branch.gates}
         self._outcomes: dict[Place, dict[int, AttemptOutcome]] = {}
         self._indexes: dict[int, dict[str, int]] = {}
         self._quarantined: dict[int, str] = {}
@@ -61,7 +62,7 @@ class AttemptAccounting:
         if list(scores) != (list(self._gates) if scored else []):
             yield f"sample {row['sample_id']}: scored by {list(scores)}, and its gates are {list(self._gates)}"
             return
-        refusing = next((name for name, score in scores.items() if not keeps(self._gates[name], score)), None)
+        refusing = next((name for name, score in scores.items() if not within(self._gates[name], score)), None)
         if scored and refusing != (None if reason == UNMARKABLE else reason):
             expected, actual = _outcome_text(refusing), _outcome_text(reason)
             yield f"sample {row['sample_id']}: by its scores {expected}, and it is {actual}"
@@ -103,6 +104,16 @@ class AttemptAccounting:
             recorded = getattr(marker, name)
             if name in marker.model_fields_set and recorded != rows:  # the markers of earlier versions say none
                 yield f"unit {marker.unit}: {name} {short_repr(recorded)} by its marker, {short_repr(rows)} by its rows"
+
+
+def _bounds(gate: GatePlan) -> tuple[float, float]:
+    """Return a gate's bounds: of a built-in one by its parameters, else as the manifest states; no code is imported."""
+    if gate.package is None:
+        return gate.make().bounds
+    if gate.bounds is None:
+        raise ValueError(f"gate {gate.gate} of {gate.package.short} states no bounds")
+    least, most = gate.bounds
+    return -math.inf if least is None else float(least), math.inf if most is None else float(most)
 
 
 def _outcome_text(reason: str | None) -> str:

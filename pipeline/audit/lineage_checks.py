@@ -8,13 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.lineage.records import input_features
-from pipeline.plan import ORIGINAL, BranchPlan
+from pipeline.plan import ORIGINAL, BranchPlan, StepPlan
 from pipeline.seeding import step_seed
 from schemas.images import IMAGE, LINEAGE, QUARANTINE
 from schemas.manifest import Manifest, Marker
-
-MIXING = ("diffusion_mix",)
-"""Operators that set `soft_label`, and with it the label."""
 
 _MADE = (pa.field("image", IMAGE), *LINEAGE)
 _COLUMNS = {"data": _MADE, "rejected": (*_MADE, pa.field("rejected_reason", pa.string())), "quarantine": QUARANTINE}
@@ -54,12 +51,18 @@ class LineageChecks:
     """Checks rows of `data/` and `rejected/` of one unit, and those of `quarantine/`."""
 
     def __init__(self, manifest: Manifest, marker: Marker, branch: BranchPlan) -> None:
+        """Raise RecipeError where the branch has a built-in operator that this version does not know."""
         self._manifest, self._marker, self._branch = manifest, marker, branch
         self._chain = [
-            (step.operator, step.version, "+".join(model.sha256 for model in step.models.values()) or None)
+            (
+                step.operator,
+                step.version,
+                "+".join(model.sha256 for model in step.models.values()) or None,
+                None if step.package is None else str(step.package),
+            )
             for step in branch.steps
         ]
-        self.mixes = any(step.operator in MIXING for step in branch.steps)
+        self.mixes = any(_changes_labels(step) for step in branch.steps)
 
     def findings(self, row: Mapping[str, Any], folder: str) -> Iterator[str]:
         """Yield what is wrong with a row of `data/` or `rejected/`."""
@@ -97,10 +100,11 @@ class LineageChecks:
 
     def _steps(self, who: str, row: Mapping[str, Any], whole: bool) -> Iterator[str]:
         """An accepted image went through the whole chain, a rejected one perhaps not to its end."""
-        recorded = [(step["operator"], step["version"], step["model_sha256"]) for step in row["steps"]]
+        keys = ("operator", "version", "model_sha256", "package")
+        recorded = [tuple(step[key] for key in keys) for step in row["steps"]]
         chain = self._chain if whole else self._chain[: max(1, len(recorded))]
         if recorded != chain:
-            yield f"{who}: its steps (operators, versions, models) are not those of its branch in the manifest"
+            yield f"{who}: its steps (operators, versions, models, code) are not those of its branch in the manifest"
         for index, step in enumerate(row["steps"]):
             if step["seed"] != step_seed(row["sample_id"], index):
                 yield f"{who}: step {index} has another seed"
@@ -138,6 +142,11 @@ class LineageChecks:
             yield f"{who}: source_row {row['source_row']} is outside its unit"
         if not f"/{row['source_uri']}".endswith(f"/{marker.shard}"):  # data that moved keep their paths
             yield f"{who}: source_uri {row['source_uri']} is not its unit's shard {marker.shard}"
+
+
+def _changes_labels(step: StepPlan) -> bool:
+    """Whether a step may change labels: a built-in one by its class, else as the manifest states; none is imported."""
+    return step.part_class.changes_labels if step.package is None else step.changes_labels
 
 
 def _is_json(text: str) -> bool:

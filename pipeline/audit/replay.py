@@ -1,6 +1,7 @@
 """`replay`: make one stored image again, from its lineage alone, and compare."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.runner import make_window
 from pipeline.execution.window import Window, new_sample, windows
 from pipeline.messages import short_repr
-from pipeline.plan import Unit
+from pipeline.plan import BranchPlan, Unit
 from pipeline.publishing.manifest import branch_from, read_manifest
+from pipeline.registry import GATE, OPERATOR, approved
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.images.codecs import decode
@@ -55,16 +57,19 @@ class ReplayResult:
         return bool(self.stored_device) and self.stored_device != self.replayed_device
 
 
-def replay_sample(store: Store, sample: str, key: bytes | None = None) -> ReplayResult:
+def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: Sequence[str] = ()) -> ReplayResult:
     """Make the image with this `sample_id` again.
 
     The whole window it was in is made again, the attempts before it as well: a network's last bit may depend on the
     batch, and what a gate refused decides which images the next attempt's batches hold. On a GPU where it was made on
     one and there is one here, else on the CPU.
 
+    Args:
+        allowed: `module:Class` of operators and gates that the user trusts, beside those that are installed.
+
     Raises:
         InputError: no such sample, or its source is gone or changed.
-        JobError: it was marked, and this is not the key.
+        JobError: it was marked, and this is not the key; or it was made by code that is not here, or not trusted.
     """
     manifest = read_manifest(store)
     marker, stored, kind = find_sample(store, sample)
@@ -77,7 +82,7 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
     links = ImageLinks.of(recipe.input, manifest.recipe_base, public_only=True)
     job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id, links)
     device = device_for_model(marker.device)
-    branch = LoadedBranch.load(job, branch_from(chain), device, key)
+    branch = LoadedBranch.load(job, _approved(branch_from(chain), allowed), device, key)
     unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
     with BackgroundThreads(1, device) as background:
         for window in windows(branch, unit, background):
@@ -95,6 +100,19 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None) -> Replay
                 "longer be used, or a gate decides otherwise on this device"
             )
     raise InputError(f"sample {sample}: its source row can no longer be used")
+
+
+def _approved(branch: BranchPlan, allowed: Sequence[str]) -> BranchPlan:
+    """Return a branch whose packages may be imported. Raises JobError where one may not."""
+    steps = [
+        step if step.package is None else replace(step, package=approved(OPERATOR, step.package, allowed))
+        for step in branch.steps
+    ]
+    gates = [
+        gate if gate.package is None else replace(gate, package=approved(GATE, gate.package, allowed))
+        for gate in branch.gates
+    ]
+    return replace(branch, steps=tuple(steps), gates=tuple(gates))
 
 
 def _current_marks(marks: list[dict[str, Any]], key: bytes | None) -> list[dict[str, Any]]:

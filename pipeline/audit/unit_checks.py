@@ -47,10 +47,10 @@ class UnitChecks:
         found.findings.extend(marker_findings(self.manifest, name, marker, self.branch.copies, self.branch.where))
         try:
             accounting = AttemptAccounting(marker, self.branch, self.manifest.recipe["seed"])
+            lineage_checks = LineageChecks(self.manifest, marker, self.branch)
         except MALFORMED as error:
-            found.findings.append(f"branch {marker.branch}: its gates in the manifest cannot be read: {error!r}")
+            found.findings.append(f"branch {marker.branch}: its chain in the manifest cannot be read: {error!r}")
             return
-        lineage_checks = LineageChecks(self.manifest, marker, self.branch)
         rows = {
             "data": marker.accepted,
             "rejected": marker.rejected + marker.retried,

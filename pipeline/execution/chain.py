@@ -162,7 +162,9 @@ def _apply(
 
     def call(some: Sequence[int]) -> tuple[ImageBatch, Draws, Applied]:
         part, drawn = (batch, draws) if len(some) == len(batch) else _take(batch, draws, some)
-        return part, drawn, step.operator.apply(part, drawn, Noise(part.seeds, device))
+        applied = step.operator.apply(part, drawn, Noise(part.seeds, device))
+        _check_labels(step, applied)
+        return part, drawn, applied
 
     for some, answer in in_halves(rows, call, step.plan.operator, OPERATOR_FAILED, device, report):
         if isinstance(answer, RowError):
@@ -170,6 +172,15 @@ def _apply(
             continue
         for place, row in enumerate(some):
             _record(step, bucket[row], place, *answer)
+
+
+def _check_labels(step: LoadedStep, applied: Applied) -> None:
+    """Raise JobError where an operator changes labels and its class does not say so: `verify` could not tell why."""
+    operator = step.operator
+    if not operator.changes_labels and applied.soft_labels is not None:
+        raise JobError(f"{step.plan.operator}: it returned soft_labels, and its class has not changes_labels = True")
+    if not operator.generative and applied.labels is not None and applied.soft_labels is None:
+        raise JobError(f"{step.plan.operator}: it returned labels without soft_labels; one class is a 1 among zeros")
 
 
 def in_halves(
@@ -232,6 +243,7 @@ def _record(step: LoadedStep, sample: Sample, place: int, batch: ImageBatch, dra
             "seed": batch.seeds[place],
             "model_id": "+".join(model.reference for model in models) or None,
             "model_sha256": "+".join(model.sha256 for model in models) or None,
+            "package": None if step.plan.package is None else str(step.plan.package),
         }
     )
     if draws.partners is not None:

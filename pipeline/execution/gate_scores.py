@@ -61,7 +61,12 @@ def score_gates(
 
 def keeps(gate: Gate, score: float) -> bool:
     """Whether a gate keeps an image of this score. Compared as it is stored, in float32; NaN is refused."""
-    lower, upper = (np.float32(bound) for bound in gate.bounds)
+    return within(gate.bounds, score)
+
+
+def within(bounds: tuple[float, float], score: float) -> bool:
+    """Whether a score lies within bounds, both included, in float32; NaN does not."""
+    lower, upper = (np.float32(bound) for bound in bounds)
     return bool(lower <= np.float32(score) <= upper)
 
 

@@ -1,5 +1,6 @@
 """The branches of a recipe, resolved: operators, files, gates, resources."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,13 +9,11 @@ from pipeline.errors import RecipeError
 from pipeline.plan import ORIGINAL, BranchPlan, StepPlan
 from pipeline.planning.gate_plan import plan_gates
 from pipeline.planning.parts import check_columns, find_files, read_part
-from pipeline.registry import operator_class
+from pipeline.registry import OPERATOR
+from pipeline.requirements import SOURCE_TYPES
 from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest
 from schemas.recipe import Branch, Recipe, Resources
-
-SOURCE_TYPES = ("algorithmicallyEnhanced", "compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia")
-"""IPTC terms, weakest first; a chain is what its strongest step is."""
 
 
 def resolve_branches(recipe: Recipe, base: str, layout: Layout) -> list[BranchPlan]:
@@ -69,7 +68,7 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
         where=branch.where,
         micro_batch=recipe.numerics.micro_batch or min(operator.micro_batch for operator in operators),
         digital_source_type=max(types, key=SOURCE_TYPES.index),
-        **_resources(recipe, branch.name, operators),
+        **_resources(recipe, branch.name, steps, operators),
     )
 
 
@@ -79,15 +78,16 @@ def _gated(branches: list[BranchPlan], recipe: Recipe, base: str, layout: Layout
 
 
 def _step(entry: dict[str, Any], where: str, base: str) -> StepPlan:
-    operator = read_part(entry, where, "operator", operator_class)
+    operator, package = read_part(entry, where, OPERATOR)
     models, images = find_files(operator, base)
     (name,) = entry
-    return StepPlan(name, operator.version, operator.params.model_dump(mode="json"), models, images)
+    params = operator.params.model_dump(mode="json")
+    return StepPlan(name, operator.version, params, models, images, package, operator.changes_labels)
 
 
-def _resources(recipe: Recipe, branch: str, operators: list[Operator]) -> dict[str, Any]:
+def _resources(recipe: Recipe, branch: str, steps: Sequence[StepPlan], operators: list[Operator]) -> dict[str, Any]:
     """Sum a chain's shares; what is said for the branch by name counts more."""
-    own = [recipe.resources.get(operator.name, Resources()) for operator in operators]
+    own = [recipe.resources.get(step.operator, Resources()) for step in steps]
     gpus = sum(operator.gpus if r.gpus is None else r.gpus for operator, r in zip(operators, own, strict=True))
     actors = [r.actors for r in own if r.actors is not None]
     result = {"gpus": gpus, "cpus": max(r.cpus for r in own), "actors": min(actors) if actors else None}

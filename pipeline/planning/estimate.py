@@ -7,7 +7,6 @@ from PIL import Image
 
 from pipeline.errors import UnitError
 from pipeline.plan import BranchPlan, Plan, StepPlan
-from pipeline.registry import gate_class, operator_class
 from pipeline.shards.reader import read_windows
 
 CODEC_S_PER_MEGAPIXEL = {"png": 0.35, "jpeg": 0.045, "webp": 0.35}
@@ -44,7 +43,7 @@ def _branch(plan: Plan, branch: BranchPlan, megapixels: float, source_bytes: int
         on_gpu = branch.gpus > 0
         work = sum(_seconds_per_megapixel(step, on_gpu) for step in branch.steps)
         per_image += megapixels * (work + CODEC_S_PER_MEGAPIXEL[plan.recipe.output.encoding])
-        per_image += sum(gate_class(planned.gate).s_per_image[on_gpu] for planned in branch.gates)
+        per_image += sum(planned.part_class.s_per_image[on_gpu] for planned in branch.gates)
         size = int(megapixels * 1e6 * BYTES_PER_PIXEL[plan.recipe.output.encoding])
     units = sum(unit.branch == branch.name for unit in plan.units)
     seconds = round(images * per_image, 1)
@@ -53,7 +52,7 @@ def _branch(plan: Plan, branch: BranchPlan, megapixels: float, source_bytes: int
 
 def _seconds_per_megapixel(step: StepPlan, on_gpu: bool) -> float:
     """Return what an operator states; where it works in steps, in proportion to those it is asked for."""
-    operator = operator_class(step.operator)
+    operator = step.part_class
     stated = operator.gpu_s_per_megapixel if on_gpu else operator.cpu_s_per_megapixel
     usual = operator.Params.model_fields.get("steps")
     return stated if usual is None else stated * float(step.params["steps"]) / float(usual.default)

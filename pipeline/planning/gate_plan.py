@@ -1,10 +1,14 @@
 """The gates of a recipe, resolved: which branch each judges, with what parameters and files."""
 
+import math
+
 from pipeline.contracts import Gate
 from pipeline.errors import RecipeError
+from pipeline.messages import error_line
+from pipeline.packages import Package
 from pipeline.plan import GatePlan
 from pipeline.planning.parts import find_files, read_part
-from pipeline.registry import gate_class
+from pipeline.registry import GATE
 from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest
 from schemas.recipe import Branch, Recipe
@@ -25,7 +29,7 @@ def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[Gat
     seen: set[str] = set()
     for place, entry in enumerate(recipe.quality.gates):
         where = f"{GATES_KEY}[{place}]"
-        gate = read_part(entry, where, "gate", gate_class)
+        gate, package = read_part(entry, where, GATE)
         if gate.name in seen:
             raise RecipeError(f"{where}: gate {gate.name!r} is there twice, and its scores go by its name; keep one")
         seen.add(gate.name)
@@ -33,14 +37,25 @@ def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[Gat
         _check_classes(gate, layout, where)
         for branch in judged:
             _check_source(gate, branch, judged, where)
-        plan = _resolved(gate, base)
+        plan = _resolved(gate, package, base, where)
         found |= {branch.name: (*found[branch.name], plan) for branch in judged}
     return found
 
 
-def _resolved(gate: Gate, base: str) -> GatePlan:
+def _resolved(gate: Gate, package: Package | None, base: str, where: str) -> GatePlan:
     models, images = find_files(gate, base)
-    return GatePlan(gate.name, gate.version, gate.params.model_dump(mode="json", exclude=NOT_IDENTITY), models, images)
+    params = gate.params.model_dump(mode="json", exclude=NOT_IDENTITY)
+    bounds = None if package is None else _bounds(gate, where)
+    return GatePlan(gate.name, gate.version, params, models, images, package, bounds)
+
+
+def _bounds(gate: Gate, where: str) -> tuple[float | None, float | None]:
+    """Return a gate's bounds as JSON can hold them: None where there is none."""
+    try:
+        least, most = (float(bound) for bound in gate.bounds)
+    except Exception as error:  # code of others
+        raise RecipeError(f"{where}: the bounds of {gate.name} cannot be read: {error_line(error)}") from error
+    return (None if math.isinf(least) else least, None if math.isinf(most) else most)
 
 
 def _judged(gate: Gate, recipe: Recipe, where: str) -> list[Branch]:

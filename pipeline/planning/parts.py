@@ -1,16 +1,18 @@
 """An operator or a gate as a recipe has it: read from its entry, with the files it needs found and hashed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from pipeline.contracts import Assets, Part
-from pipeline.errors import InputError, RecipeError
-from pipeline.messages import listed
+from pipeline.errors import InputError, JobError, RecipeError
+from pipeline.messages import error_line, listed
 from pipeline.model_files.references import local_file, resolve_model
+from pipeline.packages import Package
 from pipeline.plan import Images, Models
 from pipeline.planning.reference_images import find_images, read_images
+from pipeline.registry import Kind, find_part
 from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest, parse
 
@@ -20,25 +22,31 @@ TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")
 P = TypeVar("P", bound=Part)
 
 
-def read_part(entry: Mapping[str, Any], where: str, noun: str, find: Callable[[str], type[P]]) -> P:
-    """Return the part that an entry `{name: {parameters}}` asks for, not loaded.
+def read_part(entry: Mapping[str, Any], where: str, kind: Kind[P]) -> tuple[P, Package | None]:
+    """Return the part that an entry `{name: {parameters}}` asks for, not loaded, and its package; None if built in.
 
     Args:
         where: the entry's place in the recipe, for messages.
-        noun: what it is called in messages: `operator`, `gate`.
-        find: the class of a name; raises RecipeError where there is none.
 
     Raises:
-        RecipeError: the entry has not one name, or the name or a parameter is unknown.
+        RecipeError: the entry has not one name, the name or a parameter is unknown, or the class cannot be made.
     """
     if len(entry) != 1:
-        raise RecipeError(f"{where}: write one {noun} an entry, as `- {{name: {{...}}}}`; found {sorted(entry)}")
+        raise RecipeError(f"{where}: write one {kind.noun} an entry, as `- {{name: {{...}}}}`; found {sorted(entry)}")
     ((name, params),) = entry.items()
     try:
-        found = find(name)
+        found, package = find_part(kind, name)
     except RecipeError as error:
         raise RecipeError(f"{where}: {error}") from None
-    return found(parse(found.Params, {} if params is None else params, f"{where}.{name}"))
+    given = parse(found.Params, {} if params is None else params, f"{where}.{name}")
+    try:
+        part = found(given)
+        part.requirements()
+    except JobError:
+        raise
+    except Exception as error:  # code of others
+        raise RecipeError(f"{where}.{name}: it cannot be made of these parameters: {error_line(error)}") from error
+    return part, package
 
 
 def find_files(part: Part, base: str) -> tuple[Models, Images]:

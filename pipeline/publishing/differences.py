@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.messages import listed, short_repr
+from pipeline.packages import package_from
 from pipeline.plan import Plan
 from pipeline.publishing.manifest import build_manifest
 from pipeline.shards.identity import changed_columns
@@ -113,9 +114,16 @@ def _chains(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> Iterator
                     continue
                 if old.get("version") != new.get("version"):
                     yield f"{label} {name} was version {old.get('version')}, and is {new.get('version')}"
+                if (was := _package(old)) != (now_is := _package(new)):
+                    yield f"{label} {name} was {was}, and is {now_is}"
                 yield from _files(f"{label} {name}", old, new)
         if chain.get("micro_batch") != other.get("micro_batch", chain.get("micro_batch")):
             yield f"branch {chain.get('name')}: micro_batch was {chain['micro_batch']}, and is {other['micro_batch']}"
+
+
+def _package(record: Mapping[str, Any]) -> str:
+    package = record.get("package")
+    return "built in" if package is None else package_from(package).short
 
 
 def _files(who: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

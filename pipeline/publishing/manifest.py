@@ -11,6 +11,7 @@ from pipeline.errors import InputError, RecipeError
 from pipeline.execution.fit import fits
 from pipeline.messages import error_line
 from pipeline.model_files.references import FileRef
+from pipeline.packages import package_from
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
 from pipeline.shards.columns.layout import record_of
 from pipeline.shards.files.discovery import Shard
@@ -140,11 +141,14 @@ def _totals(found: Iterable[Mapping[str, int]]) -> dict[str, int]:
 def chain_record(branch: BranchPlan) -> dict[str, Any]:
     """Return a branch as plain data, without what only changes speed."""
     record = dataclasses.asdict(branch)
+    for part in (*record["steps"], *record["gates"]):
+        if part["package"] is not None:
+            del part["package"]["trusted"]
     return {key: value for key, value in record.items() if key not in ("gpus", "cpus", "actors")}
 
 
 def branch_from(record: Mapping[str, Any]) -> BranchPlan:
-    """Return the branch that `chain_record` wrote down, on the CPU.
+    """Return the branch that `chain_record` wrote down, on the CPU. Packages that it names are not trusted.
 
     Raises:
         InputError: the record lacks what every branch has, or states what no plan does.
@@ -167,7 +171,13 @@ def branch_from(record: Mapping[str, Any]) -> BranchPlan:
 def _with_files(record: Mapping[str, Any]) -> dict[str, Any]:
     models = {name: FileRef(**model) for name, model in record["models"].items()}
     images = {name: tuple(FileRef(**image) for image in images) for name, images in record["images"].items()}
-    return {**record, "models": models, "images": images}
+    package = record.get("package")
+    return {
+        **record,
+        "models": models,
+        "images": images,
+        "package": None if package is None else package_from(package),
+    }
 
 
 def _watermark(plan: Plan) -> dict[str, Any] | None:

@@ -75,10 +75,10 @@ def _operator(entry: dict[str, dict[str, object]], task: Frames) -> DiffusionBac
     from pipeline.contracts import ImageBatch
     from pipeline.noise import Noise
     from pipeline.planning.parts import read_part
-    from pipeline.registry import operator_class
+    from pipeline.registry import OPERATOR
 
     torch.set_num_threads(task.threads)
-    operator = read_part(entry, "bench", "operator", operator_class)
+    operator = read_part(entry, "bench", OPERATOR)[0]
     operator.load("cpu", replace(assets_of(operator), dtype=task.dtype))
 
     def paint(frame: Pixels) -> Pixels:

@@ -83,6 +83,7 @@ class DiffusionMix(DiffusionOperator):
     Params = DiffusionMixParams
     task: ClassVar[Literal["edit"]] = "edit"
     geometric = True  # what an object becomes, or what is mixed into it, stands elsewhere
+    changes_labels = True
     micro_batch = 32
     digital_source_type = "compositeWithTrainedAlgorithmicMedia"
     cpu_s_per_megapixel = 25.0  # 5 to 9 steps of the embedded model

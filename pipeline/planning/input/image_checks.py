@@ -7,7 +7,7 @@ from pipeline.planning.input.annotation_checks import check_annotations, check_d
 from pipeline.planning.input.first_rows import FirstRows
 from pipeline.planning.input.model_domains import check_domains
 from pipeline.planning.parts import read_part
-from pipeline.registry import operator_class
+from pipeline.registry import OPERATOR
 from schemas.recipe import Recipe
 
 
@@ -27,7 +27,7 @@ def check_images(
         from_rows = branch.per_class is None and branch.count is None
         for place, entry in enumerate(branch.operators):
             where = f"recipe.branches[{index}].operators[{place}]"
-            operator = read_part(entry, where, "operator", operator_class)
+            operator = read_part(entry, where, OPERATOR)[0]
             if operator.geometric and from_rows:
                 moving.append(f"{where}: {operator.name} moves pixels")
             check_domains(operator, models[index][place], f"{where}.{operator.name}", recipe, first)
