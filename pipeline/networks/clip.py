@@ -1,8 +1,7 @@
 """A model that embeds images and texts in one space (CLIP and its kin), from a folder in the layout of transformers."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,39 +16,46 @@ from pipeline.errors import ModelError
 from pipeline.messages import one_line
 from pipeline.model_files.folders import read_json
 
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's own
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # unsaid, it would ask
 FIXED_LENGTH = ("siglip",)  # kinds that were trained on texts padded to full length
 
 
-@dataclass(frozen=True)
 class Preprocessing:
-    """How a model wants its images: the shorter side, then a crop, or both sides stretched; then mean and deviation."""
+    """How a model wants its images, by the image processor of transformers that its folder names; else as CLIP does.
 
-    side_px: int
-    stretch: bool
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    Each image is sized by itself: the same in any batch. Raises ModelError where the processor is not known, or makes
+    images of another size than the model's.
+    """
 
-    @classmethod
-    def read(cls, folder: Path, side_px: int) -> "Preprocessing":
-        """From `preprocessor_config.json`; as CLIP was trained where there is none."""
-        found = read_json(folder / "preprocessor_config.json")
-        size = found.get("size", {})
-        stretch = isinstance(size, Mapping) and "height" in size and not found.get("do_center_crop", False)
-        return cls(side_px, stretch, tuple(found.get("image_mean", MEAN)), tuple(found.get("image_std", STD)))
+    def __init__(self, folder: Path, side_px: int) -> None:
+        from transformers import AutoImageProcessor, CLIPImageProcessor
+
+        by_name: Any = AutoImageProcessor
+        try:
+            if any((folder / name).is_file() for name in PROCESSOR_FILES):
+                self._processor = by_name.from_pretrained(folder, backend="torchvision", **_LOCAL)
+            else:
+                square = {"height": side_px, "width": side_px}
+                self._processor = CLIPImageProcessor(size={"shortest_edge": side_px}, crop_size=square)
+            self._black, self._white = self._made(torch.stack([torch.zeros(3, 2, 3), torch.ones(3, 2, 3)]))
+        except Exception as error:  # the library raises what its parts raise
+            raise ModelError(f"model {folder}: its image processor does not work: {one_line(error, 200)}") from None
+        if self._black.shape != (3, side_px, side_px):
+            raise ModelError(f"model {folder}: its image processor makes {tuple(self._black.shape)}, not {side_px} px")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] in [0, 1] -> [N, 3, side, side], normalised. Bicubic, low-passed on the way down."""
-        height, width = images.shape[-2:]
-        side = self.side_px
-        short = min(height, width)
-        size = (side, side) if self.stretch else (side * height // short, side * width // short)
-        if size != (height, width):
-            images = F.interpolate(images, size, mode="bicubic", antialias=True).clamp(0, 1)
-        top, left = (size[0] - side) // 2, (size[1] - side) // 2
-        images = images[..., top : top + side, left : left + side]
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.mean, self.std))
-        return (images - mean) / std
+        """[N, 3, H, W] in [0, 1] -> [N, 3, side, side], normalised; between black and white, which bicubics overshoot.
+
+        Floats, as gradients pass through them; so sizing rounds to no grey level.
+        """
+        black, white = self._black.to(images.device), self._white.to(images.device)
+        return self._made(images).clamp(black, white)
+
+    def _made(self, images: Tensor) -> Tensor:
+        how = {"do_rescale": False, "input_data_format": "channels_first", "return_tensors": "pt"}
+        made: Tensor = self._processor(images=images, **how)["pixel_values"]
+        return made
 
 
 class TextImageModel:
@@ -66,7 +72,7 @@ class TextImageModel:
         config = self._model.config
         self._fixed = str(config.model_type).startswith(FIXED_LENGTH)
         self._max_tokens = int(config.text_config.max_position_embeddings)
-        self._prepare = Preprocessing.read(folder, int(config.vision_config.image_size))
+        self._prepare = Preprocessing(folder, int(config.vision_config.image_size))
 
     def cosines(self, images: Pixels, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return the cosine [N, M] of images [N, H, W, 1 or 3] uint8 with M texts, -1 to 1."""
@@ -111,9 +117,8 @@ def _load(folder: Path) -> tuple[Any, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            own: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # unsaid, it would ask
-            model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **own)
-            tokenizer = AutoTokenizer.from_pretrained(folder, **own)
+            model = AutoModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32, **_LOCAL)
+            tokenizer = AutoTokenizer.from_pretrained(folder, **_LOCAL)
     except Exception as error:  # the library raises what its parts raise
         raise ModelError(f"model {folder}: no CLIP model: {one_line(error, 200)}") from None
     if not (hasattr(model, "get_text_features") and hasattr(model, "get_image_features")):

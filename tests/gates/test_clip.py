@@ -89,20 +89,50 @@ def test_sizing_is_that_of_the_library(folder: Path, size: tuple[int, int]) -> N
     images = np.stack(pictures(3, *size))
     wanted = CLIPImageProcessor.from_pretrained(folder)(list(images), return_tensors="pt")["pixel_values"]
     given = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    found = Preprocessing.read(folder, 16)(given)
+    found = Preprocessing(folder, 16)(given)
     assert found.shape == wanted.shape == (3, 3, 16, 16)
     assert (found - wanted).abs().max() < 0.03  # it rounds to whole grey levels between its steps: 0.015 of them each
 
 
 def test_stretched_images_where_the_model_says_so(folder: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(folder, tmp_path / "clip"))
-    about = {"size": {"height": 16, "width": 16}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    about = {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": 16, "width": 16},
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+    }
     (copy / "preprocessor_config.json").write_text(json.dumps(about))
-    prepared = Preprocessing.read(copy, 16)
-    assert prepared.stretch and prepared.mean == (0.5, 0.5, 0.5)
+    prepared = Preprocessing(copy, 16)
     image = torch.zeros(1, 3, 16, 48)
     image[..., 24:] = 1
     assert prepared(image)[0, 0, 8].tolist()[0] == -1 and prepared(image)[0, 0, 8].tolist()[-1] == 1
+
+
+def test_images_are_sized_as_clip_does_where_nothing_is_said(folder: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "clip"))
+    (copy / "preprocessor_config.json").unlink()
+    images = torch.from_numpy(np.stack(pictures(2, 24, 32))).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(Preprocessing(copy, 16)(images), Preprocessing(folder, 16)(images))
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ({"size": {"shortest_edge": 20}, "crop_size": {"height": 20, "width": 20}}, r"makes \(3, 20, 20\), not 16 px"),
+        ({"image_mean": [0.5, 0.5]}, "does not work"),
+        ({"auto_map": {"AutoImageProcessor": "foreign.Sizes"}, "image_processor_type": "Sizes"}, "does not work"),
+        ({"image_processor_type": None, "feature_extractor_type": "Nothing"}, "does not work"),
+    ],
+)
+def test_an_odd_image_processor_is_one_line(folder: Path, tmp_path: Path, said: dict[str, Any], match: str) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "clip"))
+    (copy / "foreign.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Sizes: pass\n")
+    about = json.loads((copy / "preprocessor_config.json").read_text())
+    (copy / "preprocessor_config.json").write_text(json.dumps(about | said))
+    with pytest.raises(ModelError, match=match) as caught:
+        TextImageModel(copy, "cpu")
+    assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
 
 
 def test_a_class_scores_the_cosine_of_its_text(folder: Path) -> None:
