@@ -1,4 +1,4 @@
-"""What `plan` says of the input: the columns it took, the classes, the splits, and what it passed over."""
+"""What `plan` says of the input: the columns it took, the classes, the splits, and what it skipped."""
 
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "class_count": len(plan.classes),
         "class_origin": layout.class_origin if layout else None,
         "splits": [{"split": split, "rows": rows} for split, rows in plan.splits.items()],
-        "passed_over": [
+        "skipped": [
             {"reason": reason, "count": count, "first": plan.skipped.names(reason)}
             for reason, count in plan.skipped.counts.items()
         ],
@@ -61,7 +61,7 @@ def as_lines(plan: Plan) -> list[str]:
     for reason, count in plan.skipped.counts.items():
         names = plan.skipped.names(reason)
         more = ", ..." if count > len(names) else ""
-        lines.append(_line("passed over", f"{count} {reason}: {', '.join(names)}{more}"))
+        lines.append(_line("skipped", f"{count} {reason}: {', '.join(names)}{more}"))
     return lines
 
 

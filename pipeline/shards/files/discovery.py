@@ -1,4 +1,4 @@
-"""Find input shards: which Parquet files there are, how many rows each holds, and what identifies each of them."""
+"""Discovery of input shards: which Parquet files there are, how many rows each has, and what identifies each."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -44,20 +44,20 @@ class Shard:
 
     @cached_property
     def partitions(self) -> Partitions:
-        """The columns that its folders state, such as `label=cat/`."""
+        """Values that the names of its folders give, such as `label=cat/`."""
         return partitions_of(self.uri, self.path)
 
 
 @dataclass(frozen=True)
 class InputFiles:
-    """What an input stands for: its shards, sorted by path, and what was passed over on the way to them."""
+    """The files of an input: its shards, sorted by path, and the names that were skipped."""
 
     shards: tuple[Shard, ...]
     skipped: Skipped
 
 
 def find_input(uris: str | Sequence[str], base: str) -> InputFiles:
-    """Return the Parquet files that files, globs and folders stand for, sorted by path; read their footers alone.
+    """Return the Parquet files of files, globs and folders, sorted by path; reads only their footers.
 
     A folder stands for every file below it that `is_shard_name` takes. In folders and behind wildcards, names
     that begin with `_` or `.` are left out. The root that `path` is relative to is the folder; of a glob, the last
@@ -102,12 +102,12 @@ def find_input(uris: str | Sequence[str], base: str) -> InputFiles:
 
 
 def find_shards(uris: str | Sequence[str], base: str) -> tuple[Shard, ...]:
-    """Return the shards of `find_input`."""
+    """Return only the shards of `find_input`."""
     return find_input(uris, base).shards
 
 
 def find_shard(uri: str, path: str, base: str) -> Shard:
-    """Return one shard that a run has read, by its URI and its path under the root of that run.
+    """Return one shard that an earlier run has read, by its URI and its path relative to the root of that run.
 
     Raises:
         InputError: it is not there, or not Parquet.
@@ -118,7 +118,7 @@ def find_shard(uri: str, path: str, base: str) -> Shard:
 
 
 def would_find(uris: str | Sequence[str], base: str, name: str) -> bool:
-    """Return whether `find_shards` of this input would take a file `name` (a path or a URI), were it there."""
+    """Return whether `find_shards` of this input would take a file called `name` (a path or a URI) if it existed."""
     return any(would_list(absolute(uri, base), name) for uri in ([uris] if isinstance(uris, str) else uris))
 
 
@@ -144,7 +144,7 @@ def read_schemas(shards: Iterable[Shard]) -> list[pa.Schema]:
 
 
 def _listing(where: str) -> Listing:
-    """List one URI, which must stand for a file at least."""
+    """Return the files of one URI; raise InputError if there are none."""
     try:
         listing = list_files(where)
     except InputError:
@@ -164,7 +164,7 @@ def _listing(where: str) -> Listing:
 
 
 def _common_folder(roots: Sequence[str]) -> str:
-    """Return the deepest folder that holds all of these; empty where there is none."""
+    """Return the deepest folder that holds all of these; empty if there is none."""
     parts = [root.split("/") for root in roots]
     shared = []
     for names in zip(*parts, strict=False):
@@ -175,7 +175,7 @@ def _common_folder(roots: Sequence[str]) -> str:
 
 
 def _other_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the local files that are other names of one kept, by links: the kept one is no link, or sorts first."""
+    """Return local files that are links to another in the list: {link: file}. Files that are no links are kept."""
     folders: dict[str, str] = {}
     kept: dict[str, str] = {}
     others = {}
@@ -191,7 +191,7 @@ def _other_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _check_name(uri: str) -> None:
-    """Raise InputError where a name cannot be written down: one of bytes that are no UTF-8."""
+    """Raise InputError if a file name is not valid UTF-8."""
     try:
         uri.encode()
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Which files are Parquet by their names, and how shards are made of those that hold something else."""
+"""Which files are Parquet by name, and advice on how to convert other files into Parquet shards."""
 
 import re
 from collections import Counter
@@ -45,17 +45,17 @@ _SAVED: Final = ("state.json", "dataset_dict.json")  # beside what `save_to_disk
 
 
 def is_shard_name(name: str) -> bool:
-    """Return whether a file is a shard by its name: `.parquet`, `.parq` or `.pq` in any case, a codec's name behind."""
+    """Return whether a file is a shard by name: `.parquet`, `.parq`, `.pq` in any case, or `.parquet.gz` etc."""
     return _SHARD.search(name) is not None
 
 
 def kind_of(name: str) -> str | None:
-    """Return what a file holds by its name: `images`, `csv`, `webdataset`, `json`, `arrow`, ...; None: unknown."""
+    """Return the type of a file by its name: `images`, `csv`, `webdataset`, `json`, `arrow`, ...; None if unknown."""
     return next((kind for kind, names in _KINDS if re.search(names, name, re.IGNORECASE)), None)
 
 
 def unwrap(head: bytes, name: str) -> str | None:
-    """Return what to do with a file that is a compressed one by its first bytes; None where it is none."""
+    """Return how to decompress a file whose first bytes are those of gzip, zstd, ...; None if they are not."""
     for magic, called, command in _WRAPPED:
         if head.startswith(magic):
             return (
@@ -66,7 +66,7 @@ def unwrap(head: bytes, name: str) -> str | None:
 
 
 def advice(names: Iterable[str], folder: str | None) -> str | None:
-    """Return, in one line, how to make Parquet shards of files that are none; None where nothing is known of them.
+    """Return, in one line, how to convert files into Parquet shards; None if their type is unknown.
 
     Args:
         names: the files, as the recipe or the folder names them.

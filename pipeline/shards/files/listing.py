@@ -1,7 +1,7 @@
-"""Which files a URI stands for, on this machine and in object stores, and which names are passed over.
+"""Which files a URI stands for, on this machine and in object stores, and which names are skipped.
 
-On this machine symbolic links are followed, to files and to folders; a folder is entered once and a file taken once,
-under its own name before a link's, whatever leads to it.
+On this machine symbolic links to files and folders are followed. A folder is entered once and a file is taken once,
+however many links lead to it: under its own name rather than a link's.
 """
 
 import errno
@@ -30,7 +30,7 @@ FOLDER: Final = "a folder, where the glob asks for files"
 _NAMES: Final = 5
 _MAX_ALTERNATIVES: Final = 10_000
 _MAX_STARS: Final = 6
-"""In one part of a path, and parts of `**`: the time to match a name goes with their power."""
+"""Most `*` in one part of a path, and most `**` parts: the time to match grows exponentially with them."""
 _GLOB: Final = re.compile(r"[*?\[]")
 _PATTERN: Final = re.compile(r"[*\[{]")  # in a URL, where `?` begins the query
 _BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*|\d{1,18}\.\.\d{1,18})\}")
@@ -38,9 +38,10 @@ _BRACES: Final = re.compile(r"\{([^{},]*,[^{}]*|\d{1,18}\.\.\d{1,18})\}")
 
 @dataclass
 class Skipped:
-    """What was passed over: by reason how many names, and the first of them.
+    """Names of the input that were skipped: how many for each reason, and the first of them.
 
-    What one glob leaves out, another may take: that is `undecided`, shown names by reason and URI, until `decide`.
+    A name that one glob skips may be taken by another. Such names are `undecided` ({(reason, URI): name}) until
+    `decide` is called.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -54,32 +55,32 @@ class Skipped:
             names.append(name)
 
     def update(self, other: "Skipped") -> None:
-        """Add what another listing passed over."""
+        """Add the names that another listing skipped."""
         for reason, count in other.counts.items():
             self.counts[reason] = self.counts.get(reason, 0) + count
             self.first[reason] = [*self.first.get(reason, []), *other.first[reason]][:_NAMES]
         self.undecided.update(other.undecided)
 
     def decide(self, taken: Container[str]) -> None:
-        """Add what is undecided, without the URIs that were taken after all."""
+        """Count the undecided names whose URIs were not taken."""
         for (reason, uri), name in self.undecided.items():
             if uri not in taken:
                 self.add(reason, name)
         self.undecided.clear()
 
     def names(self, reason: str) -> list[str]:
-        """Return the first names that were passed over for one reason."""
+        """Return the first names that were skipped for one reason."""
         return self.first.get(reason, [])
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{count} passed over: {reason} ({listed(self.names(reason), 3)})" for reason, count in self.counts.items()
+            f"{count} skipped: {reason} ({listed(self.names(reason), 3)})" for reason, count in self.counts.items()
         )
 
 
 @dataclass
 class Listing:
-    """The files behind one URI. `root`: what their paths are relative to; `files`: sizes by path on the file system."""
+    """The files of one URI. `root` is the folder their paths are relative to; `files` maps path to size in bytes."""
 
     fs: Any
     local: bool
@@ -93,7 +94,7 @@ class Listing:
 
 
 def list_files(uri: str) -> Listing:
-    """Return the files that a file, a glob or a folder stands for; `{a,b}` and `{00..15}` are alternatives.
+    """Return the files of a URI: a file, a folder or a glob, in which `{a,b}` and `{00..15}` are alternatives.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -118,7 +119,7 @@ def list_files(uri: str) -> Listing:
 
 
 def would_list(uri: str, name: str) -> bool:
-    """Return whether `list_files` of this URI would take a file `name` (a path or a URI), were it there."""
+    """Return whether `list_files` of this URI would take a file called `name` (a path or a URI) if it existed."""
     fs, path = filesystem(uri)
     wanted = filesystem(name)[1]
     for pattern in _patterns(fs, path):
@@ -134,7 +135,7 @@ def would_list(uri: str, name: str) -> bool:
 
 
 def _patterns(fs: Any, path: str) -> list[str]:
-    """Return the patterns without braces that a path stands for: itself, where a file has that name."""
+    """Return the path with its braces expanded; unchanged if a file has that very name."""
     if _exists(fs, path):
         return [path]
     found = alternatives(path)
@@ -145,7 +146,7 @@ def _patterns(fs: Any, path: str) -> list[str]:
 
 
 def alternatives(pattern: str) -> list[str]:
-    """Return what `{a,b}` and `{00..15}` in a pattern stand for, in order; the pattern itself without any.
+    """Return a pattern with `{a,b}` and `{00..15}` expanded, in order.
 
     Raises:
         InputError: more than 10,000.
@@ -183,7 +184,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _list_one(fs: Any, local: bool, path: str, skipped: Skipped) -> tuple[str, dict[str, int | None]]:
-    """Return the root of one pattern without braces, and the sizes of its files."""
+    """Return the root of a pattern without braces, and its files with their sizes."""
     root = _glob_root(fs, path)
     if root is not None:
         found = _walk_glob(root, path, skipped) if local else _remote_glob(fs, root, path, skipped)
@@ -232,14 +233,14 @@ def _size(name: str, status: os.stat_result | None) -> int:
 def _walk(
     root: str, depth: int | None, hidden: bool, skipped: Skipped, matches: Any = None
 ) -> Iterator[tuple[str, os.stat_result | None]]:
-    """Yield every file below a local folder; None instead of a status where a link leads nowhere.
+    """Yield every file below a local folder with its status; None for a link that leads nowhere.
 
-    Linked folders come after all others: what is reached both ways keeps its own name.
+    Linked folders come last, so that a file which is reached both ways keeps its own name.
 
     Args:
         depth: folders to go down at most; None: all.
         hidden: whether names that begin with `_` or `.` are entered and yielded.
-        matches: of a glob: names a folder that it would have taken.
+        matches: for a glob: tells whether it would take a folder of that name.
     """
     entered: set[str] = set()
     own, linked = [(root or "/", 0)], list[tuple[str, int]]()
@@ -311,18 +312,18 @@ def _remote_glob(fs: Any, root: str, glob: str, skipped: Skipped) -> Iterator[tu
 
 
 def _is_shown(root: str, glob: str, name: str) -> bool:
-    """Return whether a name is not hidden, or the glob names such."""
+    """Return whether a name is not hidden, or the glob asks for hidden names."""
     return not is_hidden(below(root, name)) or is_hidden(below(root, glob))
 
 
 def _glob_root(fs: Any, path: str) -> str | None:
-    """Return the last folder before a glob's first wildcard; None where `path` is no glob."""
+    """Return the last folder before the first wildcard of a glob; None if `path` is no glob."""
     wildcard = _GLOB.search(path)
     return _root_before(path, wildcard.start()) if wildcard and not _exists(fs, path) else None
 
 
 def _exists(fs: Any, path: str) -> bool:
-    """Return whether a name is there as it stands; a web server that is away or refuses is no "no" (`a?token=b`)."""
+    """Return whether a file has exactly this name. Errors of a web server are raised, not taken for absence."""
     strict = {"strict": True} if "http" in fs.protocol and not _PATTERN.search(path) else {}
     return bool(fs.exists(path, **strict))
 
@@ -332,6 +333,6 @@ def _root_before(path: str, place: int) -> str:
 
 
 def _first_of(path: str) -> int:
-    """Return where the first wildcard or brace of a pattern is."""
+    """Return the index of the first wildcard or brace in a pattern."""
     found = [match.start() for match in (_GLOB.search(path), _BRACES.search(path)) if match]
     return min(found, default=len(path))

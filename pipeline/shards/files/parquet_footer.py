@@ -1,4 +1,4 @@
-"""Footers: what the end of a Parquet file says about it, read without a pixel."""
+"""Parquet footers: schema, row groups and statistics, read from the end of a file without its data."""
 
 import hashlib
 from collections.abc import Callable
@@ -20,7 +20,7 @@ ReadRange = Callable[[int, int], bytes]  # (first byte, end) -> bytes
 
 @dataclass(frozen=True)
 class Footer:
-    """What the end of a Parquet file says about it."""
+    """The footer of a Parquet file; `digest` is the sha256 of its bytes and the file size, `bytes` the file size."""
 
     bytes: int
     digest: str
@@ -65,12 +65,12 @@ _interned: dict[bytes, pa.Schema] = {}
 
 
 def cached_schema(digest: str) -> pa.Schema | None:
-    """Return the schema of a shard whose footer was read here before; one object for all shards that share it."""
+    """Return the schema of a shard whose footer this process has read; equal schemas are one object."""
     return _schemas.get(digest)
 
 
 def _remember(digest: str, schema: pa.Schema) -> None:
-    """Keep a schema under its shard's digest, once for all shards that share it."""
+    """Cache a schema by the digest of its shard; equal schemas are kept once."""
     _schemas[digest] = _interned.setdefault(schema.serialize().to_pybytes(), schema)
 
 
@@ -87,7 +87,7 @@ def read_file_footer(fs: Any, path: str, size: int | None, name: str) -> Footer:
 
 
 def constant_value(fs: Any, path: str, name: str, column: str) -> Any:
-    """Return the one value that every row of a column has, by the statistics of the footer; None where unknown."""
+    """Return the value that all rows of a column share, by the footer's statistics; None if there is none."""
     metadata = read_file_footer(fs, path, None, name).metadata
     values = set()
     for group in (metadata.row_group(place) for place in range(metadata.num_row_groups)):

@@ -1,4 +1,4 @@
-"""Values that folders state: `label=cat/part-0.parquet`, as Hive, Spark, pandas and Polars write partitioned data.
+"""Hive partitions: values in folder names (`label=cat/part-0.parquet`), as Spark, pandas and Polars write them.
 
 Every `name=value` folder below the root of the input is a column of its shards, and so are those just above the file
 or the root, without another folder between them. Names and values are URL-decoded; `__HIVE_DEFAULT_PARTITION__` and an
@@ -23,7 +23,7 @@ _WHOLE: Final = re.compile(r"0|-?[1-9][0-9]{0,17}")  # within int64
 
 
 def partitions_of(uri: str, path: str) -> Partitions:
-    """Return the (name, value) that the folders of a shard state, outermost first.
+    """Return the (name, value) pairs in the folder names of a shard, outermost first.
 
     Args:
         uri: of the shard.
@@ -49,7 +49,7 @@ def partitions_of(uri: str, path: str) -> Partitions:
 
 
 def partition_fields(shards: Iterable[Partitions]) -> list[pa.Field]:
-    """Return the columns that the folders of all shards state, in the order they are met."""
+    """Return the partition columns of all shards, in the order in which they are met."""
     values: dict[str, set[str]] = {}
     for stated in shards:
         for name, value in stated:
@@ -58,7 +58,7 @@ def partition_fields(shards: Iterable[Partitions]) -> list[pa.Field]:
 
 
 def partition_column(value: str | None, kind: pa.DataType, rows: int) -> pa.Array:
-    """Return a stated value as a column of `rows` equal values."""
+    """Return a partition value as a column of `rows` equal values."""
     if value is None:
         return pa.nulls(rows, kind)
     return pa.repeat(pa.scalar(int(value) if pa.types.is_integer(kind) else value, kind), rows)

@@ -1,17 +1,17 @@
 """Splits: which part of a data set a shard, or a row, belongs to.
 
-A shard's split is what a folder `split=...` says; else what the innermost of its folders says that says one; else what
-its file name says: before `-00000-of-00005`, in its first word, or in its last that is a split's. A name says a split
-by these words alone, in any case, among others (`mnist_test.parquet`, `val2017/`, `PublicTest.parquet`); what they are
-called here stands first:
+A shard's split is that of its folder `split=...`; else that of the innermost folder whose name contains a split; else
+that of its file name: the word before `-00000-of-00005`, its first word, or the last word that is a split. These words
+count, in any case and among others (`mnist_test.parquet`, `val2017/`, `PublicTest.parquet`); the name used here is
+first:
 
     train: training    validation: valid, val, dev    test: testing, eval, evaluation, holdout, heldout
     trainval           unlabeled: unlabelled
 
-Beside a shard that is numbered and says a split, every numbered one says what stands before its number: `extra` of
+If one numbered shard has such a split, the word before the number is the split of every numbered shard: `extra` of
 `extra-00000-of-00002.parquet` beside `train-00000-of-00005.parquet`.
 
-In a table a column says splits by its name and its values: see `split_names`.
+A column can hold splits as well, by its name and its values: see `split_names`.
 """
 
 import re
@@ -22,7 +22,7 @@ from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.name_words import split_words
 
 SPLIT: Final = "split"
-"""The folder key and the column that state splits."""
+"""Name of the partition folder, or the column, that holds splits."""
 _WORDS: Final = {
     "train": "train", "training": "train",
     "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
@@ -36,17 +36,17 @@ _COLUMN_WORDS: Final = frozenset((
 _FLAGS: Final = frozenset(("train", "training", "test", "testing", "val", "validation", "holdout", "heldout"))
 _BESIDE_FLAGS: Final = frozenset(("is", "in", "image", "images", "img", "set", "split", "sample", "data", "row"))
 MAX_SPLITS: Final = 20
-"""Values of a column of splits; one of more is called so for another reason."""
+"""Most distinct values of a column of splits; a column with more holds something else."""
 _NUMBERED: Final = re.compile(r"(?:^|[-_.])([a-z]+)-\d+-of-\d+\.", re.IGNORECASE)
 
 
 def called(name: str) -> str:
-    """Return what a split is called here: `train` for `Training`; a name of the data's own stays as it is."""
+    """Return the usual name of a split: `train` for `Training`; an unknown name is returned unchanged."""
     return _WORDS.get(name.lower(), name)
 
 
 def splits_of(shards: Sequence[Shard]) -> list[str | None]:
-    """Return the split of each shard; None where nothing says one."""
+    """Return the split of each shard; None for a shard in no split."""
     found = [_split_of(shard) for shard in shards]
     before = [_before_number(shard.path.rpartition("/")[2]) for shard in shards]
     if any(split is not None and name is not None for split, name in zip(found, before, strict=True)):
@@ -69,7 +69,7 @@ def _before_number(file: str) -> str | None:
 
 
 def _said(name: str) -> str | None:
-    """Return the split that a name says; None for none."""
+    """Return the split that a name contains; None for none."""
     numbered, words = _before_number(name), [word for word in split_words(name) if not word.isdigit()]
     for word in ([numbered] if numbered else []) + words[:1] + words[::-1]:
         if word in _WORDS:
@@ -78,16 +78,16 @@ def _said(name: str) -> str | None:
 
 
 def may_be_split_column(column: str) -> bool:
-    """Return whether a column may say splits, by its name."""
+    """Return whether a column may hold splits, by its name."""
     return bool(_COLUMN_WORDS & set(split_words(column))) or _flag(column) is not None
 
 
 def split_names(column: str, values: Iterable[Any], classes: Sequence[str] = ()) -> dict[Any, str]:
-    """Return what the distinct values of a column call splits, nulls left out; nothing where they are none.
+    """Return the split of each distinct value of a column, nulls left out; empty if the column holds no splits.
 
-    Texts are splits in a column `split`, and in others of such a name (`subset`, `Usage`, ...) where each says one.
-    Numbers are in a column `split`, and those with class names where these are. In a column such as `is_train` or
-    `test`, true and false (or 1 and 0) are.
+    Text values are splits in a column `split`, and in columns with a similar name (`subset`, `Usage`, ...) if each
+    value contains one. Numbers are splits in a column `split`, and elsewhere if their class names are splits. In a
+    column such as `is_train` or `test`, true and false (or 1 and 0) tell its split from the rest.
 
     Args:
         classes: the class names of the column, where it holds their indexes.
@@ -108,13 +108,13 @@ def split_names(column: str, values: Iterable[Any], classes: Sequence[str] = ())
 
 
 def _flag(column: str) -> str | None:
-    """Return the split whose rows a column of yes and no marks, by its name; None for another column."""
+    """Return the split that a boolean column marks, by its name (`is_train`: `train`); None for other columns."""
     words = [word for word in split_words(column) if word not in _BESIDE_FLAGS]
     return _WORDS[words[0]] if len(words) == 1 and words[0] in _FLAGS else None
 
 
 def rows_by_split(shards: Iterable[Shard], splits: Iterable[str | None]) -> dict[str | None, int]:
-    """Return the rows of each split; None: of shards that are in none."""
+    """Return the number of rows of each split; the key None is for shards in no split."""
     rows: dict[str | None, int] = {}
     for shard, split in zip(shards, splits, strict=True):
         rows[split] = rows.get(split, 0) + shard.rows

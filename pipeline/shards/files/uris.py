@@ -1,4 +1,4 @@
-"""URIs: local paths and everything that fsspec opens."""
+"""URIs: local paths, and every protocol that fsspec opens."""
 
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -59,7 +59,7 @@ def open_binary(uri: str) -> BinaryIO:
 
 
 def cause_of(error: Exception) -> BaseException:
-    """Return what an error is about: fsspec says "not found" of an HTTP server that is away, busy or forbids."""
+    """Return the cause of an error: fsspec says "not found" even if an HTTP server is down, busy or denies access."""
     cause = error.__cause__
     hidden = isinstance(error, FileNotFoundError) and type(cause).__module__.startswith(("aiohttp", "asyncio"))
     return cause if cause is not None and hidden and getattr(cause, "status", 0) not in (404, 410) else error

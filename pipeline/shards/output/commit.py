@@ -2,8 +2,8 @@
 
     stage under _tmp/  ->  fsync  ->  rename data, rejected, quarantine  ->  create _commits/<unit>.json if absent
 
-A process may die between any two of these. Without a marker the unit is simply made again, byte for byte, over what
-was left; with one it is never touched again, unless its files are no longer there.
+A process may die between any two of these steps. A unit without a marker is made again, with the same bytes, over any
+files that were left. A unit with a marker is not touched again, unless its files are gone.
 
 Two processes may make one unit at once, of two drivers or of one that lost sight of a worker. One creates the marker;
 it then looks whether its files are still in place, and puts back, from a handle it kept, what another moved away before
@@ -33,7 +33,7 @@ FOLDERS = ("data", "rejected", "quarantine")
 COMMITS = "_commits"
 INDEX = f"{COMMITS}/index.jsonl"
 INDEX_FROM = 512
-"""Markers from which an index is worth its write."""
+"""From this number of markers on, an index file is written."""
 
 
 def marker_path(unit: str) -> str:
@@ -84,14 +84,14 @@ def parse_marker(path: str, data: bytes) -> Marker:
 
 
 def write_index(store: Store, markers: Mapping[str, Marker]) -> None:
-    """Write all markers into one file, so that the next look at very many units is one read."""
+    """Write all markers into one index file, so that reading very many of them later is one read."""
     if len(markers) >= INDEX_FROM:
         lines = [markers[name].model_dump_json() for name in sorted(markers)]
         store.write(INDEX, "\n".join(lines).encode())
 
 
 def markers_digest(markers: Mapping[str, Marker]) -> str:
-    """Return one sha256 over every unit's digest and files; timings do not count."""
+    """Return one sha256 over the digest and the files of every unit; timings are left out."""
     found = hashlib.sha256()
     for name in sorted(markers):
         marker = markers[name]
@@ -101,7 +101,7 @@ def markers_digest(markers: Mapping[str, Marker]) -> str:
 
 
 def check_digest(found: Marker, digest: str) -> None:
-    """Raise ConflictError where a unit is already there, made by another plan."""
+    """Raise ConflictError if an existing marker was made by another plan."""
     if found.digest != digest:
         raise ConflictError(
             f"unit {found.unit} was committed meanwhile by a run of another plan (digest {found.digest[:12]}, here "
@@ -110,7 +110,7 @@ def check_digest(found: Marker, digest: str) -> None:
 
 
 def damaged_units(store: Store, markers: Mapping[str, Marker]) -> dict[str, str]:
-    """Return the units whose committed files are gone, or of another size, each with what is wrong."""
+    """Return the units whose committed files are missing or of another size: {unit: what is wrong}."""
     sizes = {path: size for folder in FOLDERS for path, size in store.sizes(folder).items()}
     found = {}
     for name, marker in markers.items():
@@ -123,7 +123,7 @@ def damaged_units(store: Store, markers: Mapping[str, Marker]) -> dict[str, str]
 
 
 def forget_units(store: Store, units: Iterable[str]) -> None:
-    """Take back the markers of units, so that they are made again."""
+    """Remove the markers of units, so that the units are made again."""
     if names := [*units]:
         store.remove(INDEX)  # written anew by the next look at the whole
         for name in names:
@@ -131,7 +131,7 @@ def forget_units(store: Store, units: Iterable[str]) -> None:
 
 
 def remove_orphans(store: Store, units: Collection[str]) -> None:
-    """Remove the files of units without a marker: an attempt died before it, and no later one succeeded."""
+    """Remove orphans: files of units that have no marker, because an attempt died before it wrote one."""
     orphans = {f"{folder}/{name}.parquet": name for folder in FOLDERS for name in units}
     for path in (path for folder in FOLDERS if orphans for path in store.list(folder)):
         if path not in orphans or store.exists(marker_path(orphans[path])):
@@ -146,10 +146,10 @@ def remove_orphans(store: Store, units: Collection[str]) -> None:
 
 
 def open_parquet(data: bytes) -> pq.ParquetFile:
-    """Return a committed file's bytes, opened.
+    """Open the bytes of a committed Parquet file.
 
-    In memory of Arrow's own: its threads may be the last to hold the file, and where that belongs to Python, letting go
-    of it while the interpreter ends aborts the process.
+    They are copied into Arrow's own memory: Arrow's threads may release the file last, and releasing memory of Python
+    while the interpreter ends aborts the process.
     """
     memory = pa.BufferOutputStream()
     memory.write(data)
@@ -162,7 +162,7 @@ def sha256_file(path: Path) -> str:
 
 
 class UnitFiles:
-    """The Parquet files of one unit while they are written. Empty ones are left out."""
+    """Writes the Parquet files of one unit and commits them. A folder without rows gets no file."""
 
     def __init__(self, store: Store, unit: str) -> None:
         self._store = store
@@ -203,10 +203,10 @@ class UnitFiles:
         self._writers[folder].write_table(table, row_group_size=table.num_rows)
 
     def commit(self, marker: Marker) -> Marker:
-        """Publish the files, then the marker; return the marker that counts.
+        """Publish the files, then the marker; return the marker in the store, which another process may have written.
 
         Raises:
-            ConflictError: the unit is there already with another digest.
+            ConflictError: the store holds the unit with another digest.
         """
         files = {folder: self._close(folder) for folder in FOLDERS if folder in self._writers}
         marker = marker.model_copy(update={"files": files})
@@ -247,7 +247,7 @@ class UnitFiles:
             return False
 
     def _remove_others(self, files: Mapping[str, FileRecord]) -> None:
-        """Remove what another attempt left in folders that the committed one has no rows for."""
+        """Remove files that another attempt left in folders for which the committed one has no rows."""
         for folder in FOLDERS:
             if folder not in files:
                 self._store.remove(f"{folder}/{self._unit}.parquet")
@@ -268,7 +268,7 @@ class UnitFiles:
 
 
 def _leaf_compression(schema: pa.Schema, by_column: dict[str, str]) -> dict[str, str]:
-    """Parquet names leaves, not columns: `image.bytes`, `partners.list.element.role`."""
+    """Return the compression of each Parquet leaf, such as `image.bytes` or `partners.list.element.role`."""
     leaves: dict[str, str] = {}
     for field in schema:
         for leaf in _leaves(field.type, field.name):

@@ -1,4 +1,4 @@
-"""Putting a file in a place only if the place is free, in one step, on every file system that can do it."""
+"""Creating a file only if none has its name, in one atomic step, on every file system that can do it."""
 
 import contextlib
 import ctypes
@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EMLINK)
-"""What file systems without hard links say: exFAT, SMB, many FUSE mounts."""
+"""Error numbers of file systems without hard links: exFAT, SMB, many FUSE mounts."""
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1  # Linux
 _RENAME_EXCL = 4  # macOS
 
 
 def move_if_absent(staged: Path, target: Path) -> None:
-    """Give `staged` the name `target`, on the same file system; `staged` itself may stay as a second name.
+    """Give `staged` the name `target` on the same file system, unless a file has it; `staged` may stay as well.
 
-    By a hard link, which fails where the name is taken; without links by a rename that never replaces.
+    By a hard link, which fails if the name is taken; without hard links by a rename that never replaces.
 
     Raises:
         FileExistsError: the name is taken.
@@ -39,7 +39,7 @@ def move_if_absent(staged: Path, target: Path) -> None:
 
 
 def _rename(source: bytes, target: bytes) -> int:
-    """Return 0 or the system's error number; ENOSYS where its library has no such call."""
+    """Rename without replacing; return 0 or the error number, ENOSYS if the C library has no such call."""
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None, use_errno=True)
         if sys.platform == "darwin":

@@ -1,4 +1,4 @@
-"""Who is at work: a process, named so that another one can tell whether it is still there."""
+"""The identity of a process, from which another process can tell whether it is still running."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process. `machine` names host, boot and process namespace; `born` tells it from a later one of its number."""
+    """A process. `machine` identifies host, boot and process namespace; `born` tells it from a later one of its pid."""
 
     host: str
     machine: str
@@ -25,7 +25,7 @@ class ProcessIdentity:
 
     @classmethod
     def parse(cls, name: str) -> "ProcessIdentity | None":
-        """Return the owner that a name begins with, as `prefix` writes it; None where it begins with none."""
+        """Return the process that a file name begins with, as `prefix` writes it; None if it begins with none."""
         machine, *parts = name.split("-")[:4]
         if len(parts) != 3 or not all(part.isdecimal() for part in parts[:2]):
             return None
@@ -36,7 +36,7 @@ class ProcessIdentity:
         return f"{self.machine}-{self.pid}-{self.born}-"
 
     def alive(self) -> bool | None:
-        """Return whether the process still runs; None where that cannot be seen from this machine."""
+        """Return whether the process still runs; None if it is on another machine."""
         if self.machine != _machine():
             return None
         try:
@@ -59,7 +59,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """Return when a process began, in ticks since the boot; None where it has ended, or the system does not say."""
+    """Return when a process started, in clock ticks since boot; None if it has ended or that cannot be read."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

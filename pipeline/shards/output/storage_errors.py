@@ -1,4 +1,4 @@
-"""Faults of a place: errors that no unit is to blame for, told from all others, each with what helps against it."""
+"""Errors of the storage (disk full, mount lost, no permission), told from errors of a unit, each with its remedy."""
 
 import contextlib
 import errno
@@ -31,15 +31,15 @@ REMEDIES = {
     errno.EHOSTDOWN: _LOST,
     errno.ETIMEDOUT: _LOST,
 }
-"""By error number of the system: what a person does about it."""
+"""What the user can do, by the error number of the operating system."""
 
 
 @contextlib.contextmanager
 def raising_storage_errors(location: str) -> Iterator[None]:
-    """Charge to `location` what the system says of it while something is written there.
+    """Turn errors of the operating system within the block into a StorageError that names `location`.
 
     Raises:
-        StorageError: such an error was raised within; any other passes as it is.
+        StorageError: an OSError with a number in REMEDIES was raised; other errors pass unchanged.
     """
     try:
         yield
@@ -50,7 +50,7 @@ def raising_storage_errors(location: str) -> Iterator[None]:
 
 
 def storage_error(location: str, error: Exception) -> StorageError:
-    """Return the error of a place: what it said, and what helps."""
+    """Return the StorageError for an error that occurred at `location`: what happened, and the remedy."""
     if isinstance(error, OSError) and error.strerror:
         said, helps = f"{type(error).__name__}: {error.strerror}", REMEDIES.get(error.errno or 0)
     else:

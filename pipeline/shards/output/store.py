@@ -1,4 +1,4 @@
-"""One seam for every place a data set can live: a local folder, or an object store through fsspec."""
+"""Where a data set is stored: a local folder, or an object store through fsspec, behind one interface."""
 
 import contextlib
 import os
@@ -23,19 +23,19 @@ from pipeline.shards.output.storage_errors import raising_storage_errors, storag
 T = TypeVar("T")
 
 PROBE_BYTES = 1 << 20
-"""Enough that a disk which is as good as full is found before the first unit."""
+"""Size of the file that `probe` writes, so that a nearly full disk is found before the first unit."""
 PAUSES_S = (1.0, 3.0)
-"""How long to wait before an object store is asked again, after what its own library tried."""
+"""Seconds to wait before each further request to an object store, after the retries of its own library."""
 _ELSEWHERE = "choose another place"
 
 ABANDONED_S = 86_400.0
-"""Age at which what a process of another machine left under `_tmp/` counts as left for good."""
+"""Age in seconds from which files of another machine under `_tmp/` are removed as abandoned."""
 KEPT = ("driver-", "alive-")
-"""Names under `_tmp/` that say who writes the output; drivers remove them themselves."""
+"""Prefixes of the lease files under `_tmp/`, which drivers remove themselves."""
 
 
 class Store(ABC):
-    """A folder of files by relative path. Every write is whole or absent, whenever the process dies."""
+    """Files by relative path. Every write is atomic: after a crash a file is complete or absent."""
 
     uri: str
 
@@ -48,15 +48,15 @@ class Store(ABC):
 
     @abstractmethod
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the bytes of every file below `folder`, by path relative to the store, sorted; none if not there."""
+        """Return the size of every file below `folder`, by path relative to the store, sorted; empty if not there."""
 
     def list(self, folder: str) -> list[str]:
-        """Return the paths of all files below `folder`, relative to the store, sorted; none if it is not there."""
+        """Return the paths of all files below `folder`, relative to the store, sorted; empty if it is not there."""
         return [*self.sizes(folder)]
 
     @abstractmethod
     def size(self, path: str) -> int | None:
-        """Return a file's bytes; None if it is not there."""
+        """Return a file's size in bytes; None if it is not there."""
 
     @abstractmethod
     def remove(self, path: str) -> None:
@@ -64,30 +64,30 @@ class Store(ABC):
 
     @abstractmethod
     def move(self, path: str, target: str) -> None:
-        """Give a file another path, replacing what is there. Raises FileNotFoundError."""
+        """Rename a file, replacing what is at `target`. Raises FileNotFoundError."""
 
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file only if it is not there yet; return whether it was written."""
+        """Create a file exclusively; return False, and write nothing, if it exists."""
 
     @abstractmethod
     def stage(self) -> contextlib.AbstractContextManager[Path]:
-        """Give an empty local folder to write files into before they are published; removed at the end."""
+        """Give an empty local folder for files that are to be published; it is removed at the end."""
 
     @abstractmethod
     def publish(self, staged: Path, path: str) -> None:
-        """Move a staged file to its place, durably, in one step."""
+        """Move a staged file to `path`, atomically and durably (fsync, rename)."""
 
     def raising_storage_errors(self) -> contextlib.AbstractContextManager[None]:
-        """Charge to the place what goes wrong while a staged file is written: raises StorageError for a full disk."""
+        """Turn errors while a staged file is written, such as a full disk, into StorageError."""
         return raising_storage_errors(self.uri)
 
     def probe(self) -> None:
-        """Do once, with a file of a MiB, what commits need: write, replace, create only once, read, list, remove.
+        """Try with a file of 1 MiB what commits need: write, replace, create exclusively, read, list, remove.
 
         Raises:
-            InputError: one of them cannot be done: no folder, no right, no space, no credentials, no such bucket, a
-                file system or an object store that writes over what it is told to create.
+            InputError: one of them fails: no folder, permission, space, credentials or bucket; or a file system or
+                object store that overwrites an existing file where exclusive creation is asked for.
         """
         folder = f"_tmp/probe-{uuid.uuid4().hex}"
         whole, once = f"{folder}/whole", f"{folder}/once"
@@ -123,7 +123,7 @@ class Store(ABC):
 
     @abstractmethod
     def tidy(self) -> None:
-        """Remove what processes that ended left under `_tmp/`; what one that may live is writing stays."""
+        """Remove files under `_tmp/` of processes that have ended; those of processes that may still run stay."""
 
     def write(self, path: str, data: bytes) -> None:
         """Write a whole file, replacing what is there."""
@@ -154,7 +154,7 @@ def open_store(uri: str) -> Store:
 
 
 class LocalStore(Store):
-    """A local or shared folder. Staged under `_tmp/` on the same disk, fsynced, renamed."""
+    """A local or shared folder. Files are written under `_tmp/` on the same disk, fsynced, then renamed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -261,7 +261,7 @@ class LocalStore(Store):
 
 
 class ObjectStore(Store):
-    """A bucket behind fsspec. One PUT is atomic; `create` is a conditional PUT."""
+    """A bucket behind fsspec. A PUT is atomic; `create` is a conditional PUT."""
 
     def __init__(self, uri: str, filesystem: fsspec.AbstractFileSystem, root: str) -> None:
         self.uri = uri.rstrip("/")
@@ -276,10 +276,10 @@ class ObjectStore(Store):
         return raising_storage_errors(tempfile.gettempdir())
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Return what the store answers, asked again after a while where it does not.
+        """Call the store, again after PAUSES_S where it does not answer, and return the result.
 
         Raises:
-            StorageError: it refuses, or still does not answer.
+            StorageError: the store refuses, or still does not answer.
         """
         for pause in (*PAUSES_S, None):
             try:
@@ -321,7 +321,7 @@ class ObjectStore(Store):
             return None
 
     def tidy(self) -> None:
-        """Nothing is staged in a bucket."""
+        """Do nothing: no file is staged in a bucket."""
 
     def move(self, path: str, target: str) -> None:
         self._ask(lambda: self._filesystem.cp_file(self._full(path), self._full(target)))
@@ -355,7 +355,7 @@ def _unusable(location: str, what: str, error: Exception) -> InputError:
 
 
 def _age_s(path: Path) -> float:
-    """Return seconds since anything in a file or folder was written."""
+    """Return the seconds since the last write to a file, or to anything in a folder."""
     newest = 0.0
     for each in (path, *path.rglob("*")) if path.is_dir() else (path,):
         with contextlib.suppress(FileNotFoundError):

@@ -215,7 +215,7 @@ def test_plan_says_how_many_rows_have_no_class(tmp_path: Path, capsys: pytest.Ca
         assert [line for line in lines if line.startswith("no class")] == ([f"no class     {said}"] if said else [])
 
 
-def test_plan_says_what_it_took_and_what_it_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_says_what_it_took_and_what_it_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("cat", "dog"):
         write_shard(tmp_path / f"data/label={name}/train-0.parquet", photos(2), ids=["a", "b"])
     (tmp_path / "data/README.md").write_text("x")
@@ -226,8 +226,8 @@ def test_plan_says_what_it_took_and_what_it_passed_over(tmp_path: Path, capsys: 
     assert "columns      image: image (bytes and paths), label: label (string), id: id\n" in said
     assert "classes      2 by the labels themselves, sorted: cat, dog\n" in said
     assert "splits       train 4 rows\n" in said
-    assert "passed over  1 not named as Parquet: README.md\n" in said
-    assert "passed over  1 a link to a file that is taken: label=cat/z.parquet (label=cat/train-0.parquet)\n" in said
+    assert "skipped      1 not named as Parquet: README.md\n" in said
+    assert "skipped      1 a link to a file that is taken: label=cat/z.parquet (label=cat/train-0.parquet)\n" in said
     assert main(["plan", recipe, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["input"]
     assert found["columns"] == {
@@ -235,7 +235,7 @@ def test_plan_says_what_it_took_and_what_it_passed_over(tmp_path: Path, capsys: 
     }  # fmt: skip
     assert (found["classes"], found["class_count"]) == (["cat", "dog"], 2)
     assert found["splits"] == [{"split": "train", "rows": 4}]
-    assert {each["reason"]: (each["count"], each["first"]) for each in found["passed_over"]} == {
+    assert {each["reason"]: (each["count"], each["first"]) for each in found["skipped"]} == {
         "not named as Parquet": (1, ["README.md"]),
         "a link to a file that is taken": (1, ["label=cat/z.parquet (label=cat/train-0.parquet)"]),
     }

@@ -1,4 +1,4 @@
-"""Listing: the whole input, or a word: links, endings, alternatives, several URIs, and what is passed over."""
+"""Listing: the whole input, or a word: links, endings, alternatives, several URIs, and what is skipped."""
 
 import gzip
 import io
@@ -111,7 +111,7 @@ def test_a_file_that_is_compressed_as_a_whole_is_named_with_the_remedy(tmp_path)
         find_shards(".", str(tmp_path))
 
 
-def test_what_is_passed_over_is_counted_and_named(tmp_path):
+def test_what_is_skipped_is_counted_and_named(tmp_path):
     write_shard(tmp_path / "in/a.parquet", photos(1))
     write_shard(tmp_path / "in/.cache/b.parquet", photos(1))
     for name in ("_SUCCESS", ".x.crc", "README.md", "a.parquet.tmp", *(f"{i}.json" for i in range(9))):
@@ -131,7 +131,7 @@ def test_a_folder_that_a_glob_would_take_is_named(tmp_path):
     write_shard(tmp_path / "in/a.parquet", photos(1))
     write_shard(tmp_path / "in/more/b.parquet", photos(1))
     assert find_input("in/*", str(tmp_path)).skipped.first == {FOLDER: ["more/"]}
-    with pytest.raises(InputError, match=r"1 passed over: a folder, where the glob asks for files \(more/\)"):
+    with pytest.raises(InputError, match=r"1 skipped: a folder, where the glob asks for files \(more/\)"):
         find_shards("in/m*", str(tmp_path))
 
 

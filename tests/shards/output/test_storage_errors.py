@@ -177,7 +177,7 @@ def test_a_store_that_answers_503_only_is_one_line_and_soon(
         assert run(write_recipe(tmp_path), "s3://busy/out") == 2
         assert "s3://busy/out: cannot be written: OSError: too busy" in last_line(capsys)
         with pytest.raises(StorageError, match=r"s3://busy/out: OSError: .*see that it can be reached"):
-            open_store("s3://busy/out").finalise(large_file(tmp_path), "data/x")
+            open_store("s3://busy/out").publish(large_file(tmp_path), "data/x")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 
