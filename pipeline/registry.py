@@ -224,7 +224,7 @@ def _class_of(kind: Kind[P], package: Package) -> type[P]:
         raise RecipeError(f"{who}: it is no {kind.noun}; derive it from palimpsest.{kind.base.__name__}")
     if inspect.isabstract(found):
         raise RecipeError(f"{who}: it lacks {listed(sorted(found.__abstractmethods__))}")
-    if (why := _fault(found)) is not None:
+    if (why := declaration_fault(found)) is not None:
         raise RecipeError(f"{who}: {why}")
     return cast(type[P], found)
 
@@ -233,7 +233,7 @@ def _is_of(kind: Kind[P], found: Any) -> bool:
     return isinstance(found, type) and issubclass(found, kind.base) and found is not kind.base
 
 
-def _fault(found: type[Part]) -> str | None:
+def declaration_fault(found: type[Part]) -> str | None:
     """Return what is wrong with what a class declares; None where nothing is."""
     declared = {name: getattr(found, name, None) for name in ("name", "version", "source", "Params")}
     if not isinstance(declared["name"], str) or not declared["name"].isidentifier():

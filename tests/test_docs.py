@@ -44,7 +44,7 @@ def test_the_operator_page_is_an_operator(tmp_path: Path) -> None:
     (tmp_path / "invert.py").write_text(module)
     (tmp_path / "test_invert.py").write_text(
         "from typing import ClassVar\nfrom invert import Invert\nimport pipeline.registry\n"
-        "from tests.operators.conformance import OperatorConformance\n"
+        "from palimpsest.testing.operators import OperatorConformance\n"
         "pipeline.registry.OPERATORS['invert'] = 'invert:Invert'\n" + test
     )
     command = [sys.executable, "-m", "pytest", "-q", "--rootdir", str(tmp_path), "-p", "no:cacheprovider"]

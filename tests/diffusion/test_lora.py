@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from palimpsest.testing.operators import act, make_batch
 from pipeline.contracts import Assets
 from pipeline.diffusion.class_conditional import ClassConditionalModel
 from pipeline.diffusion.lora import METADATA_KEY, merge_lora
@@ -19,7 +20,6 @@ from pipeline.operators.diffusion.diffusion_edit import DiffusionEditParams
 from pipeline.registry import operator_class
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import act, make_batch
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import CLASSES, act, assert_near, make_batch
 from pipeline.contracts import Applied, Assets, ImageBatch
 from pipeline.diffusion.text_guidance import TextGuidance, clean_image_coefficients
 from pipeline.errors import ModelError, RecipeError
@@ -20,7 +21,6 @@ from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, Diffusion
 from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import CLASSES, act, assert_near, make_batch
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from jobs.train.networks.lora_factors import LoraFactors, save_lora
 from jobs.train.objectives.noise_prediction import noised, wanted
+from palimpsest.testing.operators import act, make_batch
 from pipeline.contracts import Assets, Draws
 from pipeline.diffusion.lora import merge_lora
 from pipeline.diffusion.text_pipelines import load_pipeline
@@ -18,7 +19,6 @@ from pipeline.errors import ModelError, RecipeError
 from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import act, make_batch
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 

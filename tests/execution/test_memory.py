@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import assert_near
 from pipeline.contracts import Applied, Draws, ImageBatch
 from pipeline.execution.chain import out_of_memory
 from pipeline.noise import Noise
@@ -17,7 +18,6 @@ from pipeline.registry import OPERATORS
 from pipeline.shards.images.codecs import decode
 from schemas.manifest import Failure, Marker
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
-from tests.operators.conformance import assert_near
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = pytest.mark.usefixtures("one_thread")

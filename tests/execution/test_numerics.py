@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import OperatorConformance, act, make_batch
 from pipeline.audit.replay import replay_sample
 from pipeline.contracts import Assets
 from pipeline.errors import RecipeError
@@ -23,7 +24,6 @@ from pipeline.shards.output.store import open_store
 from schemas.manifest import Marker
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import OperatorConformance, act, make_batch
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [

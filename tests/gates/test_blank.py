@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from palimpsest.testing.gates import GateConformance
 from pipeline.contracts import Pixels
 from pipeline.execution.gate_scores import keeps
 from pipeline.gates.blank import Blank, share_of_one_colour
-from tests.gates.conformance import GateConformance
 
 
 class TestBlankConformance(GateConformance):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.gates import CLASSES, GateConformance, made_batch
 from pipeline.contracts import Assets, MadeBatch
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.execution.gate_scores import keeps
@@ -20,7 +21,6 @@ from pipeline.networks.clip import Preprocessing, TextImageModel
 from pipeline.validation import parse
 from tests.fixtures.shard_files import pictures
 from tests.fixtures.tiny_models import save_clip
-from tests.gates.conformance import CLASSES, GateConformance, made_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

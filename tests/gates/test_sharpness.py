@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+from palimpsest.testing.gates import GateConformance
 from pipeline.contracts import MadeBatch, Pixels
 from pipeline.errors import RecipeError
 from pipeline.execution.gate_scores import keeps
 from pipeline.gates.sharpness import Sharpness, edges
 from pipeline.validation import parse
 from tests.fixtures.shard_files import pictures
-from tests.gates.conformance import GateConformance
 
 
 class TestSharpnessConformance(GateConformance):

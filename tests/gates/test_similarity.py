@@ -5,13 +5,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from palimpsest.testing.gates import GateConformance
 from pipeline.contracts import MadeBatch
 from pipeline.errors import RecipeError
 from pipeline.execution.gate_scores import keeps
 from pipeline.gates.similarity import C1, C2, Similarity, similarity, ssim
 from pipeline.validation import parse
 from tests.fixtures.shard_files import pictures
-from tests.gates.conformance import GateConformance
 
 
 class TestSimilarityConformance(GateConformance):

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from palimpsest.testing.operators import partner_of, seed_of
 from pipeline.contracts import ImageBatch
 from pipeline.registry import operator_class
 from tests.fixtures.shard_files import photos
 from tests.gpu.on_gpu import applied, loaded
-from tests.operators.conformance import partner_of, seed_of
 
 CASES: list[tuple[str, dict[str, Any], float, int]] = [
     ("adain_style", {}, 0.05, 2),

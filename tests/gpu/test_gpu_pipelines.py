@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from palimpsest.testing.operators import make_batch
 from pipeline.contracts import Assets
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.gpu.on_gpu import applied
-from tests.operators.conformance import make_batch
 
 pytestmark = pytest.mark.filterwarnings(OWN_WARNING)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from palimpsest.testing.operators import act, assert_near, make_batch
 from pipeline.contracts import Assets, Draws
 from pipeline.diffusion import latent_cache
 from pipeline.errors import ModelError
 from pipeline.networks.compilation import check_compiler, padded
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import act, assert_near, make_batch
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]

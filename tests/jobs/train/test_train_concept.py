@@ -14,6 +14,7 @@ from PIL import Image
 from jobs.commands.train import train
 from jobs.train import concept
 from jobs.train.loop.config import read_config
+from palimpsest.testing.operators import act, make_batch
 from pipeline.contracts import Assets, Draws
 from pipeline.diffusion.lora import METADATA_KEY, merge_lora
 from pipeline.diffusion.textual_inversion import read_tokens
@@ -25,7 +26,6 @@ from tests.fixtures.shard_files import photos, pictures, write_shard
 from tests.fixtures.tiny_models import OWN_WARNING, unet, vae
 from tests.fixtures.tiny_models import save as save_model
 from tests.jobs.train.trainings import ROOT
-from tests.operators.conformance import act, make_batch
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 

@@ -10,11 +10,11 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import AugMix, RandAugment, TrivialAugmentWide
 from torchvision.transforms.v2 import functional as act_of_torchvision
 
+from palimpsest.testing.operators import OperatorConformance, act, make_batch
 from pipeline.contracts import Draws, ImageBatch
 from pipeline.errors import JobError, RecipeError
 from pipeline.operators.classical.classical import Classical, ClassicalParams, run_step, space
 from pipeline.validation import parse
-from tests.operators.conformance import OperatorConformance, act, make_batch
 
 SIZES = [(28, 28), (7, 33), (1, 1), (331, 331)]
 PEERS = {"trivial_augment": TrivialAugmentWide, "rand_augment": RandAugment, "aug_mix": AugMix}

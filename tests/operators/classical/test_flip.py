@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from palimpsest.testing.operators import OperatorConformance, act, make_batch
 from pipeline.contracts import ImageBatch
 from pipeline.errors import JobError, RecipeError
 from pipeline.operators.classical.flip import Flip, FlipParams
 from pipeline.validation import parse
-from tests.operators.conformance import OperatorConformance, act, make_batch
 
 
 class TestFlipConformance(OperatorConformance):

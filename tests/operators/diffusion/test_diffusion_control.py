@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from palimpsest.testing.operators import CLASSES, OperatorConformance, act, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import ModelError, RecipeError
 from pipeline.operators.diffusion.diffusion_control import DiffusionControl, DiffusionControlParams
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import CLASSES, OperatorConformance, act, make_batch
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import CLASSES, OperatorConformance, act, assert_near, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.model_files.folders import folder_sha256
@@ -19,7 +20,6 @@ from pipeline.noise import Noise
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING, save
-from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]

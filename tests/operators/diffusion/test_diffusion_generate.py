@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import CLASSES, OperatorConformance, act, assert_near, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import InputError, ModelError, RecipeError
 from pipeline.networks.generators import samplers
@@ -17,7 +18,6 @@ from pipeline.noise import Noise
 from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate, DiffusionGenerateParams
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING, save_pixel_unet
-from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]
 

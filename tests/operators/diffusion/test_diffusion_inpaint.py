@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from palimpsest.testing.operators import CLASSES, OperatorConformance, act, assert_near, make_batch
 from pipeline.contracts import Assets, ImageBatch
 from pipeline.errors import InputError, RecipeError
 from pipeline.operators.diffusion.diffusion_inpaint import DiffusionInpaint, DiffusionInpaintParams
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]

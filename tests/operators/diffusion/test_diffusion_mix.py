@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from palimpsest.testing.operators import CLASSES, OperatorConformance, act, assert_near, make_batch, partner_of
 from pipeline.contracts import Assets, ImageBatch, Partner, PartnerRow
 from pipeline.errors import InputError, RecipeError
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit, DiffusionEditParams
@@ -16,7 +17,6 @@ from pipeline.operators.diffusion.diffusion_mix import DiffusionMix, DiffusionMi
 from pipeline.requirements import required_partners
 from pipeline.validation import parse
 from tests.fixtures.tiny_models import OWN_WARNING
-from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch, partner_of
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(OWN_WARNING)]

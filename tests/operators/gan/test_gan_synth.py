@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import CLASSES, OperatorConformance, act, assert_near, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch
 from pipeline.errors import ModelError, RecipeError
 from pipeline.networks.generators.flow_matching import save_flow
@@ -16,7 +17,6 @@ from pipeline.networks.generators.wgan import Generator, GeneratorShape, load_ge
 from pipeline.noise import Noise
 from pipeline.operators.gan.gan_synth import GanSynth, GanSynthParams
 from pipeline.validation import parse
-from tests.operators.conformance import CLASSES, OperatorConformance, act, assert_near, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

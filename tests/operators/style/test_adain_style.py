@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from palimpsest.testing.operators import OperatorConformance, act, assert_near, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.model_files.references import ASSETS
@@ -17,7 +18,6 @@ from pipeline.networks.style import adain
 from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.validation import parse
 from tests.fixtures.reference_images import no_image, reference, style
-from tests.operators.conformance import OperatorConformance, act, assert_near, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from palimpsest.testing.operators import OperatorConformance, act, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import JobError, RecipeError
 from pipeline.operators.style.color_transfer import ColorTransfer, ColorTransferParams
 from pipeline.validation import parse
 from tests.fixtures.reference_images import no_image, reference, style
-from tests.operators.conformance import OperatorConformance, act, make_batch
 
 
 class ColorTransferConformance(OperatorConformance):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import OperatorConformance, act, assert_near, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch, Requirements
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.model_files.references import ASSETS
@@ -17,7 +18,6 @@ from pipeline.operators.style.fast_style import FastStyle, FastStyleParams
 from pipeline.validation import parse
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.networks.style.test_fast_style_network import drawn
-from tests.operators.conformance import OperatorConformance, act, assert_near, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import OperatorConformance, act, assert_near, make_batch, partner_of
 from pipeline.contracts import Assets, Draws, ImageBatch, Partner, PartnerRow
 from pipeline.errors import JobError, ModelError, RecipeError
 from pipeline.networks.style import adain
 from pipeline.operators.style.mix_style import MixStyle, MixStyleParams
 from pipeline.validation import parse
-from tests.operators.conformance import OperatorConformance, act, assert_near, make_batch, partner_of
 from tests.operators.style.test_adain_style import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

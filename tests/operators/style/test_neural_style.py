@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from palimpsest.testing.operators import OperatorConformance, act, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
@@ -20,7 +21,6 @@ from pipeline.validation import parse
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.reference_images import encoded, style
 from tests.fixtures.vgg_files import WIDTHS, write_vgg
-from tests.operators.conformance import OperatorConformance, act, make_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

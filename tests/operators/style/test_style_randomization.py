@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jobs.assets.adain_styles import fitted, styles
+from palimpsest.testing.operators import OperatorConformance, act, assert_near, make_batch
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
 from pipeline.contracts import Assets
@@ -27,7 +28,6 @@ from pipeline.validation import parse
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.reference_images import no_image, reference, style
 from tests.fixtures.shard_files import photos
-from tests.operators.conformance import OperatorConformance, act, assert_near, make_batch
 from tests.operators.style.test_adain_style import networks
 
 pytestmark = pytest.mark.usefixtures("one_thread")

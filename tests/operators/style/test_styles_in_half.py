@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from jobs.loaded_operator import assets_of
+from palimpsest.testing.operators import OperatorConformance, act, make_batch, partner_of
 from pipeline.contracts import Assets, Operator
 from pipeline.operators.style.adain_style import AdaINStyle, AdaINStyleParams
 from pipeline.operators.style.fast_style import FastStyle, FastStyleParams
 from pipeline.operators.style.mix_style import MixStyle, MixStyleParams
 from pipeline.operators.style.style_randomization import StyleRandomization, StyleRandomizationParams
-from tests.operators.conformance import OperatorConformance, act, make_batch, partner_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

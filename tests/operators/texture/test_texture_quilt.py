@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from palimpsest.testing.operators import OperatorConformance, act, make_batch
 from pipeline.contracts import Assets, Draws, ImageBatch, Pixels, ReferenceImage, Requirements
 from pipeline.errors import JobError, RecipeError
 from pipeline.operators.texture.texture_quilt import TextureQuilt, TextureQuiltParams
 from pipeline.validation import parse
 from tests.fixtures.reference_images import no_image, reference, style
-from tests.operators.conformance import OperatorConformance, act, make_batch
 
 TINY = {"texture_size_px": 16, "candidates": 6}
 

@@ -9,35 +9,21 @@ A gate that needs a model also overrides `assets`.
 
 import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
+from palimpsest.testing.imports import imported_alone
 from pipeline.contracts import Assets, Gate, MadeBatch, Pixels
 from pipeline.errors import RecipeError
-from pipeline.registry import GATES, gate_class
+from pipeline.registry import declaration_fault
 from pipeline.seeding import canonical_json
 from pipeline.validation import parse
 
 SIZES = ((28, 28), (1, 1), (7, 33), (64, 48))
 CLASSES = ("shirt", "shoe", "bag")
-
-# Runs in a process of its own: what an import and a construction pull in cannot be seen in this one.
-LIGHT = """
-import json, sys, time
-from pipeline.registry import gate_class
-gate = gate_class(sys.argv[1])
-params = gate.Params(**json.loads(sys.argv[2]))
-start = time.perf_counter()
-gate(params).requirements()
-seconds = time.perf_counter() - start
-heavy = [name for name in ("torch", "torchvision", "diffusers", "transformers", "ray") if name in sys.modules]
-print(json.dumps({"heavy": heavy, "seconds": seconds}))
-"""
 
 
 def picture(index: int, size: tuple[int, int], channels: int) -> Pixels:
@@ -73,7 +59,7 @@ class GateConformance:
     tolerance: ClassVar[float] = 0.0
 
     def assets(self, folder: Path) -> Assets:
-        """Models for `load`; override it where `needs` asks for some."""
+        """Models for `load`; override it where `requirements()` asks for some."""
         return Assets()
 
     @pytest.fixture
@@ -87,14 +73,9 @@ class GateConformance:
 
     # ---- declared ----
 
-    def test_is_registered_under_its_name_in_the_file_of_that_name(self) -> None:
-        name = self.gate.name
-        assert GATES[name] == f"pipeline.gates.{name}:{self.gate.__name__}"
-        assert gate_class(name) is self.gate
-
     def test_declares_what_it_is(self) -> None:
         assert (self.gate.__doc__ or "").strip() and self.gate.__doc__ != Gate.__doc__
-        assert self.gate.version >= 1 and self.gate.micro_batch >= 1
+        assert declaration_fault(self.gate) is None and self.gate.micro_batch >= 1
         assert self.gate.source.strip()
         assert min(self.gate.s_per_image) > 0 and self.make().min_classes >= 0
 
@@ -117,10 +98,7 @@ class GateConformance:
         assert self.gate.Params(**json.loads(canonical_json(params.model_dump(mode="json")))) == params
 
     def test_import_and_construction_are_light(self) -> None:
-        command = [sys.executable, "-c", LIGHT, self.gate.name, json.dumps(self.params)]
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
+        found = imported_alone(self.gate, self.params)
         assert found["heavy"] == []
         assert found["seconds"] < 0.05
 
