@@ -36,11 +36,11 @@ def styles(textures: int, crops: int) -> Iterator[Pixels]:
             yield draw(family, SEED * 1_000_000 + place * 10_000 + index, SIZE_PX)
     rng = np.random.default_rng(SEED)
     for path in sorted((ASSETS / "styles").glob("*.jpg")):
-        picture = decode(path.read_bytes(), 10**8)
+        image = decode(path.read_bytes(), 10**8)
         for _ in range(crops):
-            side = round(min(picture.shape[:2]) * rng.uniform(SHORTEST, 1))
-            top, left = (int(rng.integers(0, length - side + 1)) for length in picture.shape[:2])
-            yield resize(picture[top : top + side, left : left + side], SIZE_PX, SIZE_PX)
+            side = round(min(image.shape[:2]) * rng.uniform(SHORTEST, 1))
+            top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape[:2])
+            yield resize(image[top : top + side, left : left + side], SIZE_PX, SIZE_PX)
 
 
 def fitted(model: Path = MODEL, textures: int = TEXTURES, crops: int = CROPS, rank: int = RANK) -> StyleDistribution:

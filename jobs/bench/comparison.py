@@ -25,9 +25,9 @@ CONTESTANTS = {
     "float32": "jobs.bench.contestants.palimpsest_run",
 }
 """Who takes part, and their modules; `float32` is the product once more, in the type that all others compute in."""
-OWN_TERMS: dict[str, dict[str, Any]] = {"float32": {"dtype": "float32"}}
+TASK_OVERRIDES: dict[str, dict[str, Any]] = {"float32": {"dtype": "float32"}}
 """What of the task is other for a contestant."""
-USUAL = ("palimpsest", "bare_loop", "ray_data")
+DEFAULT_CONTESTANTS = ("palimpsest", "bare_loop", "ray_data")
 LIMIT_S = 3_600  # of one run
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,18 +46,18 @@ class Run:
         return self.rows / self.seconds
 
 
-def compete(task: Task, rounds: int, names: Sequence[str] = USUAL) -> dict[str, list[Run]]:
+def run_contestants(task: Task, rounds: int, names: Sequence[str] = DEFAULT_CONTESTANTS) -> dict[str, list[Run]]:
     """Run the contestants in turn, `rounds` times; say each result on stderr.
 
     Raises:
         JobError: one of them failed, or they did not make the same number of images.
     """
     runs: dict[str, list[Run]] = {name: [] for name in names}
-    with held_cores(task.workers):
+    with limited_cores(task.workers):
         for round_ in range(1, rounds + 1):
             for name in names:
                 load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-                run = run_once(task, name)
+                run = run_contestant(task, name)
                 runs[name].append(run)
                 print(
                     f"round {round_} of {rounds}: {name:<13} {run.images_per_s:8.1f} images/s "
@@ -70,14 +70,14 @@ def compete(task: Task, rounds: int, names: Sequence[str] = USUAL) -> dict[str, 
     return runs
 
 
-def run_once(task: Task, name: str) -> Run:
+def run_contestant(task: Task, name: str) -> Run:
     """Run one contestant in a process of its own; its output is removed.
 
     Raises:
         JobError: it failed, or took more than an hour; with the last line it wrote.
     """
     with tempfile.TemporaryDirectory(prefix="palimpsest-bench-") as folder:
-        task = replace(task, output=str(Path(folder, "out")), **OWN_TERMS.get(name, {}))
+        task = replace(task, output=str(Path(folder, "out")), **TASK_OVERRIDES.get(name, {}))
         line, peak = output_of([sys.executable, "-m", CONTESTANTS[name], task.to_json()], name)
     return Run(**json.loads(line), memory_mib=peak.as_json())
 
@@ -130,7 +130,7 @@ def output_of(command: list[str], name: str) -> tuple[str, Peak]:
 
 
 @contextlib.contextmanager
-def held_cores(count: int) -> Iterator[None]:
+def limited_cores(count: int) -> Iterator[None]:
     """Hold this process, and so all contestants, to `count` cores, where the system knows how."""
     if not hasattr(os, "sched_setaffinity"):
         yield

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from jobs.bench import stable_diffusion_edit
-from jobs.bench.comparison import held_cores, median_speeds, speed_of
-from jobs.bench.contestants.diffusion_task import CLASSIFIER_STEPS, Painting
+from jobs.bench.comparison import limited_cores, median_speeds, speed_of
+from jobs.bench.contestants.diffusion_task import CLASSIFIER_STEPS, GenerationTask
 from jobs.bench.machine import commit, machine, quick_dtype, versions
 from pipeline.model_files.references import ASSETS
 
@@ -52,9 +52,9 @@ def measure(
         curve: numbers of steps, the loop's own among them.
     """
     dtype = quick_dtype()
-    with held_cores(2):
-        ways = [Painting(images, steps, method="euler" if steps == LOOP_STEPS else METHOD) for steps in curve]
-        ways.append(Painting(images, STUDENT_STEPS, model=STUDENT))
+    with limited_cores(2):
+        ways = [GenerationTask(images, steps, method="euler" if steps == LOOP_STEPS else METHOD) for steps in curve]
+        ways.append(GenerationTask(images, STUDENT_STEPS, model=STUDENT))
         ways = [replace(way, executor=executor, dtype=dtype) for way in ways]
         points = [point(way, input_uri or REAL, classifier_steps) for way in ways]
         whole = max(points, key=lambda found: found["steps"])
@@ -94,13 +94,13 @@ def measure(
 
 def _contestants(
     images: int, loop_images: int, few: dict[str, Any], executor: str, dtype: str
-) -> dict[str, tuple[str, Painting]]:
+) -> dict[str, tuple[str, GenerationTask]]:
     """The loop; the product at as many steps, in its type and in float32; the product at the fewest good steps."""
-    equal = Painting(images // 3, LOOP_STEPS, executor=executor)
+    equal = GenerationTask(images // 3, LOOP_STEPS, executor=executor)
     chosen = {name: few[name] for name in ("steps", "method", "model")}
-    quick = Painting(images, **chosen, executor=executor, dtype=dtype)
+    quick = GenerationTask(images, **chosen, executor=executor, dtype=dtype)
     tasks = {
-        "bare_loop": ("jobs.bench.contestants.diffusion_loop", Painting(loop_images, LOOP_STEPS)),
+        "bare_loop": ("jobs.bench.contestants.diffusion_loop", GenerationTask(loop_images, LOOP_STEPS)),
         "equal_steps": ("jobs.bench.contestants.palimpsest_diffusion", replace(equal, dtype=dtype)),
         "palimpsest": ("jobs.bench.contestants.palimpsest_diffusion", quick),
     }
@@ -109,7 +109,7 @@ def _contestants(
     )
 
 
-def point(way: Painting, real: str, classifier_steps: int) -> dict[str, Any]:
+def point(way: GenerationTask, real: str, classifier_steps: int) -> dict[str, Any]:
     """One point of the curve: speed of a whole run, and accuracy of classifiers that saw its images alone."""
     from jobs.bench.contestants.palimpsest_diffusion import accuracy_on
 

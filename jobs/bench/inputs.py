@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 MAX_PIXELS = 50_000_000
 
 
-def cache() -> Path:
+def cache_root() -> Path:
     """Return the folder that inputs and models are kept in, a user's own."""
     owner = os.getuid() if hasattr(os, "getuid") else "user"
     return Path(tempfile.gettempdir(), f"palimpsest-bench-{owner}")
@@ -62,7 +62,7 @@ def synthetic_shards(case: Case, rows: int) -> Path:
         images = [encode(photograph(seed, case.size_px)) for seed in range(distinct)]
         _write(folder, [(images[row % distinct], row % len(CLASSES), f"{row:06d}") for row in range(rows)])
 
-    return kept(["synthetic", VERSION, case.size_px, distinct, rows], fill)
+    return cached_folder(["synthetic", VERSION, case.size_px, distinct, rows], fill)
 
 
 def given_shards(uri: str, rows: int) -> Path:
@@ -82,7 +82,7 @@ def given_shards(uri: str, rows: int) -> Path:
             raise InputError(f"{uri}: no image in it can be decoded")
         _write(folder, [(row.data or b"", _label(row), f"{index:06d}") for index, row in enumerate(found)])
 
-    return kept(["given", VERSION, [shard.digest for shard in shards], rows], fill)
+    return cached_folder(["given", VERSION, [shard.digest for shard in shards], rows], fill)
 
 
 def _usable(uri: str, base: str) -> Iterator[SourceRow]:
@@ -112,7 +112,7 @@ def reference_models(case: Case) -> Models:
         # 256 px is what the product resizes styles to: all contestants see the same statistics.
         Image.fromarray(photograph(DISTINCT, 256)).save(folder / "style.png")
 
-    folder = kept(["models", VERSION, case.operator], fill)
+    folder = cached_folder(["models", VERSION, case.operator], fill)
     return Models(*(str(folder / name) for name in ("vgg_normalised.pth", "decoder.pth", "style.png")))
 
 
@@ -131,13 +131,13 @@ def _write(folder: Path, rows: list[tuple[bytes, int, str]]) -> None:
         )  # fmt: skip
 
 
-def kept(key: list[object], fill: Callable[[Path], None]) -> Path:
+def cached_folder(key: list[object], fill: Callable[[Path], None]) -> Path:
     """Return the folder of `key`, filled now or before; half a folder never has its name."""
     name = f"{key[0]}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
-    folder = cache() / name
+    folder = cache_root() / name
     if not folder.exists():
-        cache().mkdir(mode=0o700, parents=True, exist_ok=True)
-        making = cache() / f".{uuid.uuid4().hex}"
+        cache_root().mkdir(mode=0o700, parents=True, exist_ok=True)
+        making = cache_root() / f".{uuid.uuid4().hex}"
         making.mkdir()
         try:
             fill(making)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from jobs.bench.comparison import run_once
+from jobs.bench.comparison import run_contestant
 from jobs.bench.contestants.task import CASES, Task
 from jobs.bench.inputs import synthetic_shards
 from jobs.bench.machine import commit, machine
@@ -42,7 +42,7 @@ def measure(rows: int, executor: str = "ray") -> dict[str, Any]:
     for count in (rows, rows * TIMES):
         print(f"memory: {count} rows", file=sys.stderr)
         task = Task(case.operator, str(synthetic_shards(case, count)), "", case.size_px, executor=executor)
-        peaks[count] = run_once(task, "palimpsest").memory_mib
+        peaks[count] = run_contestant(task, "palimpsest").memory_mib
     few, many = peaks[rows], peaks[rows * TIMES]
     return {
         "bench": "memory",

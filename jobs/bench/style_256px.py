@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.comparison import compete, figures, held_cores, median_speeds
+from jobs.bench.comparison import figures, limited_cores, median_speeds, run_contestants
 from jobs.bench.contestants.single_frames import Frames
 from jobs.bench.contestants.task import WORKERS, Case, Task
-from jobs.bench.inputs import given_shards, kept, reference_models, synthetic_shards
+from jobs.bench.inputs import cached_folder, given_shards, reference_models, synthetic_shards
 from jobs.bench.machine import quick_dtype
 from pipeline.model_files.references import ASSETS
 
@@ -49,7 +49,7 @@ def measure(
     dtype = quick_dtype()
     models = reference_models(case)
     task = Task(case.operator, str(shards), "", case.size_px, models, executor=executor, dtype=dtype)
-    loops = figures(compete(task, rounds, [name for name in LOOPS if name != dtype]))
+    loops = figures(run_contestants(task, rounds, [name for name in LOOPS if name != dtype]))
     return {"loops": loops | {"size_px": case.size_px, "dtype": dtype}, "frames": frames_by_size(rounds, frames, dtype)}
 
 
@@ -65,13 +65,13 @@ def frames_by_size(rounds: int, counts: Mapping[int, int], dtype: str) -> dict[s
     for size, count in counts.items():
         tasks: dict[str, tuple[str, Frames]] = {}
         rivals = {}
-        for backend, (name, peer_name, peer_painter) in PAIRS.items():
+        for backend, (name, peer_name, peer_backend) in PAIRS.items():
             for each in dict.fromkeys((dtype, "float32")):
                 shown = name if each == dtype else f"{name}, {each}"
                 tasks[shown], rivals[shown] = _task(backend, size, count, model, each), peer_name
             if peer is not None:
-                tasks[peer_name] = _task(peer_painter, size, count)
-        with held_cores(WORKERS):
+                tasks[peer_name] = _task(peer_backend, size, count)
+        with limited_cores(WORKERS):
             ms = {name: 1000 / speed for name, speed in median_speeds(tasks, rounds).items()}
         found["ms"][str(size)] = {name: round(value, 2) for name, value in ms.items()}
         found["ratio"][str(size)] = {
@@ -102,7 +102,7 @@ def fast_style_model() -> tuple[str, str]:
         torch.manual_seed(0)
         save_network(folder / "fast_style.safetensors", StyleNetwork(WIDTHS, BLOCKS))
 
-    folder = kept(["fast_style", WIDTHS, BLOCKS], fill)
+    folder = cached_folder(["fast_style", WIDTHS, BLOCKS], fill)
     return str(folder / "fast_style.safetensors"), f"random weights, widths {WIDTHS}, {BLOCKS} blocks"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 def measure(name: str, input_uri: str | None = None, rounds: int = 3, rows: int | None = None) -> dict[str, Any]:
     """Return the figures of one bench, over `rows` rows instead of the case's own number where given."""
-    from jobs.bench.comparison import compete, figures
+    from jobs.bench.comparison import figures, run_contestants
     from jobs.bench.contestants.task import BATCH, CASES, JPEG_QUALITY, WORKERS, Task
     from jobs.bench.inputs import given_shards, reference_models, synthetic_shards
     from jobs.bench.machine import commit, machine, versions
@@ -18,7 +18,7 @@ def measure(name: str, input_uri: str | None = None, rounds: int = 3, rows: int 
     folder = given_shards(input_uri, rows) if input_uri else synthetic_shards(case, rows)
     models = reference_models(case) if case.operator == "adain" else None
     task = Task(case.operator, str(folder), "", case.size_px, models)
-    found = figures(compete(task, rounds))
+    found = figures(run_contestants(task, rounds))
     if name == "adain":
         from jobs.bench import style_256px
 

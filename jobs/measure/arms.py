@@ -75,7 +75,7 @@ def classifier(channels: int, classes: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inward, classes))
 
 
-def trained(arm: Arm, copies: Copies, labels: Tensor, classes: int, seed: int, steps: int) -> nn.Sequential:
+def train_classifier(arm: Arm, copies: Copies, labels: Tensor, classes: int, seed: int, steps: int) -> nn.Sequential:
     """A classifier trained for so many steps of 64 images."""
     parts = [(share, copies.of(chain)) for share, chain in arm.parts if share > 0]
     ends = np.rint(BATCH * np.cumsum([share for share, _ in parts])).astype(int)

@@ -52,7 +52,7 @@ def small_classifier(train: ImageSet, steps: int) -> nn.Sequential:
     return net.eval()
 
 
-def restyled(test: ImageSet, options: argparse.Namespace, alpha: float) -> Tensor:
+def stylised(test: ImageSet, options: argparse.Namespace, alpha: float) -> Tensor:
     """What `adain_style` makes of images at one alpha: [N, C, S, S] float in [0, 1]; grey comes back as luma."""
     params = AdaINStyleParams.model_validate(json.loads(options.params) | {"alpha_range": (alpha, alpha)})
     operator = AdaINStyle(params)
@@ -90,7 +90,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     for name, (scale, shift) in PLAIN.items():
         found[name] = accuracy(net, real * scale + shift, test.labels)
     for alpha in ALPHAS:
-        found[f"alpha {alpha}"] = accuracy(net, restyled(test, options, alpha), test.labels)
+        found[f"alpha {alpha}"] = accuracy(net, stylised(test, options, alpha), test.labels)
     kept = {name: round(value / found["real"], 4) for name, value in found.items()}
     return {"tested": len(test.labels), "trained": len(train.labels), "accuracy": found, "kept": kept}
 

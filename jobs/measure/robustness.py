@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from jobs.bench.machine import machine
-from jobs.measure.arms import Arm, accuracies, controls, strengths_for, tensor_of, trained, treatment
+from jobs.measure.arms import Arm, accuracies, controls, strengths_for, tensor_of, train_classifier, treatment
 from jobs.measure.copies import Copies
 from jobs.measure.corruptions import CORRUPTIONS, FAMILIES, corrupted
 from jobs.measure.paired import CLEAN, Record, chosen, differences, figure_of, interval
@@ -96,7 +96,7 @@ class Trials:
         key = digest([arm.name, parts, seed, self._steps, self._about])
         if key not in self._known:
             train = self._data.train
-            net = trained(arm, self._copies, train.labels, self._data.classes, seed, self._steps)
+            net = train_classifier(arm, self._copies, train.labels, self._data.classes, seed, self._steps)
             record = Record(arm.name, seed, accuracies(net, self._data.validation), accuracies(net, self._data.test))
             self._known[key] = record
             with open(self._path, "a") as file:

@@ -79,7 +79,7 @@ def distance(one: list[Tensor], other: list[Tensor]) -> Tensor:
 
 
 @torch.inference_mode()
-def falls(
+def distance_reductions(
     networks: tuple[nn.Sequential, nn.Sequential], content: Tensor, styles: Tensor
 ) -> dict[str, dict[str, float]]:
     """Fall of the distance, a mean over styles and levels, by feature space and alpha."""
@@ -146,7 +146,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
     for name, held in (("photographs", photographs), ("small", small)):
         content = held.take(np.arange(options.images))
         figures[name] = {
-            "fall": falls(networks, content, styles),
+            "fall": distance_reductions(networks, content, styles),
             "psnr_db_alpha_0": reconstruction_psnr_db(networks, content),
         }
     figures["ms_per_image"] = milliseconds(networks)

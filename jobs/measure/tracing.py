@@ -44,7 +44,7 @@ def spread(store: Store, branch: str, count: int) -> list[dict[str, Any]]:
     return [rows[place] for place in places]
 
 
-def worn(image: Pixels) -> Pixels:
+def jpeg_compressed(image: Pixels) -> Pixels:
     """An image [H, W, C] as it comes back from a JPEG file of quality 75."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "JPEG", quality=JPEG_QUALITY)
@@ -57,7 +57,7 @@ def found(store: Store, key: bytes, rows: list[dict[str, Any]]) -> dict[str, int
     for row in rows:
         image = decode(row["image"]["bytes"], MAX_PIXELS)
         counts["images"] += 1
-        for name, shown in (("as_stored", image), ("after_jpeg_75", worn(image))):
+        for name, shown in (("as_stored", image), ("after_jpeg_75", jpeg_compressed(image))):
             traced = trace_image(shown, store, key).row
             counts[name] += traced is not None and traced["sample_id"] == row["sample_id"]
         wrong = trace_image(image, store, b"wrong" + key)

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from jobs.train.data.images import ImageSet
 from jobs.train.data.labelled import LabelledData, load_split, take
-from jobs.train.data.references import Anywhere, local
+from jobs.train.data.references import Anywhere, local_model
 from jobs.train.loop import generators, harness
 from jobs.train.loop.config import Closed, read_config
 from jobs.train.networks.lora_factors import LoraFactors, save_lora
-from jobs.train.networks.text_to_image import TextModel
+from jobs.train.networks.text_to_image import TextToImageModel
 from jobs.train.objectives import noise_prediction
 from pipeline.diffusion import textual_inversion
 from pipeline.diffusion.prompts import PromptTemplates, check_template, columns_of
@@ -34,7 +34,7 @@ WORD = "<{label}>"
 PROMPTS = {"token": f"a photograph of a {WORD}", "lora": "a photograph of a {label}"}
 
 
-class FewImages(LabelledData):
+class ConceptImages(LabelledData):
     """Which images, by default for a pipeline of Stable Diffusion 1.5's size."""
 
     size_px: PositiveInt = 512
@@ -60,7 +60,7 @@ class ConceptConfig(generators.GeneratorConfig):
     """The YAML of `train concept`."""
 
     model: Anywhere = Field(description="a folder with a diffusers pipeline, or a hub id")
-    data: FewImages
+    data: ConceptImages
     method: Literal["token", "lora"] = "token"
     prompt: str | None = Field(None, description="what images are called; the recipe's `prompt` is to be the same one")
     start_from: str = Field("{label}", description="token: the text whose words' mean each new word starts as")
@@ -84,11 +84,11 @@ def train(config_path: str | Path) -> Path:
         raise RecipeError(f"config {config_path}: {error}") from error
     data = config.data
     split = load_split(data)
-    few = chosen(split.train, config.per_class)
+    few = first_per_class(split.train, config.per_class)
     if (few.labels < 0).any():
         raise InputError(f"images {data.uri!r}: some have no label; each has to show one class")
-    folder = local(config.model)
-    model = TextModel(folder, torch.device("cpu"))
+    folder = local_model(config.model)
+    model = TextToImageModel(folder, torch.device("cpu"))
     check_size(model.pipeline, data.size_px, folder)
     learner(model, config.model_dump(), [split.classes[label] for label in few.labels.unique()])
     return generators.fit(build, config, "concept", MODEL_FILE)
@@ -106,27 +106,29 @@ def _checked(config: ConceptConfig) -> str:
     return prompt
 
 
-def chosen(images: ImageSet, per_class: int | None) -> ImageSet:
+def first_per_class(images: ImageSet, per_class: int | None) -> ImageSet:
     """The first `per_class` images of each label; all of them where it is None."""
     rows = [(images.labels == label).nonzero()[:per_class, 0] for label in images.labels.unique()]
     kept = torch.cat(rows).sort().values
     return ImageSet(images.pixels[kept], images.labels[kept])
 
 
-def filled(template: str, name: str) -> str:
+def fill_prompt(template: str, name: str) -> str:
     """A template with a class name, as the operators fill it."""
     texts, _ = PromptTemplates(((template, 1.0),)).draw([np.random.default_rng()], [name], {})
     return str(texts[0])
 
 
-class WordLearner:
+class TextualInversionLearner:
     """One word for each class; only their vectors learn."""
 
-    def __init__(self, model: TextModel, settings: dict[str, Any], names: Sequence[str]) -> None:
-        self.words = [filled(WORD, name) for name in names]
+    def __init__(self, model: TextToImageModel, settings: dict[str, Any], names: Sequence[str]) -> None:
+        self.words = [fill_prompt(WORD, name) for name in names]
         if len(set(self.words)) < len(self.words):
             raise InputError(f"classes {', '.join(names)}: two of them have one name, and would be one word")
-        starts = [textual_inversion.mean_vector(model.pipeline, filled(settings["start_from"], name)) for name in names]
+        starts = [
+            textual_inversion.mean_vector(model.pipeline, fill_prompt(settings["start_from"], name)) for name in names
+        ]
         vectors = dict(zip(self.words, starts, strict=True))
         table = textual_inversion.add_tokens(model.pipeline, vectors, settings["model"])
         self.module = nn.ParameterList([table.vectors])  # the table holds the frozen words as well
@@ -138,7 +140,7 @@ class WordLearner:
 class LoraLearner:
     """Low-rank factors of the U-Net's attention, for all classes together."""
 
-    def __init__(self, model: TextModel, settings: dict[str, Any], device: torch.device) -> None:
+    def __init__(self, model: TextToImageModel, settings: dict[str, Any], device: torch.device) -> None:
         size, drawn = LoraSize(**settings["lora"]), torch.Generator().manual_seed(settings["seed"])
         self.module = LoraFactors(model.pipeline.unet, size.rank, size.alpha or float(size.rank), drawn).to(device)
 
@@ -147,11 +149,11 @@ class LoraLearner:
 
 
 def learner(
-    model: TextModel, settings: dict[str, Any], names: Sequence[str], device: str | torch.device = "cpu"
-) -> WordLearner | LoraLearner:
+    model: TextToImageModel, settings: dict[str, Any], names: Sequence[str], device: str | torch.device = "cpu"
+) -> TextualInversionLearner | LoraLearner:
     """What learns, put to work in the model. Raises ModelError where the model does not take it."""
     if settings["method"] == "token":
-        return WordLearner(model, settings, names)
+        return TextualInversionLearner(model, settings, names)
     return LoraLearner(model, settings, torch.device(device))
 
 
@@ -163,16 +165,16 @@ class ConceptTask(generators.GeneratorTask):
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
         super().__init__(config, device)
         self.phase = ConceptPhase(**config["training"])
-        self.images = chosen(self.images, config["per_class"])
-        self.model = TextModel(local(config["model"]), device)
+        self.images = first_per_class(self.images, config["per_class"])
+        self.model = TextToImageModel(local_model(config["model"]), device)
         present = self.images.labels.unique().tolist()
         names = [self.classes[label] for label in present]
         self.learner = learner(self.model, config, names, device)
-        self.prompts = {label: filled(config["prompt"], self.classes[label]) for label in present}
+        self.prompts = {label: fill_prompt(config["prompt"], self.classes[label]) for label in present}
         self.name, self.sheet_steps, self.flip = Path(config["model"]).name, config["sheet_steps"], config["flip"]
         pixels, _ = take(self.images, np.arange(len(self.images.pixels)), torch.device("cpu"))
         pixels = pixels.expand(-1, 3, -1, -1)
-        self.means, self.deviations = self.model.encoded(torch.cat([pixels, pixels.flip(-1)]))
+        self.means, self.deviations = self.model.encode_images(torch.cat([pixels, pixels.flip(-1)]))
         self.learned = nn.ModuleList([self.learner.module])
         self.optimiser = torch.optim.AdamW(
             self.learned.parameters(), self.phase.learning_rate, weight_decay=self.phase.weight_decay
@@ -194,26 +196,27 @@ class ConceptTask(generators.GeneratorTask):
         """Of the batch that a step draws."""
         rng = self.generator_of(step)
         latents, labels = self._latents(rng)
-        noise = self.drawn(rng.standard_normal(latents.shape, np.float32))
-        times = self.drawn(rng.integers(0, len(self.model.shares), len(latents)))
+        noise = self.on_device(rng.standard_normal(latents.shape, np.float32))
+        times = self.on_device(rng.integers(0, len(self.model.shares), len(latents)))
         shares = self.model.shares[times]
-        right = noise_prediction.wanted(self.model.kind, latents, noise, shares)
+        target = noise_prediction.prediction_target(self.model.kind, latents, noise, shares)
         with harness.autocast(self.device):
-            said = self.model.answer(noise_prediction.noised(latents, noise, shares), times, self._told(labels))
-        return noise_prediction.prediction_loss(said, right)
+            noisy = noise_prediction.add_noise(latents, noise, shares)
+            predicted = self.model.predict(noisy, times, self._prompt_embeddings(labels))
+        return noise_prediction.prediction_loss(predicted, target)
 
     def _latents(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Latents [N, c, s, s] of a batch, drawn from what the encoder gives for each image; and its labels [N]."""
         rows = self.rows(rng, self.phase.batch)
         mirrored = rng.random(len(rows)) < (0.5 if self.flip else 0.0)
         places = torch.from_numpy(rows + mirrored * len(self.images.pixels)).to(self.device)
-        drawn = self.drawn(rng.standard_normal((len(rows), *self.means.shape[1:]), np.float32))
+        drawn = self.on_device(rng.standard_normal((len(rows), *self.means.shape[1:]), np.float32))
         return self.means[places] + self.deviations[places] * drawn, self.images.labels[torch.from_numpy(rows)]
 
-    def _told(self, labels: Tensor) -> Tensor:
+    def _prompt_embeddings(self, labels: Tensor) -> Tensor:
         """Embeddings [N, words, width] of the prompts of labels [N], each prompt encoded once."""
         present, places = labels.unique(return_inverse=True)
-        return self.model.told([self.prompts[label] for label in present.tolist()])[places.to(self.device)]
+        return self.model.encode_prompts([self.prompts[label] for label in present.tolist()])[places.to(self.device)]
 
     @torch.no_grad()
     def grid(self) -> Tensor:

@@ -80,9 +80,9 @@ class FlowTask(generators.GeneratorTask):
     def step(self, step: int, progress: float) -> dict[str, float]:
         rng = self.generator_of(step)
         images, labels = take(self.images, self.rows(rng, self.phase.batch), self.device)
-        noise = self.drawn(rng.standard_normal(images.shape, np.float32))
-        times = flow_matching.logit_normal_times(self.drawn(rng.standard_normal(len(images), np.float32)))
-        dropped = self.drawn(rng.random(len(images), np.float32))
+        noise = self.on_device(rng.standard_normal(images.shape, np.float32))
+        times = flow_matching.logit_normal_times(self.on_device(rng.standard_normal(len(images), np.float32)))
+        dropped = self.on_device(rng.random(len(images), np.float32))
         labels = flow_matching.drop_labels(labels, dropped, self.phase.unlabelled_share)
         generators.set_rate(self.optimiser, self.phase, step, progress)
         self.optimiser.zero_grad(set_to_none=True)
@@ -99,7 +99,7 @@ class FlowTask(generators.GeneratorTask):
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         shape = self.net.shape
         noise = rng.standard_normal((len(labels), shape.channels, shape.size_px, shape.size_px), np.float32)
-        return sample(self.average.module, self.drawn(noise), labels, GRID_STEPS)
+        return sample(self.average.module, self.on_device(noise), labels, GRID_STEPS)
 
     def save(self, path: Path, about: str) -> None:
         flow_matching.save_flow(path, self.average.module, self.classes, about)

@@ -16,7 +16,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from jobs.train.data.labelled import Split, load_split, take
-from jobs.train.data.references import Anywhere, local
+from jobs.train.data.references import Anywhere, local_model
 from jobs.train.loop import generators, harness
 from jobs.train.loop.config import Closed, read_config
 from jobs.train.objectives import distillation
@@ -69,7 +69,7 @@ def train(config_path: str | Path) -> Path:
     except ValueError as error:
         raise RecipeError(f"config {config_path}: training.stages: {error}") from error
     teacher, classes = read_model(config.teacher.model)
-    made_for = flow_matching.distilled_steps(local(config.teacher.model))
+    made_for = flow_matching.distilled_steps(local_model(config.teacher.model))
     if made_for not in (None, config.teacher.steps):
         raise ModelError(f"model {config.teacher.model}: was distilled for {made_for} steps; say steps: {made_for}")
     if config.start is not None:
@@ -86,7 +86,7 @@ def _check_stages(steps: int, stages: tuple[int, ...]) -> None:
 
 def read_model(reference: str) -> tuple[UNet, tuple[str, ...]]:
     """A frozen network and its class names, from `builtin:NAME`, a path or a URI. Raises ModelError."""
-    return flow_matching.load_flow(local(reference))
+    return flow_matching.load_flow(local_model(reference))
 
 
 def _check_start(config: DistillationConfig, teacher: UNet, classes: tuple[str, ...]) -> None:
@@ -122,14 +122,14 @@ class DistillationTask(generators.GeneratorTask):
 
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
         super().__init__(config, device)
-        self.phase, self.told = DistillationPhase(**config["training"]), Teacher(**config["teacher"])
-        teacher, self.classes = read_model(self.told.model)
-        student, _ = read_model(config["start"] or self.told.model)
+        self.phase, self.encode_prompts = DistillationPhase(**config["training"]), Teacher(**config["teacher"])
+        teacher, self.classes = read_model(self.encode_prompts.model)
+        student, _ = read_model(config["start"] or self.encode_prompts.model)
         self.stage, self.since = 0, 0  # the stage, and the step it began with
         self.teacher, self.net = teacher.to(device), student.requires_grad_(True).to(device)
-        self._renew()
+        self._reset_optimiser()
 
-    def _renew(self) -> None:
+    def _reset_optimiser(self) -> None:
         """A fresh optimiser and average: each stage is a training of its own."""
         rate = self.phase.learning_rate
         self.average = harness.averaged(self.net, self.phase.average_decay)
@@ -150,7 +150,7 @@ class DistillationTask(generators.GeneratorTask):
         self.stage, self.since = state["stage"], state["since"]
         if self.stage:
             self.teacher = deepcopy(self.average.module)
-            self._renew()
+            self._reset_optimiser()
         super().load_state(state)
 
     @property
@@ -161,11 +161,11 @@ class DistillationTask(generators.GeneratorTask):
     def step(self, step: int, progress: float) -> dict[str, float]:
         share = progress * len(self.phase.stages)
         while self.stage < min(int(share), len(self.phase.stages) - 1):
-            self._graduate(step)
+            self._start_next_stage(step)
         generators.set_rate(self.optimiser, self.phase, step - self.since, min(share - self.stage, 1.0))
         self.optimiser.zero_grad(set_to_none=True)
         with harness.autocast(self.device), harness.attention(self.device):
-            noisy, times, labels, wanted = self._lesson(step)
+            noisy, times, labels, wanted = self._training_batch(step)
             loss = distillation.distillation_loss(self.net, noisy, times, labels, wanted)
         loss.backward()
         harness.average_gradients(self.net.parameters())
@@ -175,29 +175,29 @@ class DistillationTask(generators.GeneratorTask):
         self.done = step + 1
         return {"loss": loss.item(), "gradient": size.item(), "student_steps": float(self.steps)}
 
-    def _graduate(self, step: int) -> None:
+    def _start_next_stage(self, step: int) -> None:
         """The student, averaged, becomes the teacher of the next stage, and the start of its student."""
         self.teacher = deepcopy(self.average.module)
         self.net.load_state_dict(self.teacher.state_dict())
         self.stage, self.since = self.stage + 1, step
-        self._renew()
+        self._reset_optimiser()
 
     @torch.no_grad()
-    def _lesson(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _training_batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Noisy images [N, C, S, S], times [N], labels [N] and the student's right answers: ways from noise, then data.
 
         N is the batch, to the next multiple of the student's steps where ways are all of it.
         """
         rng, first = self.generator_of(step), self.stage == 0
-        before = self.told.steps if first else self.phase.stages[self.stage - 1]
-        guidance, method = (self.told.guidance, self.told.method) if first else (1.0, "euler")
+        before = self.encode_prompts.steps if first else self.phase.stages[self.stage - 1]
+        guidance, method = (self.encode_prompts.guidance, self.encode_prompts.method) if first else (1.0, "euler")
         how = (self.steps, before // self.steps, guidance, method)
         ways = math.ceil(self.phase.trajectory_share * self.phase.batch / self.steps)
-        images, labels = take(self.images, self.rows(rng, ways + self._pictures(ways)), self.device)
-        noise = self.drawn(rng.standard_normal(images.shape, np.float32))
-        dropped = self.drawn(rng.random(len(images), np.float32))
+        images, labels = take(self.images, self.rows(rng, ways + self._data_image_count(ways)), self.device)
+        noise = self.on_device(rng.standard_normal(images.shape, np.float32))
+        dropped = self.on_device(rng.random(len(images), np.float32))
         labels = flow_matching.drop_labels(labels, dropped, self.phase.unlabelled_share)
-        times = distillation.grid_times(self.drawn(rng.random(len(images) - ways, np.float32)), self.steps)
+        times = distillation.grid_times(self.on_device(rng.random(len(images) - ways, np.float32)), self.steps)
         parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         if ways:
             states, met, means = distillation.trajectory(self.teacher, noise[:ways], labels[:ways], *how)
@@ -209,14 +209,14 @@ class DistillationTask(generators.GeneratorTask):
         noisy, times, labels, means = (torch.cat(column) for column in zip(*parts, strict=True))
         return noisy, times, labels, means
 
-    def _pictures(self, ways: int) -> int:
+    def _data_image_count(self, ways: int) -> int:
         """How many noisy images of the data fill the batch up."""
         return max(self.phase.batch - ways * self.steps, 0)
 
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         shape = self.net.shape
         noise = rng.standard_normal((len(labels), shape.channels, shape.size_px, shape.size_px), np.float32)
-        return sample(self.average.module, self.drawn(noise), labels, self.steps)
+        return sample(self.average.module, self.on_device(noise), labels, self.steps)
 
     def save(self, path: Path, about: str) -> None:
         teacher = f"{about}; teacher {Path(self.told.model).name}, guidance {self.told.guidance:g}"

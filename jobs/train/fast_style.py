@@ -45,7 +45,7 @@ class NetworkSize(Closed):
     blocks: int = Field(fast_style_network.BLOCKS, ge=0)
 
 
-class Perception(Closed):
+class LossNetwork(Closed):
     """What the images are compared by: a VGG file, or else a drawn encoder of this width; and the losses' weights."""
 
     vgg: Anywhere | None = None
@@ -74,7 +74,7 @@ class FastStyleConfig(Closed):
     threads: PositiveInt = 2
     sources: list[Source] = Field(min_length=1)
     network: NetworkSize = NetworkSize()
-    loss: Perception = Perception()
+    loss: LossNetwork = LossNetwork()
     training: FastStylePhase
 
     @field_validator("sources")
@@ -115,7 +115,7 @@ def read_style(reference: FileRef, size_px: int) -> Tensor:
     """A style image [1, 3, h, w] in [0, 1], its short side `size_px`. Raises JobError where it is no usable picture."""
     image = ReferenceImage(reference.uri, reference.sha256, read_reference(reference))
     reference_set = ReferenceSet("train fast_style: styles", reference.reference, [image])
-    return with_short_side(rgb_unit_tensor(reference_set.picture(0, decode)[None]), size_px)
+    return with_short_side(rgb_unit_tensor(reference_set.image(0, decode)[None]), size_px)
 
 
 def _folder_name(reference: FileRef) -> str:
@@ -127,7 +127,7 @@ class FastStyleTask:
 
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
         self.seed, self.rank, self.device, self.done = config["seed"], config["rank"], device, 0
-        self.phase, self.loss = FastStylePhase(**config["training"]), Perception(**config["loss"])
+        self.phase, self.loss = FastStylePhase(**config["training"]), LossNetwork(**config["loss"])
         self.sources = [source for source in (Source(**one) for one in config["sources"]) if source.content_share]
         self.sets = load_sources(self.sources, self.seed)
         self.style_name = Path(config["style"]["uri"]).name
@@ -223,10 +223,10 @@ def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> fast_
         network = fast_style_network.StyleNetwork(widths, blocks)
     apart = torch.cat([torch.eye(3), -torch.eye(3)])
     joined = apart.T
-    _let_through(network.conv1, apart)
+    _pass_channels(network.conv1, apart)
     for layer in (network.conv2, network.conv3, network.deconv1, network.deconv2):
-        _let_through(layer, apart @ joined)
-    _let_through(network.deconv3, START_CONTRAST * joined)
+        _pass_channels(layer, apart @ joined)
+    _pass_channels(network.deconv3, START_CONTRAST * joined)
     nn.init.constant_(network.deconv3.conv2d.bias, fast_style_network.LEVELS / 2)  # type: ignore[arg-type]
     for name, scale in network.named_parameters():
         if name.startswith("res") and name.endswith("in2.weight"):
@@ -234,7 +234,7 @@ def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> fast_
     return network
 
 
-def _let_through(layer: fast_style_network.Convolution, mix: Tensor) -> None:
+def _pass_channels(layer: fast_style_network.Convolution, mix: Tensor) -> None:
     """Make the first channels out [a] the first ones in [b], times `mix` [a, b]; averaged where the size changes."""
     filters = layer.conv2d
     outward, inward = mix.shape

@@ -93,7 +93,7 @@ class AdversarialTask(generators.GeneratorTask):
         real, labels = take(self.images, self.rows(rng, self.phase.batch), self.device)
         latents = self._latents(rng, len(real))
         part = max(1, round(self.phase.penalty_share * len(real)))
-        share = self.drawn(rng.random(part, np.float32))
+        share = self.on_device(rng.random(part, np.float32))
         optimiser = self.optimisers["critic_optimiser"]
         optimiser.zero_grad(set_to_none=True)
         with torch.no_grad(), harness.autocast(self.device):
@@ -119,7 +119,7 @@ class AdversarialTask(generators.GeneratorTask):
         return {"generator": loss.item()}
 
     def _latents(self, rng: np.random.Generator, count: int) -> Tensor:
-        return self.drawn(rng.standard_normal((count, self.generator.shape.latent), np.float32))
+        return self.on_device(rng.standard_normal((count, self.generator.shape.latent), np.float32))
 
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         made: Tensor = self.average(self._latents(rng, len(labels)), labels)

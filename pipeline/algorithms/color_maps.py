@@ -51,7 +51,7 @@ def statistics(pixels: Pixels) -> ColourStatistics:
     return ColourStatistics(mean, covariance, opponent.mean(axis=1), opponent.std(axis=1))
 
 
-def transferred(pixels: Pixels, target: ColourStatistics, method: Method, max_gain: float) -> Floats:
+def transfer_colours(pixels: Pixels, target: ColourStatistics, method: Method, max_gain: float) -> Floats:
     """Return the levels [h, w, C] float64, not yet clipped, of `pixels` [h, w, C] with the target's colours.
 
     Grey (C = 1) has one statistic that can be matched, whatever the method: mean and deviation of luma.
@@ -66,7 +66,7 @@ def transferred(pixels: Pixels, target: ColourStatistics, method: Method, max_ga
     else:
         mean, covariance = moments(pixels)
         build = coral if method == "coral" else monge_kantorovich
-        matrix = bounded(build(covariance, target.covariance), max_gain)
+        matrix = limit_gain(build(covariance, target.covariance), max_gain)
         moved = _mapped(levels, matrix) + (target.mean - matrix @ mean)[:, None]
     whole: Floats = moved.T.reshape(pixels.shape)
     return whole
@@ -137,7 +137,7 @@ def coral_map(source: tuple[Floats, Floats], target: tuple[Floats, Floats]) -> t
     return matrix, target[0] - matrix @ source[0]
 
 
-def bounded(matrix: Floats, max_gain: float) -> Floats:
+def limit_gain(matrix: Floats, max_gain: float) -> Floats:
     """Return `matrix` [3, 3] with no direction stretched more than `max_gain` times: its singular values are cut."""
     left, gains, right = np.linalg.svd(matrix)
     if gains[0] <= max_gain:

@@ -15,7 +15,7 @@ WIDEST = {"box": 1.0, "ellipse": math.pi / 4}
 """The largest share of an image that a shape covers without being cut."""
 
 
-def middle(size: tuple[int, int], share: float, shape: Shape) -> Mask:
+def centred_mask(size: tuple[int, int], share: float, shape: Shape) -> Mask:
     """A box or an ellipse [H, W] in the middle of an image of `size` (H, W): its proportions, `share` of its area."""
     height, width = size
     side = math.sqrt(share / WIDEST[shape])
@@ -27,14 +27,14 @@ def middle(size: tuple[int, int], share: float, shape: Shape) -> Mask:
     return inside
 
 
-def as_mask(pixels: npt.NDArray[np.uint8]) -> Mask:
+def mask_from_pixels(pixels: npt.NDArray[np.uint8]) -> Mask:
     """The object [H, W] of a decoded mask [H, W, C] uint8: where a channel is above 127; of 0 and 1 alone, where 1."""
     brightest = pixels.max(axis=2)
     inside: Mask = brightest > (127 if brightest.max(initial=0) > 1 else 0)
     return inside
 
 
-def listed(rows: Any) -> Mask | None:
+def mask_from_lists(rows: Any) -> Mask | None:
     """The object [H, W] of nested lists of numbers or truths: where they are not 0; None for anything else."""
     try:
         values = np.asarray(rows, dtype=np.float64)

@@ -82,7 +82,7 @@ def luma_span(luma: Pixels) -> Span:
     return (low, high) if low < high else (int(luma.min()), int(luma.max()))
 
 
-def stretched(luma: Pixels, span: Span) -> Pixels:
+def match_luma_span(luma: Pixels, span: Span) -> Pixels:
     """Return luma [h, w] uint8 with its span (`luma_span`) moved to another, rounded and clipped; constant: its middle.
 
     Textures seldom reach black and white: a picture whose luma leaves their span has one nearest block for whole areas.
@@ -94,7 +94,7 @@ def stretched(luma: Pixels, span: Span) -> Pixels:
     return levels
 
 
-def quilted(
+def quilt(
     table: TextureTable, chosen: Whole, guides: Pixels, alpha: Floats, seeds: Sequence[int], how: Quilting
 ) -> Pixels:
     """Return [N, H, W, C] uint8: textures `chosen` [N] laid so that their luma follows `guides` [N, H, W].

@@ -29,7 +29,7 @@ class Sampling:
     candidates: int
 
 
-def regrown(picture: Pixels, known: Flags, generator: np.random.Generator, how: Sampling) -> Pixels:
+def resynthesise(image: Pixels, known: Flags, generator: np.random.Generator, how: Sampling) -> Pixels:
     """Return `picture` [H, W, C] uint8 with every pixel that is not `known` [H, W] made anew from those that are.
 
     Pixels next to known ones come first, those with most known pixels in their window before the others, equal ones in
@@ -37,10 +37,10 @@ def regrown(picture: Pixels, known: Flags, generator: np.random.Generator, how: 
     (1 + error_threshold) times the least (section 2.1). No pixel waits for a better match, so that the work is bounded:
     unknown pixels x candidates x window.
     """
-    samples = _Samples.of(picture, known, generator, how)
+    samples = _Samples.of(image, known, generator, how)
     height, width = samples.window
     top, left = height // 2, width // 2
-    canvas = np.pad(np.where(known[..., None], picture, 0).astype(np.float64), ((top, top), (left, left), (0, 0)))
+    canvas = np.pad(np.where(known[..., None], image, 0).astype(np.float64), ((top, top), (left, left), (0, 0)))
     weights = np.pad(known.astype(np.float64), ((top, top), (left, left)))  # 0: unknown, or beyond the edge
     while True:
         places = _next(weights, (height, width), generator)
@@ -48,10 +48,10 @@ def regrown(picture: Pixels, known: Flags, generator: np.random.Generator, how: 
             break
         for (row, column), chance in zip(places, generator.random(len(places)), strict=True):
             area = (slice(row, row + height), slice(column, column + width))
-            found = samples.likest(canvas[area], weights[area], how.error_threshold)
+            found = samples.nearest_windows(canvas[area], weights[area], how.error_threshold)
             canvas[row + top, column + left] = samples.centres[found[int(chance * len(found))]]
             weights[row + top, column + left] = 1
-    made: Pixels = canvas[top : top + len(picture), left : left + picture.shape[1]].astype(np.uint8)
+    made: Pixels = canvas[top : top + len(image), left : left + image.shape[1]].astype(np.uint8)
     return made
 
 
@@ -77,7 +77,7 @@ class _Samples:
         self.gaussian = window_weights(height, width)
 
     @classmethod
-    def of(cls, picture: Pixels, known: Flags, generator: np.random.Generator, how: Sampling) -> "_Samples":
+    def of(cls, image: Pixels, known: Flags, generator: np.random.Generator, how: Sampling) -> "_Samples":
         """Cut the windows; where no window is wholly known it shrinks, down to one pixel; too many are drawn from."""
         height, width = (min(how.window_px, side - (side % 2 == 0)) for side in known.shape)
         while not (whole := sliding_window_view(known, (height, width)).all(axis=(2, 3))).any():
@@ -85,10 +85,10 @@ class _Samples:
         places = np.argwhere(whole)
         if len(places) > how.candidates:
             places = places[np.sort(generator.choice(len(places), how.candidates, replace=False))]
-        views = sliding_window_view(picture, (height, width), axis=(0, 1))  # [H', W', C, h, w]
+        views = sliding_window_view(image, (height, width), axis=(0, 1))  # [H', W', C, h, w]
         return cls(views[places[:, 0], places[:, 1]].transpose(0, 2, 3, 1))
 
-    def likest(self, target: Floats, weights: Floats, threshold: float) -> Whole:
+    def nearest_windows(self, target: Floats, weights: Floats, threshold: float) -> Whole:
         """Return the windows near enough to `target` [h, w, C], of which `weights` [h, w] says what is known.
 
         Distance: Gaussian-weighted sum of squared differences over known pixels, sum w s^2 - 2 sum w s t + sum w t^2.

@@ -28,7 +28,7 @@ def class_indexes(
         if label < 0:
             found: int | None = NO_CLASS
         elif by_name:
-            found = place_of(names[label], known) if label < len(names) else None
+            found = matching_class(names[label], known) if label < len(names) else None
         else:
             found = label if label < count else None
         if found is None:
@@ -40,13 +40,13 @@ def class_indexes(
     return indexes, errors
 
 
-def place_of(name: str, known: Sequence[str]) -> int | None:
+def matching_class(name: str, known: Sequence[str]) -> int | None:
     """The index of the class that a name means; None where it means none, or more than one.
 
     Case, spaces and punctuation aside. A class's whole name comes before the parts of names that list several.
     """
     whole, parts = _places(tuple(known))
-    plain = _plain(name)
+    plain = _normalised(name)
     return whole[plain] if plain in whole else parts.get(plain)
 
 
@@ -56,11 +56,11 @@ def _places(known: tuple[str, ...]) -> tuple[Mapping[str, int | None], Mapping[s
     found: tuple[dict[str, int | None], dict[str, int | None]] = ({}, {})
     for index, name in enumerate(known):
         for places, texts in zip(found, ([name], name.split(",")), strict=True):
-            for plain in {_plain(text) for text in texts}:
+            for plain in {_normalised(text) for text in texts}:
                 places[plain] = index if places.get(plain, index) == index else None
     return found
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     """A name's letters and digits; all of it where it has none, so that `+` is not `-`."""
     return "".join(letter for letter in name.casefold() if letter.isalnum()) or name.strip()

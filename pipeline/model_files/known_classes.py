@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.model_files.folders import CONFIG_FILE, INDEX_FILE, read_json
-from pipeline.model_files.references import FileRef, place_of_model
+from pipeline.model_files.references import FileRef, planned_model_path
 
 CLASS_PIPELINES: Final = ("DiTPipeline", "DDPMPipeline", "DDIMPipeline")
 LATENT_PIPELINE: Final = "DiTPipeline"
@@ -30,11 +30,11 @@ class KnownClasses:
 
 def known_classes(model: FileRef) -> KnownClasses | None:
     """Return what a planned model knows; None where its files do not say, or are not on this machine."""
-    place = place_of_model(model)
+    place = planned_model_path(model)
     if place is None:
         return None
     if not place.is_dir():
-        return _of_file(place)
+        return _read_file(place)
     if not is_class_model(place):
         return KnownClasses(takes_text=True) if (place / INDEX_FILE).is_file() else None
     index, network = read_json(place / INDEX_FILE), class_network(place)
@@ -78,7 +78,7 @@ def folder_classes(index: Mapping[str, Any], embeddings: int, latent: bool) -> K
     return KnownClasses(count=count, names=ordered, none=none)
 
 
-def _of_file(path: Path) -> KnownClasses | None:
+def _read_file(path: Path) -> KnownClasses | None:
     """What a safetensors file of ours says in its metadata."""
     try:
         with open(path, "rb") as file:

@@ -21,7 +21,7 @@ from pipeline.seeding import digest
 _log = logging.getLogger(__name__)
 
 
-def kept_tensors(key: list[Any], device: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def cached_tensors(key: list[Any], device: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Return the tensors, on the CPU, that `make` returns: its own, or those it returned to another process before.
 
     One process makes them while others that ask for the same wait. A folder that cannot be written to, or a file that
@@ -35,7 +35,7 @@ def kept_tensors(key: list[Any], device: str, make: Callable[[], Mapping[str, Te
     processor = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
     here = [torch.__version__, torch.get_num_threads(), processor]
     path = cache_folder() / f"{digest([*key, *here])}.safetensors"
-    with _alone(path):
+    with _locked(path):
         if path.is_file():
             try:
                 return weights.load_state(path)
@@ -48,7 +48,7 @@ def kept_tensors(key: list[Any], device: str, make: Callable[[], Mapping[str, Te
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file of the cache, where there can be one; it is free when its holder ends, however."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError, NotImplementedError):

@@ -127,7 +127,7 @@ def local_file(ref: FileRef) -> Path:
     return path
 
 
-def place_of_model(ref: FileRef) -> Path | None:
+def planned_model_path(ref: FileRef) -> Path | None:
     """Return where a planned model lies on this machine, its content not checked again; None where it does not."""
     if ref.uri.startswith(hub.SCHEME):
         here = hub.cached(ref.uri.removeprefix(hub.SCHEME))

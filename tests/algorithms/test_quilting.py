@@ -12,8 +12,8 @@ from pipeline.algorithms.quilting import (
     cheapest_cut,
     luma_levels,
     luma_span,
-    quilted,
-    stretched,
+    match_luma_span,
+    quilt,
 )
 from pipeline.contracts import Pixels
 
@@ -33,7 +33,7 @@ def laid(
 ) -> Pixels:
     """One image [H, W, C]."""
     table, how = TextureTable([texture]), Quilting(block, overlap, candidates, passes)
-    return quilted(table, np.array([0]), guide[None], np.array([alpha]), [3], how)[0]
+    return quilt(table, np.array([0]), guide[None], np.array([alpha]), [3], how)[0]
 
 
 # ---- the cut ---------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_images_of_any_size_are_covered(size: tuple[int, int]) -> None:
 def test_textures_of_different_sizes_share_a_table() -> None:
     textures = [np.full((5, 9, 3), 10, dtype=np.uint8), np.full((8, 4, 3), 20, dtype=np.uint8), noise((6, 6), 3, 12)]
     guides = np.zeros((3, 10, 10), dtype=np.uint8)
-    made = quilted(TextureTable(textures), np.array([1, 0, 2]), guides, np.full(3, 0.5), [1, 2, 3], Quilting(4, 1, 30))
+    made = quilt(TextureTable(textures), np.array([1, 0, 2]), guides, np.full(3, 0.5), [1, 2, 3], Quilting(4, 1, 30))
     assert (made[0] == 20).all() and (made[1] == 10).all()
     known = {tuple(pixel) for pixel in textures[2].reshape(-1, 3)}
     assert {tuple(pixel) for pixel in made[2].reshape(-1, 3)} <= known
@@ -176,5 +176,5 @@ def test_the_span_leaves_out_one_pixel_in_a_hundred() -> None:
 
 def test_stretching_moves_the_span_and_keeps_a_constant_in_the_middle() -> None:
     ramp = np.arange(50, 151, dtype=np.uint8)
-    assert luma_span(stretched(ramp, (0, 200))) == (0, 200)
-    np.testing.assert_array_equal(stretched(np.full((3, 3), 9, dtype=np.uint8), (100, 201)), np.full((3, 3), 150))
+    assert luma_span(match_luma_span(ramp, (0, 200))) == (0, 200)
+    np.testing.assert_array_equal(match_luma_span(np.full((3, 3), 9, dtype=np.uint8), (100, 201)), np.full((3, 3), 150))

@@ -13,5 +13,5 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
-        patch.setattr(inputs, "cache", lambda: folder)
+        patch.setattr(inputs, "cache_root", lambda: folder)
         yield folder

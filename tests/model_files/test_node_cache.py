@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.model_files.node_cache import kept_tensors
+from pipeline.model_files.node_cache import cached_tensors
 
 
 @pytest.fixture
@@ -33,18 +33,18 @@ class Maker:
 def test_the_first_to_ask_makes_them_for_all(cache: Path) -> None:
     make = Maker()
     for _ in range(3):
-        found = kept_tensors(["x", 1], "cpu", make)
+        found = cached_tensors(["x", 1], "cpu", make)
         assert torch.equal(found["a"], torch.ones(2, 3)) and torch.equal(found["b"], torch.tensor([1.0 / 3]))
     assert make.calls == 1 and len(list(cache.glob("*.safetensors"))) == 1
 
 
 def test_another_key_and_another_number_of_threads_are_others(cache: Path) -> None:
     make, before = Maker(), torch.get_num_threads()
-    kept_tensors(["x", 1], "cpu", make)
-    kept_tensors(["x", 2], "cpu", make)
+    cached_tensors(["x", 1], "cpu", make)
+    cached_tensors(["x", 2], "cpu", make)
     try:
         torch.set_num_threads(before + 1)
-        kept_tensors(["x", 1], "cpu", make)
+        cached_tensors(["x", 1], "cpu", make)
     finally:
         torch.set_num_threads(before)
     assert make.calls == 3
@@ -52,11 +52,11 @@ def test_another_key_and_another_number_of_threads_are_others(cache: Path) -> No
 
 def test_a_damaged_file_is_made_again(cache: Path) -> None:
     make = Maker()
-    kept_tensors(["x"], "cpu", make)
+    cached_tensors(["x"], "cpu", make)
     (path,) = cache.glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:20])
-    assert torch.equal(kept_tensors(["x"], "cpu", make)["a"], torch.full((2, 3), 2.0))
-    assert torch.equal(kept_tensors(["x"], "cpu", make)["a"], torch.full((2, 3), 2.0)) and make.calls == 2
+    assert torch.equal(cached_tensors(["x"], "cpu", make)["a"], torch.full((2, 3), 2.0))
+    assert torch.equal(cached_tensors(["x"], "cpu", make)["a"], torch.full((2, 3), 2.0)) and make.calls == 2
 
 
 def test_a_cache_that_cannot_be_written_to_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_a_cache_that_cannot_be_written_to_is_done_without(tmp_path: Path, monke
     monkeypatch.setenv("PALIMPSEST_CACHE", str(tmp_path / "file" / "cache"))
     make = Maker()
     for calls in (1, 2):
-        assert kept_tensors(["x"], "cpu", make)["a"].unique().item() == calls
+        assert cached_tensors(["x"], "cpu", make)["a"].unique().item() == calls
 
 
 def test_what_fails_to_be_made_leaves_nothing_and_blocks_nobody(cache: Path) -> None:
@@ -72,9 +72,9 @@ def test_what_fails_to_be_made_leaves_nothing_and_blocks_nobody(cache: Path) -> 
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        kept_tensors(["x"], "cpu", fail)
+        cached_tensors(["x"], "cpu", fail)
     assert not list(cache.glob("*.safetensors"))
-    assert kept_tensors(["x"], "cpu", Maker())["a"].unique().item() == 1
+    assert cached_tensors(["x"], "cpu", Maker())["a"].unique().item() == 1
 
 
 def _slowly(folder: Path) -> Mapping[str, Tensor]:
@@ -84,7 +84,7 @@ def _slowly(folder: Path) -> Mapping[str, Tensor]:
 
 
 def _ask(folder: Path) -> None:
-    kept_tensors(["slow"], "cpu", lambda: _slowly(folder))
+    cached_tensors(["slow"], "cpu", lambda: _slowly(folder))
 
 
 def test_processes_that_ask_at_one_time_wait_for_one_of_them(cache: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.algorithms.masks import as_mask, listed, middle
+from pipeline.algorithms.masks import centred_mask, mask_from_lists, mask_from_pixels
 from pipeline.networks.edges import edges_of, gradients
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,7 +63,7 @@ def test_edges_are_the_images_own_in_any_batch_and_of_luma() -> None:
 @pytest.mark.parametrize("shape", ["box", "ellipse"])
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.75])
 def test_a_drawn_mask_covers_its_share_around_the_middle(shape: str, share: float) -> None:
-    mask = middle((90, 160), share, shape)  # type: ignore[arg-type]
+    mask = centred_mask((90, 160), share, shape)  # type: ignore[arg-type]
     assert mask.shape == (90, 160) and mask[45, 80] and not mask[0, 0]
     assert mask.mean() == pytest.approx(share, abs=0.02)
     np.testing.assert_array_equal(mask, mask[::-1, ::-1])
@@ -71,9 +71,14 @@ def test_a_drawn_mask_covers_its_share_around_the_middle(shape: str, share: floa
 
 def test_masks_are_read_from_grey_levels_truths_and_lists() -> None:
     levels = np.array([[[0], [127]], [[128], [255]]], np.uint8)
-    assert as_mask(levels).tolist() == [[False, False], [True, True]]
-    assert as_mask(np.array([[[0], [1]]], np.uint8)).tolist() == [[False, True]]
-    assert as_mask(np.zeros((1, 2, 3), np.uint8)).tolist() == [[False, False]]
-    found = listed([[0, 2], [0.5, 0]])
+    assert mask_from_pixels(levels).tolist() == [[False, False], [True, True]]
+    assert mask_from_pixels(np.array([[[0], [1]]], np.uint8)).tolist() == [[False, True]]
+    assert mask_from_pixels(np.zeros((1, 2, 3), np.uint8)).tolist() == [[False, False]]
+    found = mask_from_lists([[0, 2], [0.5, 0]])
     assert found is not None and found.tolist() == [[False, True], [True, False]]
-    assert listed([[1, 2], [3]]) is None and listed([1, 2]) is None and listed(None) is None and listed("ab") is None
+    assert (
+        mask_from_lists([[1, 2], [3]]) is None
+        and mask_from_lists([1, 2]) is None
+        and mask_from_lists(None) is None
+        and mask_from_lists("ab") is None
+    )

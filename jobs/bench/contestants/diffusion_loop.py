@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from jobs.bench.contestants.diffusion_task import Painting
+from jobs.bench.contestants.diffusion_task import GenerationTask
 from pipeline.model_files.references import ASSETS
 from pipeline.networks.generators.flow_matching import load_flow
 
@@ -19,7 +19,7 @@ from pipeline.networks.generators.flow_matching import load_flow
 @torch.inference_mode()
 def main(text: str) -> None:
     """Paint, save PNG files, print rows and seconds as JSON; the model is loaded before the clock starts."""
-    task = Painting(**json.loads(text))
+    task = GenerationTask(**json.loads(text))
     torch.set_num_threads(task.workers)
     folder = Path(task.output)
     folder.mkdir(parents=True)

@@ -7,7 +7,7 @@ CLASSIFIER_STEPS = 1_000  # of the classifier that judges what was painted
 
 
 @dataclass(frozen=True)
-class Painting:
+class GenerationTask:
     """One contestant's work: `images` images of an embedded model, evenly of its classes, into `output`."""
 
     images: int

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.contestants.diffusion_task import CLASSIFIER_STEPS, Painting
+from jobs.bench.contestants.diffusion_task import CLASSIFIER_STEPS, GenerationTask
 
 CLASSES = 10
 
@@ -23,7 +23,7 @@ def main(text: str) -> None:
     from pipeline.cluster.connection import connect
     from pipeline.run import run_plan
 
-    task = Painting(**json.loads(text))
+    task = GenerationTask(**json.loads(text))
     path = Path(f"{task.output}.recipe.json")
     path.write_text(json.dumps(recipe(task)))
     options = argparse.Namespace(recipe=str(path), input=None, output=None, set=[], limit=None)
@@ -34,7 +34,7 @@ def main(text: str) -> None:
     print(json.dumps({"rows": manifest.counts.accepted, "seconds": seconds}))
 
 
-def recipe(task: Painting) -> dict[str, Any]:
+def recipe(task: GenerationTask) -> dict[str, Any]:
     """What a user would write."""
     operator = {"diffusion_generate": {"model": task.model, "steps": task.steps, "method": task.method}}
     return {

@@ -39,9 +39,9 @@ class PlainOperator:
     def __init__(self, task: Task, threads: int = 1, anew: bool = False) -> None:
         self._stylist = None
         if task.models is not None:
-            from jobs.bench.contestants.plain_adain import Stylist
+            from jobs.bench.contestants.plain_adain import AdaINStyliser
 
-            self._stylist = Stylist(task.models, threads, anew)
+            self._stylist = AdaINStyliser(task.models, threads, anew)
 
     def __call__(self, images: Pixels | Sequence[Pixels]) -> Pixels:
         batch = np.asarray(images)

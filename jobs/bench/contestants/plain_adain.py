@@ -65,7 +65,7 @@ def mean_std(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (variance + 1e-5).sqrt()
 
 
-class Stylist:
+class AdaINStyliser:
     """Full AdaIN towards one style: [N, H, W, 3] uint8 -> the same. With `anew` each call encodes the style again."""
 
     def __init__(self, models: Models, threads: int = 1, anew: bool = False, device: str = "cpu") -> None:

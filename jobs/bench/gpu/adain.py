@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobs.bench.contestants.plain_adain import Stylist
+from jobs.bench.contestants.plain_adain import AdaINStyliser
 from jobs.bench.contestants.task import CASES, Models
-from jobs.bench.gpu.setting import Setting, operated
+from jobs.bench.gpu.setting import Setting, operator_call
 from jobs.bench.gpu.timing import Contestant, Make
 from jobs.bench.inputs import reference_models
 from pipeline.contracts import Assets, Pixels
@@ -22,13 +22,13 @@ def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     models = reference_models(CASES["adain"])
     contestants = {}
     for dtype in dict.fromkeys((setting.half, "float32")):
-        make = operated(_product(setting, models, dtype), device, sizes.style_batch)
+        make = operator_call(_product(setting, models, dtype), device, sizes.style_batch)
         contestants[f"palimpsest_{dtype}"] = Contestant(make, sizes.style_images, sizes.style_batch, sizes.style_px)
     for name, anew, batch in (("one_at_a_time", True, 1), ("batches", False, sizes.style_batch)):
-        stylist = Stylist(models, anew=anew, device=device)
+        styliser = AdaINStyliser(models, anew=anew, device=device)
         images = sizes.style_loop_images if anew else sizes.style_images
-        contestants[name] = Contestant(_loop(stylist, batch), images, batch, sizes.style_px, plain=True)
-    found = setting.clock().contest(contestants, f"palimpsest_{setting.half}")
+        contestants[name] = Contestant(_loop(styliser, batch), images, batch, sizes.style_px, plain=True)
+    found = setting.clock().compare(contestants, f"palimpsest_{setting.half}")
     what = f"published layout, random weights, {sizes.style_px} px"
     yield "adain", {"what": what, "batch": sizes.style_batch, "goal": GOAL, **found}
 
@@ -42,10 +42,10 @@ def _product(setting: Setting, models: Models, dtype: str) -> AdaINStyle:
     return operator
 
 
-def _loop(stylist: Stylist, batch: int) -> Make:
+def _loop(styliser: AdaINStyliser, batch: int) -> Make:
     def make(numbers: range, sources: Pixels | None) -> None:
         assert sources is not None
         for start in range(0, len(numbers), batch):
-            stylist(sources[start : start + batch])
+            styliser(sources[start : start + batch])
 
     return make

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from jobs.bench.diffusion import METHOD, STUDENT, STUDENT_STEPS
-from jobs.bench.gpu.setting import Setting, operated
+from jobs.bench.gpu.setting import Setting, operator_call
 from jobs.bench.gpu.timing import Contestant, Make
 from pipeline.contracts import Operator, Pixels
 from pipeline.model_files.references import ASSETS
@@ -33,10 +33,10 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     contestants = {}
     for name, (told, batch) in asked.items():
         operator = _loaded(DiffusionGenerate(DiffusionGenerateParams(**told)), setting)
-        make = operated(operator, setting.device, batch, tuple(classes))
+        make = operator_call(operator, setting.device, batch, tuple(classes))
         contestants[name] = Contestant(make, max(batch, sizes.embedded_images), batch)
     contestants["loop"] = Contestant(_flow_loop(setting.device, steps), sizes.embedded_loop_images, 1, plain=True)
-    found = setting.clock().contest(contestants, "palimpsest_equal_steps")
+    found = setting.clock().compare(contestants, "palimpsest_equal_steps")
     yield (
         "diffusion",
         {"what": "builtin:fashion-diffusion, 28 px", "steps": steps, "batch": sizes.embedded_batch, **found},
@@ -46,12 +46,12 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 def gan(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     """The operator beside one pass an image."""
     sizes, (_, classes) = setting.sizes, load_generator(FOLDER / "fashion-wgan.safetensors")
-    make = operated(_loaded(GanSynth(GanSynthParams()), setting), setting.device, sizes.embedded_batch, classes)
+    make = operator_call(_loaded(GanSynth(GanSynthParams()), setting), setting.device, sizes.embedded_batch, classes)
     contestants = {
         "palimpsest": Contestant(make, 8 * sizes.embedded_images, sizes.embedded_batch),
         "loop": Contestant(_gan_loop(setting.device), 8 * sizes.embedded_loop_images, 1, plain=True),
     }
-    found = setting.clock().contest(contestants, "palimpsest")
+    found = setting.clock().compare(contestants, "palimpsest")
     yield "gan", {"what": "builtin:fashion-wgan, 28 px", "batch": sizes.embedded_batch, **found}
 
 

@@ -30,7 +30,7 @@ class Setting:
         return Clock(self.device, self.sizes.rounds, self.budget_s)
 
 
-def operated(operator: Operator, device: str, batch: int, classes: tuple[str, ...] = ()) -> Make:
+def operator_call(operator: Operator, device: str, batch: int, classes: tuple[str, ...] = ()) -> Make:
     """Return what makes images with a loaded operator, arrays in and out."""
 
     def make(numbers: range, sources: Pixels | None) -> None:

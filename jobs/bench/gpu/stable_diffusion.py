@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from jobs.bench import stable_diffusion_edit
-from jobs.bench.gpu.images import pictures
-from jobs.bench.gpu.setting import Setting, operated
+from jobs.bench.gpu.images import seeded_images
+from jobs.bench.gpu.setting import Setting, operator_call
 from jobs.bench.gpu.timing import Contestant, Make
 from jobs.bench.stable_diffusion_edit import GUIDANCE, PROMPT, STRENGTH
 from pipeline.contracts import Assets, Pixels
@@ -36,13 +36,13 @@ def edits(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     for few, name in ((False, "25_steps"), (True, "4_steps")):
         count, plain = sizes.few_images if few else sizes.stable_images, sizes.few_loop_images
         plain = plain if few else sizes.stable_loop_images
-        ours, side = operated(product(setting, model, few), device, sizes.stable_batch), sizes.stable.side_px
+        ours, side = operator_call(product(setting, model, few), device, sizes.stable_batch), sizes.stable.side_px
         contestants = {"palimpsest": Contestant(ours, count, sizes.stable_batch, side)}
         for dtype in dict.fromkeys(("float32", setting.half)):
             contestants[f"loop_{dtype}"] = Contestant(
                 loop(setting, model, few, dtype), plain, min(2, plain), side, plain=True
             )
-        found = setting.clock().contest(contestants, "palimpsest")
+        found = setting.clock().compare(contestants, "palimpsest")
         yield name, {"what": what(setting, few), "dtype": setting.half, "goal": GOALS[name], **found}
         del ours, contestants
         gc.collect()  # the next ones need the memory
@@ -54,13 +54,13 @@ def compiled(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     # compiled code is of one arithmetic, and of the threads it was traced at
     set_deterministic(setting.device, threads=1)
     side, first, model = sizes.stable.side_px, range(sizes.stable_batch), model_of(setting)
-    sources = pictures(side, first)
+    sources = seeded_images(side, first)
     started = time.perf_counter()
-    make = operated(product(setting, model, False, True), setting.device, sizes.stable_batch)
+    make = operator_call(product(setting, model, False, True), setting.device, sizes.stable_batch)
     make(first, sources)
     seconds = round(time.perf_counter() - started, 1)
     contestant = Contestant(make, sizes.stable_images, sizes.stable_batch, side)
-    found = setting.clock().contest({"palimpsest": contestant}, "palimpsest")
+    found = setting.clock().compare({"palimpsest": contestant}, "palimpsest")
     yield "25_steps_compiled", {"what": what(setting, False), "load_and_compile_s": seconds, **found}
 
 

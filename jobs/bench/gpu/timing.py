@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jobs.bench.gpu.images import pictures
+from jobs.bench.gpu.images import seeded_images
 from pipeline.contracts import Pixels
 from pipeline.devices import set_deterministic
 
@@ -45,7 +45,7 @@ class Clock:
     rounds: int
     budget_s: float
 
-    def contest(self, contestants: Mapping[str, Contestant], ours: str) -> dict[str, Any]:
+    def compare(self, contestants: Mapping[str, Contestant], ours: str) -> dict[str, Any]:
         """Return medians in images a second, how many times as fast `ours` is, each round, and peak memory.
 
         The peak is the device's: what the others keep there, such as their weights, is in each one's.
@@ -81,7 +81,7 @@ class Clock:
         else:
             set_deterministic(self.device, threads=1)
         numbers = range(first, first + count)
-        sources = None if each.side_px is None else pictures(each.side_px, numbers)
+        sources = None if each.side_px is None else seeded_images(each.side_px, numbers)
         self._wait()
         started = time.perf_counter()
         each.make(numbers, sources)

@@ -24,7 +24,7 @@ def mark(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
             "embed_one_a_call": Contestant(_embed(here, 1), few, 1, side),
             "embed_on_cpu": Contestant(_embed(cpu, few), few, 1, side),
         }
-        found = setting.clock().contest(contestants, "embed")
+        found = setting.clock().compare(contestants, "embed")
         yield f"mark_{side}_px", {"what": f"mark of 64 bits, {side} px, 42 dB; CPU: one thread", **found}
 
 

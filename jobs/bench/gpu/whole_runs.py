@@ -14,10 +14,10 @@ from PIL import Image
 from jobs.bench import stable_diffusion_edit
 from jobs.bench.contestants.palimpsest_run import recipe
 from jobs.bench.contestants.pillow_images import decode, encode
-from jobs.bench.contestants.plain_adain import Stylist
+from jobs.bench.contestants.plain_adain import AdaINStyliser
 from jobs.bench.contestants.task import CASES, Case, Task
 from jobs.bench.gpu import stable_diffusion
-from jobs.bench.gpu.images import pictures
+from jobs.bench.gpu.images import seeded_images
 from jobs.bench.gpu.setting import Setting
 from jobs.bench.gpu.timing import Contestant, Make
 from jobs.bench.inputs import reference_models, synthetic_shards
@@ -36,13 +36,13 @@ def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     shards = str(synthetic_shards(case, sizes.whole_style_images))
     task = Task("adain", shards, str(setting.folder / "adain"), sizes.style_px, models, dtype=setting.half)
     found = _run(setting, recipe(task), "adain_style")
-    stylist = Stylist(models, anew=True, device=setting.device)
+    styliser = AdaINStyliser(models, anew=True, device=setting.device)
 
     def restyle(data: bytes) -> bytes:
-        return encode(stylist(decode(data, sizes.style_px)[None])[0])
+        return encode(styliser(decode(data, sizes.style_px)[None])[0])
 
     loop = Contestant(_over_files(sizes.style_px, restyle), sizes.style_loop_images, 1, plain=True)
-    yield "run_adain", _beside(found, setting.clock().contest({"one_at_a_time": loop}, "one_at_a_time"))
+    yield "run_adain", _beside(found, setting.clock().compare({"one_at_a_time": loop}, "one_at_a_time"))
 
 
 def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -72,7 +72,7 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 
         images = sizes.few_loop_images if few else sizes.stable_loop_images
         loop = Contestant(_over_files(sizes.stable.side_px, redraw), images, min(2, images), plain=True)
-        yield name, _beside(found, setting.clock().contest({"loop_float32": loop}, "loop_float32"))
+        yield name, _beside(found, setting.clock().compare({"loop_float32": loop}, "loop_float32"))
 
 
 def _run(setting: Setting, asked: dict[str, Any], operator: str, limit: int | None = None) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _beside(run: dict[str, Any], loop: dict[str, Any]) -> dict[str, Any]:
 
 
 def _over_files(side_px: int, change: Callable[[bytes], bytes]) -> Make:
-    files = [encode(image) for image in pictures(side_px, range(8))]
+    files = [encode(image) for image in seeded_images(side_px, range(8))]
 
     def make(numbers: range, sources: Pixels | None) -> None:  # noqa: ARG001 - of files
         for number in numbers:

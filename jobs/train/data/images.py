@@ -106,8 +106,8 @@ def recoloured(images: Tensor, rng: Rng, strength: float) -> Tensor:
     return (torch.einsum("nij,njhw->nihw", matrix, images - 0.5) + 0.5 + shift).clamp(0, 1)
 
 
-def _stacked(pictures: list[NDArray[np.uint8]]) -> Tensor:
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
+def _stacked(images: list[NDArray[np.uint8]]) -> Tensor:
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
 
 
 def label_texts(paths: Sequence[str]) -> tuple[str, ...]:
@@ -132,7 +132,7 @@ def _from_parquet(uri: str, size_px: int, limit: int | None, named: Sequence[str
     paths = sorted(glob.glob(uri))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not paths:
         raise InputError(f"images {uri!r}: no file matches; give a Parquet glob, an image folder or an IDX file")
-    pictures: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.uint8]] = []
     labels: list[int] = []
     known = tuple(named) or label_texts(paths)
     for path in paths:
@@ -144,11 +144,11 @@ def _from_parquet(uri: str, size_px: int, limit: int | None, named: Sequence[str
         table = ClassTable(known, kind or "none")
         for batch in file.iter_batches(64, columns=[name for name in ("image", "label") if name in names]):
             for row in batch.to_pylist():
-                if limit is not None and len(pictures) >= limit:
-                    return ImageSet(_stacked(pictures), torch.tensor(labels))
-                pictures.append(square(_decoded(row["image"], batch.schema), size_px))
+                if limit is not None and len(images) >= limit:
+                    return ImageSet(_stacked(images), torch.tensor(labels))
+                images.append(square(_decoded(row["image"], batch.schema), size_px))
                 labels.append(_index(table, row.get("label"), path))
-    return ImageSet(_stacked(pictures), torch.tensor(labels))
+    return ImageSet(_stacked(images), torch.tensor(labels))
 
 
 def _decoded(cell: object, schema: pa.Schema) -> Image.Image:
@@ -168,11 +168,11 @@ def _from_folder(folder: Path, size_px: int, limit: int | None) -> ImageSet:
     paths, classes = image_files(folder, limit)
     if not paths:
         raise InputError(f"images {folder}: no image file in it (known: {', '.join(SUFFIXES)})")
-    pictures = []
+    images = []
     for path in paths:
         with Image.open(path) as image:
-            pictures.append(square(image, size_px))
-    return ImageSet(_stacked(pictures), torch.tensor([classes.index(path.parent) for path in paths]))
+            images.append(square(image, size_px))
+    return ImageSet(_stacked(images), torch.tensor([classes.index(path.parent) for path in paths]))
 
 
 def _from_idx(path: Path, limit: int | None) -> ImageSet:

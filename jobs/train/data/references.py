@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 from pipeline.model_files.references import local_file, resolve_model
 
 
-def anywhere(reference: str) -> str:
+def absolute_reference(reference: str) -> str:
     """A reference that holds in any folder: a relative path becomes absolute; `builtin:NAME`, URIs and hub ids stay.
 
     A relative glob is a path; what is not there may be a hub id, and is left to `local`.
@@ -19,11 +19,11 @@ def anywhere(reference: str) -> str:
     return str(path.absolute()) if path.exists() or any(mark in reference for mark in "*?[") else reference
 
 
-Anywhere = Annotated[str, AfterValidator(anywhere)]
+Anywhere = Annotated[str, AfterValidator(absolute_reference)]
 """A reference in a configuration, which `anywhere` has seen."""
 
 
-def local(reference: str) -> Path:
+def local_model(reference: str) -> Path:
     """The file, or diffusers folder, of a model: an embedded one, a path, a URI or a hub id, which is fetched.
 
     Raises ModelError where there is none.

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor
 
 from jobs.train.data.images import ImageSet, Rng, draw_textures, load_images, random_crops
-from jobs.train.data.references import anywhere
+from jobs.train.data.references import absolute_reference
 from jobs.train.loop import harness
 from jobs.train.loop.config import Closed
 
@@ -34,7 +34,7 @@ class Source(Closed):
     @field_validator("uri")
     @classmethod
     def _anywhere(cls, value: str) -> str:
-        return value if value == TEXTURES else anywhere(value)
+        return value if value == TEXTURES else absolute_reference(value)
 
 
 class Phase(Closed):

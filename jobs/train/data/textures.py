@@ -78,8 +78,8 @@ def _mosaic(rng: Rng, size: int) -> Picture:
     index, gap = _cells(rng, size, count)
     colours = palette(rng, 8)[rng.integers(0, 7, count)] * rng.uniform(0.8, 1, (count, 1))
     joint = palette(rng, 2)[0] * rng.choice([0.15, 1.0])
-    picture = np.where((gap < rng.uniform(0.004, 0.02))[..., None], joint, colours[index])
-    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+    image = np.where((gap < rng.uniform(0.004, 0.02))[..., None], joint, colours[index])
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _strokes(rng: Rng, size: int) -> Picture:
@@ -167,8 +167,8 @@ def _weave(rng: Rng, size: int) -> Picture:
     over = (np.floor(a * pitch) + np.floor(b * pitch)) % 2 == 0
     shade = 0.45 + 0.55 * np.sin(np.pi * np.where(over, (b * pitch) % 1, (a * pitch) % 1))
     colours = palette(rng, 2)
-    picture = np.where(over[..., None], colours[0], colours[1]) * shade[..., None]
-    return (np.clip(picture, 0, 1) * 255).round().astype(np.uint8)
+    image = np.where(over[..., None], colours[0], colours[1]) * shade[..., None]
+    return (np.clip(image, 0, 1) * 255).round().astype(np.uint8)
 
 
 def _facets(rng: Rng, size: int) -> Picture:

@@ -82,7 +82,7 @@ class GeneratorTask(ABC):
         """Image numbers [count] of a batch."""
         return rng.integers(0, len(self.images.pixels), count)
 
-    def drawn(self, numbers: np.ndarray) -> Tensor:
+    def on_device(self, numbers: np.ndarray) -> Tensor:
         """Drawn numbers, on the device."""
         return torch.from_numpy(numbers).to(self.device)
 

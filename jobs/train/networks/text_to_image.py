@@ -17,7 +17,7 @@ ENCODED_TOGETHER = 8
 GUIDANCE = 7.0  # of images for people to look at
 
 
-class TextModel:
+class TextToImageModel:
     """Images to latents, prompts to embeddings, noisy latents to the network's answer; nothing in it learns.
 
     `shares` [T] are alpha-bar of each time, `kind` what the network says: `epsilon` or `v_prediction`. Raises
@@ -50,7 +50,7 @@ class TextModel:
             raise ModelError(f"{named} takes more than an image; needed: a text-to-image model")
 
     @torch.no_grad()
-    def encoded(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def encode_images(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation [N, c, s, s] of the latents of images [N, 3, S, S] in [-1, 1]."""
         vae = self.pipeline.vae
         shift, scale = vae.config.shift_factor or 0.0, vae.config.scaling_factor
@@ -61,7 +61,7 @@ class TextModel:
             deviations.append(found.std * scale)
         return torch.cat(means), torch.cat(deviations)
 
-    def told(self, prompts: Sequence[str]) -> Tensor:
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Embeddings [N, words, width] of prompts; a gradient goes through to what the encoder was taught."""
         tokenizer = self.pipeline.tokenizer
         found = tokenizer(
@@ -74,7 +74,7 @@ class TextModel:
         embeddings: Tensor = self.pipeline.text_encoder(found.input_ids.to(self._device))[0]
         return embeddings
 
-    def answer(self, latents: Tensor, times: Tensor, embeddings: Tensor) -> Tensor:
+    def predict(self, latents: Tensor, times: Tensor, embeddings: Tensor) -> Tensor:
         """What the network says to noisy latents [N, c, s, s] at times [N], int64 in [0, T)."""
         said: Tensor = self.pipeline.unet(latents, times, encoder_hidden_states=embeddings).sample
         return said

@@ -11,13 +11,13 @@ from torch import Tensor
 KINDS = ("epsilon", "v_prediction")
 
 
-def noised(images: Tensor, noise: Tensor, shares: Tensor) -> Tensor:
+def add_noise(images: Tensor, noise: Tensor, shares: Tensor) -> Tensor:
     """x_t = sqrt(alpha-bar) x_0 + sqrt(1 - alpha-bar) epsilon, of the images' shape [N, C, H, W] (equation 4)."""
     image, rest = _roots(images, shares)
     return image * images + rest * noise
 
 
-def wanted(kind: str, images: Tensor, noise: Tensor, shares: Tensor) -> Tensor:
+def prediction_target(kind: str, images: Tensor, noise: Tensor, shares: Tensor) -> Tensor:
     """The answer the network is to give at x_t: epsilon, or v = sqrt(alpha-bar) epsilon - sqrt(1 - alpha-bar) x_0.
 
     Raises ValueError for a kind of prediction that is neither `epsilon` nor `v_prediction`.

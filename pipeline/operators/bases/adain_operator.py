@@ -111,8 +111,8 @@ class AdaINOperator(Operator):
         from pipeline.networks.style.adain import style_statistics
 
         by_size: dict[tuple[int, ...], list[int]] = {}
-        for index, picture in enumerate(pictures):
-            by_size.setdefault(picture.shape, []).append(index)
+        for index, image in enumerate(pictures):
+            by_size.setdefault(image.shape, []).append(index)
         found: dict[int, tuple[Tensor, Tensor]] = {}
         with torch.inference_mode():
             for (height, width, _), places in by_size.items():

@@ -93,7 +93,7 @@ class DiffusionOperator(Operator):
 
     # ---- draw ----
 
-    def drawn(
+    def draw_columns(
         self, batch: ImageBatch, labels: Sequence[int], own: Sequence["np.random.Generator"]
     ) -> dict[str, list[Any]]:
         """Class or prompt, strength and guidance of every sample, which is to become of class `labels` [N].

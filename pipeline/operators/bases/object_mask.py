@@ -53,7 +53,7 @@ class ObjectMasks:
         """What `needs` says of them."""
         return {} if self.source == DRAWN else {"mask": (self.source,)}
 
-    def drawn(self, batch: ImageBatch, own: Sequence[np.random.Generator]) -> dict[str, list[Any]]:
+    def draw_columns(self, batch: ImageBatch, own: Sequence[np.random.Generator]) -> dict[str, list[Any]]:
         """Return the column to draw: `object_share`, or `mask_sha256`, of each sample (None: no mask to be had).
 
         Raises InputError where there is no such column.
@@ -64,7 +64,7 @@ class ObjectMasks:
         found = [self._read(cell, batch) for cell in self._cells(batch)]
         return {"mask_sha256": [None if isinstance(each, RowError) else masks.mask_sha256(each) for each in found]}
 
-    def found(self, batch: ImageBatch, draws: Draws) -> tuple[masks.Mask, dict[int, RowError]]:
+    def read(self, batch: ImageBatch, draws: Draws) -> tuple[masks.Mask, dict[int, RowError]]:
         """Return where the objects are, [N, H, W]; a row whose mask cannot be used is all object, and an error.
 
         RowErrors: `no_mask` (null or not a mask), `mask_size`, and those of the decoder for a mask's bytes.
@@ -72,7 +72,7 @@ class ObjectMasks:
         size = self._size(batch)
         if self.source == DRAWN:
             shares = draws.columns["object_share"]
-            return np.stack([masks.middle(size, share, self.params.shape) for share in shares]), {}
+            return np.stack([masks.centred_mask(size, share, self.params.shape) for share in shares]), {}
         found = [self._read(cell, batch) for cell in self._cells(batch)]
         errors = {row: each for row, each in enumerate(found) if isinstance(each, RowError)}
         return np.stack([np.ones(size, dtype=bool) if isinstance(each, RowError) else each for each in found]), errors
@@ -94,7 +94,11 @@ class ObjectMasks:
     def _read(self, cell: Any, batch: ImageBatch) -> masks.Mask | RowError:
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         try:
-            mask = masks.as_mask(decode(data, MAX_MASK_PIXELS)) if isinstance(data, bytes) else masks.listed(data)
+            mask = (
+                masks.mask_from_pixels(decode(data, MAX_MASK_PIXELS))
+                if isinstance(data, bytes)
+                else masks.mask_from_lists(data)
+            )
             if mask is None:
                 return RowError("no_mask", f"column {self.source!r} holds no mask in this row")
             masks.check_size(mask, self._size(batch))

@@ -38,13 +38,13 @@ class ReferenceSet:
     def __len__(self) -> int:
         return len(self.references)
 
-    def drawn(self, generator: np.random.Generator, chances: npt.NDArray[np.float64] | None = None) -> int:
+    def draw(self, generator: np.random.Generator, probabilities: npt.NDArray[np.float64] | None = None) -> int:
         """Return the place of one reference: all of them equally likely, or by `chances` [n], which sum to 1."""
-        if chances is None:
+        if probabilities is None:
             return int(generator.integers(len(self)))
-        return int(generator.choice(len(self), p=chances))
+        return int(generator.choice(len(self), p=probabilities))
 
-    def chances(self, weights: Mapping[str, float], field: str) -> npt.NDArray[np.float64]:
+    def probabilities(self, weights: Mapping[str, float], field: str) -> npt.NDArray[np.float64]:
         """Return how likely each reference is, [n], from weights by file name; one that is not named weighs 1.
 
         Raises JobError, which names `field`, where a name is none of them, or nothing weighs anything.
@@ -64,7 +64,7 @@ class ReferenceSet:
             raise JobError(f"{self._field} = {self._value!r}: {self._noun} {key} of the lineage is not in it")
         return self._places[key]
 
-    def picture(self, place: int, decode: Callable[[bytes, int], Pixels]) -> Pixels:
+    def pixels(self, place: int, decode: Callable[[bytes, int], Pixels]) -> Pixels:
         """Return a reference's pixels [h, w, 1 or 3] uint8, the long side at most 16 times the short one.
 
         `decode` makes pixels of encoded bytes and a bound on their number, and raises RowError. What cannot be used

@@ -38,12 +38,12 @@ class Flip(Operator):
 
     def draw(self, batch: ImageBatch) -> Draws:
         """Two bools a sample; a probability of 0 or 1 asks for no random number."""
-        chances = (self.params.probability, self.params.vertical_probability)
-        if all(chance in (0, 1) for chance in chances):
-            columns = [[chance == 1] * len(batch) for chance in chances]
+        probabilities = (self.params.probability, self.params.vertical_probability)
+        if all(chance in (0, 1) for chance in probabilities):
+            columns = [[chance == 1] * len(batch) for chance in probabilities]
         else:
             numbers = np.array([generator.random(2) for generator in generators(batch.seeds)]).reshape(-1, 2)
-            columns = (numbers < chances).T.tolist()
+            columns = (numbers < probabilities).T.tolist()
         return Draws({"horizontal": columns[0], "vertical": columns[1]})
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add

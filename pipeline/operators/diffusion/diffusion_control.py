@@ -65,7 +65,7 @@ class DiffusionControl(DiffusionOperator):
 
     def draw(self, batch: ImageBatch) -> Draws:
         """Strength, guidance and prompt of every sample."""
-        return Draws(self.drawn(batch, batch.labels.tolist(), generators(batch.seeds)))
+        return Draws(self.draw_columns(batch, batch.labels.tolist(), generators(batch.seeds)))
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Find the edges, and paint along them."""

@@ -39,7 +39,7 @@ class DiffusionEdit(DiffusionOperator):
 
     def draw(self, batch: ImageBatch) -> Draws:
         """Strength and guidance of every sample; and its class or its prompt."""
-        return Draws(self.drawn(batch, batch.labels.tolist(), generators(batch.seeds)))
+        return Draws(self.draw_columns(batch, batch.labels.tolist(), generators(batch.seeds)))
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Add noise, and take it away again, in one call for each strength."""

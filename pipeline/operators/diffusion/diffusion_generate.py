@@ -42,7 +42,7 @@ class DiffusionGenerate(DiffusionOperator):
 
     def draw(self, batch: ImageBatch) -> Draws:
         """The class or the prompt, and how strictly to keep to it, of every sample."""
-        return Draws(self.drawn(batch, batch.labels.tolist(), generators(batch.seeds)))
+        return Draws(self.draw_columns(batch, batch.labels.tolist(), generators(batch.seeds)))
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         """Go from noise to images."""

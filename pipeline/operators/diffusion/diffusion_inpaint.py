@@ -54,8 +54,8 @@ class DiffusionInpaint(DiffusionOperator):
     def draw(self, batch: ImageBatch) -> Draws:
         """What `diffusion_edit` draws, and the share of the object, or the identity of its mask."""
         own = generators(batch.seeds)
-        columns = self.drawn(batch, batch.labels.tolist(), own)
-        columns |= self._masks().drawn(batch, own)
+        columns = self.draw_columns(batch, batch.labels.tolist(), own)
+        columns |= self._masks().draw_columns(batch, own)
         return Draws(columns)
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
@@ -66,7 +66,7 @@ class DiffusionInpaint(DiffusionOperator):
         from pipeline.networks.pixel_tensors import with_channels, with_size
 
         sources = self.sources(batch)
-        objects, errors = self._masks().found(batch, draws)
+        objects, errors = self._masks().read(batch, draws)
         free = objects if self.params.keep == "background" else ~objects
         where = torch.from_numpy(free[:, None]).to(self._device)
         made = self.generate(batch, draws, noise, sources=sources, masks=where.float())

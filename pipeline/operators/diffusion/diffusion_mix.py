@@ -113,7 +113,7 @@ class DiffusionMix(DiffusionOperator):
             targets = self._targets_of(labels, rows, batch.classes)
         else:
             targets = [self._target(label, batch.classes, each) for label, each in zip(labels, own, strict=True)]
-        columns = self.drawn(batch, targets, own)
+        columns = self.draw_columns(batch, targets, own)
         columns["target"] = targets
         columns["target_name"] = [str(batch.classes[target]) if target >= 0 else None for target in targets]
         if self.params.blend == "half":

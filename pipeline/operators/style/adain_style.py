@@ -109,7 +109,7 @@ class AdaINStyle(AdaINOperator):
         super().__init__(params)
         self._reference_set: ReferenceSet | None = None
         self._coloured_styles: list[tuple[Tensor, tuple[Floats, Floats]]] = []
-        self._chances: npt.NDArray[np.float64] | None = None
+        self._probabilities: npt.NDArray[np.float64] | None = None
 
     def requirements(self) -> Requirements:
         """The style images, one model file or two, and the column with masks."""
@@ -121,30 +121,30 @@ class AdaINStyle(AdaINOperator):
         import torch
 
         from pipeline.algorithms.color_maps import moments
-        from pipeline.model_files.node_cache import kept_tensors
+        from pipeline.model_files.node_cache import cached_tensors
         from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
         from pipeline.networks.style.adain import style_statistics
         from pipeline.shards.images.codecs import decode
 
         reference_set = ReferenceSet("adain_style.styles", self.params.styles, assets.images["styles"])
         if self.params.style_weights:
-            self._chances = reference_set.chances(self.params.style_weights, "adain_style.style_weights")
+            self._probabilities = reference_set.probabilities(self.params.style_weights, "adain_style.style_weights")
         self.load_networks(device, assets)
 
-        def picture(place: int) -> "tuple[Pixels, Tensor]":
-            pixels = reference_set.picture(place, decode)
+        def image(place: int) -> "tuple[Pixels, Tensor]":
+            pixels = reference_set.pixels(place, decode)
             return pixels, with_short_side(rgb_unit_tensor(pixels[None]), self.params.style_size_px)
 
         def features() -> "dict[str, Tensor]":
             with torch.inference_mode():
                 found = [
-                    style_statistics(self._encoder, picture(place)[1].to(device)) for place in range(len(reference_set))
+                    style_statistics(self._encoder, image(place)[1].to(device)) for place in range(len(reference_set))
                 ]
             mean, deviation = (torch.cat(values) for values in zip(*found, strict=True))
             return {"mean": mean, "deviation": deviation}
 
         if self.params.preserve_color:  # a style's features depend on the image then
-            for pixels, resized in map(picture, range(len(reference_set))):
+            for pixels, resized in map(image, range(len(reference_set))):
                 colours = moments(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
                 self._coloured_styles.append((resized, colours))
         else:
@@ -154,7 +154,7 @@ class AdaINStyle(AdaINOperator):
                 self.params.style_size_px,
                 *(style.sha256 for style in reference_set.references),
             ]
-            found = kept_tensors(["style features", self.version, *made_of], device, features)
+            found = cached_tensors(["style features", self.version, *made_of], device, features)
             self._mean, self._deviation = found["mean"].to(device), found["deviation"].to(device)
         self._reference_set = reference_set
 
@@ -169,7 +169,7 @@ class AdaINStyle(AdaINOperator):
             self._note(columns, OBJECT, places, generator)
             drawn.append(places)
         if self.params.mask is not None:
-            columns |= self._masks().drawn(batch, own)
+            columns |= self._masks().draw_columns(batch, own)
         if self.params.keep == "none":
             for generator, places in zip(own, drawn, strict=True):
                 others = self._places(generator)
@@ -179,7 +179,7 @@ class AdaINStyle(AdaINOperator):
 
     def _places(self, generator: np.random.Generator) -> list[int]:
         reference_set = self._styles()
-        return [reference_set.drawn(generator, self._chances) for _ in range(self.params.styles_per_image)]
+        return [reference_set.draw(generator, self._probabilities) for _ in range(self.params.styles_per_image)]
 
     def _note(
         self, columns: dict[str, list[Any]], region: str, places: list[int], generator: np.random.Generator
@@ -206,7 +206,7 @@ class AdaINStyle(AdaINOperator):
         if self.params.mask is None:
             return self.stylise_batch(batch, draws.columns["alpha"], statistics)
         images = self.images_of(batch)
-        objects, errors = self._masks().found(batch, draws)
+        objects, errors = self._masks().read(batch, draws)
         regions = {"object": [~objects], "background": [objects], "none": [objects, ~objects]}[self.params.keep]
         made = self.stylise_batch(batch, draws.columns["alpha"], statistics, np.stack(regions, axis=1).astype(np.uint8))
         pixels: Pixels = made.images
@@ -245,9 +245,9 @@ class AdaINStyle(AdaINOperator):
 
         found = []
         for pixels, places in zip(content.permute(0, 2, 3, 1).numpy(), chosen.tolist(), strict=True):
-            for picture, colours in (self._coloured_styles[place] for place in places):
+            for image, colours in (self._coloured_styles[place] for place in places):
                 matrix, shift = (torch.from_numpy(v).float() for v in coral_map(colours, moments(pixels)))
-                style = torch.einsum("ij,njhw->nihw", matrix, picture) + shift.view(1, 3, 1, 1) / 255
+                style = torch.einsum("ij,njhw->nihw", matrix, image) + shift.view(1, 3, 1, 1) / 255
                 found.append(style_statistics(self._encoder, style.to(self._device)))
         shape = (*chosen.shape, -1, 1, 1)
         mean, deviation = (torch.cat(values).view(shape) for values in zip(*found, strict=True))

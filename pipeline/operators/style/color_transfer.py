@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from pipeline.algorithms.color_maps import ColourStatistics, Method, statistics, transferred
+from pipeline.algorithms.color_maps import ColourStatistics, Method, statistics, transfer_colours
 from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Requirements
 from pipeline.errors import JobError
 from pipeline.noise import Noise
@@ -69,7 +69,7 @@ class ColorTransfer(Operator):
         from pipeline.shards.images.codecs import decode
 
         reference_set = ReferenceSet("color_transfer.styles", self.params.styles, assets.images["styles"])
-        self._statistics = [statistics(reference_set.picture(place, decode)) for place in range(len(reference_set))]
+        self._statistics = [statistics(reference_set.pixels(place, decode)) for place in range(len(reference_set))]
         self._reference_set = reference_set
 
     def draw(self, batch: ImageBatch) -> Draws:
@@ -77,7 +77,7 @@ class ColorTransfer(Operator):
         reference_set = self._references()
         places, alphas = [], []
         for generator in generators(batch.seeds):
-            places.append(reference_set.drawn(generator))
+            places.append(reference_set.draw(generator))
             alphas.append(float(generator.uniform(*self.params.alpha_range)))
         columns: dict[str, list[Any]] = {
             "style": [reference_set.keys[place] for place in places],
@@ -95,7 +95,7 @@ class ColorTransfer(Operator):
         for index, image in enumerate(batch.images):
             row = draws.row(index)
             target = self._statistics[reference_set.place(row["style"])]
-            moved = transferred(image, target, self.params.method, self.params.max_gain)
+            moved = transfer_colours(image, target, self.params.method, self.params.max_gain)
             mixed = image + row["alpha"] * (moved - image)
             made[index] = np.rint(mixed).clip(0, 255)
         return Applied(made)

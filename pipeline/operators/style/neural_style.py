@@ -111,10 +111,10 @@ class NeuralStyle(Operator):
         found = []
         with torch.no_grad():
             for place in range(len(reference_set)):
-                picture = with_short_side(
-                    rgb_unit_tensor(reference_set.picture(place, decode)[None]), self.params.style_size_px
+                image = with_short_side(
+                    rgb_unit_tensor(reference_set.pixels(place, decode)[None]), self.params.style_size_px
                 )
-                found.append(self._objective.style_targets(picture.to(device)))
+                found.append(self._objective.style_targets(image.to(device)))
         self._grams = [torch.cat(layer) for layer in zip(*found, strict=True)]  # each [styles, N_l, N_l]
         self._reference_set = reference_set
 
@@ -124,7 +124,7 @@ class NeuralStyle(Operator):
         low, high = map(math.log, self.params.style_weight_range)
         places, style_weights = [], []
         for generator in generators(batch.seeds):
-            places.append(reference_set.drawn(generator))
+            places.append(reference_set.draw(generator))
             style_weights.append(math.exp(float(generator.uniform(low, high))))
         columns: dict[str, list[Any]] = {
             "style": [reference_set.keys[place] for place in places],

@@ -84,10 +84,10 @@ class StyleRandomization(AdaINOperator, Fittable):
         found = []
         with torch.inference_mode():
             for place in range(len(reference_set)):
-                picture = with_short_side(
-                    rgb_unit_tensor(reference_set.picture(place, decode)[None]), self.params.style_size_px
+                image = with_short_side(
+                    rgb_unit_tensor(reference_set.pixels(place, decode)[None]), self.params.style_size_px
                 )
-                found.append(style_statistics(encoder, picture))
+                found.append(style_statistics(encoder, image))
             try:
                 return fit_distribution(found, self.params.rank, encoder_sha256(encoder)).to_bytes()
             except ModelError as error:

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.algorithms.quilting import Quilting, TextureTable, luma_levels, quilted, stretched
+from pipeline.algorithms.quilting import Quilting, TextureTable, luma_levels, match_luma_span, quilt
 from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Pixels, Requirements
 from pipeline.errors import JobError
 from pipeline.noise import Noise
@@ -98,9 +98,9 @@ class TextureQuilt(Operator):
 
         value = self.params.textures
         reference_set = ReferenceSet("texture_quilt.textures", value, assets.images["textures"], "texture")
-        pictures = [self._resized(reference_set.picture(place, decode)) for place in range(len(reference_set))]
-        colours = [np.array(np.broadcast_to(picture, (*picture.shape[:2], 3))) for picture in pictures]
-        greys = [stretched(luma_levels(picture), (0, 255))[..., None] for picture in pictures]
+        images = [self._resized(reference_set.pixels(place, decode)) for place in range(len(reference_set))]
+        colours = [np.array(np.broadcast_to(image, (*image.shape[:2], 3))) for image in images]
+        greys = [match_luma_span(luma_levels(image), (0, 255))[..., None] for image in images]
         self._tables = {3: TextureTable(colours), 1: TextureTable(greys)}
         self._reference_set = reference_set
 
@@ -109,7 +109,7 @@ class TextureQuilt(Operator):
         reference_set = self._textures()
         places, alphas, seeds = [], [], []
         for generator in generators(batch.seeds):
-            places.append(reference_set.drawn(generator))
+            places.append(reference_set.draw(generator))
             share = float(generator.uniform(*self.params.alpha_range))
             alphas.append(share if self.params.mode == "transfer" else 1.0)
             seeds.append(int(generator.integers(SEEDS)))
@@ -130,10 +130,10 @@ class TextureQuilt(Operator):
         guides = np.stack([luma_levels(image) for image in batch.images])  # [N, H, W]
         if self.params.match_luma:
             for index, place in enumerate(chosen):
-                guides[index] = stretched(guides[index], table.spans[place])
+                guides[index] = match_luma_span(guides[index], table.spans[place])
         how = Quilting(self.params.block_px, self.params.overlap_px, self.params.candidates, self.params.passes)
         alpha = np.array(draws.columns["alpha"], dtype=np.float64)
-        return Applied(quilted(table, chosen, guides, alpha, draws.columns["seed"], how))
+        return Applied(quilt(table, chosen, guides, alpha, draws.columns["seed"], how))
 
     def _textures(self) -> ReferenceSet:
         if self._reference_set is None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
 
-from pipeline.algorithms.texture_sampling import Sampling, regrown
+from pipeline.algorithms.texture_sampling import Sampling, resynthesise
 from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters, Pixels
 from pipeline.errors import JobError
 from pipeline.noise import Noise
@@ -98,7 +98,7 @@ class TextureSynthesis(Operator):
             inside[row["top"] : row["top"] + row["height"], row["left"] : row["left"] + row["width"]] = True
             known = inside if self.params.mode == "grow" else ~inside
             if not known.all():
-                made[index] = regrown(image, known, generators([row["seed"]])[0], how)
+                made[index] = resynthesise(image, known, generators([row["seed"]])[0], how)
         return Applied(made)
 
 

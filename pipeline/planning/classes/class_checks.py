@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pipeline.contracts import Part
 from pipeline.errors import RecipeError
 from pipeline.messages import listed
-from pipeline.model_files.class_labels import place_of
+from pipeline.model_files.class_labels import matching_class
 from pipeline.model_files.known_classes import KnownClasses, known_classes
 from pipeline.model_files.references import FileRef
 from pipeline.planning.classes.branch_labels import BranchLabels, branch_labels
@@ -180,7 +180,7 @@ def _by_name(
     labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str, told: Sequence[int]
 ) -> Iterator[str]:
     names = labels.layout.table.names
-    places = {name: place_of(name, known.names) for name in names}
+    places = {name: matching_class(name, known.names) for name in names}
     strangers = [names[index] for index in told if places[names[index]] is None]
     if not requirements.own_class:
         usable = [name for name in names if places[name] is not None]

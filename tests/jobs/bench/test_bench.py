@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from jobs.bench import comparison, diffusion, inputs, stable_diffusion_edit
-from jobs.bench.comparison import Run, run_once
+from jobs.bench.comparison import Run, run_contestant
 from jobs.bench.contestants import bare_loop, diffusion_loop, palimpsest_run
-from jobs.bench.contestants.diffusion_task import Painting
+from jobs.bench.contestants.diffusion_task import GenerationTask
 from jobs.bench.contestants.pillow_images import PlainOperator, decode, encode
 from jobs.bench.contestants.task import CASES, Case, Models, Task
 from jobs.bench.process_memory import MemoryWatch, memory, tree
@@ -82,7 +82,7 @@ def test_adain_makes_the_same_images_as_the_reference_network(tmp_path: Path, ca
 
 
 def test_the_bare_loop_runs_in_its_own_processes(light: Task) -> None:
-    run = run_once(light, "bare_loop")
+    run = run_contestant(light, "bare_loop")
     assert run.rows == ROWS
     assert run.images_per_s > 0
     assert set(run.memory_mib) == {"rss", "own", "driver"}
@@ -91,7 +91,7 @@ def test_the_bare_loop_runs_in_its_own_processes(light: Task) -> None:
 def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     speeds = {"palimpsest": [8.0, 10.0, 9.0], "bare_loop": [10.0, 12.0, 30.0], "ray_data": [4.5, 4.0, 5.0]}
 
-    def compete(task: Task, rounds: int) -> dict[str, list[Run]]:
+    def run_contestants(task: Task, rounds: int) -> dict[str, list[Run]]:
         spent = {"palimpsest": {"plan_s": 0.1, "report_s": 0.2}}
         memory_mib = {"rss": 3.0, "own": 2.0, "driver": 1.0}
         return {
@@ -99,7 +99,7 @@ def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> No
             for name, values in speeds.items()
         }
 
-    monkeypatch.setattr(comparison, "compete", compete)
+    monkeypatch.setattr(comparison, "run_contestants", run_contestants)
     monkeypatch.setitem(CASES, "light", Case("light", ROWS, 64))
     assert bench("light", None, as_json=True) == 0
     found = json.loads(capsys.readouterr().out)
@@ -116,16 +116,16 @@ def test_the_figures_are_complete(monkeypatch: pytest.MonkeyPatch, capsys) -> No
 
 def test_contestants_that_differ_in_rows_are_an_error(light: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"palimpsest": 24, "bare_loop": 23}
-    monkeypatch.setattr(comparison, "run_once", lambda task, name: Run(rows[name], 1.0, {}))
+    monkeypatch.setattr(comparison, "run_contestant", lambda task, name: Run(rows[name], 1.0, {}))
     with pytest.raises(JobError, match="same number of images"):
-        comparison.compete(light, 1, list(rows))
+        comparison.run_contestants(light, 1, list(rows))
 
 
 @pytest.mark.slow
 def test_a_contestant_that_fails_is_one_line(light: Task) -> None:
     models = Models("none.pth", "none.pth", "none.png")
     with pytest.raises(JobError, match="bare_loop failed"):
-        run_once(replace(light, operator="adain", models=models), "bare_loop")
+        run_contestant(replace(light, operator="adain", models=models), "bare_loop")
 
 
 def test_given_shards_keep_bytes_and_leave_broken_rows_out(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_diffusion_weighs_speed_against_accuracy(capsys) -> None:
 
 
 def test_the_loop_and_the_product_paint_by_the_same_arithmetic(tmp_path: Path, capsys) -> None:
-    diffusion_loop.main(Painting(2, 3, str(tmp_path / "loop")).to_json())
+    diffusion_loop.main(GenerationTask(2, 3, str(tmp_path / "loop")).to_json())
     assert json.loads(capsys.readouterr().out)["rows"] == 2
     torch.manual_seed(0)
     noise = torch.cat([torch.randn(1, 1, 28, 28) for _ in range(2)])

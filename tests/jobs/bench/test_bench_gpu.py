@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.bench.gpu import __main__ as command
-from jobs.bench.gpu.images import pictures
+from jobs.bench.gpu.images import seeded_images
 from jobs.bench.gpu.setting import Setting
 from pipeline.devices import device_model
 
@@ -81,6 +81,6 @@ def test_what_cannot_be_measured_is_refused(options: list[str]) -> None:
 
 
 def test_no_two_pictures_are_equal() -> None:
-    some = pictures(32, range(5, 65))
+    some = seeded_images(32, range(5, 65))
     assert len({image.tobytes() for image in some}) == 60
-    assert (some[7:9] == pictures(32, range(12, 14))).all()
+    assert (some[7:9] == seeded_images(32, range(12, 14))).all()

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from jobs.measure import robustness
-from jobs.measure.arms import Arm, controls, trained, treatment
+from jobs.measure.arms import Arm, controls, train_classifier, treatment
 from jobs.measure.copies import Copies
 from jobs.measure.corruptions import CORRUPTIONS, FAMILIES, SEVERITIES, corrupted
 from jobs.measure.paired import Record, chosen, corrupted_mean, differences, interval, student_quantile
@@ -145,7 +145,7 @@ def test_a_share_of_every_batch_is_replaced(tmp_path: Path) -> None:
     copies, labels = Copies(pixels, 2, tmp_path), torch.arange(8)
     flip = ({"flip": {"probability": 1}},)
     shares = [((1.0, ()),), ((0.5, flip), (0.5, ())), ((1.0, flip),), ((0.0, flip), (1.0, ()))]
-    weights = [trained(Arm("x", parts), copies, labels, 8, 0, 2)[0].weight.detach() for parts in shares]
+    weights = [train_classifier(Arm("x", parts), copies, labels, 8, 0, 2)[0].weight.detach() for parts in shares]
     assert torch.equal(weights[0], weights[3])
     assert not torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[1], weights[2])

@@ -18,7 +18,7 @@ from jobs.train.adain import AdainConfig
 from jobs.train.data import textures
 from jobs.train.data.images import ImageSet, draw_textures, load_images, random_crops
 from jobs.train.data.labelled import LabelledData
-from jobs.train.data.references import anywhere
+from jobs.train.data.references import absolute_reference
 from jobs.train.data.sources import TEXTURES, Source
 from jobs.train.loop import checkpoints, on_ray
 from jobs.train.loop.config import read_config
@@ -146,8 +146,14 @@ def test_the_committed_config_is_valid() -> None:
 def test_paths_hold_wherever_a_worker_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "styles").mkdir()
-    assert anywhere("styles") == str(tmp_path / "styles") and anywhere("*.parquet") == str(tmp_path / "*.parquet")
-    assert [anywhere(name) for name in ("builtin:x", "s3://b/k", "org/name")] == ["builtin:x", "s3://b/k", "org/name"]
+    assert absolute_reference("styles") == str(tmp_path / "styles") and absolute_reference("*.parquet") == str(
+        tmp_path / "*.parquet"
+    )
+    assert [absolute_reference(name) for name in ("builtin:x", "s3://b/k", "org/name")] == [
+        "builtin:x",
+        "s3://b/k",
+        "org/name",
+    ]
     for uri, wanted in (("styles", str(tmp_path / "styles")), (TEXTURES, TEXTURES)):
         assert Source(name="a", uri=uri, size_px=8).uri == wanted
     assert LabelledData(uri="styles").uri == str(tmp_path / "styles")

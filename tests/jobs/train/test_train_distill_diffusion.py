@@ -12,7 +12,7 @@ import yaml
 
 from jobs.commands.train import train
 from jobs.train import distill_diffusion
-from jobs.train.data.references import anywhere, local
+from jobs.train.data.references import absolute_reference, local_model
 from jobs.train.loop.config import read_config
 from pipeline.errors import InputError, JobError, ModelError, RecipeError
 from pipeline.model_files.model_file import read_metadata, save_model
@@ -107,7 +107,7 @@ def test_four_steps_come_nearer_to_the_teachers_many(folder: Path, trained: Path
 @pytest.mark.parametrize(("share", "ways"), [(0.0, 0), (0.5, 1), (1.0, 2)])
 def test_a_lesson_is_ways_from_noise_and_noisy_images(folder: Path, share: float, ways: int) -> None:
     made = task(folder, batch=8, trajectory_share=share)
-    noisy, times, labels, wanted = made._lesson(0)
+    noisy, times, labels, wanted = made._training_batch(0)
     assert noisy.shape == wanted.shape == (8, 1, 8, 8) and len(times) == len(labels) == 8
     assert times[: 4 * ways].tolist() == [time for time in (1.0, 0.75, 0.5, 0.25) for _ in range(ways)]
     assert set(times.tolist()) <= {0.25, 0.5, 0.75, 1.0}
@@ -167,11 +167,11 @@ def test_a_file_that_says_no_number_of_steps_is_refused(folder: Path) -> None:
 
 def test_references_mean_the_same_in_any_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    assert anywhere("teacher.safetensors") == str(folder / "teacher.safetensors")
-    assert anywhere("shards/*.parquet") == str(folder / "shards/*.parquet")
+    assert absolute_reference("teacher.safetensors") == str(folder / "teacher.safetensors")
+    assert absolute_reference("shards/*.parquet") == str(folder / "shards/*.parquet")
     for kept in ("builtin:fashion-diffusion", "s3://bucket/model.safetensors", "organisation/name@main"):
-        assert anywhere(kept) == kept
-    assert local("builtin:fashion-diffusion").is_file()
+        assert absolute_reference(kept) == kept
+    assert local_model("builtin:fashion-diffusion").is_file()
 
 
 def written(folder: Path, settings: dict[str, Any]) -> Path:
