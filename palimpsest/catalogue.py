@@ -1,7 +1,7 @@
-"""The operators and gates there are."""
+"""The operators and gates there are: built in, and by entry points of installed packages."""
 
 from pipeline.contracts import Gate, Operator
-from pipeline.registry import GATES, OPERATORS, gate_class, operator_class
+from pipeline.registry import GATE, GATES, OPERATOR, OPERATORS, gate_class, offers, operator_class
 
 
 def operators() -> dict[str, type[Operator]]:
@@ -10,7 +10,7 @@ def operators() -> dict[str, type[Operator]]:
     Raises:
         RecipeError: one cannot be imported.
     """
-    return {name: operator_class(name) for name in sorted(OPERATORS)}
+    return {name: operator_class(name) for name in sorted({*OPERATORS, *offers(OPERATOR)})}
 
 
 def gates() -> dict[str, type[Gate]]:
@@ -19,4 +19,4 @@ def gates() -> dict[str, type[Gate]]:
     Raises:
         RecipeError: one cannot be imported.
     """
-    return {name: gate_class(name) for name in sorted(GATES)}
+    return {name: gate_class(name) for name in sorted({*GATES, *offers(GATE)})}

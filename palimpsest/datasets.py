@@ -1,15 +1,13 @@
-"""What can be asked of a data set: whether it holds, where an image came from, one image again, its page."""
+"""What can be asked of a data set: whether it holds, where an image came from, one image again, its page.
+
+Each function imports its own code: `verify` of a data set without marks needs no torch.
+"""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.audit.replay import ReplayResult, replay_sample
-from pipeline.audit.report import REPORT, renew_report
-from pipeline.audit.trace import TraceResult, read_image, trace_image
-from pipeline.audit.verification import Verification
-from pipeline.audit.verify import verify_dataset
 from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
 from pipeline.planning.recipe_file import absolute
@@ -20,10 +18,14 @@ from pipeline.working_dir import refuse_packed_keys, require_persistent
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pipeline.audit.replay import ReplayResult
+    from pipeline.audit.trace import TraceResult
+    from pipeline.audit.verification import Verification
+
 StrPath = str | os.PathLike[str]
 
 
-def verify(dataset: StrPath, key: bytes | None = None) -> Verification:
+def verify(dataset: StrPath, key: bytes | None = None) -> "Verification":
     """Recompute every checksum, count, lineage link, watermark and the seal of a data set; changes nothing.
 
     Args:
@@ -37,10 +39,12 @@ def verify(dataset: StrPath, key: bytes | None = None) -> Verification:
     Raises:
         InputError: there is no data set, or it was marked with another key.
     """
+    from pipeline.audit.verify import verify_dataset
+
     return verify_dataset(_open(dataset), _key(key))
 
 
-def trace(image: "StrPath | bytes | Image | Pixels", dataset: StrPath, key: bytes | None = None) -> TraceResult:
+def trace(image: "StrPath | bytes | Image | Pixels", dataset: StrPath, key: bytes | None = None) -> "TraceResult":
     """Return the row that an image came from, by the mark it carries.
 
     Args:
@@ -55,13 +59,15 @@ def trace(image: "StrPath | bytes | Image | Pixels", dataset: StrPath, key: byte
         RecipeError: there is no key.
         InputError: the image cannot be read; there is no data set, or it was made without marks.
     """
+    from pipeline.audit.trace import read_image, trace_image
+
     found = _key(key)
     if found is None:
         raise RecipeError("trace needs the watermark key: --key-file FILE, PALIMPSEST_KEY or, from Python, `key=`")
     return trace_image(read_image(image), _open(dataset), found)
 
 
-def replay(dataset: StrPath, sample_id: str, key: bytes | None = None, allowed: Sequence[str] = ()) -> ReplayResult:
+def replay(dataset: StrPath, sample_id: str, key: bytes | None = None, allowed: Sequence[str] = ()) -> "ReplayResult":
     """Make one stored image again, from its lineage alone, and compare.
 
     Args:
@@ -77,6 +83,8 @@ def replay(dataset: StrPath, sample_id: str, key: bytes | None = None, allowed: 
         InputError: no such sample, or its source is gone or changed.
         JobError: it was marked, and this is not the key.
     """
+    from pipeline.audit.replay import replay_sample
+
     return replay_sample(_open(dataset), sample_id, _key(key), allowed)
 
 
@@ -93,6 +101,8 @@ def report(dataset: StrPath, key: bytes | None = None) -> str:
         JobError: it lies in Ray's copy of a submitted folder.
         StorageError: the page cannot be written.
     """
+    from pipeline.audit.report import REPORT, renew_report
+
     require_persistent(os.fspath(dataset), "dataset", "as dataset")
     store = _open(dataset)
     renew_report(store, _key(key))

@@ -11,7 +11,6 @@ from pipeline.monitoring.stopping import stoppable, stopped_by
 from pipeline.plan import Plan
 from pipeline.planning.planner import plan_recipe
 from pipeline.planning.recipe_file import Override, as_data, base_of, complete, plain, read_recipe
-from pipeline.run import run_plan
 from pipeline.watermark_key import chosen_key, key_id
 from pipeline.working_dir import refuse_packed_keys
 from schemas.manifest import Counts, Failure, Manifest, Marker
@@ -131,6 +130,8 @@ def run(
         StorageError: the output's place failed.
         RunError: workers cannot go on, or Ray's own processes are gone; Ray then soon ends this process, too.
     """
+    from pipeline.run import run_plan
+
     if executor not in ("ray", "inline"):
         raise JobError(f"executor = {executor!r}: needs 'ray' or 'inline'")
     if isinstance(recipe, Plan):

@@ -163,8 +163,8 @@ class Plan:
 
     def __repr__(self) -> str:
         branches = ", ".join(branch.name for branch in self.branches)
-        figures = f"{len(self.shards)} shards, {len(self.branches)} branches ({branches}), {len(self.units)} units"
-        return f"<Plan {self.digest[:12]}: {figures} -> {self.output}>"
+        found = f"branches {branches}; {len(self.shards)} shards, {len(self.units)} units"
+        return f"<Plan {self.digest[:12]}: {found}; output {self.output}>"
 
     def images(self, branch: BranchPlan) -> int:
         """Return the largest number of images a branch can make, before `where`."""

@@ -1,8 +1,10 @@
 """What the documentation shows works as it stands."""
 
+import ast
 import re
 import subprocess
 import sys
+from doctest import ELLIPSIS, OutputChecker
 from pathlib import Path
 
 import pytest
@@ -31,12 +33,31 @@ def test_the_readme_recipe_is_a_recipe(tmp_path: Path) -> None:
 def test_the_readme_reads_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_input(tmp_path / "data", rows=8)
     run_here(plan_of(write_recipe(tmp_path)))
-    (text,) = blocks("README.md", "python")
+    (text,) = (block for block in blocks("README.md", "python") if "load_dataset" in block)
     lines = [line for line in text.splitlines() if not line.startswith("import ray") and "ray.data" not in line]
     code = "\n".join([*lines, "assert len(rows) == 32", "assert next(iter(loader))[0][0].shape == (3, 24, 32)"])
     environment = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_the_readme_says_what_python_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (text,) = (block for block in blocks("README.md", "python") if "palimpsest.plan" in block)
+    (tmp_path / "palimpsest.key").write_bytes(b"k" * 32)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    answers = 0
+    for statement in ast.parse(text).body:
+        after = text.splitlines()[statement.end_lineno or 0 :]
+        if isinstance(statement, ast.Expr) and after[:1] and after[0].startswith("# "):
+            answer = repr(eval(ast.unparse(statement), names))
+            assert OutputChecker().check_output(f"{after[0][2:]}\n", f"{answer}\n", ELLIPSIS), answer
+            answers += 1
+        else:
+            exec(ast.unparse(statement), names)
+    assert answers == text.count("\n# ") == 5
 
 
 def test_the_operator_page_is_an_operator(tmp_path: Path) -> None:
