@@ -1,4 +1,4 @@
-"""The branches of a recipe, resolved: operators, files, gates, resources."""
+"""From the branches of a recipe to BranchPlans: operators, files, gates, resources."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from schemas.recipe import Branch, Recipe, Resources
 
 
 def resolve_branches(recipe: Recipe, base: str, layout: Layout) -> list[BranchPlan]:
-    """Return the branches of a recipe with their gates; that of the originals, where they are kept, stands first.
+    """Return the branches of a recipe with their gates; that of the originals, if they are kept, comes first.
 
     Raises:
         JobError: a branch, an operator or a gate is wrong, or a file that it needs is not there.
@@ -86,7 +86,7 @@ def _step(entry: dict[str, Any], where: str, base: str) -> StepPlan:
 
 
 def _resources(recipe: Recipe, branch: str, steps: Sequence[StepPlan], operators: list[Operator]) -> dict[str, Any]:
-    """Sum a chain's shares; what is said for the branch by name counts more."""
+    """Return the sum of the operators' resources; an entry for the branch itself takes precedence."""
     own = [recipe.resources.get(step.operator, Resources()) for step in steps]
     gpus = sum(operator.gpus if r.gpus is None else r.gpus for operator, r in zip(operators, own, strict=True))
     actors = [r.actors for r in own if r.actors is not None]

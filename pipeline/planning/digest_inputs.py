@@ -1,4 +1,4 @@
-"""What of a recipe every unit's bytes depend on, whatever its branch: a part of every unit's digest."""
+"""What every unit's digest contains beside its branch and rows: settings that change the bytes of the output."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from schemas.recipe import MAX_IMAGE_BYTES, Numerics, Recipe
 
 
 def common_digest_inputs(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
-    """Return what every unit's bytes depend on beside its own branch and rows."""
+    """Return the settings that every unit's bytes depend on, for its digest."""
     output = recipe.output
     named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"
     names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
@@ -35,14 +35,14 @@ def common_digest_inputs(recipe: Recipe, layout: Layout, key_id: str | None) -> 
 
 
 def _links(recipe: Recipe) -> list[Any]:
-    """Return what decides which named images are opened; nothing where the recipe says nothing of it."""
+    """Return the settings that decide which linked images are opened; empty if the recipe has none."""
     given = recipe.input
     said = given.allow_paths or given.allow_urls or given.max_image_bytes != MAX_IMAGE_BYTES
     return [[list(given.allow_paths), list(given.allow_urls), given.max_image_bytes]] if said else []
 
 
 def _numerics_identity(numerics: Numerics) -> Any:
-    """Return what of the arithmetic a recipe changes; a later key is there only where it is not the default."""
+    """Return the numeric settings. Keys of later versions appear only if not default, so that old digests stay."""
     found: list[Any] = [] if numerics.dtype == "float32" else [numerics.dtype]
     found += ["tf32"] if numerics.tf32 else []
     return [numerics.threads, *found] if found else numerics.threads

@@ -1,4 +1,4 @@
-"""What a plan will cost, before anything runs: time and bytes, from declared speeds and the first image."""
+"""Estimate of the time and bytes of a plan, from declared speeds and the size of the first image."""
 
 import io
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ DEFAULT_MEGAPIXELS = 0.25
 
 @dataclass(frozen=True)
 class BranchEstimate:
-    """What one branch will cost. `seconds` is the work of one actor."""
+    """The estimate of one branch. `seconds` is the time one actor alone would take."""
 
     branch: str
     units: int
@@ -28,7 +28,7 @@ class BranchEstimate:
 
 
 def estimate(plan: Plan) -> list[BranchEstimate]:
-    """Return an estimate a branch. Good to a factor of two or three: it measures nothing."""
+    """Return an estimate for each branch, good to a factor of about three; nothing is measured."""
     megapixels, source_bytes = _first_image(plan)
     if isinstance(plan.recipe.output.size, int):
         megapixels = plan.recipe.output.size**2 / 1e6

@@ -1,4 +1,4 @@
-"""The gates of a recipe, resolved: which branch each judges, with what parameters and files."""
+"""From the gates of a recipe to GatePlans: which branch each scores, with what parameters and files."""
 
 import math
 
@@ -15,7 +15,7 @@ from schemas.recipe import Branch, Recipe
 
 GATES_KEY = "recipe.quality.gates"
 NOT_IDENTITY = {"branches"}
-"""Parameters that say where a gate judges and not how: a further branch must keep the units of the others."""
+"""Parameters that are in no unit digest: a gate that scores a further branch must not change the other units."""
 
 
 def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[GatePlan, ...]]:

@@ -1,4 +1,4 @@
-"""An operator or a gate as a recipe has it: read from its entry, with the files it needs found and hashed."""
+"""Reading an operator or a gate from its entry in a recipe, and finding and hashing the files it requires."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest, parse
 
 TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")
-"""Fields of `Requirements.columns` that are texts with columns in them; others name columns of masks."""
+"""Parameters whose columns are used in texts; columns of all other parameters hold masks."""
 
 P = TypeVar("P", bound=Part)
 
@@ -26,7 +26,7 @@ def read_part(entry: Mapping[str, Any], where: str, kind: Kind[P]) -> tuple[P, P
     """Return the part that an entry `{name: {parameters}}` asks for, not loaded, and its package; None if built in.
 
     Args:
-        where: the entry's place in the recipe, for messages.
+        where: the position of the entry in the recipe, for messages.
 
     Raises:
         RecipeError: the entry has not one name, the name or a parameter is unknown, or the class cannot be made.
@@ -50,7 +50,7 @@ def read_part(entry: Mapping[str, Any], where: str, kind: Kind[P]) -> tuple[P, P
 
 
 def find_files(part: Part, base: str) -> tuple[Models, Images]:
-    """Return the models and reference images that a part needs, by field; relative paths start at `base`.
+    """Return the models and reference images that are required, by parameter; relative paths start at `base`.
 
     Raises:
         ModelError: a model is not there.
@@ -62,7 +62,7 @@ def find_files(part: Part, base: str) -> tuple[Models, Images]:
 
 
 def check_columns(part: Part, layout: Layout | None, where: str) -> None:
-    """Raise InputError where a part reads an input column that it cannot have; `layout` is None without source rows."""
+    """Raise InputError if a required column does not exist; `layout` is None for a branch without source rows."""
     for field, names in part.requirements().columns.items():
         for name in names:
             if layout is None:
@@ -79,7 +79,7 @@ def check_columns(part: Part, layout: Layout | None, where: str) -> None:
 
 
 def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
-    """Raise InputError where a column of lists, nulls, or numbers of classes that have names is to fill a text."""
+    """Raise InputError if a text uses a column of lists, of nulls, or of class indexes that have names."""
     if field not in TEXT_FIELDS:
         return
     if name == layout.label and layout.classes and layout.table.kind != "text":
@@ -96,7 +96,7 @@ def _check_text(field: str, name: str, layout: Layout, where: str) -> None:
 
 
 def read_assets(models: Models, images: Images) -> Assets:
-    """Return what was found for a part, read from where it lies.
+    """Return the files that `find_files` found, read from disk.
 
     Raises:
         ModelError: a model is not there any more.

@@ -1,4 +1,4 @@
-"""Recipe -> Plan: which units there are, what each computes, and its digest. Pure; no torch, no Ray."""
+"""From a recipe to a plan: the branches, the units and their digests. Runs nothing; needs no torch and no Ray."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -44,7 +44,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     Args:
         base: folder that relative paths in the recipe are relative to.
         limit: source rows to take at most, for a preview.
-        key_id: public name of the watermark key: marked bytes depend on the key, so digests do, too.
+        key_id: public id of the watermark key; it is in the digests, since marked bytes depend on the key.
 
     Raises:
         JobError: one line that names what is wrong.
@@ -95,10 +95,10 @@ def _check_where(branches: list[BranchPlan], first: FirstRows) -> None:
 
 
 def check_named_images(plan: Plan) -> None:
-    """Check images that rows name instead of holding: a plan opens none, so this comes when the run begins.
+    """Check the first linked images. A plan opens no links, so this is called when the run begins.
 
     Raises:
-        JobError: as `make_plan` of images that rows hold.
+        JobError: as `make_plan` for images within rows.
     """
     assert plan.layout is not None
     first = FirstRows(plan.shards, plan.layout, plan.recipe.input.max_pixels)

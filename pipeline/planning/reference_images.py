@@ -1,4 +1,4 @@
-"""Sets of reference images as a recipe names them: image files, or the rows of Parquet files. Imports no torch."""
+"""Sets of reference images: image files, or the rows of Parquet files. Imports no torch."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from schemas.recipe import Columns
 
 SUFFIX = ".parquet"
 MAX_ROWS = 10_000
-"""Of a Parquet set: every image becomes a file of its own in `_artifacts/`, and every worker reads all of them."""
+"""Most rows of a Parquet set: each becomes a file in `_artifacts/`, and every worker reads all of them."""
 _WINDOW_ROWS = 64
 _AT_INPUT = "input.uri "
 
@@ -51,7 +51,7 @@ def read_images(refs: Iterable[FileRef]) -> Iterator[ReferenceImage]:
     """Yield every image with its bytes, those of files first; each Parquet file is read once.
 
     Raises:
-        InputError: it is not the planned one any more.
+        InputError: an image has changed since the plan.
     """
     by_file: dict[str, list[FileRef]] = {}
     for ref in refs:

@@ -18,7 +18,7 @@ MAX_UNITS = 2_000_000
 
 
 def check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPlan, limit: int | None) -> None:
-    """Raise RecipeError where there are more units than a plan can hold, before any of them is made."""
+    """Raise RecipeError if the recipe has more units than a plan can hold."""
     total, size = 0, recipe.output.rows_per_unit
     for branch in branches:
         if branch.copies:
@@ -39,7 +39,7 @@ def units_of(
     """Yield the units of a branch in the order of shards and rows, or of classes and indexes.
 
     Args:
-        common: what every unit's bytes depend on, whatever its branch.
+        common: the result of `common_digest_inputs`.
     """
     identity = [*common, *branch.identity(), *names_read(branch.parts, found.layout)]
     if branch.copies == 0:
@@ -55,7 +55,7 @@ def units_of(
 
 
 def _rows_taken(shards: Sequence[Shard], limit: int | None) -> Iterator[tuple[Shard, int]]:
-    """Yield each shard, and how many of its rows are taken."""
+    """Yield each shard and the number of rows taken from it."""
     left = limit
     for shard in shards:
         rows = shard.rows if left is None else min(shard.rows, left)
@@ -77,7 +77,7 @@ def _synthetic_units(
 def _asked_for(
     recipe: Recipe, branch: BranchPlan, layout: Layout, limit: int | None
 ) -> tuple[list[int | str | None], int]:
-    """Return the classes that a branch without sources makes images of, and how many of each."""
+    """Return the classes of a branch without sources, and the number of images of each."""
     asked = next(b for b in recipe.branches if b.name == branch.name)
     labels: list[int | str | None] = [None]
     if asked.per_class is not None:

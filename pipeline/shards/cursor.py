@@ -1,7 +1,7 @@
-"""A place in an open shard, kept between reads: a row group is decoded from its start to its end once, not per unit.
+"""A cursor in an open shard, kept between reads, so that a row group is decoded once and not once a unit.
 
 Parquet cannot be entered in the middle of a row group, and pandas, Polars and Spark write shards of a single one. A
-worker gets its units in the order of their rows, so it goes on where it stopped, and what lies between is skipped.
+worker gets its units in the order of their rows, so it continues where it stopped and skips the rows between.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can
 
 
 class Cursor:
-    """One open shard, read forwards. It holds a buffer a column, and a batch of 64 rows at most.
+    """One open shard, read forwards. It holds one buffer a column and at most a batch of 64 rows.
 
     Args:
         columns: those to read; the shard may lack some.
@@ -57,17 +57,17 @@ class Cursor:
             self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._batches, self._left = iter(()), None
         with contextlib.suppress(Exception):  # it was only read
             self._stream.close()
 
     def is_of(self, shard: Shard, columns: Sequence[str]) -> bool:
-        """Return whether this is a place in that very shard, with those columns."""
+        """Return whether this cursor is open on that shard, with those columns."""
         return self.shard == shard and self.columns == tuple(columns)
 
     def check(self) -> None:
-        """Raise UnitError where the shard is no longer the one that the plan saw."""
+        """Raise UnitError if the shard has changed since the plan."""
         with _opened(self.shard) as stream:
             _checked(stream, self.shard)
 
@@ -86,7 +86,7 @@ class Cursor:
                 yield from self._of_group(group, skip, take)
 
     def _of_group(self, group: int, skip: int, take: int) -> Iterator[pa.RecordBatch]:
-        """Yield `take` rows of a row group, behind its first `skip`."""
+        """Yield `take` rows of a row group after its first `skip` rows."""
         try:
             if group != self._group or skip < self._row:
                 self._enter(group)
@@ -112,14 +112,14 @@ class Cursor:
 
 
 class CursorCache:
-    """Keeps the last place that a worker read at, for the next unit. Not for several threads at a time."""
+    """Keeps the last cursor of a worker for its next unit. Not thread-safe."""
 
     def __init__(self) -> None:
         self._kept: Cursor | None = None
 
     @contextlib.contextmanager
     def at(self, shard: Shard, columns: Sequence[str]) -> Iterator[Cursor]:
-        """Give a place in a shard; it is kept afterwards, unless reading failed or was broken off.
+        """Give a cursor in a shard; it is kept afterwards, unless reading failed or stopped early.
 
         Raises:
             UnitError: the shard cannot be opened, or has changed since the plan.
@@ -139,7 +139,7 @@ class CursorCache:
         self._kept = cursor
 
     def close(self) -> None:
-        """Let go of the kept file."""
+        """Close the cursor that is kept."""
         cursor, self._kept = self._kept, None
         if cursor is not None:
             cursor.close()
@@ -153,7 +153,7 @@ def _opened(shard: Shard) -> BinaryIO:
 
 
 def _checked(stream: BinaryIO, shard: Shard) -> Footer:
-    """Return the footer of a shard, having made sure that it is the one the plan saw."""
+    """Return the footer of a shard; raise UnitError if it has changed since the plan."""
 
     def read(start: int, end: int) -> bytes:
         stream.seek(start)

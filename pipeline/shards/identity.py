@@ -1,13 +1,13 @@
-"""What the columns of a shard hold: a digest of each column that a run reads beside the encoded images.
+"""What identifies the content of a shard: a digest of each column that a run reads beside the encoded images.
 
-A footer tells shards apart without reading them, and a label that was corrected in place may leave it as it was. So
-the stored bytes of these columns are hashed, undecoded, where the footer says that they lie: labels, ids, every other
-column without binary data, masks, and the path of an image. Encoded images are not: each row's `source_sha256` says
-what was read, and `verify` compares it with the source.
+The digest of a footer tells most shards apart, but a label that was corrected in place may not change the footer. So
+the stored bytes of these columns are hashed, undecoded, at the offsets in the footer: labels, ids, every other column
+without binary data, masks, and paths of images. Encoded images are not hashed: each row's `source_sha256` records what
+was read, and `verify` compares it with the source.
 
-What was hashed is kept on the node (`PALIMPSEST_CACHE`), under the file's stamp: of a local file size, times of change
-(of content and of status, so that a tool that sets the first one back is noticed) and inode; of an object its ETag. A
-file that changed within the last seconds is not kept: a second change might leave it the same times.
+Digests are cached on the node (`PALIMPSEST_CACHE`) under the version of the file: for a local file size, mtime, ctime
+(which a tool that resets mtime cannot reset) and inode; for an object its ETag. Files that changed within the last
+seconds are not cached: a second change might leave the same times.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ Columns = tuple[tuple[str, str], ...]
 
 
 def with_column_digests(shards: Sequence[Shard], layout: Layout) -> tuple[Shard, ...]:
-    """Return the shards with the digests of their columns, and their stamps.
+    """Return the shards with their column digests and file versions.
 
     Raises:
         InputError: a shard cannot be read, or is no longer the one that was found.
@@ -57,7 +57,7 @@ def with_column_digests(shards: Sequence[Shard], layout: Layout) -> tuple[Shard,
 
 
 def read_file_version(uri: str) -> str:
-    """Return what changes whenever a file is written: size, times and inode, or its ETag; empty where nothing does."""
+    """Return the version of a file: size, times and inode, or its ETag; empty if the store has none."""
     with contextlib.suppress(Exception):  # every object store brings its own errors; without a stamp, all is read
         if is_local(uri):
             status = Path(uri.removeprefix("file://")).stat()
@@ -71,7 +71,7 @@ def read_file_version(uri: str) -> str:
 
 
 def column_digests(shard: Shard, layout: Layout, file_version: str) -> Columns:
-    """Return the digests of a shard's columns, kept from before where its stamp and footer are the same.
+    """Return the digests of a shard's columns, from the cache if its stamp and footer are the same.
 
     Raises:
         InputError: the shard cannot be read, or is no longer the one that was found.
@@ -96,13 +96,13 @@ def column_digests(shard: Shard, layout: Layout, file_version: str) -> Columns:
 
 
 def changed_columns(before: Columns, now: Columns) -> list[str]:
-    """Return the names of columns whose content differs, of those that both were hashed of."""
+    """Return the names of columns whose digests differ, among those that both have."""
     new = dict(now)
     return [name for name, digest in before if new.get(name, digest) != digest]
 
 
 def _wanted(layout: Layout) -> dict[str, bool]:
-    """Return the columns to hash; False for one of which leaves of binary data are left out."""
+    """Return the columns to hash; False for a column whose binary leaves are left out."""
     whole = {*layout.light, *(name for name in (layout.label, layout.id) if name)} - {layout.image}
     return {name: name in whole for name in layout.schema.names}
 
@@ -160,7 +160,7 @@ def _kept_path(shard: Shard, file_version: str, wanted: list[tuple[str, bool]]) 
 
 
 def _keep(path: Path, found: Columns) -> None:
-    """Keep digests on the node; where that cannot be, they are made again the next time."""
+    """Cache digests on the node; if that fails, they are computed again the next time."""
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{uuid.uuid4().hex}")

@@ -1,4 +1,4 @@
-"""Read source rows: a range of one shard, window by window, with memory for one window and a few Parquet pages."""
+"""Reading source rows: a range of one shard, window by window, in the memory of one window and a few Parquet pages."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,11 +25,10 @@ from pipeline.shards.links.linked_images import ImageLinks, folder_of
 class SourceRow:
     """One source row. `row` is its index in the shard, `uri` the shard's.
 
-    `data` are the encoded image's bytes, untouched, or what base64 text stands for; None together with `error` where
-    there are none to be had.
-    `link` is the path or URL that the row names instead of holding bytes.
-    `label` is what is stored, of any type where the recipe says `label: none`; `light` are the values of the layout's
-    light columns.
+    `data` are the bytes of the encoded image (base64 text is decoded); None, with `error`, if there are none.
+    `link` is the path or URL of the image, if the row holds that instead of bytes.
+    `label` is the stored value, of any type if the recipe says `label: none`; `light` are the values of the light
+    columns by name.
     """
 
     row: int
@@ -60,7 +59,7 @@ def read_windows(
     `several_images` (a list of them), and those of `linked_images`.
 
     Args:
-        cursors: of a worker that reads one range after another: it goes on where it stopped.
+        cursor_cache: keeps the shard open between ranges of one worker.
 
     Raises:
         UnitError: the shard cannot be opened, has changed since the plan, is corrupt (the message names the row group),
@@ -93,7 +92,7 @@ def read_windows(
 
 
 def _check_columns(shard: Shard, layout: Layout) -> None:
-    """Raise UnitError where a column is no longer what the plan saw. Reads only a file that changed since."""
+    """Raise UnitError if a column has changed since the plan. Reads the file only if its version has changed."""
     if not shard.columns:
         return
     file_version = read_file_version(shard.uri) if shard.file_version else ""
@@ -136,7 +135,7 @@ def _window(
 
 
 def _values(table: pa.Table, name: str, layout: Layout, shard: Shard) -> list[Any]:
-    """Return the values of a column. Raises UnitError where one is nothing that Python can hold."""
+    """Return the values of a column. Raises UnitError if Python cannot hold one."""
     return python_values(table.column(name), name, shard.uri, name in (layout.image, layout.carried_label))
 
 
@@ -158,7 +157,7 @@ def _as_laid_out(found: pa.Table, shard: Shard, layout: Layout) -> pa.Table:
 def _images(
     column: pa.ChunkedArray, layout: Layout, where: str
 ) -> tuple[list[bytes | RowError | None], list[str | None]]:
-    """Return the encoded bytes of each row, decoded where they are text, and the name that it holds instead."""
+    """Return the encoded bytes of each row (base64 text decoded), and the path or URL of each that has one instead."""
     none: list[Any] = [None] * len(column)
     errors: dict[int, RowError] = {}
     if is_list(column.type):
@@ -202,7 +201,7 @@ def _singles(column: pa.ChunkedArray, name: str, where: str) -> tuple[pa.Chunked
 def _opened(
     data: list[bytes | RowError | None], names: list[str | None], layout: Layout, shard: Shard, links: ImageLinks | None
 ) -> list[bytes | RowError | None]:
-    """Return each row's bytes, those of named files as well, or why there are none; None where none are opened."""
+    """Return the bytes of each row, of linked files too, or a RowError; None if links are not opened."""
     null = RowError("null_image", f"column {layout.image!r} is null, or holds neither bytes nor a path")
     found: list[bytes | RowError | None] = [
         null if held is None and name is None else held for held, name in zip(data, names, strict=True)

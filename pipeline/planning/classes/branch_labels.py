@@ -1,4 +1,4 @@
-"""The labels that a branch's images have, or are to have: what its class needs are checked against."""
+"""The labels of the images that a branch makes, against which ClassRequirements are checked."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ _BATCH_ROWS = 4096
 
 @dataclass(frozen=True)
 class BranchLabels:
-    """Rows by stored label, None for null; of a branch of `per_class` or `count`, images."""
+    """Number of rows by stored label (None: null); for a branch of `per_class` or `count`, number of images."""
 
     layout: Layout
     rows: Mapping[Any, int]
@@ -34,7 +34,7 @@ class BranchLabels:
 def branch_labels(
     branch: Branch, where: str | None, layout: Layout, values: LabelValues, shards: Sequence[Shard]
 ) -> BranchLabels:
-    """Return the labels of what a branch makes; `where` is the condition on its rows, which has been checked."""
+    """Return the labels of the images that a branch makes; `where` is its condition on rows, already checked."""
     if branch.per_class is not None:
         named = range(len(layout.classes or ()))
         return BranchLabels(layout, {layout.table.value(index): branch.per_class for index in named}, "per_class")
@@ -48,7 +48,7 @@ def branch_labels(
 
 
 def _taken(selection: RowFilter, layout: Layout, values: LabelValues, shards: Sequence[Shard]) -> dict[Any, int]:
-    """Return the rows that a condition takes, by label: from the distinct labels alone where it names no more."""
+    """Return the number of rows that a condition takes, by label; reads only the labels if it uses no other column."""
     assert layout.label is not None
     used = selection.columns_used()
     if used <= {"label", layout.label}:
@@ -63,7 +63,7 @@ def _taken(selection: RowFilter, layout: Layout, values: LabelValues, shards: Se
 
 
 def _rows(shard: Shard, layout: Layout, names: Sequence[str]) -> Iterator[list[SourceRow]]:
-    """Yield the rows of a shard, a batch at a time, with some columns; a broken shard is the run's concern."""
+    """Yield the rows of a shard in batches, with some columns; stops at a part that cannot be read."""
     label = str(layout.label)
     start = 0
     try:
@@ -89,7 +89,7 @@ def _dicts(names: Sequence[str], columns: Sequence[Sequence[Any]]) -> list[dict[
 def _lists(
     shard: Shard, layout: Layout, names: Sequence[str], batch: pa.RecordBatch | None, rows: int
 ) -> list[list[Any]]:
-    """Return the values of some columns, those that folders state among them, in the types of all shards."""
+    """Return the values of some columns, partition columns included, in the common types of all shards."""
     stated, found = dict(shard.partitions), []
     for name in names:
         kind = layout.schema.field(name).type

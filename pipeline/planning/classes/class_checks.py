@@ -1,6 +1,6 @@
-"""Whether the classes of a branch's images reach what asks for them: prompts, models that know classes, gates.
+"""Checks that the classes of the input fit the prompts, models and gates that use them.
 
-What would be blank, or mean another class, is an error here; what can only be guessed at is a note.
+A prompt that would be blank, or a class that would be mistaken for another, is an error; a doubt is a note.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ _NAMES = "input.class_names"
 
 
 class PlannedBranch(Protocol):
-    """A branch of a plan."""
+    """A BranchPlan."""
 
     @property
     def where(self) -> str | None: ...
@@ -36,7 +36,7 @@ class PlannedBranch(Protocol):
 
 
 class Planned(Protocol):
-    """A step or a gate of a plan."""
+    """A StepPlan or a GatePlan."""
 
     @property
     def models(self) -> Mapping[str, FileRef]: ...
@@ -51,10 +51,10 @@ def check_branches(
     layout: Layout,
     values: LabelValues,
 ) -> tuple[str, ...]:
-    """Return notes on how classes reach the operators and gates of each branch, which is `planned` by its name.
+    """Check the classes of every branch, found in `planned` by name; return notes.
 
     Raises:
-        RecipeError: they do not, or not the right ones.
+        RecipeError: an operator or a gate would get no class, or a wrong one.
     """
     notes: list[str] = []
     for branch in branches:
@@ -71,7 +71,7 @@ def check_branches(
 
 
 def names_read(parts: Sequence[Planned], layout: Layout) -> list[Any]:
-    """Return the names of text classes where a part reads those of others; an image's own is in its row already."""
+    """Return the class names that unit digests hold: those of text labels, if an operator or gate reads them all."""
     if layout.table.kind != "text" or layout.class_origin == CLASS_LABEL:
         return []
     requirements = [planned.make().requirements().classes for planned in parts]
@@ -79,10 +79,10 @@ def names_read(parts: Sequence[Planned], layout: Layout) -> list[Any]:
 
 
 def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabels, where: str) -> list[str]:
-    """Return notes on how an operator or a gate takes the classes of a branch's images.
+    """Check the classes of a branch's images for one operator or gate; return notes.
 
     Args:
-        where: the part's place in the recipe, for messages.
+        where: position in the recipe, for messages.
 
     Raises:
         RecipeError: a text would be blank where the class's name belongs, or a model is not told the right class.
@@ -115,7 +115,7 @@ def _templates(requirements: ClassRequirements, known: KnownClasses | None) -> I
 
 
 def _check_named(labels: BranchLabels, requirements: ClassRequirements, where: str, template: str) -> None:
-    """Raise RecipeError where an image's class has no name to put into a template."""
+    """Raise RecipeError if an image has no class name for a template."""
     start = f"{where} = {listed([template])!r}: {LABEL} would be blank: "
     other = f"write a text without {LABEL}"
     table, label = labels.layout.table, labels.layout.label
@@ -141,7 +141,7 @@ def _check_named(labels: BranchLabels, requirements: ClassRequirements, where: s
 
 
 def _matched(labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str) -> Iterator[str]:
-    """Yield notes; raise RecipeError where the model does not know a class that it would be told."""
+    """Yield notes; raise RecipeError if the model does not know a class that it would be told."""
     table = labels.layout.table
     _check_classless(labels, requirements, known, model)
     if labels.rows.get(None) and not requirements.draws_class:
@@ -198,7 +198,7 @@ def _by_name(
 
 
 def _check_classless(labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str) -> None:
-    """Raise RecipeError for rows of no class, where that is no null, or the model makes nothing without one."""
+    """Raise RecipeError for rows without a class, unless they are null and the model can go without."""
     if requirements.draws_class:
         return
     table, label = labels.layout.table, labels.layout.label
@@ -232,7 +232,7 @@ def _shown(values: Sequence[Any]) -> str:
 
 
 def _remedy(labels: BranchLabels, values: Sequence[Any]) -> str:
-    """Return the condition that leaves out rows of some labels that are no class."""
+    """Return a `where` condition that leaves out rows whose labels are no class."""
     if all(value is None for value in values):
         return "label.notna()"
     return "label.str.strip() != ''" if labels.layout.table.kind == "text" else "label >= 0"
@@ -244,7 +244,7 @@ def _source(labels: BranchLabels) -> str:
 
 
 def _renamed(labels: BranchLabels) -> str:
-    """Return how classes get a model's names."""
+    """Return advice on how to give the classes the names that a model knows."""
     table = labels.layout.table
     if table.kind != "text":
         return f"name the classes as the model does ({_NAMES})"

@@ -1,4 +1,4 @@
-"""What the classes of an input are called: by the recipe, by the shards' metadata, or by labels that are text."""
+"""The class names of an input: from the recipe, from the metadata of shards, or from labels that are text."""
 
 import json
 import re
@@ -32,14 +32,14 @@ _REMEDY: Final = "say the names with input.class_names, or carry the column as i
 
 
 def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: str) -> tuple[Layout, LabelValues]:
-    """Return the layout with the names of its classes, and what its label column holds.
+    """Return the layout with its class names, and the values of the label column.
 
     Names come from `input.class_names`, else from the shards' metadata (`pipeline.shards.columns.class_metadata`), else
-    they are the texts: those of an ordered dictionary in its order, others sorted by code point, over all shards.
+    the text labels themselves: categories of an ordered dictionary in their order, others sorted by code point.
 
     Raises:
         RecipeError: `input.class_names` is not a list of names, or cannot be read.
-        InputError: a label is of no class there can be: not whole, too large, or not among the names.
+        InputError: a label cannot be a class: not a whole number, too large, or not among the names.
     """
     given = None if told.class_names is None else _given(told.class_names, base)
     if given is not None and layout.label is None and layout.carried_label is not None:
@@ -69,7 +69,7 @@ def _given(said: Any, base: str) -> tuple[str, ...]:
 
 
 def _read(uri: str, base: str) -> Any:
-    """Return what a file of names holds: a JSON or YAML value, or its lines without blank ones."""
+    """Return the content of a file of names: a JSON or YAML value, or its non-blank lines."""
     where = absolute(uri, base)
     if is_local(where) and Path(where.removeprefix("file://")).exists() and not Path(where).is_file():
         raise RecipeError(f"recipe.input.class_names = {uri!r}: no file; give a file of names, or a list")
@@ -107,14 +107,14 @@ def _read(uri: str, base: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; raise ValueError where it has a key twice, of which JSON readers take the last."""
+    """Return a JSON object; raise ValueError if a key occurs twice, since JSON readers would keep only the last."""
     if twice := repeated([key for key, _ in pairs]):
         raise ValueError(f"{listed(twice)} is there twice")
     return dict(pairs)
 
 
 def _lines(text: str, uri: str) -> Any:
-    """Return the names of a text file: its lines; or by index, where every line begins with its own."""
+    """Return the names in a text file: its lines, or a mapping if every line begins with its index."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     numbered = [match for match in map(_NUMBERED.fullmatch, lines) if match]
     if lines and sorted(int(match[1]) for match in numbered) == list(range(len(lines))):
@@ -125,7 +125,7 @@ def _lines(text: str, uri: str) -> Any:
 
 
 def _check_values(layout: Layout, values: LabelValues) -> None:
-    """Raise InputError where a label is of no class that there can be."""
+    """Raise InputError if a label cannot be a class."""
     table, where = layout.table, f"input.columns.label: column {layout.label!r}"
     if table.kind == "text":
         strangers = [text for text in values.values if text.strip() and table.index(text) == NO_CLASS]

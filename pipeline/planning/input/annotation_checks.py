@@ -1,4 +1,4 @@
-"""Annotations under operators that move pixels: refused, since they would no longer fit the images beside them."""
+"""Refusal of annotations under operators that move pixels, since boxes and masks would no longer fit."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,18 @@ from pipeline.validation import nearest
 from schemas.recipe import Recipe
 
 SHOWN = 5
-"""Columns that a message names, each by so many characters at most."""
+"""Most columns that a message names."""
 MAX_NAME = 40
 
 
 def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -> tuple[str, ...]:
-    """Return a note where an image beside annotations is stored turned: nobody can tell which way they were made.
+    """Check annotations; return a note if an image with annotations is stored rotated, since theirs is unknown.
 
     Args:
-        moving: what moves the pixels of source rows, with its place in the recipe: `recipe.output.size: ...`.
+        moving: settings that move pixels of source rows, by position in the recipe: `recipe.output.size: ...`.
 
     Raises:
-        RecipeError: something moves pixels, and the input has annotations that would not follow.
+        RecipeError: pixels are moved, and the input has annotations that would no longer fit.
     """
     layout, unaligned = first.layout, recipe.input.unaligned
     for name in unaligned:
@@ -55,12 +55,12 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
 
 
 def dimensions_of(layout: Layout, recipe: Recipe) -> tuple[str, ...]:
-    """Return the columns that may hold the size of the image, and follow it."""
+    """Return the columns that may hold the size of the image, and are rewritten with it."""
     return dimension_columns(layout.schema, (layout.image, layout.label, layout.id, *recipe.input.unaligned))
 
 
 def check_dimensions(recipe: Recipe, first: FirstRows) -> None:
-    """Raise RecipeError where a column of the image's width or height cannot hold `output.size`."""
+    """Raise RecipeError if a column of the image's width or height cannot hold `output.size`."""
     size, layout = recipe.output.size, first.layout
     for name in dimensions_of(layout, recipe):
         kind = layout.schema.field(name).type

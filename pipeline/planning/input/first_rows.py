@@ -1,4 +1,4 @@
-"""The first rows of the input, as `plan` looks at them: their values, and the headers of their images."""
+"""The first rows of the input, which `plan` checks: their values, and the headers of their images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.shards.reader import SourceRow, read_windows
 
 TRIED_ROWS = 8
-"""Source rows that are looked at before anything runs."""
+"""Number of source rows that are checked before anything runs."""
 
 
 @dataclass(frozen=True)
 class FirstRows:
-    """Some rows of the first shard that can be read, read when somebody asks; a broken shard is the run's concern."""
+    """The first rows of the first readable shard, read on first use. Shards that cannot be read are skipped here."""
 
     shards: tuple[Shard, ...]
     layout: Layout
@@ -49,7 +49,7 @@ class FirstRows:
 
     @cached_property
     def values(self) -> Mapping[str, Sequence[Any]]:
-        """The values of every column but the image's, and but those that Python cannot hold."""
+        """The values of each column, without the image and columns that Python cannot hold."""
         table = self._window[0]
         if table is None:
             return {}
@@ -59,16 +59,16 @@ class FirstRows:
 
     @cached_property
     def images(self) -> list[Image.Image | None]:
-        """The image of each row, its header read and nothing decoded; None where that cannot be."""
+        """The image of each row with only its header read; None if that fails."""
         return [_header(row, self.max_pixels) for row in self.rows]
 
     @property
     def sizes(self) -> list[tuple[int, int] | None]:
-        """Width and height of each image, as it is stored."""
+        """Width and height of each image as stored; None if unknown."""
         return [None if image is None else image.size for image in self.images]
 
     def check_bit_depth(self, depth_bits: int | None) -> None:
-        """Raise InputError where an image of 16 bits leaves open how many of them it uses; decodes only such images."""
+        """Raise InputError if it is unknown how many bits a 16-bit image uses; decodes only such images."""
         for row, image in zip(self.rows, self.images, strict=True):
             if row.data is None or image is None or not (image.mode.startswith("I") or is_16_bit(image)):
                 continue

@@ -1,4 +1,4 @@
-"""The first images of the input, and the columns beside them, against what the chains of a recipe do to images."""
+"""Checks of the first images and their columns: annotations, model domains, sizes and bit depth."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +14,13 @@ from schemas.recipe import Recipe
 def check_images(
     recipe: Recipe, models: Sequence[Sequence[Mapping[str, FileRef]]], first: FirstRows
 ) -> tuple[str, ...]:
-    """Return notes of what nobody can tell.
+    """Check the first images; return notes on what cannot be decided.
 
     Args:
         models: of every step of every branch, in the order of the recipe.
 
     Raises:
-        JobError: annotations would not follow, a model is out of its domain, or a depth is left open.
+        JobError: annotations would no longer fit, images are outside a model's domain, or a bit depth is unknown.
     """
     moving = []
     for index, branch in enumerate(recipe.branches):

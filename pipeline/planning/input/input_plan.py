@@ -1,4 +1,4 @@
-"""The input as `plan` reads it: shards, columns, splits, and what beside them a unit's bytes depend on."""
+"""Reading the input for a plan: shards, columns, splits, and what else the bytes of a unit depend on."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from pipeline.shards.files.splits import SPLIT, called, may_be_split_column, row
 from schemas.recipe import Input
 
 ALL: Final = "all"
-"""What `input.split` says of an input whose splits are all wanted."""
+"""Value of `input.split` that takes all splits."""
 OTHER_SPLIT: Final = "of another split than input.split"
 
 
@@ -43,7 +43,7 @@ class InputPlan:
     where: str | None = None
 
     def narrowed(self, where: str | None) -> str | None:
-        """Return a branch's condition with that of `input.split`."""
+        """Return a branch's condition combined with that of `input.split`."""
         if self.where is None or where is None:
             return self.where if where is None else where
         return f"({where}) and {self.where}"
@@ -53,7 +53,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
     """Find the shards and columns that a recipe's `input` stands for; relative URIs start at `base`.
 
     Args:
-        wheres: the conditions of the branches with source rows: where all of them speak of the split, none is asked.
+        wheres: conditions of the branches with source rows; if all use the split column, `input.split` may be absent.
 
     Raises:
         InputError: one line that names what is wrong.
@@ -86,7 +86,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
 
 
 def unlabelled_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
-    """Return a note where no column is the label, and the folders or names of the shards may be classes."""
+    """Return a note if no column is the label, and folders or file names of shards may be classes."""
     if found.layout.label is not None or wanted.columns.label is not None or len(found.shards) < 2:
         return ()
     folders = {shard.path.split("/")[-2] if "/" in shard.path else "" for shard in found.shards}
@@ -101,7 +101,7 @@ def unlabelled_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
 
 
 def unsplit_note(found: InputPlan, wanted: Input) -> tuple[str, ...]:
-    """Return a note where rows that are in no split are taken beside those of one."""
+    """Return a note if rows in no split are taken together with rows of a split."""
     names = [split for split in found.splits if split is not None]
     if wanted.split is not None or None not in found.splits or len(names) != 1:
         return ()
@@ -117,7 +117,7 @@ def uris_of(wanted: Input) -> tuple[str, ...]:
 
 
 def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool, says: str = "the input") -> str | None:
-    """Return the split to take; None for all rows. `says`: what has the splits, for the message."""
+    """Return the split to take; None for all rows. `says`: where the splits were found, for the message."""
     names = [split for split in splits if split is not None]
     said = ", ".join(f"{split} ({splits[split]:,} rows)" for split in names[:6])
     if asked == ALL or (asked is None and (chosen or len(names) < 2)):
@@ -131,7 +131,7 @@ def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool, s
 
 
 def _speak_of(column: str, wheres: Sequence[str | None]) -> bool:
-    """Return whether the conditions of all branches speak of a column."""
+    """Return whether the conditions of all branches use a column."""
     named = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)")
     return bool(wheres) and all(where is not None and named.search(where) for where in wheres)
 
@@ -142,7 +142,7 @@ def _condition(column: str, values: Sequence[Any]) -> str:
 
 
 def _column_splits(shards: Sequence[Shard], layout: Layout) -> tuple[str, dict[Any, tuple[str | None, int]]]:
-    """Return the column that says splits, and by its values what each is called and its rows; none of no column."""
+    """Return the split column and {value: (split, rows)}; empty if no column holds splits."""
     taken = (layout.image, layout.label, layout.id)
     names = [name for name in layout.light if name not in taken and may_be_split_column(name)]
     features = read_features(layout.schema)

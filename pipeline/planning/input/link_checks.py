@@ -1,4 +1,4 @@
-"""What the first rows name instead of holding: refused names are told before anything runs. Opens none of them."""
+"""Check of the linked images of the first rows, so that refused links are reported before anything runs."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath

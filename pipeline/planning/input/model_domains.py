@@ -1,7 +1,7 @@
-"""The images that an embedded model was made for: elsewhere it is refused, unless the recipe says `force: true`.
+"""The domain of an embedded model: other images are refused, unless the recipe says `force: true`.
 
-A domain stands beside the model, in `pipeline/assets/models/NAME.json`: `what` its images are, their `channels`, and
-the least and most pixels of a side, `side_px`, that count as such. Models of the user's have none.
+The domain is in `pipeline/assets/models/NAME.json`: `what` the images show, their `channels`, and the smallest and
+largest side in pixels, `side_px`. Models of the user have no domain.
 """
 
 import json
@@ -19,12 +19,12 @@ from pipeline.shards.images.codecs import decode
 from schemas.recipe import Recipe
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
-"""Modes of Pillow that hold no colour."""
+"""Modes of Pillow without colour."""
 
 
 @dataclass(frozen=True)
 class Domain:
-    """What images a model was made for."""
+    """The images that a model was trained for."""
 
     what: str
     channels: int
@@ -32,7 +32,7 @@ class Domain:
 
 
 def domain_of(model: FileRef) -> Domain | None:
-    """Return the domain of an embedded model; None of one that has none, and of every other model."""
+    """Return the domain of an embedded model; None if it has none, and for every other model."""
     path = ASSETS / "models" / f"{model.reference.removeprefix('builtin:')}.json"
     if not model.reference.startswith("builtin:") or not path.is_file():
         return None
@@ -41,7 +41,7 @@ def domain_of(model: FileRef) -> Domain | None:
 
 
 def check_domains(part: Part, models: Mapping[str, FileRef], where: str, recipe: Recipe, first: FirstRows) -> None:
-    """Raise RecipeError where a model would be given, or put beside, images that it was not made for."""
+    """Raise RecipeError if the images of the input are outside the domain of a model."""
     if getattr(part.params, "force", False):
         return
     for field, model in models.items():
@@ -58,7 +58,7 @@ def check_domains(part: Part, models: Mapping[str, FileRef], where: str, recipe:
 
 
 def _outside(domain: Domain, place: int, recipe: Recipe, first: FirstRows) -> str | None:
-    """Return what the image of a row is where that is outside a domain; None within, or where it cannot be read."""
+    """Return what a row's image is, if it is outside the domain; None if it is inside or cannot be read."""
     image, row = first.images[place], first.rows[place]
     if image is None or row.data is None:
         return None
@@ -73,7 +73,7 @@ def _outside(domain: Domain, place: int, recipe: Recipe, first: FirstRows) -> st
 
 
 def _is_grey(data: bytes, recipe: Recipe) -> bool:
-    """Return whether an image that could hold colour holds none."""
+    """Return whether an image of a colour mode has only grey pixels."""
     try:
         pixels: Any = decode(data, recipe.input.max_pixels, recipe.input.depth_bits)
     except RowError:

@@ -1,6 +1,6 @@
-"""Annotations: columns that say where something is in the image, and no longer fit once its pixels have moved.
+"""Annotation columns: positions in the image (boxes, points, masks), which no longer fit once pixels have moved.
 
-A column is known by what it holds, by its name, and where both leave it open by the values of the first rows.
+A column is recognised by its type, by its name, and if both leave it open by the values of the first rows.
 
     what it holds                                       an annotation
     ──────────────────────────────────────────────────  ────────────────────────────────────────────────────────────
@@ -115,11 +115,11 @@ def annotation_columns(
     rows: Mapping[str, Sequence[Any]],
     sizes: Sequence[Size | None],
 ) -> dict[str, str]:
-    """Return the columns that say where something is in the image, and what each holds.
+    """Return the annotation columns, and what each holds: IMAGES or COORDINATES.
 
     Args:
         features: Hugging Face features by column.
-        apart: columns that are none: the image, label and id, and what the recipe calls unaligned.
+        apart: columns to leave out: the image, label and id, and those that `input.unaligned` names.
         rows: values of the first rows by column; a column that is not among them is judged by type and name.
         sizes: width and height of the image of each of these rows, where known.
     """
@@ -138,7 +138,7 @@ def annotation_columns(
 
 
 def _holds(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | None:
-    """Return what a column, or a field of a struct, holds of places; None where nothing."""
+    """Return what kind of annotation a column or a struct field is; None if it is none."""
     kind = _values(kind)
     seen = [(value, size) for value, size in seen if value is not None]
     if isinstance(kind, pa.FixedShapeTensorType):
@@ -169,7 +169,7 @@ def _in_list(name: str, kind: pa.DataType, feature: Any, seen: Seen) -> str | No
 
 
 def _of_numbers(name: str, depth: int, seen: Seen) -> str | None:
-    """Return what numbers, or truth values, in lists hold of places: `depth` lists one inside another."""
+    """Return what kind of annotation numbers or booleans in `depth` nested lists are; None if they are none."""
     if name.lower() in _OF_TOKENS:
         return None
     if _is_named(name):
@@ -194,7 +194,7 @@ def _in_struct(name: str, kind: pa.DataType, seen: Seen) -> str | None:
 
 
 def _coordinates(names: Sequence[str]) -> set[str]:
-    """Return which numeric columns, of those that stand side by side, are coordinates."""
+    """Return which of these numeric columns are coordinates, judged by their names together."""
     by_snake = {_snake(name): name for name in names}
     found: set[str] = set()
     for snake in by_snake:
@@ -213,7 +213,7 @@ def _coordinates(names: Sequence[str]) -> set[str]:
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether the name of a coordinate leaves open of what: `x`, `map_y`, not `xmin` or `face_x`."""
+    """Return whether a coordinate's name does not tell what it belongs to: `x`, `map_y`, but not `xmin` or `face_x`."""
     snake = _snake(name)
     return not _ALONE.search(snake) and not set(snake.split("_")) & (_BOX_WORDS | _WORDS | _POINTS)
 
@@ -242,7 +242,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _depth(kind: pa.DataType) -> tuple[int, pa.DataType]:
-    """Return how many lists there are one inside another, and what the innermost holds."""
+    """Return the depth of nested lists, and the type in the innermost."""
     depth = 0
     while is_list(kind):
         depth, kind = depth + 1, _values(kind.value_type)
@@ -250,7 +250,7 @@ def _depth(kind: pa.DataType) -> tuple[int, pa.DataType]:
 
 
 def _values(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values behind dictionaries and extensions; a tensor's own, which knows its shape."""
+    """Return the type behind dictionaries and extensions; a tensor type is kept, since it holds the shape."""
     kind = plain(kind)
     return kind if isinstance(kind, pa.FixedShapeTensorType) else storage(kind)
 

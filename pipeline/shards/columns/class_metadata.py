@@ -1,4 +1,4 @@
-"""Class names that shards state in their metadata, in the order in which they are looked for.
+"""Class names in the metadata of shards, in the order in which they are looked for.
 
 ClassLabel   a Hugging Face feature of the label column
 id2label     `{index: name}`, or `label2id`, the other way round: in the metadata of the column or of the schema, in
@@ -29,17 +29,17 @@ _LENGTH: Final = re.compile(rb"(\d{1,9});")
 
 @dataclass(frozen=True)
 class ClassNames:
-    """Class names by index, and what says so: `ClassLabel`, `id2label`, ..."""
+    """Class names by index, and where they were found: `ClassLabel`, `id2label`, ..."""
 
     names: tuple[str, ...]
     origin: str
 
 
 def read_class_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, named: bool = False) -> ClassNames | None:
-    """Return the class names that the shards state, the longest list of them; None where none does.
+    """Return the class names in the metadata of the shards, the longest list; None if there are none.
 
     Args:
-        named: whether names are known otherwise, so that broken ones do not matter.
+        named: names are given elsewhere, so that broken metadata is no error.
 
     Raises:
         InputError: two shards name the same index differently, which would mislabel without a sound; or the names leave
@@ -70,7 +70,7 @@ def read_class_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, na
 
 
 def names_in(schema: pa.Schema, label: str) -> ClassNames | None:
-    """Return the class names that one schema states for its label column. Raises InputError as `read_class_names`."""
+    """Return the class names in one schema's metadata for its label column. Raises InputError as `read_class_names`."""
     names = class_label_names(read_features(schema).get(label))
     if names is not None:
         return ClassNames(names, CLASS_LABEL)

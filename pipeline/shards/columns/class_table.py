@@ -26,7 +26,7 @@ LabelKind = Literal["text", "whole", "float", "truth", "none"]
 
 
 def label_kind(kind: pa.DataType) -> LabelKind | None:
-    """Return how labels of an Arrow type are read; `none` for a column of nulls alone, None for no class at all."""
+    """Return how labels of an Arrow type are read: `none` for nulls only; None for a type without classes."""
     kind = plain(kind)
     if is_string(kind):
         return "text"
@@ -41,7 +41,7 @@ def label_kind(kind: pa.DataType) -> LabelKind | None:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Names by index, and how labels are stored; without names, whole numbers and booleans still have an index."""
+    """Class names by index, and how labels are stored. Integers and booleans have an index even without names."""
 
     names: tuple[str, ...] = ()
     kind: LabelKind = "whole"
@@ -51,7 +51,7 @@ class ClassTable:
         return {name: index for index, name in enumerate(self.names)}
 
     def index(self, label: Any) -> int:
-        """Return a stored label's class index; -1 where it is of no class, or not among the names of text labels."""
+        """Return the class index of a stored label; -1 for no class, or a text that is not among the names."""
         if label is None:
             return NO_CLASS
         if self.kind == "text":
@@ -63,7 +63,7 @@ class ClassTable:
         return int(label)
 
     def value(self, index: int) -> Any:
-        """Return the label that a class is stored as, in the input's type; None for none that could be."""
+        """Return the label that stands for a class index, in the type of the input; None if the type cannot hold it."""
         if index < 0:
             return None
         if self.kind == "text":
@@ -75,10 +75,10 @@ class ClassTable:
         return index if self.kind == "whole" else None
 
     def name(self, index: int) -> str | None:
-        """Return a class's name; None for no class, and where it has none."""
+        """Return the name of a class index; None for no class, and for a class without a name."""
         return self.names[index] if 0 <= index < len(self.names) else None
 
 
 def repeated(names: Sequence[str]) -> list[str]:
-    """Return the names that are there more than once."""
+    """Return the names that occur more than once."""
     return [name for name, count in Counter(names).items() if count > 1]

@@ -1,4 +1,4 @@
-"""What a column of a shard holds, by its Arrow type and by the Hugging Face features beside it."""
+"""Tests of what a column holds, by its Arrow type and its Hugging Face feature."""
 
 import json
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ HUGGINGFACE: Final = b"huggingface"
 
 
 def read_features(schema: pa.Schema) -> Mapping[str, Any]:
-    """Return the Hugging Face features by column; none where the metadata is absent or says nothing about them."""
+    """Return the Hugging Face features by column; empty if the metadata holds none."""
     text = (schema.metadata or {}).get(HUGGINGFACE)
     if text is None:
         return {}
@@ -48,13 +48,13 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Return whether a type is of lists, of any width, of one size, or views of them."""
+    """Return whether a type is a list: of any offset width, of fixed size, or a list view."""
     views = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
     return bool(views or pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def shown_type(kind: pa.DataType) -> str:
-    """Return a type for a message; a long one, as of a struct, without its end."""
+    """Return a type for a message, cut if it is long, as that of a struct may be."""
     text = str(kind)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

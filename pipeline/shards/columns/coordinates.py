@@ -1,6 +1,6 @@
-"""Whether values are places in an image: boxes, points, polygons and maps, as numbers or as text that holds them.
+"""Whether values are coordinates in an image: boxes, points, polygons, pixel maps; as numbers or as text.
 
-Told by the values alone, for columns whose type and name leave it open. Where images are of unknown size, any does.
+Judged by the values alone, for columns whose type and name leave it open. Images of unknown size exclude nothing.
 """
 
 import base64
@@ -17,7 +17,7 @@ Size = tuple[int, int]
 """Width and height of an image, in pixels."""
 
 Seen = Sequence[tuple[Any, Size | None]]
-"""Values of some rows, each with the size of the row's image where it is known."""
+"""Values of some rows, each with the size of the row's image (None if unknown)."""
 
 MAX_ROW: Final = 6  # numbers of a box with its score and class; of two and three: points
 MIN_POLYGON: Final = 6
@@ -39,12 +39,12 @@ _BASE64: Final = re.compile(r"(?:data:image/|iVBORw0KGgo|/9j/|R0lGOD|UklGR)")
 
 
 def are_coordinates(seen: Seen, depth: int) -> bool:
-    """Return whether numbers are places.
+    """Return whether numbers are coordinates.
 
-    Lists of lists count as places unless their values say otherwise, and one list does only where they say so.
+    Lists of lists are, unless their values exclude it; a single list is only if its values show it.
 
     Args:
-        depth: how many lists there are one inside another.
+        depth: how deeply lists are nested.
     """
     if depth == 1:
         return are_flat_maps(seen) or _are_vectors([(value, size) for value, size in seen if value])
@@ -57,7 +57,7 @@ def are_coordinates(seen: Seen, depth: int) -> bool:
 
 
 def text_has_coordinates(seen: Seen) -> bool:
-    """Return whether texts hold places, or an image in base64: JSON, XML, lines of YOLO, or numbers alone."""
+    """Return whether texts hold coordinates (JSON, XML, YOLO lines or plain numbers) or an image in base64."""
     texts = [(text.strip(), size) for text, size in seen if isinstance(text, str) and text.strip()]
     if any(len(text) <= MAX_TEXT and _KEYS.search(text) for text, _ in texts):
         return True
@@ -74,7 +74,7 @@ def text_has_coordinates(seen: Seen) -> bool:
 
 
 def are_points(seen: Seen) -> bool:
-    """Return whether lists of two or three numbers begin with a point of their images, in pixels or shares."""
+    """Return whether lists of two or three numbers begin with a point in their image, in pixels or fractions."""
     seen = [(vector, size) for vector, size in seen if vector]
     if not seen or not all(_is_finite(vector) and len(vector) in (2, 3) for vector, _ in seen):
         return False
@@ -85,19 +85,19 @@ def are_points(seen: Seen) -> bool:
 
 
 def are_outside(seen: Seen) -> bool:
-    """Return whether numbers lie far outside of their images, every one: coordinates of something else."""
+    """Return whether all numbers lie far outside of their images, so that they are coordinates of something else."""
     known = [(_as_float(value), size) for value, size in seen if value is not None and size is not None]
     return bool(known) and all(value is not None and abs(value) > 2 * max(size) for value, size in known)
 
 
 def are_flat_maps(seen: Seen) -> bool:
-    """Return whether every list is as long as its image has pixels, or values of three channels: rows in turn."""
+    """Return whether every list has as many values as its image has pixels, or pixels x 3."""
     lengths = [(len(vector), size[0] * size[1] if size else 0) for vector, size in seen if vector]
     return bool(lengths) and all(pixels >= MIN_MAP and length in (pixels, 3 * pixels) for length, pixels in lengths)
 
 
 def _are_vectors(seen: Seen) -> bool:
-    """Return whether every list is a box, or every list is pixels of its image in turn, x before y."""
+    """Return whether every list is a box, or every list is a polygon."""
     seen = [(vector, size) for vector, size in seen if _is_finite(vector)]
     if not seen:
         return False
@@ -109,7 +109,7 @@ def _are_vectors(seen: Seen) -> bool:
 
 
 def _box_forms(vector: Sequence[float], size: Size | None) -> tuple[bool, ...]:
-    """Return as which boxes within an image four numbers can be read: corners, y before x, extents, centred."""
+    """Return whether four numbers fit the image as corners, corners with y first, corner and size, centre and size."""
     first, second, third, fourth = vector
     if min(vector) < 0 or max(third, fourth) <= 0:
         return (False,) * 4
@@ -125,7 +125,7 @@ def _box_forms(vector: Sequence[float], size: Size | None) -> tuple[bool, ...]:
 
 
 def _is_polygon(vector: Sequence[float], size: Size | None) -> bool:
-    """Return whether an even number of values are pixels, x and y in turn, of an image that is large enough to tell."""
+    """Return whether values are x, y, x, y, ... in pixels of an image that is large enough to tell."""
     if len(vector) < MIN_POLYGON or len(vector) % 2 or not _is_finite(vector) or max(vector) <= MIN_PIXELS:
         return False
     width, height = size or (math.inf, math.inf)
@@ -133,7 +133,7 @@ def _is_polygon(vector: Sequence[float], size: Size | None) -> bool:
 
 
 def _is_map(value: Any, size: Size | None) -> bool:
-    """Return whether two axes of nested lists are rows and columns of the image, or of a whole part of its size."""
+    """Return whether two axes of nested lists are the rows and columns of the image, or of it scaled down evenly."""
     return size is not None and any(_is_scaled(*axes, size) for axes in itertools.pairwise(_shape(value)))
 
 
@@ -145,7 +145,7 @@ def _is_scaled(rows: int, columns: int, size: Size) -> bool:
 
 
 def _shape(value: Any) -> list[int]:
-    """Return the lengths of lists one inside another, as far as those side by side are equally long."""
+    """Return the lengths of nested lists, down to the level where they differ."""
     shape: list[int] = []
     level = [value]
     while level and all(isinstance(each, list | tuple) for each in level) and len({len(each) for each in level}) == 1:
@@ -155,12 +155,12 @@ def _shape(value: Any) -> list[int]:
 
 
 def _is_share(vector: Sequence[float]) -> bool:
-    """Return whether numbers are shares of a whole, such as the probabilities of four classes."""
+    """Return whether numbers add up to one, such as the probabilities of four classes."""
     return min(vector) >= 0 and abs(sum(vector) - 1) < 1e-3
 
 
 def _is_yolo(text: str) -> bool:
-    """Return whether every line is a class and a box, or a class and a polygon, in shares of the image."""
+    """Return whether every line is a class and a box or polygon in fractions of the image, as YOLO writes them."""
     for line in text.splitlines():
         numbers = _numbers(line)
         if len(numbers) < 5 or len(numbers) % 2 == 0 or not numbers[0].is_integer():

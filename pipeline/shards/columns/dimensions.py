@@ -1,4 +1,4 @@
-"""Columns that say how large the image is: they follow the image that was made.
+"""Columns that hold the image's width and height: they are rewritten for the image that was made.
 
     a column named as                                       holding
     ──────────────────────────────────────────────────────  ────────────────────────────────────────────────────────
@@ -8,8 +8,8 @@
                                                             the channels last
     anything                                                a struct of `width`, `height` and others, but a box's
 
-A value is rewritten where it is the source image's, as it is stored or as it stands upright; what says something else
-(the size of a print, a box beside it) stays. Columns that the recipe calls unaligned are left alone.
+A value is rewritten if it equals the size of the source image, as stored or turned upright. Other values (the size of
+a print, of a box) stay, and so do columns that `input.unaligned` names.
 """
 
 import re
@@ -32,14 +32,14 @@ _OTHER: Final = {"width": "height", "height": "width", "w": "h", "h": "w"}
 
 @dataclass(frozen=True)
 class Resized:
-    """What became of one row's image: its shape as it was decoded, upright, and as it is stored now."""
+    """The shapes of one row's image: decoded and upright, and as it is written to the output."""
 
     source: Shape
     made: Shape
 
 
 def dimension_columns(schema: pa.Schema, apart: Sequence[str | None]) -> tuple[str, ...]:
-    """Return the columns that may hold the image's size, but for those that stand apart."""
+    """Return the columns that may hold the image's size, without those in `apart`."""
     return tuple(
         field.name
         for field in schema
@@ -64,7 +64,7 @@ def max_size(kind: pa.DataType) -> int | None:
 
 
 def rewritten(columns: Mapping[str, pa.Array], made: Sequence[Resized]) -> dict[str, pa.Array]:
-    """Return columns of sizes, of rows whose images became `made`, with the sizes of these images."""
+    """Return size columns with the sizes of the images that were made of their rows."""
     values = {name: _values(column) for name, column in columns.items()}
     found = {}
     for name, column in columns.items():
@@ -75,7 +75,7 @@ def rewritten(columns: Mapping[str, pa.Array], made: Sequence[Resized]) -> dict[
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Return the cells of a column; of structs the sizes alone, since others may be what Python cannot hold."""
+    """Return the values of a column; of structs only the sizes, since Python may not be able to hold other fields."""
     if not pa.types.is_struct(column.type):
         return list(column.to_pylist())
     parts = [column.field(column.type.get_field_index(name)).to_pylist() for name in _SIZES]
@@ -87,7 +87,7 @@ def _values(column: pa.Array) -> list[Any]:
 
 
 def _with_values(column: pa.Array, values: Sequence[Any]) -> pa.Array:
-    """Return a column with other cells; of structs with other sizes."""
+    """Return a column with new values; in structs only the sizes are new."""
     if not pa.types.is_struct(column.type):
         return pa.array(values, column.type)
     fields = [column.type.field(place) for place in range(column.type.num_fields)]
@@ -101,9 +101,9 @@ def _with_values(column: pa.Array, values: Sequence[Any]) -> pa.Array:
 
 
 def _size(name: str, value: Any, beside: Any, made: Resized) -> Any:
-    """Return what a cell says of the made image; the cell itself where it does not say the source's size.
+    """Return the value for the image that was made; `value` itself if it is not the size of the source.
 
-    beside: of a width the height in the same row, and the other way round; None where there is none.
+    beside: the height in the same row if this is a width, and vice versa; None if there is none.
     """
     (height, width, _), (new_height, new_width, channels) = made.source, made.made
     if isinstance(value, Mapping):

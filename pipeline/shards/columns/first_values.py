@@ -1,4 +1,4 @@
-"""The first values of single columns, where a type alone does not say what they are. Opens no file that a row names."""
+"""The first values of a column, for columns whose type alone does not tell what they hold. Opens no linked images."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -16,7 +16,7 @@ FirstValues = Callable[[str], Sequence[Any]]
 
 
 def first_values(shards: Sequence[Shard]) -> FirstValues:
-    """Return a function that gives the first values of a column, nulls left out, from the first shard that has any."""
+    """Return a function that gives the first non-null values of a column, from the first shard that has any."""
     known: dict[str, Sequence[Any]] = {}
 
     def values(name: str) -> Sequence[Any]:
@@ -28,7 +28,7 @@ def first_values(shards: Sequence[Shard]) -> FirstValues:
 
 
 def _of(shard: Shard, name: str) -> list[Any]:
-    """Return some values of one shard's column; none where it has none, or is broken, which is the run's concern."""
+    """Return the first values of a column of one shard; empty if there are none, or if the shard cannot be read."""
     if not shard.rows:
         return []
     try:

@@ -1,5 +1,5 @@
-"""Which column holds the image, and how: by Hugging Face features, Arrow types, names and, where these leave it open,
-the first values.
+"""Which column is the image, and how it stores images: by Hugging Face features, Arrow types, names and, if these
+leave it open, the first values.
 
     tiers, in order                                                          preferred where a tier has several
     ───────────────────────────────────────────────────────────────────────  ──────────────────────────────────
@@ -67,7 +67,7 @@ def image_column(
     """Return the image column.
 
     Raises:
-        InputError: none looks like it, several do, or one that cannot be read looks more like it (`strict`).
+        InputError: no column is the image, several may be, or (`strict`) a better candidate cannot be read.
     """
     if named is not None:
         return named
@@ -85,10 +85,10 @@ def image_column(
 
 
 def image_kind(field: pa.Field, values: FirstValues) -> ImageKind:
-    """Return how a column holds its images.
+    """Return how a column stores its images.
 
     Raises:
-        InputError: not at all, or several a row.
+        InputError: it stores none, or several a row.
     """
     kind = _single(field.type)
     if is_image_struct(kind):
@@ -131,7 +131,7 @@ def _chosen(fields: Sequence[pa.Field], features: Mapping[str, Any], values: Fir
 
 
 def _check_likelier(chosen: str, readable: Sequence[pa.Field], unreadable: Mapping[str, str]) -> None:
-    """Raise InputError where another column looks more like the image than the chosen one."""
+    """Raise InputError if another column is a better candidate than the chosen one."""
     mine = _likeness(chosen)
     for name, reason in unreadable.items():
         if _likeness(name) > mine or (_likeness(name) == mine == 1 and reason.startswith("several")):
@@ -179,7 +179,7 @@ def _may_be(field: pa.Field, features: Mapping[str, Any]) -> bool:
 
 
 def _likeness(name: str) -> int:
-    """Return how much a name says image: 2 by a word of it, 1 by none, 0 where it names what is made of an image."""
+    """Return how likely a name is the image's: 2 it has a word for images, 1 it has none, 0 it is of something else."""
     words = set(split_words(name))
     if words & _MADE_WORDS:
         return 0
@@ -187,7 +187,7 @@ def _likeness(name: str) -> int:
 
 
 def _unreadable(field: pa.Field, features: Mapping[str, Any], values: FirstValues) -> str | None:
-    """Return what a column that seems to hold images holds instead of what can be read; None where it is none such."""
+    """Return why a column that seems to hold images cannot be read; None if it can be, or holds none."""
     kind, feature, likely = field.type, features.get(field.name), _likeness(field.name) == 2
     if _likeness(field.name) == 0:
         return None
@@ -212,7 +212,7 @@ def _unreadable(field: pa.Field, features: Mapping[str, Any], values: FirstValue
 
 
 def _single(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the items where a column is of lists of images or texts; else the type of its values."""
+    """Return the item type of a list of images or texts; otherwise the type itself."""
     item = plain(kind.value_type) if is_list(kind) else plain(kind)
     return item if is_image_struct(item) or is_binary(item) or is_string(item) else kind
 
@@ -234,7 +234,7 @@ def _is_tensor(kind: pa.DataType) -> bool:
 
 
 def _is_array(kind: pa.DataType) -> bool:
-    """Return whether a type is of numbers in two axes or more."""
+    """Return whether a type is an array of numbers with two axes or more."""
     if _is_tensor(kind):
         return True
     if not is_list(kind) or not is_list(kind.value_type):

@@ -1,4 +1,4 @@
-"""Which column of the input is the label, which the id. (`image_column`: which holds the image.)
+"""Which column of the input is the label, and which is the id. (`image_column`: which is the image.)
 
 Columns the recipe does not name are found by these rules, tier by tier; the first tier that has a candidate decides.
 
@@ -51,7 +51,7 @@ def check_column_exists(where: str, name: str, names: Sequence[str]) -> None:
 
 
 def is_unlabelled(label: str | None, names: Sequence[str]) -> bool:
-    """Whether `input.columns.label` says that no column is the label: `none`, where no column is called so."""
+    """Return whether `input.columns.label` is `none` and no column has that name: then there is no label."""
     return label is not None and label.lower() == "none" and label not in names
 
 
@@ -63,7 +63,7 @@ def label_column(
     values: FirstValues,
     strict: bool = True,
 ) -> str | None:
-    """Return the label column; None where the recipe says `none`, or there is none.
+    """Return the label column; None if the recipe says `none`, or there is none.
 
     Raises:
         InputError: several could be it, its type is no label's, or, if `strict`, a column looks like one by name.
@@ -92,13 +92,13 @@ def label_column(
 
 
 def _names_splits(name: str, feature: Any) -> bool:
-    """Return whether the classes of a column are splits, so that it is no label."""
+    """Return whether the class names of a column are splits, so that it is no label."""
     names = listed_names(feature)
     return bool(split_names(name, range(len(names)), names))
 
 
 def _ask_for_label(schema: pa.Schema, others: Sequence[str], values: FirstValues) -> None:
-    """Raise InputError where columns look like classes by a word of their name, or hold a field that is a label."""
+    """Raise InputError if a column may be the label by a word of its name, or is a struct with a label in it."""
     likely = [name for name in others if _is_class_like(schema.field(name), values)]
     if likely:
         raise InputError(
@@ -117,7 +117,7 @@ def _ask_for_label(schema: pa.Schema, others: Sequence[str], values: FirstValues
 
 
 def _is_class_like(field: pa.Field, values: FirstValues) -> bool:
-    """Return whether a column is a class by a word in its name, and of a label's type: floats where they are whole."""
+    """Return whether a column may be the label: a word of its name, and a type that holds classes."""
     words = set(split_words(field.name))
     if not words & CLASS_WORDS or words & NO_CLASS_WORDS:
         return False

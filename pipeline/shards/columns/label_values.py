@@ -1,4 +1,4 @@
-"""What the label column holds, over all shards: every distinct value with its rows, read without any other column."""
+"""The distinct values of the label column over all shards, with their numbers of rows. Reads only that column."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ _BATCH_ROWS: Final = 65_536
 
 @dataclass(frozen=True)
 class LabelValues:
-    """Rows by stored value, None for null and NaN; and the categories in order, where every shard declares the same.
+    """Number of rows by stored value (None: null and NaN), and the ordered categories if all shards declare the same.
 
     Categories are declared by an ordered dictionary (a pandas Categorical with `ordered=True`), or by a Polars Enum.
     """
@@ -39,21 +39,21 @@ class LabelValues:
 
     @property
     def values(self) -> list[Any]:
-        """The distinct values but null, sorted."""
+        """The distinct values without null, sorted."""
         return sorted(value for value in self.rows if value is not None)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The class names that labels of text are: what is declared, else the texts sorted; each once, none blank."""
+        """The class names of text labels: the declared categories, else the sorted texts; unique, none blank."""
         named = self.values if self.declared is None else self.declared
         return tuple(dict.fromkeys(text for text in named if text.strip()))
 
 
 def read_label_values(shards: Sequence[Shard], label: str, kind: pa.DataType = _TEXT) -> LabelValues:
-    """Return what the label column of all shards holds. A shard that is broken is left out: its units will fail.
+    """Return the values of the label column. A shard that cannot be read is left out: its units will fail.
 
     Args:
-        kind: its type over all shards; one may have it from its folder, or not at all.
+        kind: the type of the column over all shards.
 
     Raises:
         InputError: there are too many distinct values for classes, or a remote shard cannot be read.

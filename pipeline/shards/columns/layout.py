@@ -1,4 +1,4 @@
-"""What the columns of the input are: which holds the image, the label and the id, and what the classes are called."""
+"""The columns of the input: which is the image, the label and the id, and what the classes are called."""
 
 import base64
 from collections.abc import Sequence
@@ -25,11 +25,11 @@ from schemas.recipe import Columns
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of the input. Picklable.
+    """The columns of the input. Can be pickled.
 
-    `schema` is the input schema without dropped columns, metadata kept. `classes` are the class names by index, where
-    the input or the recipe says them or labels are text; `class_origin` says what named them. `light` are the columns
-    without binary data, and masks: what `where` and operators see.
+    `schema` is the Arrow schema without dropped columns, with metadata. `classes` are the class names by index, if the
+    input or the recipe has them, or labels are text; `class_origin` tells where they are from. `light` are the columns
+    that `where` and operators can read: those without binary data, and masks.
     """
 
     image: str
@@ -43,14 +43,14 @@ class Layout:
 
     @property
     def carried_label(self) -> str | None:
-        """The input column that becomes the output's `label`: the label, or where there is none one of that name."""
+        """The input column that becomes `label` in the output: the label, else a column of that name."""
         if self.label is None and self.image != "label" and "label" in self.schema.names:
             return "label"
         return self.label
 
     @cached_property
     def table(self) -> ClassTable:
-        """From stored labels to class indexes and back."""
+        """The table of stored labels and class indexes."""
         kind: LabelKind | None = "whole" if self.carried_label is None else "none"
         if self.label is not None:
             kind = label_kind(self.schema.field(self.label).type)
@@ -69,12 +69,12 @@ def read_layout(
     strict: bool = True,
     named: bool = False,
 ) -> Layout:
-    """Return the layout that all `shards` share, from their footers, their first rows and the names of their folders.
+    """Return the layout of all `shards`, from their footers, first rows and folder names.
 
     Args:
-        recorded: the columns as a run took them, where these are some of its shards.
-        asks: whether a column that may be meant, and is not taken, is an error; not for what a run has taken.
-        named: whether class names come from elsewhere, so that broken ones in the metadata do not matter.
+        recorded: the columns that an earlier run used, to read some of its shards again.
+        strict: a further column that may be meant is an error. False for the shards of an earlier run.
+        named: class names come from elsewhere, so that broken ones in the metadata are no error.
 
     Raises:
         InputError: a column that is named but not there, ambiguous or of a wrong type; no image column; or shards whose
@@ -116,7 +116,7 @@ def read_layout(
 
 
 def _recorded_schema(recorded: InputRecord) -> pa.Schema:
-    """Return the columns that a manifest states. Raises InputError where it states none that can be."""
+    """Return the schema that a manifest records. Raises InputError if it cannot be read."""
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(recorded.columns)))
     except (ValueError, OSError, pa.ArrowException) as error:
@@ -128,14 +128,14 @@ def _recorded_schema(recorded: InputRecord) -> pa.Schema:
 
 
 def _is_light(field: pa.Field, image: str, kind: ImageKind) -> bool:
-    """Return whether a column is no image data, or a mask; paths of images are light, images as text are not."""
+    """Return whether a column is light: no image data, or a mask. Paths of images are light, images as text are not."""
     if field.name == image:
         return kind == "path"
     return not holds_binary(field.type) or is_mask(field)
 
 
 def record_of(layout: Layout) -> InputRecord:
-    """Return the columns of a layout, for `read_layout` to take them again."""
+    """Return the record of a layout for the manifest, which `read_layout` takes as `recorded`."""
     return InputRecord(
         columns=base64.b64encode(layout.schema.serialize()).decode(),
         image=layout.image,
@@ -146,7 +146,7 @@ def record_of(layout: Layout) -> InputRecord:
 
 
 def _check_named(schemas: Sequence[pa.Schema], columns: Columns, drop: tuple[str, ...]) -> None:
-    """Check every column that the recipe names against those of all shards together."""
+    """Raise InputError if the recipe names a column that no shard has."""
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     for name in drop:
         check_column_exists("input.drop", name, names)

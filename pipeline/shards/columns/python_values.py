@@ -1,4 +1,4 @@
-"""Values of a column as Python has them; what it has none for is an error that names the column."""
+"""Conversion of Arrow values to Python, with an error that names the column if a value cannot be converted."""
 
 import json
 from typing import Any
@@ -14,10 +14,10 @@ def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str, kep
 
     Args:
         where: the shard, for the message.
-        kept: whether it is the image or the label, which nobody should leave out.
+        kept: it is the image or the label, so the message does not advise to drop it.
 
     Raises:
-        UnitError: one is nothing that Python can hold: text that is no UTF-8, a time beyond the year 9999.
+        UnitError: Python cannot hold a value: text that is not UTF-8, a time after the year 9999.
     """
     try:
         return list(column.to_pylist())
@@ -27,7 +27,7 @@ def python_values(column: pa.Array | pa.ChunkedArray, name: str, where: str, kep
 
 
 def json_value(text: str | bytes) -> Any:
-    """Return what a JSON text says; None where it is none, or nested too deep."""
+    """Return the value of a JSON text; None if it is invalid or nested too deeply."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The one schema of many shards: their own columns, those that their folders state, and what all become together."""
+"""The common schema of all shards: their own columns, partition columns, and the types after promotion."""
 
 import json
 from collections import Counter
@@ -18,10 +18,9 @@ from pipeline.shards.files.uris import filesystem
 
 
 def shard_schemas(shards: Sequence[Shard]) -> list[tuple[Shard, pa.Schema]]:
-    """Return every different schema of the shards, columns that their folders state behind their own, with a shard.
+    """Return every distinct schema, partition columns last, each with a shard that has it.
 
-    A column that a shard holds and its folder states, too, is the shard's where its footer says that it holds nothing
-    else than the folder's value.
+    A column may be in the shard and in its folder name, if the footer shows that it holds only the folder's value.
 
     Raises:
         InputError: a shard cannot be read, holds two columns of one name, or contradicts its folder.
@@ -42,7 +41,7 @@ def shard_schemas(shards: Sequence[Shard]) -> list[tuple[Shard, pa.Schema]]:
 
 
 def merged(distinct: Sequence[tuple[Shard, pa.Schema]]) -> pa.Schema:
-    """Return the schema that all of these become, by the rule of `promotion`.
+    """Return the common schema of all, by the rules of `type_promotion`.
 
     Raises:
         InputError: a column of two of them has no type in common.
@@ -69,10 +68,10 @@ def merged(distinct: Sequence[tuple[Shard, pa.Schema]]) -> pa.Schema:
 
 
 def promoted_shards(shards: Sequence[Shard], shared: pa.Schema) -> frozenset[str]:
-    """Return the paths of the shards whose rows are written with other columns than their own, or than the first's.
+    """Return the paths of the shards whose rows are written with other columns or types than their own.
 
     Args:
-        shared: what all became. Order and flags are the first shard's, so only what differs from these counts.
+        shared: the common schema; its column order and flags are those of the first shard.
     """
     stated = {field.name: field.type for field in partition_fields(shard.partitions for shard in shards)}
     schemas = read_schemas(shards)
@@ -108,7 +107,7 @@ def _check_once(shard: Shard, schema: pa.Schema) -> None:
 
 
 def _check_value(shard: Shard, name: str) -> None:
-    """Raise InputError unless a shard's column holds the value that its folder states, and no other."""
+    """Raise InputError unless a column holds only the value in the shard's folder name."""
     fs, path = filesystem(shard.uri)
     value = dict(shard.partitions)[name]
     held = constant_value(fs, path, shard.uri, name) if shard.rows else value

@@ -1,4 +1,4 @@
-"""Schemas that differ a little, made one: the narrowest type that holds every value of all shards exactly.
+"""Type promotion of shards whose schemas differ: to the narrowest type that holds every value exactly.
 
     types met in the shards                        become
     ─────────────────────────────────────────────  ───────────────────────────────────────────────────────────────
@@ -17,7 +17,7 @@
     extension<T> and T                             what T and T become
 
 A column may be null where one shard allows it. Order, names of list items and metadata are the first shard's. Views
-of text and bytes are never kept: too little of Arrow works on them. Nothing else is made one: a label `7` is not `"7"`.
+of text and bytes are never kept: too little of Arrow works on them. No other types are merged: 7 is not `"7"`.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _EXACT_BITS: Final = {16: 11, 32: 24, 64: 53}  # whole numbers that a float of t
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """Return a type without views inside it; the type itself where it has none."""
+    """Return a type with every view replaced by the plain type."""
     if isinstance(kind, pa.BaseExtensionType):
         inner = plain_type(storage(kind))
         return kind if inner == storage(kind) else inner
@@ -64,7 +64,7 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def promoted(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    """Return the type that both become, by the table above; None where there is none."""
+    """Return the common type of two, by the table above; None if there is none."""
     first, second = plain_type(first), plain_type(second)
     if first == second:
         return _promoted_inside(first, second) or first  # equal types may differ in what may be null
@@ -83,7 +83,7 @@ def promoted(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
 
 
 def promoted_field(first: pa.Field, second: pa.Field) -> pa.Field | None:
-    """Return the field that two become, under the name of the first; None where their types have nothing in common."""
+    """Return the common field of two, under the name of the first; None if they have no common type."""
     kind = promoted(first.type, second.type)
     if kind is None:
         return None
@@ -91,7 +91,7 @@ def promoted_field(first: pa.Field, second: pa.Field) -> pa.Field | None:
 
 
 def cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return a column in the type it was promoted to.
+    """Return a column cast to the type it was promoted to.
 
     Raises:
         pa.ArrowInvalid: a value does not fit, such as a date beyond the range of a finer unit.
@@ -165,7 +165,7 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _promoted_inside(first: pa.DataType, second: pa.DataType) -> pa.DataType | None:
-    """Return what two nested types become; None where they are not of one kind."""
+    """Return the common type of two nested types; None if there is none."""
     if pt.is_map(first) and pt.is_map(second):
         key, item = (
             promoted_field(first.key_field, second.key_field),

@@ -1,7 +1,7 @@
-"""Whole numbers of more than 8 bits: how many of them say something, and what becomes of them.
+"""Images of more than 8 bits a channel: how many bits they use, and their conversion to 8 bits.
 
-Cameras and scanners store 10, 12 or 14 bits in files of 16, whose header does not say so: taken for 16 bits, such an
-image comes out black. So 16-bit values that stay below 4,096 are asked about (`input.depth_bits`), unless all are 0.
+Cameras and scanners store 10, 12 or 14 bits in 16-bit files whose header does not tell; read as 16 bits, such an image
+is black. So an image whose values stay below 4,096 (and are not all 0) is an error unless `input.depth_bits` is set.
 """
 
 from typing import Final
@@ -15,7 +15,7 @@ from pipeline.errors import RowError
 
 MAX_VALUE: Final = 65_535
 MIN_SURE: Final = 4096
-"""Values from here on can be of no less than 13 bits."""
+"""A value from here on needs at least 13 bits."""
 
 _DEEP: Final = ("PNG", "TIFF", "PPM", "ICO")  # formats that can hold 16 bits
 
@@ -25,11 +25,11 @@ ASK: Final = (
 
 
 def from_integers(image: Image.Image, depth_bits: int | None) -> Pixels:
-    """Return a grey image of whole numbers as [H, W, 1] uint8, its transparent value as white.
+    """Return a grey integer image as [H, W, 1] uint8, its transparent value as white.
 
     Args:
         image: of mode `I` or `I;16`, loaded.
-        depth_bits: bits that the values use, 8 to 16: 2 ** bits - 1 becomes 255. None: 16, where that is plain to see.
+        depth_bits: bits that the values use, 8 to 16: 2 ** bits - 1 becomes 255. None: 16 if the values show it.
 
     Raises:
         RowError: `unsupported_mode` (values below 0 or beyond 65,535), `ambiguous_depth` (no value reaches 4,096, and
@@ -57,7 +57,7 @@ def from_integers(image: Image.Image, depth_bits: int | None) -> Pixels:
 
 
 def check_high_bytes(image: Image.Image, depth_bits: int | None) -> None:
-    """Refuse a 16-bit image of several channels that would come out black: of these Pillow reads the high bytes alone.
+    """Refuse a 16-bit image of several channels that would be black, since Pillow reads only its high bytes.
 
     Raises:
         RowError: `ambiguous_depth`, as above; `unsupported_mode` where `depth_bits` is below 16.
@@ -73,10 +73,10 @@ def check_high_bytes(image: Image.Image, depth_bits: int | None) -> None:
 
 
 def is_16_bit(image: Image.Image) -> bool:
-    """Return whether an opened image, not loaded yet, holds 16 bits a channel."""
+    """Return whether an opened image, not loaded yet, has 16 bits a channel."""
     return image.format in _DEEP and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def is_scaled(image: Image.Image) -> bool:
-    """Return whether the file says what its largest value is, so that Pillow scales to it: a PPM."""
+    """Return whether the file states its largest value, as PPM does, so that Pillow scales to it."""
     return image.format == "PPM" and any(tile[0] == "ppm" for tile in getattr(image, "tile", ()))

@@ -1,4 +1,4 @@
-"""Image codecs: encoded bytes to pixels and back, and the three changes of shape an output may ask for.
+"""Image codecs: encoded bytes to pixels and back, and the resizing, cropping and channel changes of an output.
 
 What `decode` makes of each kind of image. Nothing else is accepted, and nothing is guessed from a file name.
 
@@ -43,7 +43,7 @@ Encoding = Literal["png", "jpeg", "webp"]
 Channels = Literal["source", "rgb", "grey"]
 
 DECODER: Final = "decode/2"
-"""What `decode` makes of bytes; part of every unit's digest. 1 knew no colour profiles and no depth but 16."""
+"""Version of `decode`, in every unit's digest. Version 1 ignored colour profiles and bit depths other than 16."""
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,7 +71,7 @@ def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixel
 
     Args:
         max_pixels: bounds H x W and is checked from the header, before anything is decoded.
-        depth_bits: bits that the values of 16-bit images use, 8 to 16; None where nobody says.
+        depth_bits: how many bits the values of 16-bit images use, 8 to 16; None if the recipe does not say.
 
     Raises:
         RowError: `empty_image` (no bytes), `unsupported_format` (known by name only), `not_an_image` (none of the
@@ -95,7 +95,7 @@ def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixel
 
 
 def is_turned(image: Image.Image) -> bool:
-    """Return whether an opened image is stored turned or mirrored, so that `decode` moves its pixels."""
+    """Return whether the EXIF data of an opened image turns or mirrors it, so that `decode` moves its pixels."""
     try:
         return image.getexif().get(_EXIF_ORIENTATION, 1) in _TURNS
     except Exception:  # as in `_turn`
@@ -185,7 +185,7 @@ def _pixels(image: Image.Image, data: bytes, depth_bits: int | None) -> Pixels:
 
 
 def _plain(image: Image.Image, deep: bool) -> Image.Image:
-    """Return an 8-bit image as L or RGB, in sRGB. `deep`: it was read from 16 bits a channel."""
+    """Return an 8-bit image as L or RGB, in sRGB. `deep`: its file has 16 bits a channel."""
     mode, profile = image.mode, image.info.get("icc_profile")
     if mode == "F":
         raise RowError("unsupported_mode", "its pixels are floats; store them as 8-bit or 16-bit whole numbers")
@@ -217,7 +217,7 @@ def _over_white(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return how to turn a loaded image upright; None where it is. Pillow has turned a TIFF already."""
+    """Return how to turn a loaded image upright; None if it is. Pillow has turned a TIFF already."""
     if image.format == "TIFF" or not any(holder in image.info for holder in _EXIF_HOLDERS):
         return None
     try:
@@ -240,13 +240,13 @@ def _image(pixels: Pixels) -> Image.Image:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the text of an error on one line and without memory addresses: it is stored, and must not vary."""
+    """Return the text of an error on one line without memory addresses, so that it is the same in every run."""
     text = " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", str(error)).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _silence_pillow() -> None:
-    """Have warnings out of Pillow ignored, whatever filters are set.
+    """Ignore warnings from Pillow, whatever filters are set.
 
     Not `catch_warnings`: it saves and restores the filters of the whole process, which threads that decode at the same
     time would do in each other's way. Adding one narrow filter twice does no harm.

@@ -1,4 +1,4 @@
-"""Embedded colour profiles: pixels are converted to sRGB on the way in, by LittleCMS.
+"""Embedded colour profiles: pixels are converted to sRGB when an image is decoded, by LittleCMS.
 
     profile                                     what happens
     ──────────────────────────────────────────  ────────────────────────────────────────────────────────────────────
@@ -8,7 +8,7 @@
     of grey, for grey                           its 256 levels by the grey that sRGB shows them as; still one channel
     damaged, or of other channels               left out of account, like an EXIF block that cannot be read
 
-Profiles recur from row to row: what one does is worked out once and kept by its bytes.
+The same profiles occur in many rows, so a conversion is built once and cached by the bytes of its profile.
 """
 
 import functools
@@ -25,14 +25,14 @@ _INTENT: Final = ImageCms.Intent.PERCEPTUAL
 
 @dataclass(frozen=True)
 class _Conversion:
-    """What a profile does to images of one mode: levels of grey, or a transform to RGB."""
+    """The conversion of images of one mode: a table of grey levels, or a transform to RGB."""
 
     levels: tuple[int, ...] | None = None
     transform: ImageCms.ImageCmsTransform | None = None
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Return an image of mode L, RGB or CMYK in sRGB, L as L, others as RGB; itself where there is nothing to do."""
+    """Return an image of mode L, RGB or CMYK in sRGB: L as L, the others as RGB; unchanged if it is sRGB already."""
     if not profile or image.mode not in _SPACES:
         return image
     conversion = _conversion(profile, image.mode)
@@ -48,7 +48,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @functools.lru_cache(maxsize=64)
 def _conversion(profile: bytes, mode: str) -> _Conversion | None:
-    """Return what a profile does to images of a mode; None where it does nothing, is damaged or of other channels."""
+    """Return the conversion of a profile; None if it changes nothing, is damaged, or is for other channels."""
     try:
         opened = ImageCms.getOpenProfile(io.BytesIO(profile))
         if opened.profile.xcolor_space.strip() != _SPACES[mode]:
@@ -70,7 +70,7 @@ def _conversion(profile: bytes, mode: str) -> _Conversion | None:
 
 @functools.cache
 def _probe(mode: str) -> Image.Image:
-    """Return an image of colours that a profile is tried on: every grey, or a lattice of nine levels a side."""
+    """Return an image of test colours for a profile: every grey, or nine levels of each channel combined."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     levels = np.linspace(0, 255, 9).astype(np.uint8)

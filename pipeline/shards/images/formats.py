@@ -1,4 +1,4 @@
-"""Image file formats: which are read, which are known by name only, and an image's header before it is decoded.
+"""Image file formats: which are read, which are only recognised, and an image's header before it is decoded.
 
 Read: JPEG (with MPO, by its first image), PNG, WebP, GIF, BMP, TIFF, the PPM family, ICO, AVIF, TGA. TGA has no magic
 number, so it is tried only where nothing else fits. Named in the error, and not read: HEIC, JPEG XL, JPEG 2000, and
@@ -79,13 +79,13 @@ UNSUPPORTED: Final[tuple[tuple[str, re.Pattern[bytes]], ...]] = (
 
 
 def sniff(data: bytes) -> str | None:
-    """Return the Pillow format that the first bytes announce, or None. TGA announces nothing."""
+    """Return the Pillow format by the first bytes; None if unknown. TGA has no magic number."""
     found = next((name for name, magic in _MAGIC if magic.match(data)), None)
     return "AVIF" if found is None and _brand(data) == "AVIF" else found
 
 
 def unsupported_format(data: bytes) -> str | None:
-    """Return the name of the format that bytes are of where it is known and not read; None otherwise."""
+    """Return the name of a format that is recognised but not read; None for all other bytes."""
     brand = _brand(data)
     if brand is not None:
         return None if brand == "AVIF" else brand
@@ -93,7 +93,7 @@ def unsupported_format(data: bytes) -> str | None:
 
 
 def is_image(data: bytes) -> bool:
-    """Return whether bytes are surely an image file, read or not, by more than two or three bytes."""
+    """Return whether bytes are certainly an image file, read or not, by a magic number of more than three bytes."""
     found = sniff(data)
     if found == "BMP":
         return len(data) >= 14 and int.from_bytes(data[2:6], "little") == len(data)
@@ -101,10 +101,10 @@ def is_image(data: bytes) -> bool:
 
 
 def open_image(data: bytes, max_pixels: int) -> Image.Image:
-    """Return the image behind `data`, its header read and its size allowed; nothing is decoded.
+    """Open an image: read its header and check its size; nothing is decoded.
 
     Raises:
-        RowError: `unsupported_format` (a format that is known by name only), `not_an_image`, `too_large`,
+        RowError: `unsupported_format` (a format that is only recognised), `not_an_image`, `too_large`,
             `decode_failed` (the header is truncated or corrupt).
     """
     announced = sniff(data)
@@ -129,7 +129,7 @@ def open_image(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def _brand(data: bytes) -> str | None:
-    """Return what an ISO media file says it is: by its major brand, or where that is a general one by a further one."""
+    """Return the format of an ISO media file by its major brand, or by a compatible brand if that one is general."""
     if data[4:8] != b"ftyp":
         return None
     end = min(int.from_bytes(data[:4], "big"), 256, len(data))

@@ -16,9 +16,9 @@ _URL_SAFE: Final = str.maketrans("-_", "+/")
 
 
 def image_in_text(text: str) -> bytes | None:
-    """Return the encoded image that a text is; None where it is none, but perhaps a path.
+    """Return the image that a text encodes; None if it is none (it may be a path).
 
-    A data URI may hold anything; plain base64 counts where an image's first bytes are in it.
+    A data URI may hold anything; plain base64 must begin with the magic number of an image.
     """
     text = text.strip()
     found = _DATA_URI.match(text)
@@ -35,7 +35,7 @@ def image_in_text(text: str) -> bytes | None:
 
 
 def image_in_bytes(data: bytes) -> bytes | None:
-    """Return the encoded image that bytes of text are; None where they are no text, or no image as text."""
+    """Return the image that bytes of ASCII text encode; None if they encode none."""
     if sniff(data) is not None or not data[:_HEAD_CHARACTERS].isascii():
         return None
     try:
@@ -45,7 +45,7 @@ def image_in_bytes(data: bytes) -> bytes | None:
 
 
 def _decoded(text: str) -> bytes | None:
-    """Return what base64 text stands for, with or without line breaks and padding; None where it is none."""
+    """Return decoded base64, with or without line breaks and padding; None if the text is no base64."""
     plain = _SPACE.sub("", text).rstrip("=").translate(_URL_SAFE)
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

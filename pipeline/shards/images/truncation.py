@@ -1,6 +1,6 @@
-"""Files that end in order before their image does: half of the rows, and then a proper end.
+"""Truncated images: files with only a part of the rows, but with a proper end.
 
-Pillow takes such a PNG, JPEG or TIFF for whole, and leaves the rest of its rows black or grey. Here it is an error:
+Pillow takes such a PNG, JPEG or TIFF for complete and leaves the missing rows black or grey. Here it is an error:
 
     format             told by
     ─────────────────  ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -11,8 +11,8 @@ Pillow takes such a PNG, JPEG or TIFF for whole, and leaves the rest of its rows
     TIFF               strips and tiles are counted by the tables of the file, and uncompressed ones measured; of JPEG
                        ones the rows are told by their own heads, and the codes of the last as above
 
-The other formats fail by themselves, but for TIFF of the codes of fax machines, whose missing rows are blank: they are
-taken. A progressive JPEG that ends after its first scan is whole, and less sharp: it is taken.
+Decoders of the other formats raise by themselves, except for TIFF with fax compression, whose missing rows are blank:
+it is accepted. A progressive JPEG that ends after its first scan is complete but less sharp: it is accepted.
 """
 
 import io
@@ -39,7 +39,7 @@ _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 
 
 
 def mark_last_row(image: Image.Image) -> None:
-    """Write into the last row of an opened PNG, before it is decoded, the value that tells rows nobody has written."""
+    """Fill the last row of an opened PNG with a marker value before it is decoded, to tell later if it was written."""
     if isinstance(image, PngImagePlugin.PngImageFile) and not image.info.get("interlace"):
         (width, height), single = image.size, image.mode in ("1", "L", "P", "I", "I;16")
         image.im = Image.core.new(image.mode, image.size)  # type: ignore[attr-defined]
@@ -47,10 +47,10 @@ def mark_last_row(image: Image.Image) -> None:
 
 
 def check_not_truncated(image: Image.Image, data: bytes) -> None:
-    """Raise RowError `decode_failed` where a decoded image has fewer rows than its header says.
+    """Raise RowError `decode_failed` if a decoded image has fewer rows than its header says.
 
     Args:
-        image: loaded, of a file that `mark_last_row` has seen.
+        image: loaded, after `mark_last_row` was called on it.
         data: the file.
     """
     if isinstance(image, PngImagePlugin.PngImageFile):
@@ -69,7 +69,7 @@ def check_not_truncated(image: Image.Image, data: bytes) -> None:
 
 
 def _is_last_row_marked(image: Image.Image) -> bool:
-    """Return whether the last row may be as `mark_last_row` left it; of 16-bit grey whatever its one value is."""
+    """Return whether the last row may still hold the marker value; of 16-bit grey, whether it has one value only."""
     row = image.height - 1
     if image.mode in ("1", "I", "I;16"):
         return _is_flat(image, row)
@@ -84,13 +84,13 @@ def _is_flat(image: Image.Image, row: int) -> bool:
 
 
 def _ends_grey(image: Image.Image) -> bool:
-    """Return whether the last pixels of the last row are as libjpeg leaves what no codes say."""
+    """Return whether the last pixels of the last row are grey, as libjpeg leaves pixels without data."""
     last = image.crop((max(0, image.width - 4), image.height - 1, image.width, image.height))
     return all(127 <= low <= high <= 129 for low, high in _extrema(last, 0))
 
 
 def _extrema(image: Image.Image, row: int) -> tuple[tuple[Any, Any], ...]:
-    """Return the least and the most of each channel in a row."""
+    """Return the smallest and the largest value of each channel in a row."""
     found: Any = image.crop((0, row, image.width, row + 1)).getextrema()
     return found if isinstance(found[0], tuple) else (found,)
 
@@ -118,7 +118,7 @@ def _check_png(data: bytes) -> None:
 
 
 def _passes(width: int, height: int, interlaced: int) -> Iterator[tuple[int, int]]:
-    """Yield the columns and rows of each pass over a PNG: of one, or of the seven that are not empty."""
+    """Yield the width and height of each pass of a PNG: one, or the non-empty ones of seven if it is interlaced."""
     if not interlaced:
         yield width, height
         return
@@ -129,7 +129,7 @@ def _passes(width: int, height: int, interlaced: int) -> Iterator[tuple[int, int
 
 
 def _png_parts(data: bytes) -> Iterator[bytes]:
-    """Yield what the IDAT chunks of a PNG hold."""
+    """Yield the content of each IDAT chunk of a PNG."""
     at = 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -147,9 +147,9 @@ def _missing_codes(image: Image.Image) -> RowError:
 
 
 def _is_short(data: bytes) -> bool:
-    """Compare the first scan of a JPEG with itself followed by further codes, at an eighth of its size.
+    """Return whether the first scan of a JPEG is truncated: decode it with and without extra codes, at 1/8 size.
 
-    A whole scan is full, and further codes change nothing; one that has ended too early takes them for what is missing.
+    Extra codes after a complete scan change nothing; after a truncated one they are decoded as the missing blocks.
     """
     end = _end_of_scan(data)
     if end is None:
@@ -162,7 +162,7 @@ def _is_short(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield the kinds of the segments of a JPEG up to its first codes, and where what each holds begins and ends."""
+    """Yield marker, start and end of each segment of a JPEG up to its first scan."""
     at = 2
     while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         kind = data[at + 1]
@@ -174,14 +174,14 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _end_of_scan(data: bytes) -> int | None:
-    """Return where the codes of a JPEG's first scan end; None where that is nowhere."""
+    """Return the offset at which the first scan of a JPEG ends; None if it has no end."""
     start = next((end for kind, _, end in _segments(data) if kind == 0xDA), None)
     found = None if start is None else _MARKER.search(data, start)
     return found.start() if found else None
 
 
 def _rows(data: bytes) -> int:
-    """Return how many rows a JPEG says it has."""
+    """Return the height in the header of a JPEG."""
     return next((int.from_bytes(data[at + 1 : at + 3], "big") for kind, at, _ in _segments(data) if kind in _FRAMES), 0)
 
 
@@ -224,5 +224,5 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
 
 
 def _several(value: Any) -> tuple[int, ...]:
-    """Return the numbers of a TIFF's tag, of which Pillow gives one alone as it is."""
+    """Return the numbers of a TIFF tag as a tuple; Pillow gives a single one as a number."""
     return value if isinstance(value, tuple) else () if value is None else (value,)

@@ -1,6 +1,6 @@
-"""One file over HTTP: from addresses that a recipe allows, in bounded size and time, tried again where that helps.
+"""Fetching one file over HTTP: from addresses that a recipe allows, in bounded size and time, with retries.
 
-What an answer is to the row and to the unit:
+What an answer means for the row and the unit:
 
     answer                                             is
     ─────────────────────────────────────────────────  ──────────────────────────────────────────────────────────────
@@ -29,13 +29,13 @@ from pipeline.shards.links.url_rules import UrlRules, host_of, port_of, split
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 0.5
-"""Before the second attempt; each further wait is twice the one before."""
+"""Seconds before the second attempt; each further wait is twice as long."""
 LONGEST_WAIT_S = 60.0
-"""Of what a server asks for by Retry-After."""
+"""Longest wait that a server may ask for by Retry-After."""
 MAX_REDIRECTS = 5
 TIMEOUT = urllib3.Timeout(connect=10.0, read=30.0)
 MAX_SECONDS = 300.0
-"""For one body, however steadily it drips."""
+"""Longest time for one body, however slowly it arrives."""
 _CHUNK = 1 << 18
 _AGAIN = (408, 425, 429)
 _GONE = (404, 410)
@@ -44,7 +44,7 @@ _HEADERS = {"User-Agent": "palimpsest", "Accept": "image/*, */*;q=0.5", "Accept-
 
 
 class _BusyError(Exception):
-    """An answer that may be another one later."""
+    """An answer that may change if the request is repeated later."""
 
     def __init__(self, said: str, wait_s: float = 0.0) -> None:
         super().__init__(said)
@@ -52,7 +52,7 @@ class _BusyError(Exception):
 
 
 def fetch(url: str, rules: UrlRules, max_bytes: int) -> bytes | RowError:
-    """Return a file's bytes, or the row's error, by the table above.
+    """Return the bytes of a file, or the error of the row, by the table above.
 
     Raises:
         UnitError: the server is at fault.
@@ -86,7 +86,7 @@ def _follow(url: str, rules: UrlRules, max_bytes: int) -> bytes | RowError:
 
 
 def _request(url: str, named: str, rules: UrlRules, max_bytes: int) -> bytes | RowError | str:
-    """Return the bytes, the row's error, or where the server points to."""
+    """Return the bytes, the error of the row, or the URL of a redirect."""
     parts = split(url)
     assert parts is not None
     address = _address(url, parts, rules)
@@ -131,7 +131,7 @@ def _answer(response: urllib3.BaseHTTPResponse, named: str, max_bytes: int) -> b
 
 
 def _address(url: str, parts: SplitResult, rules: UrlRules) -> str | RowError:
-    """Return the first address of a URL's host that may be reached."""
+    """Return the first allowed IP address of a URL's host, or the error of the row."""
     try:
         found = socket.getaddrinfo(host_of(parts), port_of(parts), type=socket.SOCK_STREAM)
     except UnicodeError:
@@ -150,7 +150,7 @@ def _address(url: str, parts: SplitResult, rules: UrlRules) -> str | RowError:
 
 @functools.lru_cache(maxsize=64)
 def _pool(scheme: str, host: str, address: str, port: int) -> urllib3.HTTPConnectionPool:
-    """Return connections to one address; a certificate must be the host's."""
+    """Return a connection pool for one IP address; a certificate must be valid for `host`."""
     if scheme == "https":
         return urllib3.HTTPSConnectionPool(
             address, port, timeout=TIMEOUT, maxsize=8, server_hostname=host, assert_hostname=host
@@ -159,7 +159,7 @@ def _pool(scheme: str, host: str, address: str, port: int) -> urllib3.HTTPConnec
 
 
 def _asked_wait_s(text: str | None) -> float:
-    """Return the seconds of a Retry-After header: a number, or a date; 0 where it is neither."""
+    """Return the seconds of a Retry-After header (a number or a date); 0 if it is neither."""
     if not text:
         return 0.0
     if text.strip().isdecimal():

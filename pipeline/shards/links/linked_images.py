@@ -1,6 +1,6 @@
-"""Images that a row names instead of holding: which may be opened, and how.
+"""Linked images: rows that hold a path or a URL instead of bytes, and which of these may be opened.
 
-A shard is data from anywhere, so a name in it opens no more than this:
+A shard may come from anybody, so a link in it opens no more than this:
 
     name                          opens
     ────────────────────────────  ───────────────────────────────────────────────────────────────────────────────────
@@ -39,9 +39,9 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 @dataclass(frozen=True)
 class ImageLinks:
-    """What names in rows may open. Picklable; the default is the shard's own folder alone.
+    """Which links in rows may be opened. Can be pickled; by default only files below the shard's own folder.
 
-    `folders` are absolute local paths, `urls` beginnings of URLs, `max_bytes` the size of a file at most. With
+    `folders` are absolute local paths, `urls` prefixes of URLs, `max_bytes` is the largest size of a file. With
     `public_only`, no URL leads to an address inside this network.
     """
 
@@ -52,13 +52,13 @@ class ImageLinks:
 
     @classmethod
     def of(cls, given: Input, base: str, public_only: bool = False) -> "ImageLinks":
-        """Return what a recipe allows; its relative folders start at `base`.
+        """Return what a recipe allows; its relative folders are relative to `base`.
 
         Args:
-            public_only: of a recipe that stands in a manifest, which may be of somebody else's data set.
+            public_only: for the recipe in a manifest, which somebody else may have written.
 
         Raises:
-            RecipeError: a folder is no local one, or a URL no URL.
+            RecipeError: a folder is not local, or a URL is invalid.
         """
         for place, folder in enumerate(given.allow_paths):
             if not folder or _CONTROL.search(folder) or not is_local(folder):
@@ -71,7 +71,7 @@ class ImageLinks:
         return cls(folders, given.allow_urls, given.max_image_bytes, public_only)
 
     def refusal(self, name: str, folder: str) -> str | None:
-        """Return why a name in a shard of `folder` is not opened; None where it may be. Touches no file."""
+        """Return why a link in a shard in `folder` is refused; None if it is allowed. Opens no file."""
         if _CONTROL.search(name):
             return "holds control characters"
         if name.startswith("~"):
@@ -91,7 +91,7 @@ class ImageLinks:
         return None
 
     def read(self, name: str, folder: str) -> bytes | RowError:
-        """Return the bytes of one named file, or why the row has none.
+        """Return the bytes of one linked file, or the error of the row.
 
         Raises:
             UnitError: its store, server or disk failed.
@@ -112,12 +112,12 @@ class ImageLinks:
         """Return `read` of each name, in order; remote files are fetched a few at a time.
 
         Raises:
-            UnitError: as `read`; the names that have not been begun are then left.
+            UnitError: as `read`; the links that are left are then not opened.
         """
         return _in_order(lambda name: self.read(name, folder), names, _is_remote(names, folder))
 
     def _rules(self, folder: str) -> UrlRules:
-        """Return the rules of a shard in `folder`: one on a web server may name files below its own folder."""
+        """Return the URL rules of a shard in `folder`: one on a web server may link to files below its folder."""
         own = (folder,) if folder.startswith(tuple(f"{scheme}://" for scheme in HTTP)) else ()
         return UrlRules((*self.urls, *own), self.public_only)
 
@@ -156,17 +156,17 @@ class ImageLinks:
 
 
 OWN_FOLDER = ImageLinks()
-"""Files below the shard's own folder, and nothing else."""
+"""Allows only files below the shard's own folder."""
 
 
 def folder_of(uri: str) -> str:
-    """Return the folder that a shard lies in: names in its rows start there."""
+    """Return the folder of a shard, to which links in its rows are relative."""
     folder = uri.rpartition("/")[0]
     return folder or ("/" if uri.startswith("/") else ".")
 
 
 def _regular_file(name: str, root: str, wanted: str, max_bytes: int) -> bytes | RowError:
-    """Read a file below `root`, both without links. No link that appears meanwhile is followed, no device opened."""
+    """Read a regular file below `root`; both paths are resolved. Symbolic links and devices are not opened."""
     *folders, last = Path(wanted).relative_to(root).parts or (".",)
     at = os.open(root, _PATH_ONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Which URLs a recipe allows, and which addresses of the network they may lead to.
+"""Which URLs a recipe allows, and which network addresses they may lead to.
 
 A rule is the beginning of a URL: `https://images.example.org/cats/`, `https://*.example.org/`, `s3://bucket/prefix/`.
 Scheme, host and port must be equal and the path must begin with the rule's, whole folders at a time. A host alone
@@ -46,14 +46,14 @@ class UrlRules:
     public_only: bool = False
 
     def refusal(self, url: str) -> str | None:
-        """Return why a URL may not be opened; None where it may. Looks at the text alone."""
+        """Return why a URL may not be opened; None if it may. Judges the text alone; resolves no name."""
         parts = split(url)
         if parts is None:
             return "is no plain URL (user names, control characters, `..` and backslashes are refused)"
         return None if self._matching(parts) else "is not below a URL of input.allow_urls"
 
     def refuses_address(self, url: str, address: str) -> str | None:
-        """Return why an address that the host of an allowed URL resolves to may not be reached; None where it may."""
+        """Return why an IP address of an allowed URL's host may not be reached; None if it may."""
         parts = split(url)
         assert parts is not None
         found = _plain(ipaddress.ip_address(address.partition("%")[0]))
@@ -91,9 +91,9 @@ class _Rule:
 
 
 def leads_inside(url: str) -> str | None:
-    """Return why an http(s) URL that nobody allowed may not be opened: it is none, or its host is no public one.
+    """Return why a URL without a rule may not be opened: it is not http(s), or its host is not public; else None.
 
-    What a name resolves to is looked up here and once more by whoever opens it.
+    The host is resolved here, and again by the caller that opens the URL.
 
     Raises:
         OSError: the name cannot be resolved.
@@ -109,7 +109,7 @@ def leads_inside(url: str) -> str | None:
 
 
 def bad_rule(text: str) -> str | None:
-    """Return why a text is no rule; None where it is one."""
+    """Return why a text is not a valid rule; None if it is."""
     rule = _rule(text)
     if rule is None or "?" in text or "#" in text:
         return "needs a host or the beginning of a URL, such as https://images.example.org/cats/"
@@ -121,7 +121,7 @@ def bad_rule(text: str) -> str | None:
 
 
 def split(url: str) -> SplitResult | None:
-    """Return a URL's parts; None where it is not a plain one."""
+    """Return the parts of a URL; None if it is malformed."""
     if _ODD.search(url):
         return None
     try:
@@ -136,12 +136,12 @@ def split(url: str) -> SplitResult | None:
 
 
 def host_of(parts: SplitResult) -> str:
-    """Return the host of a URL in small letters; of an object store, its bucket as it is."""
+    """Return the host of a URL in lower case; of an object store the bucket, unchanged."""
     return (parts.hostname or "").rstrip(".") if parts.scheme in HTTP else parts.netloc
 
 
 def port_of(parts: SplitResult) -> int | None:
-    """Return the port of a URL, also where it is its scheme's own; of an object store None."""
+    """Return the port of a URL, by default that of its scheme; None for an object store."""
     return (parts.port or _PORTS[parts.scheme]) if parts.scheme in HTTP else None
 
 
@@ -155,7 +155,7 @@ def _rule(text: str) -> _Rule | None:
 
 
 def _climbs(path: str) -> bool:
-    """Return whether a path goes up, written plainly or in percent signs."""
+    """Return whether a path holds `..`, written plainly or percent-encoded."""
     texts = (path, unquote(path), unquote(unquote(path)))
     return any(part in ("..", ".") for text in texts for part in re.split(r"[/\\]", text))
 
@@ -168,7 +168,7 @@ def _as_address(host: str) -> Address | None:
 
 
 def _plain(address: Address) -> Address:
-    """Return the IPv4 address that an IPv6 address stands for, where it does."""
+    """Return the IPv4 address that an IPv6 address embeds; otherwise the address itself."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address in _TRANSLATED:
