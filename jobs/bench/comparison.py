@@ -1,4 +1,4 @@
-"""One contestant after another in processes of their own, round after round, and what came out."""
+"""Run contestants in turn, each in a process of its own, for several rounds; medians, spreads and peak memory."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ CONTESTANTS = {
 }
 """Who takes part, and their modules; `float32` is the product once more, in the type that all others compute in."""
 TASK_OVERRIDES: dict[str, dict[str, Any]] = {"float32": {"dtype": "float32"}}
-"""What of the task is other for a contestant."""
+"""Fields of the task that differ for a contestant."""
 DEFAULT_CONTESTANTS = ("palimpsest", "bare_loop", "ray_data")
 LIMIT_S = 3_600  # of one run
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Run:
-    """One contestant's one run."""
+    """One run of one contestant: rows, seconds, peak memory, and where the time went."""
 
     rows: int
     seconds: float
@@ -131,7 +131,7 @@ def output_of(command: list[str], name: str) -> tuple[str, Peak]:
 
 @contextlib.contextmanager
 def limited_cores(count: int) -> Iterator[None]:
-    """Hold this process, and so all contestants, to `count` cores, where the system knows how."""
+    """Limit this process, and so all contestants, to `count` cores, where the system can."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return

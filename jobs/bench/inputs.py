@@ -132,7 +132,7 @@ def _write(folder: Path, rows: list[tuple[bytes, int, str]]) -> None:
 
 
 def cached_folder(key: list[object], fill: Callable[[Path], None]) -> Path:
-    """Return the folder of `key`, filled now or before; half a folder never has its name."""
+    """Return the cached folder of `key`, filled by `fill` at first use; it gets its name once it is complete."""
     name = f"{key[0]}-{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]}"
     folder = cache_root() / name
     if not folder.exists():

@@ -1,4 +1,4 @@
-"""What a figure was measured on: hardware, software, commit."""
+"""The hardware, software versions and commit that a figure was measured with."""
 
 import os
 import platform

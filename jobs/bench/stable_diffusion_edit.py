@@ -123,7 +123,7 @@ def _autoencoder(size: Size) -> Any:
 
 
 def _tokenizer(folder: Path) -> tuple[Any, int]:
-    """Every letter is a word: what a text says costs the same. Returns the tokenizer and its number of words."""
+    """Return a tokenizer with one token a letter, and its number of tokens."""
     from transformers import CLIPTokenizer
 
     letters = string.ascii_lowercase
@@ -194,7 +194,7 @@ def _product(task: Edit) -> tuple[int, float]:
 
 
 def recipe(task: Edit) -> dict[str, Any]:
-    """What a user would write."""
+    """Return the recipe that a user would write."""
     edit = {
         "model": task.model,
         "steps": STEPS,

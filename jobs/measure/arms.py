@@ -76,7 +76,7 @@ def classifier(channels: int, classes: int) -> nn.Sequential:
 
 
 def train_classifier(arm: Arm, copies: Copies, labels: Tensor, classes: int, seed: int, steps: int) -> nn.Sequential:
-    """A classifier trained for so many steps of 64 images."""
+    """Return a classifier trained for `steps` steps of 64 images each."""
     parts = [(share, copies.of(chain)) for share, chain in arm.parts if share > 0]
     ends = np.rint(BATCH * np.cumsum([share for share, _ in parts])).astype(int)
     torch.manual_seed(seed)
@@ -119,7 +119,7 @@ def tensor_of(images: Pixels) -> Tensor:
 
 
 def strengths_for(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """What each arm is, by name, as it stands in the result."""
+    """Return each arm's description, by name, for the result."""
     return {arm.name: arm.as_json() for arm in arms}
 
 

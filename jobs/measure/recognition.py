@@ -1,4 +1,4 @@
-"""What a classifier that was trained on real images still recognises once they are restyled.
+"""Accuracy of a classifier trained on real images when it is tested on stylised ones.
 
 `python -m jobs.measure.recognition --train URI --test URI --size-px 64 [--params JSON]` prints one JSON object: the
 accuracy of a small CNN on the real test images, on what `adain_style` makes of them at several alphas, and the share of
@@ -79,7 +79,7 @@ def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
-    """All that `main` prints."""
+    """Return the JSON object that `main` prints."""
     torch.set_num_threads(options.threads)
     train = load_images(options.train, options.size_px)
     test = load_images(options.test, options.size_px, options.images)

@@ -107,7 +107,7 @@ class Trials:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All that `main` prints."""
+    """Return the JSON object that `main` prints."""
     torch.set_num_threads(options.threads)
     folder = Path(options.work)
     data = load_data(options)
@@ -154,7 +154,7 @@ def table(records: Sequence[Record], part: str) -> dict[str, dict[str, float]]:
 def compared(records: Sequence[Record], style: str, control: str, others: Sequence[str]) -> dict[str, Any]:
     """Paired differences on test images with their 95 % intervals, and what follows from those to the best control.
 
-    `against` has the other controls too: so that nobody need ask what another choice would have said.
+    `against` compares with the other controls, too.
     """
     against = {
         other: {name: interval(differences(records, style, other, name)) for name in FIGURES}

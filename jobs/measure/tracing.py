@@ -45,7 +45,7 @@ def spread(store: Store, branch: str, count: int) -> list[dict[str, Any]]:
 
 
 def jpeg_compressed(image: Pixels) -> Pixels:
-    """An image [H, W, C] as it comes back from a JPEG file of quality 75."""
+    """Return an image [H, W, C] after JPEG compression at quality 75."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(buffer, "JPEG", quality=JPEG_QUALITY)
     return decode(buffer.getvalue(), MAX_PIXELS)
@@ -66,7 +66,7 @@ def found(store: Store, key: bytes, rows: list[dict[str, Any]]) -> dict[str, int
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All that `main` prints."""
+    """Return the JSON object that `main` prints."""
     store, key = open_store(options.dataset), read_key(options.key_file)
     manifest = read_manifest(store)
     if key is None or manifest.watermark is None or manifest.watermark["key_id"] != key_id(key):

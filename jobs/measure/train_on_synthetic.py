@@ -93,7 +93,7 @@ def _floats(pixels: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def generated(path: str | Path, images: int, sampling: Sampling) -> ImageSet:
-    """So many images of a model file, as many of each class. Raises ModelError for a file of neither kind."""
+    """Return images made by a model file, equally many of each class. Raises ModelError for a file of neither kind."""
     generator = torch.Generator().manual_seed(sampling.seed)
     kind = model_file.read_metadata(path).get("architecture")
     net = wgan.load_generator(path)[0] if kind == wgan.ARCHITECTURE else flow_matching.load_flow(path)[0]
@@ -119,7 +119,7 @@ def _summary(found: Sequence[Mapping[str, float]]) -> dict[str, object]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, object]:
-    """All that `main` prints."""
+    """Return the JSON object that `main` prints."""
     torch.set_num_threads(options.threads)
     data = LabelledData(uri=options.real, size_px=options.size_px, channels=options.channels)
     split: Split = load_split(data)

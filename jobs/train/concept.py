@@ -1,8 +1,9 @@
-"""Teaches a text-to-image pipeline what classes look like, from a handful of images of each: by a word, or by a LoRA.
+"""Teaches a text-to-image pipeline classes from a few images of each: by textual inversion, or by a LoRA.
 
-A word a class (Gal et al. 2022, "An Image is Worth One Word", arXiv:2208.01618, equation 2), as Trabucco et al. 2023,
-"Effective Data Augmentation With Diffusion Models", arXiv:2302.07944, use it before they edit images; or low-rank
-factors for all classes (Hu et al. 2021, arXiv:2106.09685). The result is the operators' `tokens` or `lora`.
+Textual inversion learns one word a class (Gal et al. 2022, "An Image is Worth One Word", arXiv:2208.01618, equation 2),
+as Trabucco et al. 2023, "Effective Data Augmentation With Diffusion Models", arXiv:2302.07944, use it before they edit
+images; or low-rank factors for all classes (Hu et al. 2021, arXiv:2106.09685). The result is the operators' `tokens` or
+`lora`.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ PROMPTS = {"token": f"a photograph of a {WORD}", "lora": "a photograph of a {lab
 
 
 class ConceptImages(LabelledData):
-    """Which images, by default for a pipeline of Stable Diffusion 1.5's size."""
+    """The training images; defaults are for a pipeline of Stable Diffusion 1.5's size."""
 
     size_px: PositiveInt = 512
     channels: Literal[1, 3] = 3
@@ -43,14 +44,14 @@ class ConceptImages(LabelledData):
 
 
 class LoraSize(Closed):
-    """Of the factors, where the method is `lora`."""
+    """Rank and scale of the factors, where the method is `lora`."""
 
     rank: PositiveInt = 4
     alpha: PositiveFloat | None = Field(None, description="the factors count alpha / rank; the rank if omitted")
 
 
 class ConceptPhase(generators.BatchPhase):
-    """How long, and in which batches."""
+    """Budget, batch size and learning rate of the training."""
 
     batch: PositiveInt = 4
     weight_decay: float = Field(0.0, ge=0)
@@ -120,7 +121,7 @@ def fill_prompt(template: str, name: str) -> str:
 
 
 class TextualInversionLearner:
-    """One word for each class; only their vectors learn."""
+    """Textual inversion: one new word for each class; only their vectors are trained."""
 
     def __init__(self, model: TextToImageModel, settings: dict[str, Any], names: Sequence[str]) -> None:
         self.words = [fill_prompt(WORD, name) for name in names]
@@ -151,7 +152,7 @@ class LoraLearner:
 def learner(
     model: TextToImageModel, settings: dict[str, Any], names: Sequence[str], device: str | torch.device = "cpu"
 ) -> TextualInversionLearner | LoraLearner:
-    """What learns, put to work in the model. Raises ModelError where the model does not take it."""
+    """Return the learner of the chosen method, installed in the model. Raises ModelError where it does not fit."""
     if settings["method"] == "token":
         return TextualInversionLearner(model, settings, names)
     return LoraLearner(model, settings, torch.device(device))
@@ -193,7 +194,7 @@ class ConceptTask(generators.GeneratorTask):
         return {"loss": loss.item(), "gradient": size.item()}
 
     def loss(self, step: int) -> Tensor:
-        """Of the batch that a step draws."""
+        """Return the loss of the batch of a step."""
         rng = self.generator_of(step)
         latents, labels = self._latents(rng)
         noise = self.on_device(rng.standard_normal(latents.shape, np.float32))

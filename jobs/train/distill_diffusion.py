@@ -30,7 +30,7 @@ CLIP_NORM = 1.0
 
 
 class Teacher(Closed):
-    """Who teaches the first stage, and how it goes from noise to image."""
+    """The teacher of the first stage, and its sampler."""
 
     model: Anywhere = "builtin:fashion-diffusion"
     steps: PositiveInt = 8
@@ -155,7 +155,7 @@ class DistillationTask(generators.GeneratorTask):
 
     @property
     def steps(self) -> int:
-        """Of the student of this stage, from noise to image."""
+        """Steps of the student of this stage, from noise to image."""
         return self.phase.stages[self.stage]
 
     def step(self, step: int, progress: float) -> dict[str, float]:
@@ -176,7 +176,7 @@ class DistillationTask(generators.GeneratorTask):
         return {"loss": loss.item(), "gradient": size.item(), "student_steps": float(self.steps)}
 
     def _start_next_stage(self, step: int) -> None:
-        """The student, averaged, becomes the teacher of the next stage, and the start of its student."""
+        """Make the averaged student the teacher of the next stage, and the start of its student."""
         self.teacher = deepcopy(self.average.module)
         self.net.load_state_dict(self.teacher.state_dict())
         self.stage, self.since = self.stage + 1, step
@@ -184,9 +184,10 @@ class DistillationTask(generators.GeneratorTask):
 
     @torch.no_grad()
     def _training_batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Noisy images [N, C, S, S], times [N], labels [N] and the student's right answers: ways from noise, then data.
+        """Noisy images [N, C, S, S], times [N], labels [N] and target velocities: trajectories from noise, then noisy
+        data.
 
-        N is the batch, to the next multiple of the student's steps where ways are all of it.
+        N is the batch size, rounded up to a multiple of the student's steps where all of it are trajectories.
         """
         rng, first = self.generator_of(step), self.stage == 0
         before = self.encode_prompts.steps if first else self.phase.stages[self.stage - 1]
@@ -210,7 +211,7 @@ class DistillationTask(generators.GeneratorTask):
         return noisy, times, labels, means
 
     def _data_image_count(self, ways: int) -> int:
-        """How many noisy images of the data fill the batch up."""
+        """Return how many noisy images of the data complete the batch."""
         return max(self.phase.batch - ways * self.steps, 0)
 
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class NetworkSize(Closed):
 
 
 class LossNetwork(Closed):
-    """What the images are compared by: a VGG file, or else a drawn encoder of this width; and the losses' weights."""
+    """The loss network: a VGG file, or else a random encoder of this width; and the weights of the losses."""
 
     vgg: Anywhere | None = None
     width: int = Field(32, ge=6)

@@ -1,4 +1,7 @@
-"""Trains a class-conditional WGAN-GP generator, for `gan_synth`: a step is several of the critic and one of its own."""
+"""Trains a class-conditional WGAN-GP generator, for `gan_synth`.
+
+Each step trains the critic several times and the generator once.
+"""
 
 from pathlib import Path
 from typing import Any

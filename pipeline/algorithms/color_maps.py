@@ -1,4 +1,4 @@
-"""Give one picture the colour statistics of another: three published maps of colour space. NumPy alone, float64.
+"""Colour transfer by three published maps of colour space: Reinhard, CORAL, Monge-Kantorovich. NumPy, float64.
 
 Levels are 0..255. Sums over pixels are of whole numbers, which float64 adds without rounding, or run over one image in
 one order: neither batch nor threads can change a byte.
@@ -42,7 +42,7 @@ class ColourStatistics:
 
 
 def statistics(pixels: Pixels) -> ColourStatistics:
-    """Return what a reference [h, w, 1 or 3] uint8 hands on; grey counts as RGB of three equal channels."""
+    """Return the colour statistics of a reference [h, w, 1 or 3] uint8; grey counts as RGB of three equal channels."""
     height, width = pixels.shape[:2]
     step = int(np.ceil(np.sqrt(max(1.0, height * width / MAX_COUNTED))))
     rgb = np.broadcast_to(pixels[::step, ::step], (*pixels[::step, ::step].shape[:2], 3))
@@ -138,7 +138,7 @@ def coral_map(source: tuple[Floats, Floats], target: tuple[Floats, Floats]) -> t
 
 
 def limit_gain(matrix: Floats, max_gain: float) -> Floats:
-    """Return `matrix` [3, 3] with no direction stretched more than `max_gain` times: its singular values are cut."""
+    """Return `matrix` [3, 3] with no direction stretched more than `max_gain` times: singular values are clipped."""
     left, gains, right = np.linalg.svd(matrix)
     if gains[0] <= max_gain:
         return matrix

@@ -1,4 +1,4 @@
-"""Which part of an image is the object: drawn in its middle, or read from a mask column. Imports no torch."""
+"""Object masks [H, W]: a centred box or ellipse, or read from pixels and lists of a mask column. Imports no torch."""
 
 import hashlib
 import math

@@ -1,4 +1,4 @@
-"""Lay a texture over a picture, block by block, along cheapest cuts (Efros & Freeman 2001). NumPy alone.
+"""Image quilting: blocks of a texture laid over an image along minimum-error cuts (Efros & Freeman 2001). NumPy.
 
 Levels are whole numbers, their products and sums too, so float64 adds them without rounding in any order: neither batch
 nor threads can change which block fits best.

@@ -1,4 +1,4 @@
-"""Make a region of a picture anew, pixel by pixel, from like neighbourhoods of the rest (Efros & Leung 1999). NumPy.
+"""Non-parametric texture sampling: a region is synthesised pixel by pixel (Efros & Leung 1999). NumPy.
 
 Weights and levels are whole numbers, so float64 adds their products without rounding in any order: neither batch nor
 threads can change which neighbourhood is nearest.

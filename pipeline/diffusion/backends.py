@@ -1,7 +1,7 @@
-"""What makes images by diffusion: a model of ours in one file, a class-conditional one, or a published pipeline.
+"""The three diffusion backends: a model of ours in one file, a class-conditional model, and a published pipeline.
 
-Each takes instructions for N images and gives them at its own size and channels. What one call takes once (how many
-steps are run; a pipeline's guidance) is grouped by `paint_in_turn`.
+Each takes a `Request` for N images and returns an `Output` at its own size and channels. Some values are the same for a
+whole call (the number of steps; a pipeline's guidance); `generate_in_groups` makes one call for each of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ from pipeline.networks.precision import cast_network
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is used, whatever is made with it."""
+    """What is fixed when a backend is loaded: task, sampler, size, precision and scales."""
 
     task: Task
     steps: int
@@ -47,10 +47,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """What each of N images is to become.
+    """The inputs of one call that makes N images.
 
-    `indexes` are classes of the model (-1: none), `runs` how many steps are run, `noise` what `noise_shape` asks for.
-    `sources` [N, C, H, W] in [-1, 1] are redrawn, where `masks` [N, 1, H, W] are 1; `edges` [N, 1, S, S] are in [0, 1].
+    `indexes` are classes of the model (-1: none), `runs` the number of steps to run, `noise` is of shape `noise_shape`.
+    `sources` [N, C, H, W] in [-1, 1] are edited, and only where `masks` [N, 1, H, W] is 1; `edges` [N, 1, S, S] are in
+    [0, 1].
     """
 
     seeds: Sequence[int]
@@ -63,10 +64,10 @@ class Request:
     sources: Tensor | None = None
     masks: Tensor | None = None
     edges: Tensor | None = None
-    texts: Sequence[str] | None = None  # what CLIP guidance pulls each towards; an empty one: nowhere
+    texts: Sequence[str] | None = None  # texts of CLIP guidance; an image with an empty one is not guided
 
     def of(self, rows: Sequence[int]) -> "Request":
-        """Those of some images."""
+        """Return the request for the images at `rows` only."""
         picked: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
@@ -78,14 +79,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Output:
-    """Images [N, C, S, S], about [-1, 1], and which of them a safety checker flagged."""
+    """Images [N, C, S, S], about [-1, 1], and the rows of those that a safety checker flagged."""
 
     images: Tensor
     unsafe: Sequence[int] = ()
 
 
 class DiffusionBackend(Protocol):
-    """A model made ready. `classes` are its names, empty where it has none; `without_class`: whether -1 is one."""
+    """A loaded model. `classes` are its class names (empty: unnamed); `without_class`: whether it accepts class -1."""
 
     takes_text: bool
     one_guidance: bool  # a call takes one guidance
@@ -99,19 +100,19 @@ class DiffusionBackend(Protocol):
 
     @property
     def noise_shape(self) -> tuple[int, int, int] | None:
-        """Of the noise it is given; None where it draws from the seeds itself."""
+        """Shape [C, S, S] of the noise that a request must hold; None where the backend draws it from the seeds."""
 
     @property
     def size_px(self) -> int: ...
 
     def generate(self, request: Request) -> Output:
-        """Make N images with the first one's run, and its guidance where a call takes one."""
+        """Make N images in one call. Number of steps, and guidance if `one_guidance`, are those of the first."""
 
 
 class FlowMatchingBackend:
-    """A model made by `train diffusion`, or distilled of one.
+    """A flow-matching model made by `train diffusion`, or distilled from one by `train distill_diffusion`.
 
-    Raises ModelError for a file of anything else, and for another number of steps than a model was distilled for.
+    Raises ModelError for any other file, and for a number of steps that a distilled model was not made for.
     """
 
     takes_text, one_guidance, without_class = False, False, True
@@ -232,16 +233,16 @@ class PipelineBackend:
 
 
 def _with_texts(text_guidance: TextGuidance | None, request: Request) -> TextGuidance | None:
-    """Tell what pulls the texts of the images at work; None where none of them has any."""
+    """Give the texts of this request to the text guidance, and return it (None where there is no CLIP model)."""
     if text_guidance is not None:
         text_guidance.texts = request.texts or [""] * len(request.seeds)
     return text_guidance
 
 
 def load_backend(models: Mapping[str, Path], device: str, settings: Settings) -> DiffusionBackend:
-    """The painter of what lies at `models["model"]`, with `lora`, `tokens`, `controlnet` and `clip` beside it.
+    """Return the backend of the model at `models["model"]`, with `lora`, `tokens`, `controlnet` and `clip`, if any.
 
-    Raises ModelError where it cannot be loaded, or what is asked for does not fit its kind.
+    Raises ModelError where it cannot be loaded, or where a setting is not for this kind of model.
     """
     path = models["model"]
     if "tokens" in models and (not path.is_dir() or is_class_model(path)):
@@ -280,7 +281,7 @@ def _only_for_folders(path: Path, settings: Settings, lora: bool) -> None:
 
 @torch.inference_mode()
 def generate_in_groups(backend: DiffusionBackend, request: Request) -> Output:
-    """Make N images of which each has its own run and guidance, in one call for each kind; in order."""
+    """Make N images, each with its own number of steps and guidance: one call a combination."""
     calls: dict[tuple[int, float], list[int]] = {}
     for row, run in enumerate(request.runs):
         calls.setdefault((run, request.guidance[row] if backend.one_guidance else 0.0), []).append(row)
@@ -298,7 +299,7 @@ def generate_in_groups(backend: DiffusionBackend, request: Request) -> Output:
 
 
 def resized_masks(masks: Tensor, size_px: int) -> Tensor:
-    """Masks [N, 1, H, W] of 0 and 1 at [N, 1, size_px, size_px], still of 0 and 1: 1 where any part of a pixel is."""
+    """Masks [N, 1, H, W] of 0 and 1 at [N, 1, size_px, size_px], 1 where any part of the pixel is masked."""
     return (with_size(masks, size_px) > 0).to(masks.dtype)
 
 

@@ -27,14 +27,14 @@ from pipeline.networks.precision import cast_network, dtype_of
 
 @dataclass(frozen=True)
 class EditSource:
-    """Where an edit starts: images [N, C, S, S] in [-1, 1]; masks [N, 1, S, S] are 1 where they may change."""
+    """Images [N, C, S, S] in [-1, 1] to edit; masks [N, 1, S, S] are 1 where they may change (None: everywhere)."""
 
     images: Tensor
     masks: Tensor | None = None
 
 
 class ClassConditionalModel:
-    """A network that knows classes, its scheduler, and what turns its latents into images (nothing, for pixels).
+    """A class-conditional network, its scheduler, and its autoencoder (none for a model in pixel space).
 
     Raises ModelError where the folder holds no such model, or the scheduler or the steps do not fit it.
     """
@@ -78,7 +78,7 @@ class ClassConditionalModel:
     def generate(
         self, labels: Sequence[int], seeds: Sequence[int], guidance: Sequence[float], run: int, start: EditSource | None
     ) -> Tensor:
-        """Images [N, C, S, S], about [-1, 1]: new ones, or those of `start` redrawn by the last `run` of the steps.
+        """Return images [N, C, S, S], about [-1, 1]: new ones, or `start` edited by the last `run` of the steps.
 
         One generator a sample, made on the CPU from its seed, for its first noise and for each step's.
         """
@@ -111,11 +111,11 @@ class ClassConditionalModel:
         return self.decode(state)
 
     def to_device(self) -> None:
-        """Bring the network, with whatever was merged into it, to its type and its device."""
+        """Cast the network to its dtype and move it to its device; adapters are merged before."""
         cast_network(self.network, self._type).to(self._device)
 
     def _guided_prediction(self, state: Tensor, time: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
-        """The network's answer, with guidance where it is asked for, in one call."""
+        """Return the network's prediction, with classifier-free guidance where it is not 1, in one network call."""
         scaled = (
             self.scheduler.scale_model_input(state, time) if hasattr(self.scheduler, "scale_model_input") else state
         )
@@ -163,7 +163,7 @@ class ClassConditionalModel:
         return torch.cat(each).float() * float(self._vae.config.scaling_factor)
 
     def decode(self, state: Tensor) -> Tensor:
-        """Images of clean latents (of pixels: themselves), float32."""
+        """Decode clean latents to images [N, C, S, S] float32; a model in pixel space returns them as they are."""
         if self._vae is None:
             return state.float()
         images: Tensor = self._vae.decode((state / self._vae.config.scaling_factor).to(self._dtype)).sample
@@ -185,7 +185,7 @@ def _load_unet(folder: str | Path) -> Any:
 
 
 def _load_scheduler(folder: str | Path) -> Any:
-    """The scheduler beside a network; the folder says which class it is."""
+    """Load the scheduler beside a network; its class is named in `scheduler_config.json`."""
     import diffusers
 
     for place in (Path(folder, "scheduler"), Path(folder)):

@@ -1,7 +1,7 @@
-"""A source's latents, encoded once for all its copies: an autoencoder's `encode` that remembers single images.
+"""A cache of the latent distributions that an autoencoder encodes, so that the copies of a source encode it once.
 
-Pipelines encode image by image where each has a generator of its own, so an image's latents depend on nothing else,
-and what is remembered is what would be made again. Drawing from a distribution of latents stays the sample's own.
+Pipelines encode image by image where each has a generator of its own, so a distribution depends on its image alone,
+and a cached one equals a new one. Each sample still draws its own latents from the distribution.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 CACHE_BYTES = 256 << 20
-"""Of distributions kept at most: 650 of 512 px images, each with its mean, deviation and variance."""
+"""The most that the cache holds: 650 distributions of 512 px images, each with mean, deviation and variance."""
 
 _TENSORS_PER_DISTRIBUTION = 3  # numbers kept for each number of a distribution's parameters
 
 
 class LatentCache:
-    """Put in the place of `autoencoder.encode`. `encoded` counts the images that went through the network."""
+    """Replaces `autoencoder.encode` with a least-recently-used cache. `encoded` counts the misses."""
 
     def __init__(self, autoencoder: Any) -> None:
         self._encode = autoencoder.encode
@@ -28,7 +28,7 @@ class LatentCache:
         autoencoder.encode = self
 
     def __call__(self, images: Tensor, *more: Any, **named: Any) -> Any:
-        """What the autoencoder answers to images [N, C, H, W]; only answers to one image are kept."""
+        """Return the autoencoder's output for images [N, C, H, W]; only outputs for a single image are cached."""
         if len(images) != 1 or more or named:
             self.encoded += len(images)
             return self._encode(images, *more, **named)
@@ -39,7 +39,7 @@ class LatentCache:
         self.encoded += 1
         found = self._encode(images)
         size = _size(found)
-        if size:  # an answer without a distribution is not known to be one that can be kept
+        if size:  # an output without a latent distribution is not cached
             self._cache[key] = found
             self._bytes += size
             while self._bytes > CACHE_BYTES and len(self._cache) > 1:
@@ -48,7 +48,7 @@ class LatentCache:
 
 
 def _key(images: Tensor) -> bytes:
-    """A digest of numbers, type and shape."""
+    """Return the sha256 of an image tensor's values, dtype and shape."""
     flat = images.detach().contiguous().cpu().flatten()
     seen = hashlib.sha256(f"{images.dtype} {tuple(images.shape)}".encode())
     seen.update(flat.view(torch.uint8).numpy().data)

@@ -1,4 +1,4 @@
-"""LoRA adapters, added to a model's weights once it is loaded: W + scale * (alpha / rank) * up @ down.
+"""LoRA adapters, merged into a model's weights when it is loaded: W + scale * (alpha / rank) * up @ down.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685, section 4.1. Merged weights cost
 nothing while images are made. Files of diffusers, PEFT and kohya are read; diffusers turns the third into the first.
@@ -67,7 +67,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _converted(model: Any, tensors: dict[str, Tensor], file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Names as diffusers writes them, and alphas; a model without a converter takes them as they are."""
+    """Return tensors under diffusers' names, and alphas by layer; unchanged for a model without a converter."""
     reader = getattr(type(model), "lora_state_dict", None)
     if reader is None:
         return tensors, {}
@@ -93,7 +93,7 @@ def _layers(tensors: dict[str, Tensor], file: Path) -> dict[str, dict[str, Tenso
 
 
 def _plain(name: str) -> str:
-    """The layer's name as its module has it."""
+    """Return the module path of a LoRA layer's name."""
     name = re.sub(r"[._]lora(_linear_layer)?(\.down\.weight)?$", "", name).replace(".processor.", ".")
     above, _, last = name.rpartition(".")
     if above.endswith("self_attn"):
@@ -102,7 +102,7 @@ def _plain(name: str) -> str:
 
 
 def _module(model: Any, name: str) -> Any:
-    """The layer; transformers 5 has left out the `text_model` that files of before still name."""
+    """Return the layer of this name, or None. Older files name a `text_model` that transformers 5 no longer has."""
     for tried in (name, name.replace(".text_model.", "."), name.replace("text_encoder.", "text_encoder.text_model.")):
         found = model
         for part in tried.split("."):
@@ -113,7 +113,7 @@ def _module(model: Any, name: str) -> Any:
 
 
 def _ratio(name: str, parts: dict[str, Tensor], settings: dict[str, Any]) -> float:
-    """alpha / rank; an adapter that says no alpha has its rank for one."""
+    """Return alpha / rank (rank-stabilised: alpha / sqrt(rank)); without an alpha in the file, alpha is the rank."""
     rank = len(parts["down"])
     component = name.split(".", 1)[0]
     alpha = float(parts["alpha"]) if "alpha" in parts else float(settings.get(f"{component}.lora_alpha", rank))

@@ -1,4 +1,4 @@
-"""Prompts from templates, class names and columns. Arithmetic alone: operators draw with it, torch is not needed.
+"""Prompts filled from templates, class names and columns. Imports no torch: operators draw prompts in `draw`.
 
 A template is text with fields: `{label}` is the class name, `{column:NAME}` the value of an input column, and `{NAME}`
 short for it. A field alone, `{caption}`, is a prompt column.
@@ -46,7 +46,7 @@ def text_sha256(text: str | None) -> str | None:
 
 @dataclass(frozen=True)
 class PromptTemplates:
-    """What images are told to be, and not to be: weighted templates, of which one is drawn for each image."""
+    """Weighted templates of prompts (`wanted`) and negative prompts (`unwanted`); one of each is drawn for an image."""
 
     wanted: Templates
     unwanted: Templates = ()

@@ -1,4 +1,4 @@
-"""Samplers of published pipelines by name, made from a pipeline's own schedule."""
+"""Schedulers (DDIM, DDPM, DPM++ 2M, Euler, LCM, UniPC) by name, made from a pipeline's own noise schedule."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lcm": ("LCMScheduler", {}),
     "unipc": ("UniPCMultistepScheduler", {}),
 }
-"""Name -> diffusers class, and what it is told beside the pipeline's own settings."""
+"""Name -> diffusers class, and the settings that it gets beside the pipeline's own."""
 
 
 def is_flow_matching(scheduler: Any) -> bool:
-    """Whether a scheduler follows straight paths: it mixes by time, not by variance, and none of the names can."""
+    """Whether a scheduler is for flow matching (straight paths); such a model can use none of `SCHEDULERS`."""
     flow_sigmas = (
         scheduler.config.get("use_flow_sigmas") or scheduler.config.get("prediction_type") == "flow_prediction"
     )

@@ -15,7 +15,7 @@ MAX_ELEMENTS = 1 << 30
 
 
 class SlicedDecoder:
-    """Put in the place of `autoencoder.decode`, of diffusers' AutoencoderKL."""
+    """Replaces `decode` of diffusers' AutoencoderKL: large batches are decoded in slices."""
 
     def __init__(self, autoencoder: Any, max_elements: int = MAX_ELEMENTS) -> None:
         self._decode: Callable[..., Any] = autoencoder.decode
@@ -24,7 +24,7 @@ class SlicedDecoder:
         autoencoder.decode = self
 
     def __call__(self, latents: Tensor, return_dict: bool = True, **named: Any) -> Any:
-        """What the autoencoder answers to latents [N, c, h, w]."""
+        """Return the decoded images of latents [N, c, h, w], as the autoencoder would."""
         rows = self.rows(latents.shape[-2], latents.shape[-1])
         if len(latents) <= rows:
             return self._decode(latents, return_dict=return_dict, **named)
@@ -46,6 +46,6 @@ class SlicedDecoder:
 
 
 def slice_large_decodes(autoencoder: Any, device: str) -> None:
-    """Have an autoencoder decode in parts on a GPU; on a CPU, and of other classes, it stays as it is."""
+    """Make an AutoencoderKL on a GPU decode in slices; on a CPU, and for other classes, nothing changes."""
     if device != "cpu" and type(autoencoder).__name__ == "AutoencoderKL":
         SlicedDecoder(autoencoder)

@@ -1,4 +1,4 @@
-"""How many steps an edit runs, and how that is drawn. Arithmetic alone: a plan checks it without torch."""
+"""How the strength of an edit becomes a number of steps, and how strength and guidance are drawn. No torch."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -25,7 +25,7 @@ def step_count(steps: int, strength: float) -> int:
 
 
 def strengths_for(steps: int, run: int) -> tuple[float, ...]:
-    """Strengths of which one at least makes a pipeline run `run` of `steps`, the plain quotient first.
+    """Return strengths to try, of which at least one makes a pipeline run `run` of `steps`; `run / steps` first.
 
     Some count int(steps * strength), others steps - int(steps - steps * strength), and rounding leaves some quotients
     (15 of 22) one short or one over: a half more serves the first, a half less the second.

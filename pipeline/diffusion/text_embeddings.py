@@ -1,7 +1,7 @@
-"""Prompts as a pipeline's networks read them: encoded once for each distinct text, alone, and kept.
+"""A cache of prompt embeddings: each distinct prompt goes through the text encoders once, in a call of its own.
 
-A text encoded alone does not depend on its batch, and what ten thousand images share is encoded once. Where a class
-cannot take embeddings, it gets the prompts.
+So an embedding does not depend on its batch, and a prompt that many images share is encoded once. A pipeline class
+that takes no embeddings gets the prompts as text.
 """
 
 import inspect
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 CACHE_BYTES = 512 << 20
-"""Of texts kept at most: 2,000 of Stable Diffusion 1.5, 60 of a pipeline with a T5 encoder."""
+"""The most that the cache holds: 2,000 prompts of Stable Diffusion 1.5, 60 of a pipeline with a T5 encoder."""
 
 _PLAIN = ("prompt_embeds", "negative_prompt_embeds")
 _POOLED = (*_PLAIN, "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
@@ -22,7 +22,7 @@ _RAGGED = ("prompt_attention_mask", "prompt_embeds_mask")  # where embeddings ar
 
 
 class TextEmbeddings:
-    """The arguments that tell a pipeline N prompts. `encoded` counts the texts that went through the encoders."""
+    """Turns N prompts into arguments of a pipeline's call. `encoded` counts the texts that were not in the cache."""
 
     def __init__(self, pipeline: Any, device: str) -> None:
         self._pipeline, self._device = pipeline, device
@@ -36,7 +36,7 @@ class TextEmbeddings:
     def of(self, prompts: Sequence[str], negatives: Sequence[str], guided: bool) -> dict[str, Any]:
         """Arguments of the pipeline's call for N prompts and negative prompts (all empty: the pipeline's own default).
 
-        guided: whether negative ones are looked at.
+        guided: whether negative prompts are used.
         """
         if not self._names:
             plain: dict[str, Any] = {"prompt": list(prompts)}

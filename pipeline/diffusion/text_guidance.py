@@ -1,9 +1,9 @@
-"""Guidance by a text-image model: clean images that a network predicts are moved towards what their text says.
+"""Text guidance by CLIP: the clean images that a network predicts are moved towards their texts.
 
 Bansal et al. 2023, "Universal Guidance for Diffusion Models", arXiv:2302.07121, forward guidance: the criterion (here
-the cosine of a CLIP model) is asked about the predicted clean image at every step. Dhariwal & Nichol 2021, "Diffusion
-Models Beat GANs on Image Synthesis", arXiv:2105.05233, section 4.2: what it answers is added to the network's answer.
-Two things are done otherwise. The gradient is taken at the predicted clean image and not through the network, which
+the cosine of a CLIP model) is evaluated at the predicted clean image at every step. Dhariwal & Nichol 2021, "Diffusion
+Models Beat GANs on Image Synthesis", arXiv:2105.05233, section 4.2: its gradient is added to the network's output. Two
+things differ from the papers. The gradient is taken at the predicted clean image and not through the network, which
 would double the cost. Of the gradient only the direction counts, so that a scale means the same for every model.
 """
 
@@ -22,20 +22,20 @@ _MIN_RMS = 1e-20  # of a gradient's root mean square; below it there is no direc
 
 
 class TextGuidance:
-    """Where N images look more like their `texts`. `scale` is how far one is moved at most, over all steps together.
+    """Moves predicted clean images towards their `texts`, by at most `scale` over all steps together.
 
-    It counts as a root mean square, of pixels in [-1, 1] or of latents with a deviation of about 1.
+    `scale` is a root mean square: of pixels in [-1, 1], or of latents with a deviation of about 1.
     """
 
     def __init__(self, model: TextImageModel, scale: float) -> None:
         self._model, self._scale = model, scale
-        self.texts: Sequence[str] = ()  # of the images at work; an empty one pulls nowhere
+        self.texts: Sequence[str] = ()  # of the images in the current call; an image with an empty text is not moved
         self._decode: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, clean: Tensor) -> Tensor:
-        """`scale` times the direction for predicted clean images or latents [N, ...], float32; 0 without a text.
+        """Return the move of each predicted clean image or latent [N, ...], float32; 0 where its text is empty.
 
-        Every image's gradient is its own: it does not depend on the others of the call.
+        The move is `scale` times a gradient of unit root mean square, and does not depend on the other images.
         """
         rows = [row for row, text in enumerate(self.texts) if text]
         moved = torch.zeros_like(clean, dtype=torch.float32)
@@ -50,10 +50,10 @@ class TextGuidance:
             whole = with_channels(images, 3).add(1).div(2)
             (slope,) = torch.autograd.grad(self._model.similarity_to_text(whole, texts).sum(), point)
         size = slope.square().mean(dim=tuple(range(1, slope.dim())), keepdim=True).sqrt()
-        return torch.where(size > _MIN_RMS, slope / size, 0.0)  # NaN is not above it: what it pulls is lost already
+        return torch.where(size > _MIN_RMS, slope / size, 0.0)  # NaN counts as no direction
 
     def attach(self, scheduler: Any, decode: Callable[[Tensor], Tensor] | None) -> None:
-        """Have a scheduler of diffusers move every answer before it steps; `decode` makes images of clean latents."""
+        """Apply this guidance in every `step` of a diffusers scheduler. `decode` turns clean latents into images."""
         self._decode = decode
         plain = scheduler.step
 
@@ -64,7 +64,7 @@ class TextGuidance:
         scheduler.step = step
 
     def _guided(self, scheduler: Any, answer: Tensor, timestep: Any, sample: Tensor) -> Tensor:
-        """The answer of which the scheduler predicts a clean image that is moved; the noisier, the farther."""
+        """Return the network's output changed so that the predicted clean image moves by guidance times noise level."""
         of_sample, of_answer, noise = clean_image_coefficients(scheduler, timestep)
         channels = sample.shape[1]
         own = answer[:, :channels].float()  # some answer with variances beside
@@ -74,9 +74,9 @@ class TextGuidance:
 
 
 def clean_image_coefficients(scheduler: Any, timestep: Any) -> tuple[float, float, float]:
-    """(a, b, noise): a scheduler reads a clean image as a · sample + b · answer; noise in (0, 1] is its share.
+    """Return (a, b, noise): the predicted clean image is a · sample + b · output; noise in (0, 1] is its share.
 
-    For answers that are the noise, the velocity (Salimans & Ho 2022, arXiv:2202.00512, appendix D) or the clean image;
+    For outputs that are the noise, the velocity (Salimans & Ho 2022, arXiv:2202.00512, appendix D) or the clean image;
     samples keep their variance (DDPM), grow with it (Karras et al. 2022, arXiv:2206.00364, table 1, VE) or lie on a
     straight path.
     """

@@ -47,9 +47,9 @@ LOADING_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, Impo
 
 
 def load_quietly(load: Callable[..., Any], folder: str | Path, **given: Any) -> Any:
-    """What `load` makes of a folder: float32, weights from safetensors only, no code of the folder's, no network.
+    """Return `load(folder)`: in float32, from safetensors only, without code from the folder and without network.
 
-    Raises ModelError, in one line, where it cannot.
+    Raises ModelError, in one line, where that fails.
     """
     _quieten()
     try:
@@ -68,7 +68,7 @@ def load_quietly(load: Callable[..., Any], folder: str | Path, **given: Any) -> 
 
 
 def _quieten() -> None:
-    """No bars, and none of the lines that a library writes once a call."""
+    """Turn off progress bars, and log lines that a library writes at every call."""
     from diffusers.utils import logging
     from transformers.utils import logging as text_logging
 
@@ -80,7 +80,7 @@ def _quieten() -> None:
 
 
 def load_pipeline(folder: str | Path, task: Task, controlnet: str | Path | None = None) -> Any:
-    """The pipeline of a diffusers folder for a task, on the CPU; with a ControlNet's folder, its variant with one.
+    """Load the pipeline of a diffusers folder for a task, on the CPU; with `controlnet`, its variant with a ControlNet.
 
     Raises ModelError, in one line, where the folder holds no pipeline, one that cannot do this, or no safetensors.
     """
@@ -101,7 +101,7 @@ def load_pipeline(folder: str | Path, task: Task, controlnet: str | Path | None 
 
 
 def _load_controlnet(folder: str | Path) -> Any:
-    """The ControlNet of a folder, whichever class of diffusers' its configuration names."""
+    """Load the ControlNet of a folder, of the diffusers class that its configuration names."""
     import diffusers
 
     name = str(read_json(Path(folder, CONFIG_FILE)).get("_class_name", ""))
@@ -112,7 +112,7 @@ def _load_controlnet(folder: str | Path) -> Any:
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """How a pipeline computes: in which type, how its autoencoder takes a batch, and what is compiled."""
+    """How a pipeline computes: its dtype, how its autoencoder takes a batch, and whether it is compiled."""
 
     dtype: str = "float32"
     decode: Decode = "whole"
@@ -120,7 +120,7 @@ class ComputeOptions:
 
 
 class TextPipeline:
-    """A pipeline on a device, as one call: prompts, seeds and what the task needs -> images.
+    """A pipeline on a device as a function of prompts, seeds and the inputs of its task.
 
     Raises ModelError where the class cannot do the task, or a size, steps or scheduler do not fit it.
     """
@@ -152,7 +152,7 @@ class TextPipeline:
         self._distilled = "original_inference_steps" in self._takes  # a consistency model runs every step it is given
 
     def _prepare(self, device: str) -> None:
-        """Bring all networks to their type and the device, and the autoencoder to its way of working."""
+        """Cast all networks and move them to the device; set how the autoencoder decodes; compile if asked for."""
         pipeline, compute = self.pipeline, self._compute
         for name, part in pipeline.components.items():
             if isinstance(part, torch.nn.Module):
@@ -174,9 +174,9 @@ class TextPipeline:
             compile_network(pipeline)
 
     def decoder(self) -> Callable[[Tensor], Tensor]:
-        """What makes images [N, 3, S, S] in [-1, 1] of clean latents [N, c, s, s], with gradients.
+        """Return a differentiable function from clean latents [N, c, s, s] to images [N, 3, S, S] in [-1, 1].
 
-        Raises ModelError where latents have another form, or half precision would lose the gradient.
+        Raises ModelError where latents are packed, or where half precision would lose the gradient.
         """
         autoencoder = getattr(self.pipeline, "vae", None)
         config = getattr(autoencoder, "config", {})
@@ -212,7 +212,7 @@ class TextPipeline:
         guidance: float,
         **images: Any,
     ) -> tuple[Tensor, list[bool]]:
-        """Images [N, 3, S, S] in [-1, 1], and whether the model's safety checker flagged each, in one call.
+        """Return images [N, 3, S, S] in [-1, 1], and whether the model's safety checker flagged each, in one call.
 
         One generator a sample, made on the CPU from its seed: a sample's noise is its own, in any batch, on any device.
         `images` are tensors [N, C, S, S] in [0, 1] by the pipeline's own argument names; `run` of the steps are run.
@@ -237,12 +237,12 @@ class TextPipeline:
         made = self.pipeline(
             **{name: value for name, value in wanted.items() if name in self._takes and value is not None}
         )
-        pictures: Tensor = made[0][:count]
+        images_made: Tensor = made[0][:count]
         flagged = made[1] if len(made) > 1 and made[1] is not None else [False] * count
-        return pictures.float().mul(2).sub(1), [bool(each) for each in flagged[:count]]
+        return images_made.float().mul(2).sub(1), [bool(each) for each in flagged[:count]]
 
     def _strength(self, run: int) -> float:
-        """The strength at which this class runs `run` steps, by its own count."""
+        """Return a strength at which this pipeline class, by its own rounding, runs `run` steps."""
         shares = strengths_for(self.steps, run)
         count = getattr(self.pipeline, "get_timesteps", None)
         if self._distilled or count is None:
@@ -264,7 +264,7 @@ class TextPipeline:
 
 
 def native_size_px(pipeline: Any) -> int:
-    """The side a pipeline was trained at."""
+    """Return the image side in px that a pipeline was trained at."""
     network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     size = network.config.get("sample_size") if network is not None else None
     size = size or getattr(pipeline, "default_sample_size", None) or 64

@@ -1,7 +1,7 @@
-"""Words that a text encoder is taught beside those it knows: one vector a word, in a file {word: vector}.
+"""Textual inversion: new words for a text encoder, one learned vector each, in a safetensors file {word: vector}.
 
 Gal et al. 2022, "An Image is Worth One Word: Personalizing Text-to-Image Generation using Textual Inversion",
-arXiv:2208.01618, section 3. The encoder's own table is left as it is: a `TokenTable` stands before it.
+arXiv:2208.01618, section 3. The encoder's own embedding table stays as it is: a `TokenTable` is put before it.
 """
 
 import json
@@ -37,7 +37,7 @@ class TokenTable(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The encoder's own table, which libraries ask for its type and device."""
+        """The encoder's own table, from which libraries read dtype and device."""
         return self.own.weight
 
     def forward(self, numbers: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class TokenTable(nn.Module):
 
 
 def add_tokens(pipeline: Any, vectors: Mapping[str, Tensor], name: object) -> TokenTable:
-    """Teach a pipeline's text encoder words, each with its vector [width]; prompts may use them from then on.
+    """Add words, each with its vector [width], to a pipeline's tokenizer and text encoder, for use in prompts.
 
     Args:
         pipeline: with one `tokenizer` and one `text_encoder`.
@@ -103,7 +103,7 @@ def save_tokens(path: str | Path, vectors: Mapping[str, Tensor], about: str = ""
 
 
 def mean_vector(pipeline: Any, text: str) -> Tensor:
-    """Where a new word may start: the mean [width] of the vectors of a text's words (section 3: of a coarse word).
+    """Return the initial vector [width] of a new word: the mean over the tokens of `text` (section 3: a coarse word).
 
     Raises ModelError where the text has none.
     """

@@ -1,4 +1,4 @@
-"""Refuse images that show next to nothing."""
+"""Refuse images that are nearly of one colour."""
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,7 @@ class Blank(Gate):
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """From nothing of one colour to `max_share`."""
+        """Scores that are kept: 0 to `max_share`."""
         return 0.0, self.params.max_share
 
     def score(self, batch: MadeBatch) -> npt.NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Refuse images that a CLIP model does not see as what they are meant to be."""
+"""Refuse images whose CLIP embedding does not fit the text of their class or prompt."""
 
 from collections.abc import Sequence
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""What every gate may be told."""
+"""Parameters that all gates share."""
 
 from pydantic import Field
 
@@ -6,6 +6,6 @@ from pipeline.contracts import Parameters
 
 
 class GateParameters(Parameters):
-    """Which branches a gate judges. Not part of a unit's digest: there it is the gates of the unit's own branch."""
+    """The branches that a gate scores. Not in a unit's digest, which names the gates of its own branch."""
 
     branches: tuple[str, ...] | None = Field(None, description="names of the branches it judges; all if omitted")

@@ -1,4 +1,4 @@
-"""Refuse images that came out blurred, or all edges, beside the source they were made from."""
+"""Refuse images that are much less, or much more, sharp than their source."""
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ FLOOR = 1.0
 
 
 class SharpnessParams(GateParameters):
-    """How much of its source's sharpness an image must have, and may have."""
+    """The least and the greatest ratio of an image's sharpness to its source's."""
 
     min_ratio: float = Field(0.25, ge=0, description="of the source's variance of the Laplacian; less is blurred")
     max_ratio: float | None = Field(None, gt=0, description="more is noise or false edges; no limit if omitted")

@@ -1,4 +1,4 @@
-"""Refuse images that are still their source, and images that have nothing of it left."""
+"""Refuse images that are nearly equal to their source, or that no longer resemble it (SSIM)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ C1, C2 = (0.01 * LEVELS) ** 2, (0.03 * LEVELS) ** 2
 
 
 class SimilarityParams(GateParameters):
-    """How near an image may and must be to its source."""
+    """The least and the greatest similarity of an image to its source."""
 
     min_similarity: float = Field(
         -1.0, ge=-1, le=1, description="to its source; an image less like it has changed everything"

@@ -1,4 +1,4 @@
-"""From the labels of a data set to the classes of a model. Imports no torch."""
+"""Matching the classes of a data set with the classes of a model, by name or by index. Imports no torch."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -41,9 +41,9 @@ def class_indexes(
 
 
 def matching_class(name: str, known: Sequence[str]) -> int | None:
-    """The index of the class that a name means; None where it means none, or more than one.
+    """Return the index of the class with this name; None where there is none, or more than one.
 
-    Case, spaces and punctuation aside. A class's whole name comes before the parts of names that list several.
+    Case, spaces and punctuation do not count. A whole name is tried before the parts of names that list several.
     """
     whole, parts = _places(tuple(known))
     plain = _normalised(name)
@@ -62,5 +62,5 @@ def _places(known: tuple[str, ...]) -> tuple[Mapping[str, int | None], Mapping[s
 
 
 def _normalised(name: str) -> str:
-    """A name's letters and digits; all of it where it has none, so that `+` is not `-`."""
+    """Return a name's lower-case letters and digits; the whole name where it has none, so that `+` is not `-`."""
     return "".join(letter for letter in name.casefold() if letter.isalnum()) or name.strip()

@@ -1,4 +1,4 @@
-"""What a model knows of classes, read from its files: by `plan`, which loads no network. Imports no torch."""
+"""The classes that a model was trained on, read from its files for `plan`, which loads no network. No torch."""
 
 import json
 from collections.abc import Mapping
@@ -17,9 +17,9 @@ _MAX_HEADER_BYTES: Final = 16 << 20
 
 @dataclass(frozen=True)
 class KnownClasses:
-    """What a model can be told: a text, or one of `count` classes, with their `names` where it says them.
+    """A model's condition: a text, or one of `count` classes, with their `names` where its files hold them.
 
-    `none`: the index that stands for no class in particular; None where it has none, or where `count` is 0.
+    `none`: the index of the null class of classifier-free guidance; None where it has none, or where `count` is 0.
     """
 
     takes_text: bool = False
@@ -29,7 +29,7 @@ class KnownClasses:
 
 
 def known_classes(model: FileRef) -> KnownClasses | None:
-    """Return what a planned model knows; None where its files do not say, or are not on this machine."""
+    """Return the classes of a planned model; None where its files do not say, or are not on this machine."""
     place = planned_model_path(model)
     if place is None:
         return None
@@ -62,7 +62,7 @@ def class_network(folder: str | Path) -> Path | None:
 
 
 def folder_classes(index: Mapping[str, Any], embeddings: int, latent: bool) -> KnownClasses:
-    """Return what a class-conditional model of a folder knows.
+    """Return the classes of a class-conditional model in a folder.
 
     Args:
         index: its `model_index.json`, which may name the classes in `id2label`.
@@ -79,7 +79,7 @@ def folder_classes(index: Mapping[str, Any], embeddings: int, latent: bool) -> K
 
 
 def _read_file(path: Path) -> KnownClasses | None:
-    """What a safetensors file of ours says in its metadata."""
+    """Return the classes in the metadata of a safetensors file made by this package."""
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")

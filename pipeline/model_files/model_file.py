@@ -1,6 +1,6 @@
-"""A model in one safetensors file: its weights, and in the metadata its architecture, numbers and class names.
+"""A model in one safetensors file: weights, and in its metadata architecture, shape numbers and class names.
 
-The file alone says what it is: nothing about it has to be known, guessed from shapes, or kept beside it.
+So the file alone is enough to build the network.
 """
 
 import json
@@ -49,7 +49,7 @@ def save_model(
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What a safetensors file says of itself. Raises ModelError where it cannot be read as one."""
+    """Return the metadata of a safetensors file. Raises ModelError where it cannot be read as one."""
     try:
         with safe_open(path, "pt") as file:
             return dict(file.metadata() or {})

@@ -1,4 +1,4 @@
-"""What the actors of a node make once and share: a folder of the user's own, by content.
+"""A cache on disk that the processes of a node share: tensors computed once, keyed by what they depend on.
 
 `PALIMPSEST_CACHE` names it; otherwise it is `~/.cache/palimpsest`. Whatever is in it can be made again.
 """
@@ -22,9 +22,9 @@ _log = logging.getLogger(__name__)
 
 
 def cached_tensors(key: list[Any], device: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors, on the CPU, that `make` returns: its own, or those it returned to another process before.
+    """Return the tensors, on the CPU, that `make` returns, from the cache where another call has stored them.
 
-    One process makes them while others that ask for the same wait. A folder that cannot be written to, or a file that
+    One process makes them while others that need the same wait. A folder that cannot be written to, or a file that
     is damaged, costs the time to make them again, and nothing else.
 
     Args:
@@ -49,7 +49,7 @@ def cached_tensors(key: list[Any], device: str, make: Callable[[], Mapping[str, 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file of the cache, where there can be one; it is free when its holder ends, however."""
+    """Hold the file lock of a cache entry, where the system has such locks; it ends with the process that holds it."""
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError, NotImplementedError):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The mathematics: networks, losses, samplers and their weights. Papers' letters live here and nowhere else."""
+"""Networks, losses and samplers in torch, with their weights, under the letters of their papers."""

@@ -87,13 +87,13 @@ class TextImageModel:
         return (_unit(self._model.get_image_features(pixel_values=self._prepare(images))) * embedded).sum(dim=1)
 
     def _images(self, pixels: Pixels) -> Tensor:
-        """Unit vectors [N, D]; grey counts as equal RGB."""
+        """Return embeddings [N, D] of unit length; grey counts as equal RGB."""
         rgb = np.array(np.broadcast_to(pixels, (*pixels.shape[:3], 3)), order="C")
         images = torch.from_numpy(rgb).to(self._device).permute(0, 3, 1, 2).float().div(255)
         return _unit(self._model.get_image_features(pixel_values=self._prepare(images)))
 
     def _text(self, text: str) -> Tensor:
-        """A unit vector [D]: a text that is embedded alone does not depend on its neighbours' lengths."""
+        """Return the embedding [D] of a text, of unit length; embedded alone, others do not change it."""
         if text not in self._cache:
             words = self._tokenizer(
                 [text],
@@ -127,5 +127,5 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
 
 def _unit(features: Any) -> Tensor:
-    """Of what a model answers: transformers 5 wraps the features."""
+    """Return features scaled to unit length; transformers 5 wraps them in an output object."""
     return F.normalize(getattr(features, "pooler_output", features), dim=-1)

@@ -1,6 +1,6 @@
-"""Networks compiled for fixed shapes: a call is padded to one of two sizes, so no later call compiles anything anew.
+"""Networks compiled for fixed shapes: a call is padded to one of two batch sizes, so later calls never recompile.
 
-A compiled call's last bits are others than a plain one's. Padding gives every call of a micro-batch the same code, in
+A compiled call differs from a plain one in its last bits. Padding gives every call of a micro-batch the same code, in
 whatever order units come to an actor.
 """
 
@@ -34,7 +34,7 @@ class FixedShapes:
         self._rows = rows
 
     def __call__(self, *given: Tensor | None) -> Tensor:
-        """What the function says of N rows, N at most twice `rows`."""
+        """Return the function's result for N rows, N at most twice `rows`."""
         count = next(len(each) for each in given if each is not None)
         rows = self._rows if count <= self._rows else 2 * self._rows
         return self._compiled(*(None if each is None else padded(each, rows) for each in given))[:count]
@@ -48,7 +48,7 @@ def padded(values: Tensor, rows: int) -> Tensor:
 
 
 def compile_network(pipeline: Any) -> None:
-    """Compile the denoising network of a pipeline where it stands."""
+    """Compile the denoising network of a pipeline, in place. Raises ModelError where it has none."""
     network = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
     if network is None:
         raise ModelError(f"compile: {type(pipeline).__name__} has no network that can be compiled; leave `compile` out")

@@ -1,4 +1,4 @@
-"""The same convolutions in fewer operations: exact but for the order of their sums.
+"""Convolutions folded into fewer operations: the same results but for the order of their sums.
 
 A convolution after nearest up-sampling sees every pixel several times. Its filters can be added up beforehand, one sum
 for each of the four places of an output pixel inside its block, so that 2 x 2 taps at the low resolution do what 3 x 3

@@ -1,4 +1,4 @@
-"""Between pixels and what image networks take and give: ranges, channels, sizes, and outputs that are no pictures."""
+"""Conversions between uint8 pixels and image tensors: ranges, channels, sizes, and checks for unusable outputs."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 BLACK_LEVEL = 1  # an image without a brighter pixel shows nothing; half precision that overflowed looks like this
 NON_FINITE, BLACK = "non_finite", "black"
 MAX_ENLARGED = 4
-"""Times a small image is enlarged at most: the networks' filters are made for details of several pixels."""
+"""The most that a small image is enlarged: the networks' filters are made for details of several pixels."""
 
 
 def from_pixels(pixels: Tensor) -> Tensor:
@@ -86,7 +86,7 @@ def with_short_side(images: Tensor, size_px: int) -> Tensor:
 
 
 def enlargement(size: tuple[int, int], min_px: int) -> int:
-    """How many times larger, 1 to 4, the short side of `size` (h, w) gets `min_px`, if that suffices."""
+    """Return the factor, 1 to 4, by which `size` (h, w) is enlarged so that its short side gets `min_px`."""
     return min(MAX_ENLARGED, -(-min_px // min(size)))
 
 
@@ -97,5 +97,5 @@ def enlarged(images: Tensor, min_px: int) -> Tensor:
 
 
 def restored_size(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """[N, C, H, W] after `enlarged`, at its first size (h, w) again: the mean of each pixel's block."""
+    """Undo `enlarged`: [N, C, H, W] averaged block by block down to its first size (h, w)."""
     return images if images.shape[-2:] == size else F.interpolate(images, size, mode="area")

@@ -1,4 +1,4 @@
-"""Networks in half precision: weights cast once where a network allows it, else calls under autocast.
+"""Half precision: networks whose weights are cast once, or calls under autocast where a network does not allow that.
 
 bfloat16 keeps float32's range and 8 bits of a number; float16 keeps 11 bits, and what exceeds 65,504 becomes infinite:
 images that are not finite are rejected where they come out. Sampler states, noise and sums over images stay float32.
@@ -15,16 +15,16 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """The type called `float32`, `bfloat16` or `float16`."""
+    """Return the torch dtype called `float32`, `bfloat16` or `float16`."""
     found: torch.dtype = getattr(torch, name)
     return found
 
 
 def cast_network(net: M, name: str, channels_last: bool = True) -> M:
-    """A network with its stored numbers in another type, in place, and its convolutions in memory channels last.
+    """Cast a network's parameters and stored buffers in place, and put convolutions in channels-last memory.
 
-    What a class says must stay float32 stays so (T5's last projections overflow in float16); numbers that no file
-    holds, such as tables of angles, stay as they are, too.
+    What its class declares as float32 stays so (T5's last projections overflow in float16); buffers that no file holds,
+    such as tables of angles, stay as they are.
     """
     dtype = dtype_of(name)
     kept = set(getattr(net, "_keep_in_fp32_modules_strict", None) or ())
@@ -39,7 +39,7 @@ def cast_network(net: M, name: str, channels_last: bool = True) -> M:
 
 
 class CastNetwork(nn.Module):
-    """A network that computes in a type, and takes and gives float32."""
+    """A copy of a network that computes in another dtype, with float32 input and output."""
 
     def __init__(self, net: nn.Module, name: str) -> None:
         super().__init__()
@@ -51,12 +51,12 @@ class CastNetwork(nn.Module):
 
 
 def with_dtype(net: nn.Module, name: str) -> nn.Module:
-    """A copy of a network of plain layers that computes in a type; for float32 the network itself."""
+    """Return a copy of a network that computes in the dtype `name`, or the network itself for float32."""
     return net if name == "float32" else CastNetwork(net, name)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16; emulated, it is slower than float32."""
+    """Whether a device has bfloat16 instructions; emulated bfloat16 is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     features = torch.cpu.get_capabilities()
@@ -64,7 +64,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: str, name: str) -> Any:
-    """A context in which layers compute in a type, and keep float32 where it matters; float32 changes nothing."""
+    """Return torch's autocast context for a dtype; for `float32` a context that does nothing."""
     if name == "float32":
         return contextlib.nullcontext()
     return torch.autocast(torch.device(device).type, dtype_of(name))

@@ -1,1 +1,1 @@
-"""What a bench compares: this product, and the scripts that users write instead."""
+"""The contestants of the benches: this product, and plain scripts that do the same work."""

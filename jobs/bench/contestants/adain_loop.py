@@ -1,4 +1,4 @@
-"""The script users of style augmentation have: one image a call, and the style encoded anew for each.
+"""A plain script for AdaIN: one image a call, and the style encoded again for each.
 
     python -m jobs.bench.contestants.adain_loop TASK
 

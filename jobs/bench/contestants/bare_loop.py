@@ -1,4 +1,4 @@
-"""The floor: no framework. Two processes share out the files; both are up, their model loaded, before the clock starts.
+"""The same work without a framework: two processes share the files; their models are loaded before the clock starts.
 
 python -m jobs.bench.contestants.bare_loop TASK
 """

@@ -1,4 +1,4 @@
-"""The peer of `bench diffusion`: the loop that a user writes. One image a call, float32, all cores.
+"""A plain script for diffusion: one image a call, float32, all cores; compared with in `bench diffusion`.
 
 python -m jobs.bench.contestants.diffusion_loop TASK
 """
@@ -18,7 +18,7 @@ from pipeline.networks.generators.flow_matching import load_flow
 
 @torch.inference_mode()
 def main(text: str) -> None:
-    """Paint, save PNG files, print rows and seconds as JSON; the model is loaded before the clock starts."""
+    """Generate images, save PNG files, print rows and seconds as JSON; the model is loaded before the clock starts."""
     task = GenerationTask(**json.loads(text))
     torch.set_num_threads(task.workers)
     folder = Path(task.output)

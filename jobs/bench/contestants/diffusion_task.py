@@ -1,4 +1,4 @@
-"""What the contestants of `bench diffusion` are asked to do, as it travels to their processes."""
+"""The task of a contestant of `bench diffusion`, as JSON on its command line."""
 
 import json
 from dataclasses import asdict, dataclass

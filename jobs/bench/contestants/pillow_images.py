@@ -1,4 +1,4 @@
-"""What the peers do with an image: plain Pillow, as most scripts have it. Imports nothing of the product."""
+"""Decoding and encoding with plain Pillow, for the contestants that do not use this package."""
 
 import io
 from collections.abc import Sequence

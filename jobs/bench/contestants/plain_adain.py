@@ -1,4 +1,4 @@
-"""AdaIN as the peers have it: the published layout as plain PyTorch; the style is encoded once, or for every call.
+"""AdaIN in plain PyTorch, in the published layout, for the contestants; the style is encoded once, or in every call.
 
 Imports nothing of the product. Layers are written as one word each: `3:64` a reflection-padded 3x3 convolution and its
 ReLU, `P` a pooling, `U` an up-sampling.

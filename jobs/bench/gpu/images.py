@@ -1,4 +1,4 @@
-"""The images that contestants of the GPU bench work on: drawn, and no two equal, so that nothing can be remembered."""
+"""Synthetic images for the GPU bench, no two equal, so that caches cannot help a contestant."""
 
 import functools
 

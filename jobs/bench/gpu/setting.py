@@ -1,4 +1,4 @@
-"""What every section of the GPU bench works with: device, sizes, a folder, operators that are loaded."""
+"""The setting of every section of the GPU bench: device, sizes, work folder, and loaded operators."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class Setting:
 
 
 def operator_call(operator: Operator, device: str, batch: int, classes: tuple[str, ...] = ()) -> Make:
-    """Return what makes images with a loaded operator, arrays in and out."""
+    """Return a function that makes images with a loaded operator, arrays in and out."""
 
     def make(numbers: range, sources: Pixels | None) -> None:
         for start in range(0, len(numbers), batch):

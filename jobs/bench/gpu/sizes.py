@@ -1,4 +1,4 @@
-"""How large the work of the GPU bench is: as published for a GPU, or tiny, to show on a CPU that all of it runs."""
+"""Sizes of the work of the GPU bench: full for a GPU, or tiny, to test on a CPU that all of it runs."""
 
 from dataclasses import dataclass
 

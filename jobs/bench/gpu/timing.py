@@ -1,4 +1,4 @@
-"""Timing on a device: work is waited for, contestants take turns, medians count, memory is looked at."""
+"""Timing on a device: synchronised, contestants in turn, medians over rounds, and peak memory."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The mark on the device: written and read in batches, one image a call, and on the CPU."""
+"""Speed of embedding and reading the watermark: in batches, one image a call, and on the CPU."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,1 +1,1 @@
-"""Where training images come from."""
+"""Training images: sources, labels, and procedural textures."""

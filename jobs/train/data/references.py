@@ -1,4 +1,4 @@
-"""Names of models and images in a configuration, that mean the same on every worker: workers stand elsewhere."""
+"""References to models and images in a configuration, made absolute: workers have other working directories."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from pipeline.model_files.references import local_file, resolve_model
 def absolute_reference(reference: str) -> str:
     """A reference that holds in any folder: a relative path becomes absolute; `builtin:NAME`, URIs and hub ids stay.
 
-    A relative glob is a path; what is not there may be a hub id, and is left to `local`.
+    A relative glob is a path; what is not there may be a hub id, and is left to `local_model`.
     """
     path = Path(reference)
     if reference.startswith("builtin:") or "://" in reference:

@@ -1,4 +1,4 @@
-"""Textures drawn by rule: endless style images with known families, seeded, of any size, free of anybody's rights."""
+"""Procedural textures: seeded style images of several families and of any size, free of rights of others."""
 
 import colorsys
 from collections.abc import Callable

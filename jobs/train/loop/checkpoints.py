@@ -51,4 +51,4 @@ class LocalCheckpoints:
             shutil.rmtree(old)
 
     def passed(self, step: int, losses: dict[str, float]) -> None:
-        """There is no other rank."""
+        """Do nothing: there is no other rank."""

@@ -1,4 +1,4 @@
-"""What the trainers of generators share: their part of the configuration, learning rates, grids, kept checkpoints."""
+"""The base of the trainers of generators: configuration, learning rate, sample grids and exported models."""
 
 import math
 from abc import ABC, abstractmethod
@@ -20,20 +20,20 @@ GRID_COLUMNS, GRID_ROWS = 8, 10
 
 
 class BatchPhase(Phase):
-    """Budget, batch and the rise of the learning rate."""
+    """Budget, batch size and warm-up of the learning rate."""
 
     batch: PositiveInt = 64
     warm_up_steps: int = Field(100, ge=0)
 
 
 class GeneratorPhase(BatchPhase):
-    """And the averaging of a generator's weights."""
+    """Budget and batches of a generator, and the averaging of its weights."""
 
     average_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, which are what is exported")
 
 
 class GeneratorConfig(Closed):
-    """What the YAML of every trainer of a generator has. Paths are relative to where the command is called."""
+    """Configuration that the trainers of generators share. Paths are relative to the working directory."""
 
     seed: int = 7
     out: str
@@ -79,11 +79,11 @@ class GeneratorTask(ABC):
         return np.random.default_rng([self.seed, self.rank, step])
 
     def rows(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Image numbers [count] of a batch."""
+        """Draw the image indexes [count] of a batch."""
         return rng.integers(0, len(self.images.pixels), count)
 
     def on_device(self, numbers: np.ndarray) -> Tensor:
-        """Drawn numbers, on the device."""
+        """Return an array as a tensor on the task's device."""
         return torch.from_numpy(numbers).to(self.device)
 
     @torch.no_grad()

@@ -34,7 +34,7 @@ WARM_UP_STEPS = 100
 
 
 class Task(Protocol):
-    """What a trainer gives the harness. Everything that must survive a restart is in `state`."""
+    """The interface of a trainer. Everything that must survive a restart is in `state`."""
 
     def state(self) -> dict[str, Any]:
         """Networks, optimisers and averages, as plain state dicts."""
@@ -65,7 +65,7 @@ class Checkpoints(Protocol):
         """Keep the state of rank 0 after `step` steps, whole or not at all."""
 
     def passed(self, step: int, losses: dict[str, float]) -> None:
-        """What every other rank says where rank 0 calls `keep`."""
+        """Called by the other ranks where rank 0 calls `keep`."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def fit(build: Build, config: dict[str, Any], budget: Budget, folder: Path, name
 
 @contextlib.contextmanager
 def _echo(path: Path) -> Iterator[None]:
-    """Meanwhile, print each line a worker adds to its metrics file as a progress line on stderr."""
+    """While training runs, print each new line of the metrics file as a progress line on stderr."""
     ended = threading.Event()
     with open(path, "a+") as file:
         file.seek(0, os.SEEK_END)
@@ -146,7 +146,7 @@ def _run(
     device: torch.device,
     checkpoints: Checkpoints,
 ) -> None:
-    """The life of one worker."""
+    """Train on one worker until the budget is spent."""
     torch.set_num_threads(budget.threads)
     chief = rank == 0
     task = build(config | {"rank": rank}, device)
@@ -174,7 +174,7 @@ def _is_spent(budget: Budget, step: int, clock: _Clock) -> bool:
 
 
 def _agreed(here: bool) -> bool:
-    """What rank 0 thinks: clocks differ, and workers that part ways would wait for each other for ever."""
+    """Return rank 0's decision on all workers: their clocks differ, and all must stop at the same step."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return here
     said = [here]

@@ -42,14 +42,14 @@ def fit_on_ray(run: Callable[..., None], run_folder: Path, workers: int) -> None
 
 
 class _Trainer(TorchTrainer):
-    """Leaves Ctrl-C to whom it went before: Ray Train's own handler ends the driver with exit 1 and no word."""
+    """A trainer that leaves Ctrl-C to the caller: Ray Train's own handler ends the driver with exit 1."""
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Register nothing: where the driver is stopped, it ends Ray, and Ray the workers."""
 
 
 class _Alone(TorchConfig):
-    """Of one worker: no process group, which would listen on all interfaces for others to join, whoever they are."""
+    """The backend of a single worker: no process group, which would listen on all network interfaces."""
 
     @property
     def backend_cls(self) -> type[Backend]:

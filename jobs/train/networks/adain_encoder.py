@@ -1,4 +1,4 @@
-"""The encoder of the embedded AdaIN model: random filters around channels that pass the picture through.
+"""The encoder of the embedded AdaIN model: random filters beside channels that pass the image through.
 
 Textures need no trained features: the statistics of random filters describe them well (Ustyuzhaninov et al. 2017,
 "What does it take to generate natural textures?", ICLR). But colour has to get through all layers, and a decoder has

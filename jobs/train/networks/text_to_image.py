@@ -1,4 +1,4 @@
-"""A text-to-image pipeline of Stable Diffusion's kind as a trainer sees it: frozen, in parts, with its schedule."""
+"""A frozen text-to-image pipeline (Stable Diffusion) for training: autoencoder, text encoder, U-Net and schedule."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +18,9 @@ GUIDANCE = 7.0  # of images for people to look at
 
 
 class TextToImageModel:
-    """Images to latents, prompts to embeddings, noisy latents to the network's answer; nothing in it learns.
+    """Images to latents, prompts to embeddings, noisy latents to predictions; no weight is trained.
 
-    `shares` [T] are alpha-bar of each time, `kind` what the network says: `epsilon` or `v_prediction`. Raises
+    `shares` [T] are alpha-bar of each time, `kind` what the network predicts: `epsilon` or `v_prediction`. Raises
     ModelError for a folder that holds no such pipeline.
     """
 
@@ -75,7 +75,7 @@ class TextToImageModel:
         return embeddings
 
     def predict(self, latents: Tensor, times: Tensor, embeddings: Tensor) -> Tensor:
-        """What the network says to noisy latents [N, c, s, s] at times [N], int64 in [0, T)."""
+        """Return the network's prediction for noisy latents [N, c, s, s] at times [N], int64 in [0, T)."""
         said: Tensor = self.pipeline.unet(latents, times, encoder_hidden_states=embeddings).sample
         return said
 

@@ -1,1 +1,1 @@
-"""What training minimises."""
+"""Training objectives: distillation, noise prediction, and the perceptual loss network."""

@@ -1,9 +1,9 @@
 """Progressive distillation on the straight path: one long Euler step learns where several short ones of a teacher end.
 
 Salimans & Ho 2022, "Progressive Distillation for Fast Sampling of Diffusion Models", arXiv:2202.00512, section 3,
-algorithm 2 and appendix G; the path is `diffusion.py`'s (alpha_t = 1 - t, sigma_t = t), where a DDIM step is an Euler
-step and the paper's target of the image, x~ = (z'' - (t''/t) z) / (1 - t''/t), is z - t u with the mean velocity u
-below. Guidance folded into the student: Meng et al. 2023, "On Distillation of Guided Diffusion Models",
+algorithm 2 and appendix G; the path is that of `flow_matching.py` (alpha_t = 1 - t, sigma_t = t), where a DDIM step is
+an Euler step and the paper's target of the image, x~ = (z'' - (t''/t) z) / (1 - t''/t), is z - t u with the mean
+velocity u below. Guidance folded into the student: Meng et al. 2023, "On Distillation of Guided Diffusion Models",
 arXiv:2210.03142, section 3.1, with one fixed guidance.
 
 z is a noisy image at time t (1: noise, 0: image), z'' the teacher's image at t'' = t - 1/steps, all [N, C, S, S].
@@ -38,7 +38,7 @@ def mean_velocity(
     guidance: Tensor | float = 1.0,
     method: str = "euler",
 ) -> Tensor:
-    """What the student's velocity at z is to be, so that one step of 1/steps ends where the teacher's do: [N, C, S, S].
+    """Return the target velocity [N, C, S, S] of the student: one step of 1/steps then ends where the teacher's end.
 
     u = (z - z'') steps: the mean of the velocities of the teacher's short steps, as these are equally long.
 
@@ -79,7 +79,7 @@ def trajectory(
     guidance: Tensor | float = 1.0,
     method: str = "euler",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What the student will meet: the teacher's way from noise [N, C, S, S], at each time the student is asked.
+    """Return the teacher's trajectory from noise [N, C, S, S], at each time that the student is evaluated.
 
     The paper takes noisy images of the data alone, which the teacher passes through as far as it has learnt the data.
 

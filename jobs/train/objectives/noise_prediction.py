@@ -1,4 +1,4 @@
-"""What a network of the Gaussian chain is trained to say: the noise that was mixed in, or its velocity.
+"""The loss of diffusion models (DDPM): predict the noise that was added (epsilon), or the velocity (v).
 
 Ho, Jain & Abbeel 2020, "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, equations 4 and 14; Salimans & Ho
 2022, arXiv:2202.00512, section 4 (v-prediction). Shares [N] are alpha-bar_t, the share of the variance that is image.
@@ -18,7 +18,7 @@ def add_noise(images: Tensor, noise: Tensor, shares: Tensor) -> Tensor:
 
 
 def prediction_target(kind: str, images: Tensor, noise: Tensor, shares: Tensor) -> Tensor:
-    """The answer the network is to give at x_t: epsilon, or v = sqrt(alpha-bar) epsilon - sqrt(1 - alpha-bar) x_0.
+    """The target of the prediction at x_t: epsilon, or v = sqrt(alpha-bar) epsilon - sqrt(1 - alpha-bar) x_0.
 
     Raises ValueError for a kind of prediction that is neither `epsilon` nor `v_prediction`.
     """

@@ -1,1 +1,1 @@
-"""Networks that make images, and their samplers."""
+"""Generative networks (flow matching on a U-Net, WGAN-GP), and their samplers."""

@@ -1,7 +1,7 @@
-"""From noise to images along a learnt velocity: plain functions, all noise handed in, nothing drawn here.
+"""Samplers of flow matching: Euler, Heun and Adams-Bashforth, as functions of noise that the caller draws.
 
-Times run from 1 (noise) to 0 (image) in equal steps, as in `diffusion.py`. Guidance g moves the velocity away from the
-one without a class: v = v_free + g (v_class - v_free) (Ho & Salimans 2022, equation 6, with g = 1 + w); 1 is none.
+Times run from 1 (noise) to 0 (image) in equal steps, as in `flow_matching.py`. Guidance g moves the velocity away from
+the one without a class: v = v_free + g (v_class - v_free) (Ho & Salimans 2022, equation 6, with g = 1 + w); 1 is none.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from pipeline.networks.generators.unet import NULL_LABEL
 METHODS = ("euler", "heun", "adams")
 
 CleanImageGuidance = Callable[[Tensor], Tensor]
-"""Predicted clean images [N, C, S, S] -> where to and how far each is to be moved, of their shape."""
+"""Predicted clean images [N, C, S, S] -> the change to add to each, of the same shape."""
 
 
 def guided_velocity(net: Velocity, images: Tensor, times: Tensor, labels: Tensor, guidance: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def sample(
         guidance: one value, or one a sample [N].
         method: `euler`; `heun` (second order; Karras et al. 2022, algorithm 1, last step Euler's); or `adams` (second
             order from the slope before: Adams & Bashforth's two-step rule, first step Euler's).
-        pull: what moves the clean images that the network predicts; None: nothing.
+        pull: a change added to the clean images that the network predicts; None: no change.
     """
     return _integrate(net, noise, labels, steps, steps, guidance, method, text_guidance)
 
@@ -92,7 +92,7 @@ def _velocity(
     guidance: Tensor,
     text_guidance: CleanImageGuidance | None,
 ) -> Tensor:
-    """The velocity with both kinds of guidance: v = epsilon - x_0, so what moves x_0 by t d changes it by -d."""
+    """Return the velocity with classifier-free and text guidance: v = epsilon - x_0, so moving x_0 by t d adds -d."""
     velocity = guided_velocity(net, state, times, labels, guidance)
     return velocity if text_guidance is None else velocity - text_guidance(state - times.view(-1, 1, 1, 1) * velocity)
 

@@ -2,7 +2,7 @@
 
 Residual blocks and skips as in Ho, Jain & Abbeel 2020 (DDPM, appendix B); scale and shift after the second norm as in
 Dhariwal & Nichol 2021 (section 3.1, adaptive group normalisation). Patches of p x p pixels become p^2 channels first
-(space to depth), which costs a fourth of the memory traffic at p = 2; on CPUs that is what such a network waits for.
+(space to depth), which costs a fourth of the memory traffic at p = 2; on CPUs that is the bottleneck.
 """
 
 import math
@@ -147,7 +147,7 @@ class Attention(nn.Module):
 
 @torch.no_grad()
 def zero_init(layer: nn.Module) -> None:
-    """Start a layer at zero, so that what it adds grows from nothing."""
+    """Set a layer's weights to zero, so that its residual branch starts as the identity."""
     for parameter in layer.parameters():
         parameter.zero_()
 

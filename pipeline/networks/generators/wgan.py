@@ -131,13 +131,13 @@ def gradient_penalty(critic: Critics, real: Tensor, fake: Tensor, labels: Tensor
 
 
 def critic_loss(real_scores: Tensor, fake_scores: Tensor, penalty: Tensor) -> Tensor:
-    """What the critic minimises (equation 3), with the drift term. Scores [N] each, penalty a scalar. Scalar."""
+    """Loss of the critic (equation 3), with the drift term. Scores [N] each, penalty a scalar. Scalar."""
     drift = DRIFT_WEIGHT * real_scores.square().mean()
     return fake_scores.mean() - real_scores.mean() + PENALTY_WEIGHT * penalty + drift
 
 
 def generator_loss(fake_scores: Tensor) -> Tensor:
-    """What the generator minimises: the negative score of what it made. Scores [N]. Scalar."""
+    """Loss of the generator: the negative mean score of its images. Scores [N]. Scalar."""
     return -fake_scores.mean()
 
 

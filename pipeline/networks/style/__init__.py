@@ -1,1 +1,1 @@
-"""Networks that move an image towards a style."""
+"""Style transfer: AdaIN, Gatys et al., fast style networks, and the VGG that they compare by."""

@@ -1,7 +1,7 @@
-"""Optimisers of many independent problems at once: N points [N, D], each with a history and a step of its own.
+"""L-BFGS and Adam for N independent problems at once: points [N, D], each with its own history and step length.
 
-`evaluate` takes points [N, D] and gives losses [N] and gradients [N, D], row by row. A step costs one evaluation of
-every row, whatever happens in it, so the cost is known beforehand. No row can influence another one: inner products
+`evaluate` takes points [N, D] and returns losses [N] and gradients [N, D], row by row. Every step costs one evaluation
+of every row, so the cost is known beforehand. No row can influence another one: inner products
 are summed in float64, since float32 sums change in the last digit with the number of rows and a long optimisation
 makes that visible.
 """

@@ -1,7 +1,7 @@
-"""Styles without style images: a Gaussian over the statistics that AdaIN moves an image to.
+"""A distribution of styles: a Gaussian over the feature statistics that AdaIN gives an image.
 
 Jackson et al. 2018 (arXiv:1809.05375), section 3: style embeddings are drawn from a multivariate normal whose mean and
-covariance are those of a bank of paintings. Here an embedding is v = (mu, log sigma), the mean and the logarithm of the
+covariance are those of a set of paintings. Here an embedding is v = (mu, log sigma), the mean and the logarithm of the
 deviation of every channel at the encoder's last layer: a drawn deviation is positive. With n images the covariance has
 rank n - 1 at most, so it is kept as a factor F [2C, k] of the k directions of the greatest variance:
 v = mean + F z, z ~ N(0, I). A drawn mean below 0 becomes 0: the layer is a ReLU.

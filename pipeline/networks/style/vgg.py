@@ -4,9 +4,9 @@ Paper: "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICL
 columns D (VGG16) and E (VGG19). A file has `features.N.weight` and `features.N.bias`, N the place in the sequence of
 convolutions, rectifiers and poolings; the classifier behind it is not read. Widths are read off the shapes.
 
-The trap of this network is its input. These weights want RGB in [0, 1] less `MEAN` over `STD`, which `Vgg` does
-itself. Weights converted from Caffe bear the same names and shapes in some files and want BGR in [0, 255] less other
-means: they load, nothing can tell, and the pictures come out poor. So do scripts that mix the two.
+Beware of the input range. These weights need RGB in [0, 1], minus `MEAN`, over `STD`; `Vgg` does that itself. Weights
+converted from Caffe may have the same names and shapes but need BGR in [0, 255] and other means: they load without an
+error and give poor images.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What the operators share that move feature statistics (AdaIN): their networks, and how a batch goes through them."""
+"""Base of the AdaIN operators: parameters and loading of the two networks, and stylising a batch with them."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ CPU_PIXELS_A_CALL = 65_536
 
 
 class NetworkParameters(Parameters):
-    """Which networks, and what they are given."""
+    """Parameters: which networks, and the smallest image side that they get."""
 
     min_side_px: int = Field(
         56,
@@ -51,12 +51,12 @@ class NetworkParameters(Parameters):
 
 
 class AdaINOperator(Operator):
-    """Restyles images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first."""
+    """Stylises images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first."""
 
     params: NetworkParameters
 
     def model_references(self) -> dict[str, str]:
-        """Return the references of one model file or two, for `needs`."""
+        """Return the references of one model file or two, for `requirements`."""
         if self.params.encoder is not None and self.params.decoder is not None:
             return {"encoder": self.params.encoder, "decoder": self.params.decoder}
         return {"model": self.params.model}
@@ -81,7 +81,7 @@ class AdaINOperator(Operator):
     def stylise_batch(
         self, batch: ImageBatch, alpha: Sequence[float], statistics: "StatisticsOf", regions: Pixels | None = None
     ) -> Applied:
-        """Restyle the batch: in one call of the networks on a GPU, in parts that fit the caches on a CPU.
+        """Stylise the batch: in one call of the networks on a GPU, in parts that fit the caches on a CPU.
 
         An image that comes out not finite is rejected as `non_finite`, black.
 
@@ -104,7 +104,7 @@ class AdaINOperator(Operator):
         return Applied(pixels, rejected=rejected)
 
     def style_statistics_of(self, pictures: Sequence[Pixels]) -> "Statistics":
-        """Return mean and deviation [n, C, 1, 1] of pictures of any sizes, each enlarged as an image would be."""
+        """Return mean and deviation [n, C, 1, 1] of images of any sizes, each enlarged as the input is."""
         import torch
 
         from pipeline.networks.pixel_tensors import enlarged, rgb_unit_tensor

@@ -1,4 +1,4 @@
-"""What the diffusion operators share: what they draw, and the one call that acts on it."""
+"""Base of the diffusion operators: loading a backend, drawing its inputs, and generating images from the draws."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -22,13 +22,13 @@ CLIP_TEXT = "a photo of a {label}"
 
 
 class DiffusionOperator(Operator):
-    """Base of the diffusion operators: loads a painter, draws what it is told, and turns what it paints to pixels."""
+    """Base of the diffusion operators: loads a backend, draws its requests, and turns its outputs into pixels."""
 
     task: ClassVar[Literal["control", "edit", "generate", "inpaint"]]
     params: DiffusionParameters
 
     def requirements(self) -> Requirements:
-        """The model, a file or a folder; the adapter, the learned words and the CLIP model; columns of prompts."""
+        """The model, its LoRA, learned tokens and CLIP model, if any, and the columns that prompts name."""
         params = self.params
         models = {"model": params.model, "lora": params.lora, "tokens": params.tokens, "clip": params.clip}
         texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
@@ -41,7 +41,7 @@ class DiffusionOperator(Operator):
         )
 
     def class_requirements(self) -> ClassRequirements:
-        """The image's own class, for the model, or for its prompt, and for what CLIP pulls towards."""
+        """The image's own class: for the model or its prompt, and for the text of CLIP guidance."""
         params = self.params
         conditioned = params.condition == "class"
         by_class = params.clip is not None and params.clip_text is None and conditioned
@@ -58,7 +58,7 @@ class DiffusionOperator(Operator):
         )
 
     def load(self, device: str, assets: Assets) -> None:
-        """Load the network, or the pipeline."""
+        """Load the backend. Raises ModelError where the model does not fit the parameters."""
         from pipeline.diffusion.backends import Settings, load_backend
 
         params = self.params
@@ -96,9 +96,9 @@ class DiffusionOperator(Operator):
     def draw_columns(
         self, batch: ImageBatch, labels: Sequence[int], own: Sequence["np.random.Generator"]
     ) -> dict[str, list[Any]]:
-        """Class or prompt, strength and guidance of every sample, which is to become of class `labels` [N].
+        """Draw class or prompt, strength and guidance of every sample; `labels` [N] are the classes of the outputs.
 
-        own: the samples' generators; they go on from where they are.
+        own: the samples' random generators, which are advanced.
         """
         params, backend = self.params, self._backend
         columns: dict[str, list[Any]] = {"class_index": self.indexes(labels, batch.classes)[0]}
@@ -122,7 +122,7 @@ class DiffusionOperator(Operator):
         own: Sequence["np.random.Generator"],
         columns: dict[str, list[Any]],
     ) -> list[str | None]:
-        """What CLIP pulls each image towards; empty, and so nothing, where it is of no class and no prompt."""
+        """Return the text of CLIP guidance for each image; empty (none) where it has neither class nor prompt."""
         template = self.params.clip_text
         if template is None and "prompt" in columns:
             return list(columns["prompt"])
@@ -132,7 +132,7 @@ class DiffusionOperator(Operator):
         return [text if name or template is not None else "" for text, name in zip(found, names, strict=True)]
 
     def indexes(self, labels: Sequence[int], names: Sequence[str]) -> tuple[list[int], dict[int, RowError]]:
-        """The model's class of each label, -1 where it is told none; and a RowError where it has no such class."""
+        """Return the model's class of each label (-1: none), and a RowError where the model has no such class."""
         backend = self._backend
         if self.params.condition == "none" or not backend.class_count:
             labels = [-1] * len(labels)
@@ -149,7 +149,7 @@ class DiffusionOperator(Operator):
     # ---- apply ----
 
     def generate(self, batch: ImageBatch, draws: Draws, noise: Noise, **images: Any) -> "Output":
-        """What the model makes of the draws; `images` are what `Instructions` holds beside them."""
+        """Generate images from the draws; `images` are the tensor fields of `Request`: sources, masks, edges."""
         from pipeline.diffusion.backends import Request, generate_in_groups
 
         count, columns = len(batch), draws.columns
@@ -169,7 +169,7 @@ class DiffusionOperator(Operator):
         return generate_in_groups(self._backend, request)
 
     def sources(self, batch: ImageBatch) -> Any:
-        """The batch's images as a tensor [N, C, H, W] in [-1, 1]. Raises JobError where there are none."""
+        """Return the batch's images as a tensor [N, C, H, W] in [-1, 1]. Raises JobError where there are none."""
         import numpy as np
         import torch
 
@@ -180,7 +180,7 @@ class DiffusionOperator(Operator):
         return from_pixels(torch.from_numpy(np.array(batch.images, order="C")).to(self._device))
 
     def applied(self, made: "Output", errors: Mapping[int, RowError], draws: Draws, **labels: Any) -> Applied:
-        """Pixels of what was painted; `non_finite`, `black` and `unsafe` images are rejected, null prompts errors."""
+        """Return the output as pixels; `non_finite`, `black` and `unsafe` images are rejected; null prompts, errors."""
         from pipeline.networks import pixel_tensors
 
         pixels = pixel_tensors.to_pixels(made.images)

@@ -1,4 +1,4 @@
-"""Parameters that the diffusion operators share, and what is refused before anything runs."""
+"""Parameters that the diffusion operators share, and their validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -37,7 +37,7 @@ def _check_template(name: str, template: str) -> None:
 
 
 class DiffusionParameters(Parameters):
-    """Which model, how many steps, how strictly it keeps to what it is told, and what it is told."""
+    """Parameters of all diffusion operators: model, steps, guidance, prompts, adapters and CLIP guidance."""
 
     model: str = Field(
         "builtin:fashion-diffusion",
@@ -97,7 +97,7 @@ class DiffusionParameters(Parameters):
     )
     clip_text: str | None = Field(
         None,
-        description="the text that clip pulls towards, a template as in `prompt`; if omitted the prompt itself, or "
+        description="the text that clip guides towards, a template as in `prompt`; if omitted the prompt itself, or "
         "'a photo of a {label}' where the model takes none",
     )
     decode: Literal["whole", "sliced", "tiled"] = Field(
@@ -162,7 +162,7 @@ class DiffusionParameters(Parameters):
 
 
 class RedrawParameters(DiffusionParameters):
-    """And how strongly a source image is redrawn."""
+    """Parameters of diffusion operators that edit a source image: those above, and the strength of the edit."""
 
     strengths: tuple[tuple[float, float], ...] | None = Field(
         None, description="strengths with their probabilities, [[0.3, 0.5], [0.6, 0.5]], instead of `strength_range`"

@@ -1,4 +1,4 @@
-"""Where the object of an image is, for operators that treat it apart: drawn in its middle, or read from a column."""
+"""Object masks of operators that treat object and background differently: drawn in the middle, or from a column."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class ObjectMasks:
 
     @property
     def columns(self) -> dict[str, tuple[str, ...]]:
-        """What `needs` says of them."""
+        """The columns to name in `requirements`."""
         return {} if self.source == DRAWN else {"mask": (self.source,)}
 
     def draw_columns(self, batch: ImageBatch, own: Sequence[np.random.Generator]) -> dict[str, list[Any]]:
@@ -65,7 +65,7 @@ class ObjectMasks:
         return {"mask_sha256": [None if isinstance(each, RowError) else masks.mask_sha256(each) for each in found]}
 
     def read(self, batch: ImageBatch, draws: Draws) -> tuple[masks.Mask, dict[int, RowError]]:
-        """Return where the objects are, [N, H, W]; a row whose mask cannot be used is all object, and an error.
+        """Return the masks [N, H, W] of the objects. A row whose mask cannot be used gets a full mask and a RowError.
 
         RowErrors: `no_mask` (null or not a mask), `mask_size`, and those of the decoder for a mask's bytes.
         """

@@ -1,4 +1,4 @@
-"""The reference images an operator draws from: read, keyed, and named in the lineage. Imports no torch."""
+"""The set of reference images (styles, textures) that an operator draws from, with their keys. Imports no torch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath

@@ -1,1 +1,1 @@
-"""Images made or changed by diffusion."""
+"""Operators that generate or edit images with a diffusion model."""

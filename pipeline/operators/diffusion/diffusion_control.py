@@ -1,4 +1,4 @@
-"""Repaint images along their own edges with a ControlNet: the structure stays, everything else may change."""
+"""Redraw images along their own edges with a ControlNet: the structure stays, everything else may change."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -14,7 +14,7 @@ from pipeline.seeding import generators
 
 
 class DiffusionControlParams(RedrawParameters):
-    """Which pipeline and ControlNet, what counts as an edge, and how closely edges are followed."""
+    """Parameters: the pipeline, the ControlNet, edge detection, and how closely edges are followed."""
 
     model: str = Field(description="a folder with a text-guided diffusers pipeline, or a hub id")
     controlnet: str = Field(description="a folder with a ControlNet trained on edges, or a hub id")

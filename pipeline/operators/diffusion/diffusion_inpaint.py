@@ -29,7 +29,7 @@ class DiffusionInpaintParams(RedrawParameters, MaskParameters):
 class DiffusionInpaint(DiffusionOperator):
     """Repaint a part of images: [N, H, W, C] uint8 -> [N, H, W, C] uint8, what stays equal to the source to the byte.
 
-    The model works at its own size; what it paints is brought to the source's size and channels and laid in. Draws
+    The model works at its own size; its output is brought to the source's size and channels and laid in. Draws
     those of `diffusion_edit`, and `object_share` (drawn) or `mask_sha256` (column). RowErrors: `no_mask` (null or not a
     mask), `mask_size`, those of the decoder for a mask's bytes, `unknown_class`, `no_prompt`; rejections as in
     `diffusion_edit`. `draw` raises InputError where there is no such column.
@@ -52,14 +52,14 @@ class DiffusionInpaint(DiffusionOperator):
         return replace(found, columns={**found.columns, **self._masks().columns})
 
     def draw(self, batch: ImageBatch) -> Draws:
-        """What `diffusion_edit` draws, and the share of the object, or the identity of its mask."""
+        """Draw what `diffusion_edit` draws, and the object's share of the image, or the sha256 of its mask."""
         own = generators(batch.seeds)
         columns = self.draw_columns(batch, batch.labels.tolist(), own)
         columns |= self._masks().draw_columns(batch, own)
         return Draws(columns)
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
-        """Repaint, and put back what stays."""
+        """Inpaint the images, and copy back the pixels that are kept."""
         import torch
 
         from pipeline.diffusion.backends import Output

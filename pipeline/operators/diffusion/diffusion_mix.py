@@ -101,7 +101,7 @@ class DiffusionMix(DiffusionOperator):
         return replace(asked, own_class=own_class, reads_names=True, min_names=2, classless_option=None)
 
     def draw(self, batch: ImageBatch) -> Draws:
-        """The other class and its weight, and what `diffusion_edit` draws, told of that class."""
+        """Draw the other class and its weight, and what `diffusion_edit` draws for that class."""
         if len(batch.classes) < 2:
             raise InputError(
                 "diffusion_mix: the input names no classes (a ClassLabel feature), so there is none to mix"

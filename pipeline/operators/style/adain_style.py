@@ -28,7 +28,7 @@ OBJECT, BACKGROUND = "", "background_"
 
 
 class AdaINStyleParams(NetworkParameters, MaskParameters):
-    """Which styles, how much of them, where, and by which networks."""
+    """Parameters: the style images, their strength (alpha), the mask, and the networks."""
 
     styles: str = Field("builtin:styles", description="style images: folder, glob, Parquet set or builtin:styles")
     style_weights: dict[str, Weight] = Field(
@@ -79,7 +79,7 @@ class AdaINStyleParams(NetworkParameters, MaskParameters):
 
 
 class AdaINStyle(AdaINOperator):
-    """Restyle images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
+    """Stylise images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
 
     Draws `style` (first 16 hex digits of the style's sha256), `style_name` and `alpha`; the style is also a partner.
     With several styles an image these are lists, and `weights` goes with them: the decoder gets the weighted sum of the
@@ -159,7 +159,7 @@ class AdaINStyle(AdaINOperator):
         self._reference_set = reference_set
 
     def draw(self, batch: ImageBatch) -> Draws:
-        """A style, and its share, of every sample; then where it goes, and what goes elsewhere."""
+        """Draw for every sample its styles and alpha, then the mask, and with `keep: none` the background's styles."""
         reference_set, own = self._styles(), generators(batch.seeds)
         columns: dict[str, list[Any]] = {"style": [], "style_name": [], "alpha": []}
         drawn = []
@@ -195,7 +195,7 @@ class AdaINStyle(AdaINOperator):
             columns.setdefault(f"{region}weights", []).append(weights)
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
-        """Restyle the batch, or the region of it that is not kept."""
+        """Stylise the batch, or the region of each image that is not kept."""
         chosen = [self._chosen(draws, OBJECT)]
         if self.params.keep == "none":
             chosen.append(self._chosen(draws, BACKGROUND))

@@ -1,4 +1,4 @@
-"""Give an image the colours of another one and leave every shape where it is: cheap, and safe for the label."""
+"""Give an image the colours of a reference image; shapes stay, so the label does too."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from pipeline.validation import ShareRange
 
 
 class ColorTransferParams(Parameters):
-    """Whose colours, by which map, and how much of them."""
+    """Parameters: the reference images, the method, and the strength (alpha)."""
 
     styles: str = Field(
         "builtin:styles", description="images to take colours from: folder, glob, Parquet set or builtin:styles"

@@ -1,4 +1,4 @@
-"""Repaint an image in one fixed style, in one pass of a network (Johnson, Alahi & Fei-Fei 2016)."""
+"""Stylise an image in one fixed style, in one pass of a network (Johnson, Alahi & Fei-Fei 2016)."""
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ CPU_PIXELS_A_CALL = 65_536
 
 
 class FastStyleParams(Parameters):
-    """Which trained style, and how much of it."""
+    """Parameters: the trained network, and the strength of its style (alpha)."""
 
     model: str = Field(
         "builtin:fast-style",
@@ -30,7 +30,7 @@ class FastStyleParams(Parameters):
 
 
 class FastStyle(Operator):
-    """Restyle images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
+    """Stylise images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
 
     Draws `alpha`. An image that comes out not finite is rejected as `non_finite`, black. `load` raises ModelError
     where the file holds something else than such a network.
@@ -63,7 +63,7 @@ class FastStyle(Operator):
         return Draws({"alpha": [float(generator.uniform(low, high)) for generator in generators(batch.seeds)]})
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
-        """Restyle the batch: in one call of the network on a GPU, in parts that fit the caches on a CPU."""
+        """Stylise the batch: in one call of the network on a GPU, in parts that fit the caches on a CPU."""
         import torch
 
         from pipeline.networks.pixel_tensors import enlarged, restored_size, rgb_unit_tensor, unit_tensor_pixels

@@ -55,7 +55,7 @@ class MixStyle(AdaINOperator):
         self.load_networks(device, assets)
 
     def draw(self, batch: ImageBatch) -> Draws:
-        """The other's share; and which row it is, as the runner gave it."""
+        """Draw alpha, the share of the other row's style; the runner has chosen that row."""
         rows = required_partners(batch.partners)
         alpha = [float(generator.beta(self.params.beta, self.params.beta)) for generator in generators(batch.seeds)]
         numbers = [None if row is None else row.partner.source_row for row in rows]

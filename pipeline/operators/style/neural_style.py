@@ -1,4 +1,4 @@
-"""Paint an image anew in the style of another, by optimising its pixels (Gatys, Ecker & Bethge 2016)."""
+"""Stylise an image by optimising its pixels (Gatys, Ecker & Bethge 2016)."""
 
 import math
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,7 @@ CPU_S_PER_STEP_AND_MEGAPIXEL = 10.0
 
 
 class NeuralStyleParams(Parameters):
-    """Which styles, how much of them, by which network, and how long to optimise."""
+    """Parameters: the style images, their weight, the VGG, the optimiser and its budget."""
 
     model: str = Field(
         min_length=1, description="VGG19 in torchvision's layout: a .safetensors file, or a .pth one of tensors alone"
@@ -56,7 +56,7 @@ class NeuralStyleParams(Parameters):
 
 
 class NeuralStyle(Operator):
-    """Restyle images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
+    """Stylise images of any size: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB first.
 
     Draws `style` (first 16 hex digits of the style's sha256), `style_name` and `style_weight`; the style is also a
     partner. An image whose optimisation ends not finite is rejected as `non_finite`, black. `load` raises JobError
@@ -95,7 +95,7 @@ class NeuralStyle(Operator):
         return Requirements(models={"model": self.params.model}, images={"styles": self.params.styles})
 
     def load(self, device: str, assets: Assets) -> None:
-        """Load the network, and describe each style once."""
+        """Load the network, and compute the Gram matrices of each style."""
         import torch
 
         from pipeline.networks.pixel_tensors import rgb_unit_tensor, with_short_side
@@ -135,7 +135,7 @@ class NeuralStyle(Operator):
         return Draws(columns, partners=[[reference_set.partners[place]] for place in places])
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
-        """Optimise all images of the batch at once, each for itself."""
+        """Optimise all images of the batch together, each with a loss of its own."""
         import torch
 
         from pipeline.networks.pixel_tensors import enlarged, restored_size, rgb_unit_tensor, unit_tensor_pixels
@@ -152,12 +152,12 @@ class NeuralStyle(Operator):
             if steps == 0:
                 return Applied(unit_tensor_pixels(content)[0], rejected=dict.fromkeys(range(len(batch)), OVER_BUDGET))
             large = enlarged(content, self.params.min_side_px)
-            painted, losses = self._painted(large, chosen, style_weight, steps, noise)
-            made = restored_size(painted, size)
+            optimised, losses = self._optimised(large, chosen, style_weight, steps, noise)
+            made = restored_size(optimised, size)
             pixels, rejected = unit_tensor_pixels(made, losses.isfinite())
         return Applied(pixels, rejected=rejected)
 
-    def _painted(
+    def _optimised(
         self, content: "Tensor", chosen: "Tensor", style_weight: "Tensor", steps: int, noise: Noise
     ) -> tuple["Tensor", "Tensor"]:
         """Return images [N, 3, H, W], not clamped, and losses [N], from `content` of that shape in [0, 1]."""

@@ -1,4 +1,4 @@
-"""Restyle with styles that no image ever had: statistics drawn from a distribution (Jackson et al. 2018)."""
+"""Stylise with random styles: feature statistics drawn from a distribution of styles (Jackson et al. 2018)."""
 
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -16,7 +16,7 @@ BUILTIN_DISTRIBUTION = "builtin:adain-styles"
 
 
 class StyleRandomizationParams(NetworkParameters):
-    """Which distribution of styles, how much of them, and by which networks."""
+    """Parameters: the distribution of styles, their strength (alpha), and the networks."""
 
     distribution: str = Field(
         BUILTIN_DISTRIBUTION, description="a fitted distribution, of the very encoder that is used; or give styles"
@@ -43,7 +43,7 @@ class StyleRandomizationParams(NetworkParameters):
 
 
 class StyleRandomization(AdaINOperator, Fittable):
-    """Restyle images in random styles: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB.
+    """Stylise images in random styles: [N, H, W, 1 or 3] uint8 -> [N, H, W, 3] uint8 RGB; grey is spread over RGB.
 
     Draws `coefficients`, up to `rank` of them, each normal with deviation `spread`: the place of the style in the
     distribution (`pipeline/networks/style/style_distribution.py`); and `alpha`, the share of it, which is the paper's
@@ -117,7 +117,7 @@ class StyleRandomization(AdaINOperator, Fittable):
         )
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to add
-        """Restyle each image to its drawn statistics."""
+        """Stylise each image with its drawn statistics."""
         import torch
 
         coefficients = torch.tensor(draws.columns["coefficients"], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Draw an image anew with pieces of a texture: image quilting and texture transfer (Efros & Freeman 2001)."""
+"""Rebuild an image from blocks of a texture: image quilting and texture transfer (Efros & Freeman 2001)."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""Make a part of an image anew from the rest of it: non-parametric texture sampling (Efros & Leung 1999)."""
+"""Synthesise a region of an image from the texture of the rest: non-parametric sampling (Efros & Leung 1999)."""
 
 import math
 from typing import Any, Literal

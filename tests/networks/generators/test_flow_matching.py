@@ -1,4 +1,4 @@
-"""Flow matching, its samplers and the Gaussian chain: real networks made tiny, known answers."""
+"""Flow matching and its samplers: real networks made tiny, known answers."""
 
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from pipeline.networks.generators.flow_matching import (
 )
 from pipeline.networks.generators.unet import UNet, UNetShape
 from pipeline.networks.pixel_tensors import flaws, from_pixels, to_pixels, with_channels, with_size
-from tests.networks import gaussian_chain
 
 TINY = UNetShape(size_px=8, classes=3, widths=(4, 8), groups=2, heads=2, embedding=8)
 
@@ -55,44 +54,6 @@ class Straight:
     def __call__(self, images: Tensor, times: Tensor, labels: Tensor) -> Tensor:
         self.calls.append(len(images))
         return (images - self.target) / times.view(-1, 1, 1, 1)
-
-
-# ---- the Gaussian chain ----------------------------------------------------------------------------------------------
-
-
-def test_the_jump_is_the_chain_step_by_step() -> None:
-    betas = gaussian_chain.linear_betas(200)
-    shares = gaussian_chain.signal_shares(betas)
-    for length in (1, 7, 200):
-        # The chain is linear: image and each step's noise are followed by themselves, as rows of an identity matrix.
-        state = torch.eye(length + 1, dtype=torch.float64)[0]
-        for step in range(length):
-            fresh = torch.eye(length + 1, dtype=torch.float64)[step + 1]
-            state = gaussian_chain.one_step(state, fresh, float(betas[step]))
-        share = float(shares[length - 1])
-        assert float(state[0]) == pytest.approx(share**0.5, rel=1e-12)  # mean
-        assert float(state[1:].square().sum()) == pytest.approx(1 - share, rel=1e-10)  # variance
-        jumped = gaussian_chain.jump(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), share)
-        assert jumped.tolist() == pytest.approx([share**0.5, (1 - share) ** 0.5])
-
-
-def test_samples_of_the_chain_have_the_moments_of_the_jump() -> None:
-    generator = torch.Generator().manual_seed(0)
-    betas = gaussian_chain.linear_betas(100, last=0.1)
-    state = torch.full((20_000,), 3.0, dtype=torch.float64)
-    for beta in betas.tolist():
-        state = gaussian_chain.one_step(state, torch.randn(20_000, generator=generator, dtype=torch.float64), beta)
-    share = float(gaussian_chain.signal_shares(betas)[-1])
-    assert float(state.mean()) == pytest.approx(3 * share**0.5, abs=0.03)
-    assert float(state.var()) == pytest.approx(1 - share, rel=0.03)
-
-
-def test_a_time_of_the_straight_path_has_the_chains_ratio_of_noise() -> None:
-    shares = gaussian_chain.signal_shares(gaussian_chain.linear_betas())
-    times = gaussian_chain.straight_time(shares)
-    assert ((1 - times) ** 2 / times**2).tolist() == pytest.approx((shares / (1 - shares)).tolist())
-    assert 0 < float(times[0]) < 0.02 and float(times[-1]) > 0.98
-    assert (times.diff() > 0).all()
 
 
 # ---- path and loss ---------------------------------------------------------------------------------------------------
