@@ -190,7 +190,7 @@ def _product(task: Edit) -> tuple[int, float]:
         started = time.perf_counter()
         manifest = run_plan(read_plan(options), task.executor, "local")
         seconds = time.perf_counter() - started
-    return manifest.counts.accepted + manifest.counts.rejected, seconds  # random weights may paint black images
+    return manifest.counts.accepted + manifest.counts.rejected, seconds  # random weights may make black images
 
 
 def recipe(task: Edit) -> dict[str, Any]:

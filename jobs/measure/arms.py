@@ -50,7 +50,7 @@ def controls() -> list[Arm]:
 def treatment(spec: Mapping[str, Any], best: Arm) -> Arm:
     """The arm of `{name, share, operators, with_best_control}`: `operators` make that share of every batch.
 
-    The rest is real; with `with_best_control` the best control's operator follows on all images, restyled or not.
+    The rest is real; with `with_best_control` the best control's operator follows on all images, stylised or not.
 
     Raises:
         RecipeError: a key is missing or unknown, or the share is not in [0, 1].

@@ -39,7 +39,7 @@ FIGURES = (CLEAN, "corrupted", *FAMILIES)
 
 @dataclass(frozen=True)
 class Data:
-    """Images trained on, and the sets that classifiers are judged by: clean, and `corruption/severity`."""
+    """Images trained on, and the sets that classifiers are tested on: clean, and `corruption/severity`."""
 
     train: ImageSet
     validation: dict[str, ImageSet]
@@ -58,8 +58,8 @@ def load_data(options: argparse.Namespace) -> Data:
     held, rows = order[: options.validation_images], order[options.validation_images :][: options.images]
     if len(rows) < options.images:
         raise InputError(f"images {options.data!r}: {len(rows)} are left to train on, not {options.images}")
-    judged = (_taken(images, held), VALIDATION), (tested, TEST)
-    sets = [_versions(shown, options.severities, options.corrupted_images, seed) for shown, seed in judged]
+    evaluated = (_taken(images, held), VALIDATION), (tested, TEST)
+    sets = [_versions(shown, options.severities, options.corrupted_images, seed) for shown, seed in evaluated]
     return Data(_taken(images, rows), sets[0], {} if options.pilot else sets[1], images.classes)
 
 
@@ -112,9 +112,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     folder = Path(options.work)
     data = load_data(options)
     copies = Copies(data.train.pixels, options.copies, folder / "copies")
-    judged = [options.severities, options.validation_images, options.test_images, options.corrupted_images]
+    evaluated = [options.severities, options.validation_images, options.test_images, options.corrupted_images]
     about = {
-        "data": digest([[Path(uri).name for uri in (options.data, options.test or "")], options.images, judged]),
+        "data": digest([[Path(uri).name for uri in (options.data, options.test or "")], options.images, evaluated]),
         "copies": options.copies,
         "pilot": options.pilot,
     }

@@ -159,7 +159,7 @@ def learner(
 
 
 class ConceptTask(generators.GeneratorTask):
-    """Noise prediction on a handful of images, encoded once; all but what the learner holds stays as it is."""
+    """Noise prediction on a few images, whose latents are encoded once; only the learner's parameters change."""
 
     model_file = MODEL_FILE
 
@@ -215,7 +215,7 @@ class ConceptTask(generators.GeneratorTask):
         return self.means[places] + self.deviations[places] * drawn, self.images.labels[torch.from_numpy(rows)]
 
     def _prompt_embeddings(self, labels: Tensor) -> Tensor:
-        """Embeddings [N, words, width] of the prompts of labels [N], each prompt encoded once."""
+        """Embeddings [N, words, width] of the prompts of labels [N]; a prompt that occurs twice is encoded once."""
         present, places = labels.unique(return_inverse=True)
         return self.model.encode_prompts([self.prompts[label] for label in present.tolist()])[places.to(self.device)]
 

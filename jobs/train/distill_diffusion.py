@@ -122,9 +122,9 @@ class DistillationTask(generators.GeneratorTask):
 
     def __init__(self, config: dict[str, Any], device: torch.device) -> None:
         super().__init__(config, device)
-        self.phase, self.encode_prompts = DistillationPhase(**config["training"]), Teacher(**config["teacher"])
-        teacher, self.classes = read_model(self.encode_prompts.model)
-        student, _ = read_model(config["start"] or self.encode_prompts.model)
+        self.phase, self.teacher_config = DistillationPhase(**config["training"]), Teacher(**config["teacher"])
+        teacher, self.classes = read_model(self.teacher_config.model)
+        student, _ = read_model(config["start"] or self.teacher_config.model)
         self.stage, self.since = 0, 0  # the stage, and the step it began with
         self.teacher, self.net = teacher.to(device), student.requires_grad_(True).to(device)
         self._reset_optimiser()
@@ -190,8 +190,8 @@ class DistillationTask(generators.GeneratorTask):
         N is the batch size, rounded up to a multiple of the student's steps where all of it are trajectories.
         """
         rng, first = self.generator_of(step), self.stage == 0
-        before = self.encode_prompts.steps if first else self.phase.stages[self.stage - 1]
-        guidance, method = (self.encode_prompts.guidance, self.encode_prompts.method) if first else (1.0, "euler")
+        before = self.teacher_config.steps if first else self.phase.stages[self.stage - 1]
+        guidance, method = (self.teacher_config.guidance, self.teacher_config.method) if first else (1.0, "euler")
         how = (self.steps, before // self.steps, guidance, method)
         ways = math.ceil(self.phase.trajectory_share * self.phase.batch / self.steps)
         images, labels = take(self.images, self.rows(rng, ways + self._data_image_count(ways)), self.device)
@@ -220,7 +220,7 @@ class DistillationTask(generators.GeneratorTask):
         return sample(self.average.module, self.on_device(noise), labels, self.steps)
 
     def save(self, path: Path, about: str) -> None:
-        teacher = f"{about}; teacher {Path(self.told.model).name}, guidance {self.told.guidance:g}"
+        teacher = f"{about}; teacher {Path(self.teacher_config.model).name}, guidance {self.teacher_config.guidance:g}"
         flow_matching.save_flow(path, self.average.module, self.classes, teacher, self.steps)
 
 

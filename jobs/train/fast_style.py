@@ -31,11 +31,11 @@ from pipeline.shards.images.codecs import decode
 MODEL_FILE = "fast_style.safetensors"
 START_BATCHES = 8
 START_CONTRAST = 55.0  # grey levels of a deviation of 1
-MIXED = 0.1  # how much a channel that carries the picture hears of the others at first
+MIXED = 0.1  # initial weight of the other channels in a channel that carries the image
 GRID_PX = 128
 GRID_COLUMNS = 7
 
-Width = Annotated[int, Field(ge=6)]  # the picture alone takes six channels at first
+Width = Annotated[int, Field(ge=6)]  # the image takes six channels at first
 
 
 class NetworkSize(Closed):
@@ -91,7 +91,7 @@ def train(config_path: str | Path) -> Path:
     """Train one network a style, or go on; the path of the model, or with several styles their folder.
 
     Raises RecipeError for a wrong configuration, InputError for missing images, JobError for a style that is no
-    picture, ModelError for a loss network that is no VGG.
+    image, ModelError for a loss network that is no VGG.
     """
     config = read_config(config_path, FastStyleConfig)
     references = resolve_images(config.styles, str(Path.cwd()))
@@ -112,7 +112,7 @@ def train(config_path: str | Path) -> Path:
 
 
 def read_style(reference: FileRef, size_px: int) -> Tensor:
-    """A style image [1, 3, h, w] in [0, 1], its short side `size_px`. Raises JobError where it is no usable picture."""
+    """A style image [1, 3, h, w] in [0, 1], its short side `size_px`. Raises JobError where it is no usable image."""
     image = ReferenceImage(reference.uri, reference.sha256, read_reference(reference))
     reference_set = ReferenceSet("train fast_style: styles", reference.reference, [image])
     return with_short_side(rgb_unit_tensor(reference_set.image(0, decode)[None]), size_px)
@@ -215,8 +215,8 @@ class FastStyleTask:
 def start_network(widths: tuple[int, int, int], blocks: int, seed: int) -> fast_style_network.StyleNetwork:
     """A network drawn from the seed alone, whose first images are the contents, coarse and of one contrast.
 
-    Instance normalisation would lose a picture among random filters, and thousands of steps go by until it is found
-    again. So the first six channels of every layer carry it, as RGB and -RGB, of which the rectifiers leave all.
+    With random filters, instance normalisation would lose the image, and thousands of steps would be needed to recover
+    it. So the first six channels of every layer carry it, as RGB and -RGB, of which the rectifiers leave all.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

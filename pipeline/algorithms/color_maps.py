@@ -23,7 +23,7 @@ OPPONENT = np.diag(1 / np.sqrt((3.0, 6.0, 2.0))) @ np.array(((1.0, 1.0, 1.0), (1
 DARKEST = 1.0  # level that cone responses are lifted to: black has no logarithm
 FLAT = 1e-6  # a deviation below this is rounding: one pixel of 10^8 that is one level off makes 1e-4
 RIDGE = 1e-6  # added to the correlations: a colour direction without variance has no inverse
-MAX_COUNTED = 1 << 22  # pixels of a picture its statistics are taken from; of a larger one every k-th row and column
+MAX_COUNTED = 1 << 22  # pixels of an image its statistics are taken from; of a larger one every k-th row and column
 
 
 @dataclass(frozen=True)

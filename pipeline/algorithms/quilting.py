@@ -28,7 +28,7 @@ PART_VALUES = 1 << 18  # numbers that one part's candidate blocks hold: 2 MiB, w
 
 @dataclass(frozen=True)
 class Quilting:
-    """How blocks are cut: side and overlap in pixels, candidates a block, passes over the picture."""
+    """How blocks are cut: side and overlap in pixels, candidates a block, passes over the image."""
 
     block_px: int
     overlap_px: int
@@ -85,7 +85,7 @@ def luma_span(luma: Pixels) -> Span:
 def match_luma_span(luma: Pixels, span: Span) -> Pixels:
     """Return luma [h, w] uint8 with its span (`luma_span`) moved to another, rounded and clipped; constant: its middle.
 
-    Textures seldom reach black and white: a picture whose luma leaves their span has one nearest block for whole areas.
+    Textures seldom reach black and white: an image whose luma leaves their span has one nearest block for whole areas.
     """
     low, high = luma_span(luma)
     gain = (span[1] - span[0]) / (high - low) if high > low else 0.0
@@ -139,7 +139,7 @@ def cheapest_cut(errors: Floats) -> Whole:
 
 
 class _Layer:
-    """One pass over n pictures: blocks of one size on a grid that covers them."""
+    """One pass over n images: blocks of one size on a grid that covers them."""
 
     def __init__(self, table: TextureTable, chosen: Whole, guides: Pixels, block: int, overlap: int) -> None:
         self.table, self.chosen, self.block, self.overlap = table, chosen, block, overlap

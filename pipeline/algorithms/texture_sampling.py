@@ -30,7 +30,7 @@ class Sampling:
 
 
 def resynthesise(image: Pixels, known: Flags, generator: np.random.Generator, how: Sampling) -> Pixels:
-    """Return `picture` [H, W, C] uint8 with every pixel that is not `known` [H, W] made anew from those that are.
+    """Return `image` [H, W, C] uint8 with every pixel that is not `known` [H, W] synthesised from those that are.
 
     Pixels next to known ones come first, those with most known pixels in their window before the others, equal ones in
     random order. Each takes the centre of a window drawn evenly from those whose distance is at most
@@ -65,7 +65,7 @@ def window_weights(height: int, width: int) -> Floats:
 
 
 class _Samples:
-    """Wholly known windows of a picture, as one matrix."""
+    """Wholly known windows of an image, as one matrix."""
 
     def __init__(self, windows: Pixels) -> None:
         """`windows` is [K, h, w, C] uint8."""

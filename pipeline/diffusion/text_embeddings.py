@@ -47,7 +47,7 @@ class TextEmbeddings:
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0] if name in self._takes}
 
     def _returned(self) -> tuple[str, ...]:
-        """The names of what `encode_prompt` returns, in its order; none where they cannot be told or cannot be kept."""
+        """The names of what `encode_prompt` returns, in its order; empty where they are unknown or cannot be cached."""
         if not self._encoder_takes or "prompt_embeds" not in self._takes or self._encoder_takes & set(_RAGGED):
             return ()
         if "negative_prompt_embeds" not in self._encoder_takes:

@@ -247,7 +247,7 @@ class TextPipeline:
         count = getattr(self.pipeline, "get_timesteps", None)
         if self._distilled or count is None:
             return shares[0]
-        if self.pipeline.scheduler.timesteps is None:  # PNDM, the default of SD 1.5, has none before it is told
+        if self.pipeline.scheduler.timesteps is None:  # PNDM, the default of SD 1.5, has none before `set_timesteps`
             self.pipeline.scheduler.set_timesteps(self.steps)
         device = self.pipeline.device
         return next((share for share in shares if count(self.steps, share, device)[1] == run), shares[0])

@@ -99,5 +99,5 @@ class Clip(Gate):
 def _given(prompts: Sequence[str | None]) -> list[str]:
     given = [text for text in prompts if text is not None]
     if len(given) != len(prompts):
-        raise JobError("gate clip: mode prompt judges by drawn prompts, and this branch draws none; use mode class")
+        raise JobError("gate clip: mode prompt scores by drawn prompts, and this branch draws none; use mode class")
     return given

@@ -8,4 +8,4 @@ from pipeline.contracts import Parameters
 class GateParameters(Parameters):
     """The branches that a gate scores. Not in a unit's digest, which names the gates of its own branch."""
 
-    branches: tuple[str, ...] | None = Field(None, description="names of the branches it judges; all if omitted")
+    branches: tuple[str, ...] | None = Field(None, description="names of the branches it scores; all if omitted")

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-CLASSIFIER_STEPS = 1_000  # of the classifier that judges what was painted
+CLASSIFIER_STEPS = 1_000  # training steps of the classifier that is tested on real images
 
 
 @dataclass(frozen=True)

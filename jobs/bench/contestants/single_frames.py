@@ -48,14 +48,14 @@ def main(text: str) -> None:
     """Stylise the frames; print rows and seconds as JSON."""
     task = Frames(**json.loads(text))
     shown = [photograph(seed, task.size_px) for seed in range(DISTINCT)]
-    paint = BACKENDS[task.backend](task)
+    stylise = BACKENDS[task.backend](task)
     for index in range(WARM_UP):
-        made = paint(shown[index])
+        made = stylise(shown[index])
         if made.shape != shown[index].shape:
             raise ValueError(f"{task.backend} made {made.shape} of a frame {shown[index].shape}")
     started = time.perf_counter()
     for index in range(task.count):
-        paint(shown[index % DISTINCT])
+        stylise(shown[index % DISTINCT])
     print(json.dumps({"rows": task.count, "seconds": time.perf_counter() - started}))
 
 
@@ -81,11 +81,11 @@ def _operator(entry: dict[str, dict[str, object]], task: Frames) -> DiffusionBac
     operator = read_part(entry, "bench", OPERATOR)[0]
     operator.load("cpu", replace(assets_of(operator), dtype=task.dtype))
 
-    def paint(frame: Pixels) -> Pixels:
+    def stylise(frame: Pixels) -> Pixels:
         batch = ImageBatch(frame[None], [0], np.full(1, -1))
         return operator.apply(batch, operator.draw(batch), Noise([0])).images[0]
 
-    return paint
+    return stylise
 
 
 def _one_style(task: Frames) -> DiffusionBackend:

@@ -10,7 +10,7 @@ from pathlib import Path
 class Case:
     """One bench. Images are RGB, `size_px` square, JPEG 90 in and out."""
 
-    operator: str  # light: mirrored left to right; adain: restyled
+    operator: str  # light: mirrored left to right; adain: stylised
     rows: int
     size_px: int
 

@@ -31,8 +31,8 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
         "palimpsest_4_steps": ({"steps": STUDENT_STEPS, "model": STUDENT}, sizes.embedded_batch),
     }
     contestants = {}
-    for name, (told, batch) in asked.items():
-        operator = _loaded(DiffusionGenerate(DiffusionGenerateParams(**told)), setting)
+    for name, (params, batch) in asked.items():
+        operator = _loaded(DiffusionGenerate(DiffusionGenerateParams(**params)), setting)
         make = operator_call(operator, setting.device, batch, tuple(classes))
         contestants[name] = Contestant(make, max(batch, sizes.embedded_images), batch)
     contestants["loop"] = Contestant(_flow_loop(setting.device, steps), sizes.embedded_loop_images, 1, plain=True)

@@ -81,8 +81,8 @@ def product(setting: Setting, model: Path, few: bool, compile_: bool = False) ->
 
 def params(setting: Setting, model: Path, few: bool) -> dict[str, Any]:
     """Return what a recipe says."""
-    told: dict[str, Any] = {"model": str(model), "strength_range": (STRENGTH, STRENGTH), "prompt": PROMPT}
-    return told | (
+    shared: dict[str, Any] = {"model": str(model), "strength_range": (STRENGTH, STRENGTH), "prompt": PROMPT}
+    return shared | (
         {"steps": FEW_STEPS, "scheduler": "lcm"} if few else {"steps": setting.sizes.steps, "guidance": GUIDANCE}
     )
 

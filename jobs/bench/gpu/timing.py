@@ -26,7 +26,7 @@ Make = Callable[[range, Pixels | None], object]
 class Contestant:
     """`make` makes the images of some numbers; `images` of them a round, after `warm` to warm up.
 
-    side_px: it makes them of `pictures` of this side, which are drawn before the clock starts; None: of nothing.
+    side_px: it makes them from `seeded_images` of this side, made before the clock starts; None: without sources.
     plain: it is a script of a user's, which leaves torch's arithmetic as it comes: TF32 in convolutions.
     """
 

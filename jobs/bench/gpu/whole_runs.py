@@ -38,10 +38,10 @@ def adain(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     found = _run(setting, recipe(task), "adain_style")
     styliser = AdaINStyliser(models, anew=True, device=setting.device)
 
-    def restyle(data: bytes) -> bytes:
+    def stylise(data: bytes) -> bytes:
         return encode(styliser(decode(data, sizes.style_px)[None])[0])
 
-    loop = Contestant(_over_files(sizes.style_px, restyle), sizes.style_loop_images, 1, plain=True)
+    loop = Contestant(_over_files(sizes.style_px, stylise), sizes.style_loop_images, 1, plain=True)
     yield "run_adain", _beside(found, setting.clock().compare({"one_at_a_time": loop}, "one_at_a_time"))
 
 
@@ -89,7 +89,7 @@ def _run(setting: Setting, asked: dict[str, Any], operator: str, limit: int | No
     if not manifest.complete or not markers:
         raise RuntimeError(f"{counts.units} of {manifest.units} units were made; failed: {manifest.failed}")
     units_s = sum(marker.seconds for marker in markers)
-    made = counts.accepted + counts.rejected  # random weights may paint black images
+    made = counts.accepted + counts.rejected  # random weights may make black images
     return {
         "images": made,
         "images_per_s": {"palimpsest": float(f"{made / units_s:.4g}")},

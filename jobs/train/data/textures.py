@@ -22,7 +22,7 @@ def palette(rng: Rng, count: int) -> NDArray[np.float32]:
 
 
 def coloured(field: Field, colours: NDArray[np.float32]) -> Picture:
-    """A field in [0, 1] as a picture, the colours laid evenly over its range and blended between."""
+    """Colour a field in [0, 1]: the colours are spaced evenly over its range and blended between."""
     stops = np.linspace(0, 1, len(colours))
     channels = [np.interp(field, stops, colours[:, c]) for c in range(3)]
     return (np.stack(channels, axis=-1) * 255).round().astype(np.uint8)

@@ -2,7 +2,7 @@
 
 Textures need no trained features: the statistics of random filters describe them well (Ustyuzhaninov et al. 2017,
 "What does it take to generate natural textures?", ICLR). But colour has to get through all layers, and a decoder has
-to find the picture again. So in each layer the channels that came in go on as they are (RGB first, then 1 - RGB,
+to find the image again. So in each layer the channels that came in go on as they are (RGB first, then 1 - RGB,
 which keeps dark places through the max-poolings), and the filters added to them see differences alone.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.networks.style.adain import build_encoder
 
-PASSED = 6  # channels of the picture: RGB and 1 - RGB
+PASSED = 6  # channels of the image: RGB and 1 - RGB
 MIXED = 0.1  # how much a channel that goes on hears of the others
 KEPT_MEAN = 0.1  # share of its mean that a random filter keeps
 
@@ -20,7 +20,7 @@ KEPT_MEAN = 0.1  # share of its mean that a random filter keeps
 def pass_through_encoder(width: int, levels: int, seed: int) -> nn.Sequential:
     """An encoder of the layout of `pipeline.networks.style.adain`, a pure function of its arguments; `width` >= 6."""
     if width < PASSED:
-        raise ValueError(f"width {width}: the picture alone takes {PASSED} channels")
+        raise ValueError(f"width {width}: the image alone takes {PASSED} channels")
     generator = torch.Generator().manual_seed(seed)
     encoder = build_encoder(width, levels).eval()
     encoder[0].weight.copy_(torch.eye(3).view(3, 3, 1, 1))

@@ -47,7 +47,7 @@ def sample(
         guidance: one value, or one a sample [N].
         method: `euler`; `heun` (second order; Karras et al. 2022, algorithm 1, last step Euler's); or `adams` (second
             order from the slope before: Adams & Bashforth's two-step rule, first step Euler's).
-        pull: a change added to the clean images that the network predicts; None: no change.
+        text_guidance: a change added to the clean images that the network predicts; None: no change.
     """
     return _integrate(net, noise, labels, steps, steps, guidance, method, text_guidance)
 

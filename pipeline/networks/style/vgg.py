@@ -32,7 +32,7 @@ class Vgg(nn.Module):
     Args:
         widths: channels of each convolution, in order.
         family: `vgg16` or `vgg19`.
-        pooling: Gatys et al. 2016 (section 2) found averages to give somewhat more appealing pictures than maxima.
+        pooling: Gatys et al. 2016 (section 2) found averages to give somewhat more appealing images than maxima.
     """
 
     def __init__(self, widths: Sequence[int], family: str = "vgg19", pooling: Pooling = "max") -> None:

@@ -103,7 +103,7 @@ class AdaINOperator(Operator):
             pixels, rejected = unit_tensor_pixels(torch.cat(made))
         return Applied(pixels, rejected=rejected)
 
-    def style_statistics_of(self, pictures: Sequence[Pixels]) -> "Statistics":
+    def style_statistics_of(self, references: Sequence[Pixels]) -> "Statistics":
         """Return mean and deviation [n, C, 1, 1] of images of any sizes, each enlarged as the input is."""
         import torch
 
@@ -111,24 +111,24 @@ class AdaINOperator(Operator):
         from pipeline.networks.style.adain import style_statistics
 
         by_size: dict[tuple[int, ...], list[int]] = {}
-        for index, image in enumerate(pictures):
+        for index, image in enumerate(references):
             by_size.setdefault(image.shape, []).append(index)
         found: dict[int, tuple[Tensor, Tensor]] = {}
         with torch.inference_mode():
             for (height, width, _), places in by_size.items():
                 for some in (places[place] for place in self._slices(len(places), height * width)):
-                    images = rgb_unit_tensor(np.stack([pictures[index] for index in some])).to(self._device)
+                    images = rgb_unit_tensor(np.stack([references[index] for index in some])).to(self._device)
                     large = enlarged(images, self.params.min_side_px)
                     means, deviations = style_statistics(self._encoder, large)
                     found |= zip(some, zip(means, deviations, strict=True), strict=True)
-            in_order = [found[index] for index in range(len(pictures))]
+            in_order = [found[index] for index in range(len(references))]
             mean, deviation = (torch.stack(values) for values in zip(*in_order, strict=True))
         return mean, deviation
 
     def images_of(self, batch: ImageBatch) -> Pixels:
         """Return the batch's pixels; raises JobError where it has none."""
         if batch.images is None:
-            raise JobError(f"{self.name}: there are no images to restyle; put it after an operator that makes some")
+            raise JobError(f"{self.name}: there are no images to stylise; put it after an operator that makes some")
         return batch.images
 
     def _slices(self, count: int, pixels: int) -> list[slice]:

@@ -68,7 +68,7 @@ class DiffusionControl(DiffusionOperator):
         return Draws(self.draw_columns(batch, batch.labels.tolist(), generators(batch.seeds)))
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
-        """Find the edges, and paint along them."""
+        """Detect the edges, and redraw the image along them."""
         from pipeline.networks.edges import edges_of
         from pipeline.networks.pixel_tensors import with_size
 

@@ -10,7 +10,7 @@ from pipeline.seeding import generators
 
 
 class DiffusionEditParams(RedrawParameters):
-    """Which model, how strongly it redraws, and what it is told."""
+    """Parameters: the model, the strength of the edit, and class or prompts."""
 
 
 class DiffusionEdit(DiffusionOperator):

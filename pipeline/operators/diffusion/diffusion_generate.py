@@ -21,7 +21,7 @@ class DiffusionGenerate(DiffusionOperator):
     """New images [N, S, S, C] uint8 of the model's own size and channels (builtin:fashion-diffusion: 28 px, grey).
 
     Each image is of its sample's label; no label (-1) means no class in particular. Models that know classes (one of
-    ours, DiT, a UNet2DModel) are told the class, pipelines a prompt. Draws `class_index` (the model's, -1: none) and
+    ours, DiT, a UNet2DModel) get the class, pipelines a prompt. Draws `class_index` (the model's, -1: none) and
     `guidance`, for a pipeline also `prompt`, `negative_prompt` and `prompt_sha256`; the noise is the sample's own.
     RowErrors: `unknown_class`. An image that is not finite or all black, or that the model's safety checker flags, is
     rejected as `non_finite`, `black` or `unsafe`. `load` raises ModelError for a model that cannot do this; `draw`

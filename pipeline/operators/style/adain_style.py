@@ -47,11 +47,11 @@ class AdaINStyleParams(NetworkParameters, MaskParameters):
     preserve_color: bool = Field(
         False,
         description="give each style the colours of the image first (CORAL): texture changes, colour hardly; slower, "
-        "as styles can no longer be encoded once for all",
+        "as each style is then encoded again for each image",
     )
     mask: str | None = Field(
         None,
-        description=f"restyle a part of the image; drawn: the object is a shape in the middle; else {MASK_COLUMN}",
+        description=f"stylise a part of the image; drawn: the object is a shape in the middle; else {MASK_COLUMN}",
     )
     keep: Literal["object", "background", "none"] = Field(
         "object",

@@ -71,7 +71,7 @@ class FastStyle(Operator):
         from pipeline.networks.style.fast_style_network import stylise
 
         if batch.images is None:
-            raise JobError("fast_style: there are no images to restyle; put it after an operator that makes some")
+            raise JobError("fast_style: there are no images to stylise; put it after an operator that makes some")
         with torch.inference_mode(), autocast(self._device, self._dtype):
             alpha = torch.tensor(draws.columns["alpha"], dtype=torch.float32, device=self._device)
             content = rgb_unit_tensor(batch.images)

@@ -141,7 +141,7 @@ class NeuralStyle(Operator):
         from pipeline.networks.pixel_tensors import enlarged, restored_size, rgb_unit_tensor, unit_tensor_pixels
 
         if batch.images is None:
-            raise JobError("neural_style: there are no images to restyle; put it after an operator that makes some")
+            raise JobError("neural_style: there are no images to stylise; put it after an operator that makes some")
         reference_set = self._styles()
         chosen = torch.tensor([reference_set.place(key) for key in draws.columns["style"]], device=self._device)
         steps: int = draws.columns["steps"][0]

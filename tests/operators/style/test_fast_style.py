@@ -171,5 +171,5 @@ def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_chain_without_images_is_told(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="fast_style: there are no images to restyle"):
+    with pytest.raises(JobError, match="fast_style: there are no images to stylise"):
         act(loaded(tmp_path), make_batch([0], None), Draws({"alpha": [1.0]}))

@@ -122,7 +122,7 @@ def test_a_beta_out_of_range_is_refused(beta: float) -> None:
 def test_a_batch_without_images_or_of_another_network_is_one_line(tmp_path: Path) -> None:
     operator = loaded(tmp_path)
     empty = ImageBatch(None, [1], np.array([0]), partners=[partner_of(0, "style", 3)])
-    with pytest.raises(JobError, match="mix_style: there are no images to restyle"):
+    with pytest.raises(JobError, match="mix_style: there are no images to stylise"):
         act(operator, empty, Draws({"alpha": [0.5], "partner_row": [1]}))
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(ModelError, match="no AdaIN encoder"):
