@@ -58,6 +58,11 @@ def error_line(error: BaseException, max_characters: int = MAX_CHARACTERS) -> st
     return one_line(f"{type(error).__name__}: {error}", max_characters)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and what it counts: `1 row`, `2 rows`, `0 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _without_end(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= MAX_LISTED_CHARACTERS else f"{text[: MAX_LISTED_CHARACTERS - 3]}..."

@@ -1,8 +1,9 @@
-"""A whole run: prepare the output, make the units that are missing, publish. The story of the product on one page."""
+"""A whole run, on one page: prepare the output, make the units that are missing, publish the data set."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 
 from pipeline.audit.report import REPORT, write_report
 from pipeline.errors import BudgetError, PalimpsestError, RecipeError, StorageError
@@ -22,8 +23,8 @@ from schemas.manifest import Failure, Manifest, Marker
 
 _log = logging.getLogger(__name__)
 
-Outcomes = Iterator[Marker | Failure]
-Listener = Callable[[Marker | Failure], None]
+Outcome = Marker | Failure
+Listener = Callable[[Outcome], None]
 
 
 def run_plan(
@@ -53,78 +54,96 @@ def run_plan(
     store = open_store(plan.output)
     event_log = EventLog(plan, store)
     for note in plan.notes:
-        event_log.noted(note)
+        event_log.note(note)
     with Lease(store) as lease:
-        done = prepare(plan, store, lease)
-        budget = Budget(plan, done.values())
-        event_log.started(len(done))
-        shown = Progress(plan, done.values(), shown=progress)
+        run = _Run(plan, store, lease, prepare(plan, store, lease), key)
+        budget = Budget(plan, run.done.values())
+        event_log.run_started(len(run.done))
+        shown = Progress(plan, run.done.values(), shown=progress)
         stopped: BudgetError | None = None
         try:
             budget.check()
-            heard = (shown.add, event_log.ended, *listeners, budget.add)
-            _make_missing(plan, done, lease, shown, heard, executor, address, key)
+            heard = (shown.add, event_log.unit_ended, *listeners, budget.add)
+            run.make_missing(executor, address, shown, heard)
         except BudgetError as error:
             stopped = error
-        lease.check()
-        manifest = finalise(plan, store)
-        if len(done) < len(plan.units) or not store.exists(REPORT) or not is_sealed(store, REPORT):
-            write_report(store, manifest)
-        _seal(store, key, done)
-        event_log.finished(manifest, shown)
+        manifest = run.publish()
+        event_log.run_finished(manifest, shown)
         try:
             if stopped is not None:
                 raise stopped
             check_result(plan, manifest.branches)
         except BudgetError as error:
-            event_log.stopped(error, manifest.branches)
+            event_log.run_stopped(error, manifest.branches)
             raise
         return manifest
 
 
-def _make_missing(
-    plan: Plan,
-    done: Mapping[str, Marker],
-    lease: Lease,
-    progress: Progress,
-    listeners: Sequence[Listener],
-    executor: str,
-    address: str,
-    key: bytes | None,
-) -> None:
-    missing = [unit for unit in plan.units if unit.name not in done]
-    try:
-        with outcomes(Job.of(plan), plan, missing, executor, address, key) as stream, progress:
-            for outcome in stream:
-                for listener in listeners:
-                    listener(outcome)
-                if lease.lost:
-                    lease.check()
-    except BudgetError:
-        raise
-    except BaseException as error:
-        with suppress(PalimpsestError):  # the first error is the one to tell
-            lease.check()
-            store = open_store(plan.output)
-            finalise(plan, store)
-            _seal(store, key, done)
-        if isinstance(error, StorageError):
-            raise StorageError(f"{error}; the same command then goes on where this run ended") from error
-        raise
+@dataclass(frozen=True)
+class _Run:
+    """A run in progress. `done` are the markers of units that earlier runs made."""
 
+    plan: Plan
+    store: Store
+    lease: Lease
+    done: Mapping[str, Marker]
+    key: bytes | None
 
-def _seal(store: Store, key: bytes | None, done: Mapping[str, Marker]) -> None:
-    if key is not None:
-        seal_dataset(store, read_markers(store), key, done)
-    elif store.exists(SEAL):
-        _log.warning("%s/%s is of an earlier run with a key; run again with the key to seal this one", store.uri, SEAL)
+    def make_missing(self, executor: str, address: str, progress: Progress, listeners: Sequence[Listener]) -> None:
+        """Make the units that have no marker yet, and call every listener with each that ends.
+
+        `progress` is shown from the first unit to the last, without the start and the end of Ray.
+
+        Where anything but the error budget ends it early, what is there is published before the error is raised.
+        """
+        missing = [unit for unit in self.plan.units if unit.name not in self.done]
+        try:
+            with outcomes(self.plan, missing, executor, address, self.key) as stream, progress:
+                for outcome in stream:
+                    for listener in listeners:
+                        listener(outcome)
+                    if self.lease.lost:
+                        self.lease.check()
+        except BudgetError:
+            raise
+        except BaseException as error:
+            with suppress(PalimpsestError):  # the first error is the one to tell
+                self.lease.check()
+                finalise(self.plan, self.store)
+                self._seal()
+            if isinstance(error, StorageError):
+                raise StorageError(f"{error}; the same command then goes on where this run ended") from error
+            raise
+
+    def publish(self) -> Manifest:
+        """Write the manifest, the report and the seal of what is there now."""
+        self.lease.check()
+        manifest = finalise(self.plan, self.store)
+        some_made = len(self.done) < len(self.plan.units)
+        if some_made or not self.store.exists(REPORT) or not is_sealed(self.store, REPORT):
+            write_report(self.store, manifest)
+        self._seal()
+        return manifest
+
+    def _seal(self) -> None:
+        if self.key is not None:
+            seal_dataset(self.store, read_markers(self.store), self.key, self.done)
+        elif self.store.exists(SEAL):
+            place = f"{self.store.uri}/{SEAL}"
+            _log.warning("%s is of an earlier run with a key; run again with the key to seal this one", place)
 
 
 @contextmanager
 def outcomes(
-    job: Job, plan: Plan, units: list[Unit], executor: str, address: str, key: bytes | None
-) -> Iterator[Outcomes]:
-    """Give the stream of finished units; nothing is started where none is missing."""
+    plan: Plan, units: Sequence[Unit], executor: str, address: str, key: bytes | None
+) -> Iterator[Iterator[Outcome]]:
+    """Give the stream of what becomes of `units`, a marker or a failure each; without units, nothing is started.
+
+    Args:
+        executor: `inline`: one unit after another in this process; anything else: on Ray.
+        address: of the Ray cluster, as `pipeline.cluster.connection.connect` takes it.
+    """
+    job = Job.of(plan)
     if not units:
         yield iter(())
     elif executor == "inline":

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from pipeline.errors import InputError, RowError, UnitError
-from pipeline.messages import MAX_CHARACTERS, listed, one_line, short_repr
+from pipeline.messages import MAX_CHARACTERS, counted, listed, one_line, short_repr
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,7 @@ def test_every_error_is_bounded_and_goes_between_processes() -> None:
 def test_values_in_messages_are_few_and_short() -> None:
     assert listed(["a", "b"]) == "a, b" and listed(range(20), 3) == "0, 1, 2 and 17 more"
     assert len(listed(["x" * 500] * 500)) < 400 and "\n" not in listed(["a\nb"])
+
+
+def test_one_thing_is_no_plural() -> None:
+    assert [counted(number, "unit") for number in (0, 1, 2)] == ["0 units", "1 unit", "2 units"]

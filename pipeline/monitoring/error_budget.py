@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import BudgetError
-from pipeline.messages import short_repr
+from pipeline.messages import counted, short_repr
 from pipeline.monitoring.progress import reason_counts
 from pipeline.plan import Plan
 from schemas.manifest import Counts, Failure, Marker
@@ -80,8 +80,8 @@ class Budget:
         if failed > limit:
             made = f"{self._made} made" if self._made else "none made"
             raise BudgetError(
-                f"{failed} units failed and {made}: more than quality.max_failed_units ({limit}) allows; mend what "
-                "they say, or raise it; the same command then goes on"
+                f"{counted(failed, 'unit')} failed and {made}: more than quality.max_failed_units ({limit}) allows; "
+                "mend what they say, or raise it; the same command then goes on"
             )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import BudgetError
 from pipeline.execution.row_failures import read_row_failures, row_failure_path
-from pipeline.messages import one_line
+from pipeline.messages import counted, one_line
 from pipeline.monitoring.progress import Progress, reason_counts, summary
 from pipeline.plan import Plan
 from pipeline.shards.output.store import Store
@@ -40,22 +40,23 @@ class EventLog:
         self._logged: set[tuple[str, str]] = set()  # branch and code of kinds that were logged
         self._failures: list[Failure] = []
 
-    def noted(self, note: str) -> None:
+    def note(self, note: str) -> None:
         """Log what the plan has to say, before anything runs."""
         _emit(logging.INFO, "note", note, {})
 
-    def started(self, done: int) -> None:
+    def run_started(self, done: int) -> None:
         units = len(self._plan.units)
-        text = f"{done} of {units} units are done already" if done else f"{units} units -> {self._plan.output}"
+        planned = counted(units, "unit")
+        text = f"{done} of {units} units are done already" if done else f"{planned} -> {self._plan.output}"
         _emit(logging.INFO, "run_started", text, {"units": units, "done": done, "output": self._plan.output})
 
-    def ended(self, outcome: Marker | Failure) -> None:
+    def unit_ended(self, outcome: Marker | Failure) -> None:
         """Log a unit that ended, and the kinds of quarantined rows that are new."""
         if isinstance(outcome, Failure):
             self._failures.append(outcome)
             where = f"{self._plan.output}/_failed/{outcome.unit}.json"
             reason = one_line(outcome.error, 200)
-            text = f"unit {outcome.unit} failed after {outcome.attempts} attempts: {reason} ({where})"
+            text = f"unit {outcome.unit} failed after {counted(outcome.attempts, 'attempt')}: {reason} ({where})"
             _emit(logging.WARNING, "unit_failed", text, _without(outcome, "digest"), outcome.traceback)
             return
         names = ("unit", "branch", "accepted", "rejected", "quarantined", "retried", "reasons", "quarantine_reasons")
@@ -63,7 +64,7 @@ class EventLog:
         why = reason_counts(outcome.reasons | outcome.quarantine_reasons)
         text = (
             f"unit {outcome.unit}: {outcome.accepted} accepted, {outcome.rejected} rejected, "
-            f"{outcome.quarantined} rows quarantined{f' ({why})' if why else ''} in {outcome.seconds:.1f} s"
+            f"{counted(outcome.quarantined, 'row')} quarantined{f' ({why})' if why else ''} in {outcome.seconds:.1f} s"
         )
         _emit(logging.INFO, "unit_done", text, fields)
         new = {(outcome.branch, code) for code in outcome.quarantine_reasons} - self._logged
@@ -76,7 +77,7 @@ class EventLog:
             )
             _emit(logging.WARNING, "rows_quarantined", text, _without(kind), kind.traceback)
 
-    def stopped(self, error: BudgetError, branches: Mapping[str, Counts]) -> None:
+    def run_stopped(self, error: BudgetError, branches: Mapping[str, Counts]) -> None:
         """Log why a run is no success, with its first causes and a traceback of each."""
         if error.branch is None:
             causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures]
@@ -93,7 +94,7 @@ class EventLog:
             detail,
         )
 
-    def finished(self, manifest: Manifest, progress: Progress) -> None:
+    def run_finished(self, manifest: Manifest, progress: Progress) -> None:
         counts = manifest.counts
         fields = {
             "complete": manifest.complete,
@@ -106,8 +107,9 @@ class EventLog:
             "output": self._plan.output,
         }
         text = (
-            f"{counts.accepted} images accepted, {counts.rejected} rejected, {counts.quarantined} rows quarantined, "
-            f"{len(manifest.failed)} units failed; data set: {self._plan.output}"
+            f"{counted(counts.accepted, 'image')} accepted, {counts.rejected} rejected, "
+            f"{counted(counts.quarantined, 'row')} quarantined, {counted(len(manifest.failed), 'unit')} failed; "
+            f"data set: {self._plan.output}"
         )
         _emit(logging.INFO, "run_finished", text, fields, summary(manifest, progress, self._plan.output))
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from pipeline.execution.watermarking import UNMARKABLE
-from pipeline.messages import one_line
+from pipeline.messages import counted, one_line
 from pipeline.plan import Plan
 from schemas.manifest import Counts, Failure, Manifest, Marker
 
@@ -201,7 +201,9 @@ def _failures(now: list[Failure], failed: list[str], output: str) -> list[str]:
         return []
     reasons = {failure.unit: failure.error.splitlines()[0] for failure in now if failure.error}
     names = list(dict.fromkeys([failure.unit for failure in now] + failed))
-    lines = [f"{len(names)} units failed; the whole story is in {output}/_failed/, the same command tries them again:"]
+    lines = [
+        f"{counted(len(names), 'unit')} failed; tracebacks are in {output}/_failed/, the same command tries again:"
+    ]
     lines += [f"  {name}: {reasons.get(name, 'in an earlier run')}" for name in names[:MAX_FAILURES]]
     if len(names) > MAX_FAILURES:
         lines.append(f"  and {len(names) - MAX_FAILURES} more")

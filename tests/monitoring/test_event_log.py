@@ -68,7 +68,7 @@ def test_lines_for_a_person(recipe: Path, form: str | None, capsys: pytest.Captu
     units = [line for line in lines if line.startswith("unit flipped-a-")]
     if form == "--quiet":
         out = recipe.parent / "out"
-        assert lines == [f"58 images accepted, 0 rejected, 1 rows quarantined, 0 units failed; data set: {out}"]
+        assert lines == [f"58 images accepted, 0 rejected, 1 row quarantined, 0 units failed; data set: {out}"]
         return
     assert len(units) == (3 if form else 0)
     assert ("Traceback (most recent call last):" in lines) == bool(form)

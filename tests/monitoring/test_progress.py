@@ -93,7 +93,7 @@ def test_the_summary_says_what_is_there_and_what_failed(plan: Plan) -> None:
     progress.failures.append(failure(plan, 2))
     broken = manifest.model_copy(update={"complete": False, "failed": [plan.units[2].name]})
     text = summary(broken, progress, plan.output)
-    assert f"1 units failed; the whole story is in {plan.output}/_failed/" in text
+    assert f"1 unit failed; tracebacks are in {plan.output}/_failed/" in text
     assert f"  {plan.units[2].name}: out of memory" in text
 
 
