@@ -11,8 +11,8 @@ from pipeline.audit.source_shards import reopen
 from pipeline.devices import device_for_model, device_model
 from pipeline.errors import InputError
 from pipeline.execution.background import BackgroundThreads
-from pipeline.execution.chain import ChainReport
 from pipeline.execution.job import Job, LoadedBranch
+from pipeline.execution.micro_batches import ComputeReport
 from pipeline.execution.runner import make_window
 from pipeline.execution.window import Window, new_sample, windows
 from pipeline.messages import short_repr
@@ -88,7 +88,7 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: 
         for window in windows(branch, unit, background):
             if not _holds(branch, unit, window, stored):
                 continue
-            for table in make_window(branch, unit, window, ChainReport(), background).values():
+            for table in make_window(branch, unit, window, ComputeReport(), background).values():
                 for row in table.to_pylist():
                     if row.get("sample_id") == sample:
                         recorded = {**stored, "watermarks": _current_marks(stored["watermarks"], key)}

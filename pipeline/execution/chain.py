@@ -1,58 +1,21 @@
-"""Samples through a chain of operators: bucketed by what one call takes once, drawn, applied, put back in order."""
+"""Samples through the operators of a branch: each step draws for all, then applies micro-batch by micro-batch."""
 
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Partner, PartnerRow, Pixels
-from pipeline.errors import JobError, RowError, RunError, UnitError
-from pipeline.messages import format_traceback
+from pipeline.contracts import Applied, Draws, ImageBatch, Operator, PartnerRow
+from pipeline.errors import JobError, RowError, UnitError
+from pipeline.execution.micro_batches import ComputeReport, call_in_halves, grouped, micro_batches
+from pipeline.execution.sample import Sample
 from pipeline.noise import Noise
 from pipeline.plan import StepPlan
 from pipeline.seeding import canonical_json, step_seed
 
-T = TypeVar("T")
-A = TypeVar("A")
 OPERATOR_FAILED = "operator_failed"
-_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
-"""What RuntimeErrors of PyTorch's CPU allocator and of CUDA's libraries say."""
-
-
-@dataclass
-class Sample:
-    """One attempt at one image."""
-
-    sample_id: str
-    source: int  # index of its row in the window
-    copy: int
-    label: int = -1  # class index
-    pixels: Pixels | None = None
-    attempt: int = 0
-    final: bool = True  # False: a gate refused it, and it was made again
-    shape: tuple[int, ...] | None = None  # of its source, [H, W, C]; None for synthesis
-    origin: Pixels | None = None  # the source's pixels, kept for gates and for further attempts
-    soft_label: list[float] | None = None
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    partners: list[Partner] = field(default_factory=list)
-    scores: list[dict[str, Any]] = field(default_factory=list)  # as they go into the column `quality`
-    rejected: str | None = None
-    error: RowError | None = None
-
-    @property
-    def alive(self) -> bool:
-        return self.rejected is None and self.error is None
-
-
-@dataclass
-class ChainReport:
-    """What a chain cost and whether its micro-batches were the planned ones."""
-
-    busy_s: float = 0.0
-    exact: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,7 +42,7 @@ def run_chain(
     classes: Sequence[str],
     micro_batch: int,
     device: str,
-    report: ChainReport,
+    report: ComputeReport,
     again: bool = False,
 ) -> None:
     """Take every sample through every step, in place.
@@ -92,26 +55,17 @@ def run_chain(
     """
     for step in steps:
         alive = [sample for sample in samples if sample.alive]
-        for bucket in buckets(alive, lambda s: None if s.pixels is None else s.pixels.shape):
+        for bucket in grouped(alive, lambda s: None if s.pixels is None else s.pixels.shape):
             batch = _batch(step, bucket, rows, classes)
             started = time.perf_counter()
             draws = step.operator.draw(batch)
             calls = [_once_per_call_key(step.operator, draws, index) for index in range(len(bucket))]
-            for group in buckets(list(range(len(bucket))), calls.__getitem__):
-                for first in range(0, len(group), micro_batch):
-                    _apply(step, bucket, batch, draws, group[first : first + micro_batch], device, report)
+            for part in micro_batches(range(len(bucket)), calls.__getitem__, micro_batch):
+                _apply(step, bucket, batch, draws, part, device, report)
             report.busy_s += time.perf_counter() - started
         errors = [sample.error for sample in alive if sample.error and sample.error.code == OPERATOR_FAILED]
         if len(errors) == len(alive) > 1 and not again:
             raise UnitError(f"every image failed: {errors[0].message}")
-
-
-def buckets(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
-    """Group by key, in order of first appearance; order inside a group is kept."""
-    found: dict[object, list[T]] = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
-    return list(found.values())
 
 
 def _once_per_call_key(operator: Operator, draws: Draws, index: int) -> str:
@@ -156,7 +110,7 @@ def _apply(
     draws: Draws,
     rows: Sequence[int],
     device: str,
-    report: ChainReport,
+    report: ComputeReport,
 ) -> None:
     """Apply to `rows`, in halves where that fails, and record what comes of each."""
 
@@ -166,7 +120,7 @@ def _apply(
         _check_labels(step, applied)
         return part, drawn, applied
 
-    for some, answer in in_halves(rows, call, step.plan.operator, OPERATOR_FAILED, device, report):
+    for some, answer in call_in_halves(rows, call, step.plan.operator, OPERATOR_FAILED, device, report):
         if isinstance(answer, RowError):
             bucket[some[0]].error = answer
             continue
@@ -181,56 +135,6 @@ def _check_labels(step: LoadedStep, applied: Applied) -> None:
         raise JobError(f"{step.plan.operator}: it returned soft_labels, and its class has not changes_labels = True")
     if not operator.generative and applied.labels is not None and applied.soft_labels is None:
         raise JobError(f"{step.plan.operator}: it returned labels without soft_labels; one class is a 1 among zeros")
-
-
-def in_halves(
-    rows: Sequence[T], call: Callable[[Sequence[T]], A], name: str, code: str, device: str, report: ChainReport
-) -> Iterator[tuple[Sequence[T], A | RowError]]:
-    """Yield what `call` answers to `rows`, or to their halves where it fails: memory suffices, or a bad row is found.
-
-    A single row that fails has a RowError `code`, in the name of `who`.
-
-    Raises:
-        UnitError: memory ran out with a single row.
-        JobError: `call` raised it.
-    """
-    answer: A | RowError | None = None
-    try:
-        answer = call(rows)
-    except (JobError, RunError):
-        raise
-    except Exception as error:
-        report.exact = False
-        if len(rows) == 1 and out_of_memory(error):
-            raise UnitError(f"{name}: out of memory with a single image: {error}") from error
-        if len(rows) == 1:
-            answer = RowError(code, f"{name}: {type(error).__name__}: {error}")
-            answer.part, answer.traceback_text = name, format_traceback(error)  # its frames hold tensors
-    if answer is not None:
-        yield rows, answer
-        return
-    release_memory(device)  # the error is gone here, and with it the failed call's tensors, which its frames held
-    middle = len(rows) // 2
-    for half in (rows[:middle], rows[middle:]):
-        yield from in_halves(half, call, name, code, device, report)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
-    by_type = type(error).__name__ in ("OutOfMemoryError", "AcceleratorError")
-    return (
-        by_type
-        or isinstance(error, MemoryError)
-        or bool(isinstance(error, RuntimeError) and _MEMORY.search(str(error)))
-    )
-
-
-def release_memory(device: str) -> None:
-    """Give back what a GPU's allocator holds in pieces; smaller calls need others."""
-    if device != "cpu":
-        import torch
-
-        torch.cuda.empty_cache()
 
 
 def _record(step: LoadedStep, sample: Sample, place: int, batch: ImageBatch, draws: Draws, applied: Applied) -> None:

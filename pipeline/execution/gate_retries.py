@@ -5,17 +5,19 @@ from typing import Any
 
 from pipeline.contracts import PartnerRow
 from pipeline.execution.background import BackgroundThreads
-from pipeline.execution.chain import ChainReport, LoadedStep, RowLookup, Sample, run_chain
+from pipeline.execution.chain import LoadedStep, RowLookup, run_chain
 from pipeline.execution.gate_scores import score_gates
 from pipeline.execution.job import LoadedBranch
+from pipeline.execution.micro_batches import ComputeReport
 from pipeline.execution.output_rows import sized
 from pipeline.execution.partners import drawn_partner
+from pipeline.execution.sample import Sample
 from pipeline.execution.window import Window, new_sample
 from pipeline.plan import Unit
 
 
 def make_samples(
-    branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, background: BackgroundThreads
+    branch: LoadedBranch, unit: Unit, window: Window, report: ComputeReport, background: BackgroundThreads
 ) -> None:
     """Make every sample of a window, in place; those that gates refuse again, `attempts` times in all.
 
@@ -27,7 +29,7 @@ def make_samples(
     """
     for sample in window.samples:
         sample.shape = None if sample.pixels is None else sample.pixels.shape
-        sample.origin = sample.pixels if branch.gates else None
+        sample.source_pixels = sample.pixels if branch.gates else None
     images = [[sample] for sample in window.samples]
     current = images
     for attempt in range(branch.plan.attempts):
@@ -40,16 +42,16 @@ def make_samples(
         for image in current:
             before = image[-1]
             before.final = False
-            again = new_sample(branch.job, unit, window, before.source, before.copy, before.origin, attempt + 1)
-            again.shape, again.origin = before.shape, before.origin
+            again = new_sample(branch.job, unit, window, before.source, before.copy, before.source_pixels, attempt + 1)
+            again.shape, again.source_pixels = before.shape, before.source_pixels
             image.append(again)
     window.samples[:] = [sample for image in images for sample in image]
     for sample in window.samples:
-        sample.origin = None  # nothing needs the sources while the window is encoded
+        sample.source_pixels = None  # nothing needs the sources while the window is encoded
 
 
 def _run_chain(
-    branch: LoadedBranch, window: Window, samples: Sequence[Sample], report: ChainReport, again: bool
+    branch: LoadedBranch, window: Window, samples: Sequence[Sample], report: ComputeReport, again: bool
 ) -> None:
     job = branch.job
 
@@ -66,7 +68,7 @@ def _run_chain(
 
 
 def _refused(
-    branch: LoadedBranch, samples: Sequence[Sample], report: ChainReport, background: BackgroundThreads
+    branch: LoadedBranch, samples: Sequence[Sample], report: ComputeReport, background: BackgroundThreads
 ) -> list[Sample]:
     """Return the samples that gates refuse; they are judged at the size and in the channels they are stored in."""
     if not branch.gates:

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from pipeline.contracts import Gate, MadeBatch
 from pipeline.errors import RowError, UnitError
-from pipeline.execution.chain import ChainReport, Sample, buckets, in_halves
+from pipeline.execution.micro_batches import ComputeReport, call_in_halves, micro_batches
+from pipeline.execution.sample import Sample
 from pipeline.plan import GatePlan
 
 GATE_FAILED = "gate_failed"
@@ -29,7 +30,7 @@ def score_gates(
     samples: Sequence[Sample],
     classes: Sequence[str],
     device: str,
-    report: ChainReport,
+    report: ComputeReport,
 ) -> list[Sample]:
     """Score every living sample with every gate, in place; return those that are refused.
 
@@ -45,9 +46,8 @@ def score_gates(
     judged = [sample for sample in samples if sample.alive]
     for loaded in gates:
         scored = [sample for sample in judged if sample.error is None]
-        for bucket in buckets(scored, _shapes):
-            for first in range(0, len(bucket), loaded.gate.micro_batch):
-                _score(loaded.gate, bucket[first : first + loaded.gate.micro_batch], classes, device, report)
+        for part in micro_batches(scored, _shapes, loaded.gate.micro_batch):
+            _score(loaded.gate, part, classes, device, report)
         errors = [sample.error for sample in scored if sample.error is not None]
         if len(errors) == len(scored) > 1:
             raise UnitError(f"every image failed: {errors[0].message}")
@@ -75,13 +75,13 @@ def _shapes(sample: Sample) -> object:
     return sample.pixels.shape, sample.shape
 
 
-def _score(gate: Gate, samples: Sequence[Sample], classes: Sequence[str], device: str, report: ChainReport) -> None:
+def _score(gate: Gate, samples: Sequence[Sample], classes: Sequence[str], device: str, report: ComputeReport) -> None:
     """Score samples of one size, in halves where that fails."""
 
     def call(some: Sequence[Sample]) -> npt.NDArray[np.float32]:
         return gate.score(_batch(some, classes))
 
-    for some, answer in in_halves(samples, call, gate.name, GATE_FAILED, device, report):
+    for some, answer in call_in_halves(samples, call, gate.name, GATE_FAILED, device, report):
         if isinstance(answer, RowError):
             some[0].error = answer
             continue
@@ -90,9 +90,12 @@ def _score(gate: Gate, samples: Sequence[Sample], classes: Sequence[str], device
 
 
 def _batch(samples: Sequence[Sample], classes: Sequence[str]) -> MadeBatch:
+    sources = [sample.source_pixels for sample in samples if sample.source_pixels is not None]
     return MadeBatch(
         images=np.stack([sample.pixels for sample in samples if sample.pixels is not None]),
-        sources=None if samples[0].shape is None else np.stack([s.origin for s in samples if s.origin is not None]),
+        sources=None
+        if samples[0].shape is None
+        else np.stack([s.source_pixels for s in samples if s.source_pixels is not None]),
         labels=np.array([sample.label for sample in samples], np.int64),
         classes=classes,
         prompts=[_prompt(sample) for sample in samples],

@@ -10,8 +10,8 @@ import pyarrow as pa
 from pipeline.contracts import Pixels
 from pipeline.errors import UnitError
 from pipeline.execution.background import BackgroundThreads
-from pipeline.execution.chain import Sample
 from pipeline.execution.job import Job, LoadedBranch
+from pipeline.execution.sample import Sample
 from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.execution.window import Window
 from pipeline.lineage.records import output_table, quarantine_table

@@ -12,9 +12,9 @@ import pyarrow as pa
 from pipeline.devices import device_model
 from pipeline.errors import UnitError
 from pipeline.execution.background import BackgroundThreads
-from pipeline.execution.chain import ChainReport
 from pipeline.execution.gate_retries import make_samples
 from pipeline.execution.job import LoadedBranch
+from pipeline.execution.micro_batches import ComputeReport
 from pipeline.execution.output_rows import tables_of
 from pipeline.execution.row_failures import RowFailures
 from pipeline.execution.window import Window, windows
@@ -34,7 +34,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
         ConflictError: the unit is there already with another digest.
     """
     started = time.perf_counter()
-    report = ChainReport()
+    report = ComputeReport()
     counts = {"selected": 0, "retried": 0, **dict.fromkeys(COUNT_NAMES.values(), 0)}
     reasons: Counter[str] = Counter()
     codes: Counter[str] = Counter()
@@ -80,7 +80,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
 
 
 def _windows_with_tables(
-    branch: LoadedBranch, unit: Unit, report: ChainReport, background: BackgroundThreads
+    branch: LoadedBranch, unit: Unit, report: ComputeReport, background: BackgroundThreads
 ) -> Iterator[tuple[Window, dict[str, pa.Table]]]:
     """Yield a unit's windows with their tables, in order: one is marked and encoded while the next one is made."""
 
@@ -95,7 +95,7 @@ def _windows_with_tables(
 
 
 def make_window(
-    branch: LoadedBranch, unit: Unit, window: Window, report: ChainReport, background: BackgroundThreads
+    branch: LoadedBranch, unit: Unit, window: Window, report: ComputeReport, background: BackgroundThreads
 ) -> dict[str, pa.Table]:
     """Make every image of a window; return a table for each of the folders that gets rows."""
     make_samples(branch, unit, window, report, background)

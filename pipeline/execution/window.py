@@ -8,9 +8,9 @@ import pyarrow as pa
 from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 from pipeline.execution.background import BackgroundThreads
-from pipeline.execution.chain import Sample
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.partners import Candidate
+from pipeline.execution.sample import Sample
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.columns.dimensions import Shape

@@ -11,7 +11,7 @@ import torch
 
 from palimpsest.testing.operators import assert_near
 from pipeline.contracts import Applied, Draws, ImageBatch
-from pipeline.execution.chain import out_of_memory
+from pipeline.execution.micro_batches import out_of_memory
 from pipeline.noise import Noise
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit
 from pipeline.registry import OPERATORS
