@@ -93,9 +93,7 @@ def _batch(samples: Sequence[Sample], classes: Sequence[str]) -> MadeBatch:
     sources = [sample.source_pixels for sample in samples if sample.source_pixels is not None]
     return MadeBatch(
         images=np.stack([sample.pixels for sample in samples if sample.pixels is not None]),
-        sources=None
-        if samples[0].shape is None
-        else np.stack([s.source_pixels for s in samples if s.source_pixels is not None]),
+        sources=None if samples[0].shape is None else np.stack(sources),
         labels=np.array([sample.label for sample in samples], np.int64),
         classes=classes,
         prompts=[_prompt(sample) for sample in samples],
