@@ -1,1 +1,1 @@
-"""The only room that knows Ray: actors, engine, progress."""
+"""Running units on Ray: the connection, scheduling, actors, and what watches over them. Ray is imported here alone."""

@@ -1,4 +1,4 @@
-"""What runs in a worker process: one branch, loaded once, and the units of the blocks it is given."""
+"""The Ray actor: a process that loads one branch once and makes the units it is sent."""
 
 import os
 import pickle
@@ -22,11 +22,9 @@ from pipeline.watermark_key import key_id, read_key
 from schemas.manifest import Failure, Marker
 
 UNITS_COLUMN = "units"
-"""Column of a block: its one row holds pickled units."""
-
-
+"""Name of a block's one column; its one row holds pickled units."""
 GRACE_S = 1.0
-"""How long an idle worker has to leave in good order when the run is over; a busy one is ended then."""
+"""Seconds a worker may take to end by itself once the run is over; after them it is ended."""
 
 
 def block_row(units: Sequence[Unit]) -> dict[str, bytes]:
@@ -35,9 +33,9 @@ def block_row(units: Sequence[Unit]) -> dict[str, bytes]:
 
 
 class UnitActor:
-    """A worker of one branch's pool. Cheap to make; loads its models with the first block.
+    """A worker of one branch's pool. Its models are loaded with the first block.
 
-    Whatever happens comes back as rows: a JobError raised here would reach the driver as a Ray traceback.
+    Errors are returned as rows like results, because Ray would turn a raised JobError into a traceback of its own.
     """
 
     def __init__(self, job: "ray.ObjectRef[Job]", branch: BranchPlan, ledger: Ledger, token: str | None) -> None:
@@ -51,7 +49,7 @@ class UnitActor:
         threading.Thread(target=_exit_with, args=(ledger,), daemon=True).start()
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yield one row a unit, as soon as it is done: always as many, so that a retried block yields the same."""
+        """Yield one row for each unit as soon as it ends; a block that Ray retries yields as many rows again."""
         for units in batch[UNITS_COLUMN].to_pylist():
             for unit in pickle.loads(units):  # noqa: S301 - the driver's own
                 try:
@@ -60,7 +58,7 @@ class UnitActor:
                     yield answer_row(error)
 
     def run(self, unit: Unit) -> Marker | Failure:
-        """Return the unit's marker or failure, made now or before.
+        """Return the unit's marker or failure; a unit that is committed already is not made again.
 
         Raises:
             JobError: the branch cannot load, the output is not visible here, the unit belongs to another plan.
@@ -100,7 +98,7 @@ class UnitActor:
         return worker
 
     def _key(self) -> bytes | None:
-        """Return the watermark key: this node's own where it is the run's, else the one that the driver keeps."""
+        """Return the watermark key: from this node where it has the run's key, else from the ledger."""
         if self._job.key_id is None:
             return None
         own = read_key(None)
@@ -108,14 +106,14 @@ class UnitActor:
 
 
 def _exit_with(ledger: Ledger) -> None:
-    """End this process when the run's ledger is gone: a stopped run must not leave workers behind, busy or not."""
+    """Wait until the run's ledger is closed or lost, then end this process, even while it is busy."""
     ledger.wait()
     time.sleep(GRACE_S)
     os._exit(0)
 
 
 def require_token(store: Store, token: str) -> None:
-    """Raise JobError where this node does not see what the driver wrote: its output folder is another disk."""
+    """Raise JobError where this node does not see the driver's file: its output folder is another disk."""
     if not store.exists(token):
         raise JobError(
             f"node {socket.gethostname()} does not see the output folder {store.uri} that the driver writes to: "
@@ -124,7 +122,7 @@ def require_token(store: Store, token: str) -> None:
 
 
 def record_excluded_unit(store: Store, unit: Unit, deaths: int) -> Failure:
-    """Record that `unit` is not tried again because `deaths` workers died while they made it; return the record."""
+    """Write and return the failure of a unit that is not tried again, since `deaths` workers died of it."""
     failure = Failure(
         unit=unit.name,
         digest=unit.digest,
@@ -136,7 +134,7 @@ def record_excluded_unit(store: Store, unit: Unit, deaths: int) -> Failure:
 
 
 def answer_row(answer: Marker | Failure | JobError | RunError) -> pa.Table:
-    """Return the one row that carries an answer to the driver."""
+    """Return a table of one row, the columns `kind` and `body`, that carries an answer to the driver."""
     if isinstance(answer, Exception):
         kind = RunError if isinstance(answer, RunError) else JobError
         return pa.table({"kind": [kind.__name__], "body": [str(answer)]})

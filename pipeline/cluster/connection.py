@@ -29,7 +29,7 @@ services: Any = ray._private.services
 PORT = 6379
 """Where a head listens unless its address says otherwise."""
 CONNECT_TIMEOUT_S = 10.0
-"""How long a head may take to answer at all."""
+"""Seconds a head may take to accept a connection."""
 
 _state = threading.RLock()
 """Held while this process connects to Ray or leaves it, so that no thread takes a Ray that is about to end."""
@@ -41,14 +41,14 @@ _left = False
 
 @contextlib.contextmanager
 def connect(address: str = "local", gpus: float | None = None, cpus: float | None = None) -> Iterator[None]:
-    """Connect this process to Ray, and leave it at the end.
+    """Connect this process to Ray, and disconnect at the end.
 
     A Ray that this process is connected to already (`ray.init()` in a notebook, a run in another thread) is used, and
     it is there afterwards, whatever `address` says. A local Ray that another thread's run started ends with the last
     run on it.
 
-    A local Ray gets a logical CPU a core and those that no actor takes, and listens on the loopback interface alone.
-    Authentication is what Ray's own settings say. Signals go on to whom they went before.
+    A local Ray gets one logical CPU for each core, and `SPARE_CPUS` more; it listens on the loopback interface alone.
+    Ray's own settings decide about authentication. Signal handlers stay as they were.
 
     Args:
         address: `local`: a Ray of our own, ended with the context; `auto`: the cluster that this machine is a node of;
@@ -114,7 +114,7 @@ def _start(address: str, gpus: float | None, cpus: float | None) -> None:
 
 
 def _close_token() -> None:
-    """Take Ray's token from other users of this machine: Ray 2.60 makes its file with the rights of any other."""
+    """Make Ray's token readable for its owner alone; Ray 2.60 leaves its file open to other users of the machine."""
     path = Path("~/.ray/auth_token").expanduser()
     with contextlib.suppress(OSError):
         if path.stat().st_mode & 0o077:
@@ -123,7 +123,7 @@ def _close_token() -> None:
 
 @contextlib.contextmanager
 def _connection(own: bool) -> Iterator[None]:
-    """Leave Ray at the end; where it is gone before, say so instead of whatever that led to."""
+    """Shut Ray down at the end; raise `Stopped` where its processes were lost, in place of the errors that follow."""
     with contextlib.ExitStack() as stack:
         stack.callback(_leave)
         watchdog = stack.enter_context(watched(own))
@@ -155,7 +155,7 @@ def _shut_down() -> None:
 
 
 def _kill_local_ray(own: bool) -> None:
-    """Do without a Ray that is gone: a clean-up would wait for it, until the native part ends this process."""
+    """Kill what is left of a local Ray that was lost. An ordinary shutdown would wait until Ray ends this process."""
     atexit.unregister(worker.shutdown)
     node = worker._global_node
     if not own or node is None:
@@ -194,10 +194,10 @@ def _init(address: str, gpus: float | None, cpus: float | None) -> None:
 
 
 def _reachable(address: str) -> str:
-    """Return HOST:PORT of the cluster's head, after a knock: Ray itself tries for minutes where nobody answers.
+    """Return HOST:PORT of the cluster's head, once a connection to it succeeds; Ray itself would try for minutes.
 
     Raises:
-        OSError: nobody answers, or there is no cluster here.
+        OSError: nothing listens there, or this machine belongs to no cluster.
     """
     if address == "auto":
         address = services.get_ray_address_from_environment("auto", None) or ""
@@ -210,10 +210,10 @@ def _reachable(address: str) -> str:
 
 @contextlib.contextmanager
 def _loopback() -> Iterator[None]:
-    """Let a Ray that starts meanwhile take 127.0.0.1 for its node's address, so that nothing of it listens elsewhere.
+    """Make a Ray that starts inside this context listen on 127.0.0.1 alone.
 
-    `ray.init(_node_ip_address="127.0.0.1")` does not: Ray puts an address for others in its place. On Windows and macOS
-    it leaves the loopback address alone, by this switch, which its processes read from the environment.
+    `ray.init(_node_ip_address="127.0.0.1")` has no such effect, since Ray replaces a loopback address by a public one.
+    This switch, which Ray sets on Windows and macOS and its processes read from the environment, keeps the address.
     """
     before, variable = constants.ENABLE_RAY_CLUSTER, constants.ENABLE_RAY_CLUSTERS_ENV_VAR
     inherited = os.environ.get(variable)
@@ -229,7 +229,7 @@ def _loopback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _keep_signal_handlers() -> Iterator[None]:
-    """Put the handlers of this process back that Ray replaces by its own: on SIGTERM it writes a native stack trace."""
+    """Restore this process's signal handlers, which Ray replaces: its own prints a native stack trace on SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -248,7 +248,7 @@ def _keep_signal_handlers() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hide_ray_events() -> Iterator[None]:
-    """Keep Ray's own lines off the console: stdout belongs to results, stderr to our progress.
+    """Keep Ray's own lines off the console, where stdout is for results and stderr for progress.
 
     Ray prints cluster events on stdout whatever `log_to_driver` says; they stay in the session's log files.
     """
@@ -262,7 +262,7 @@ def _hide_ray_events() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _hide_native_output() -> Iterator[None]:
-    """Start Ray's native part with fatal lines only: it writes to descriptor 2, and says there that it was told to."""
+    """Make Ray's native part log fatal errors alone, and drop the lines it writes to descriptor 2 while it starts."""
     quiet = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_USAGE_STATS_PROMPT_ENABLED": "0"}
     added = {name: value for name, value in quiet.items() if name not in os.environ}
     os.environ |= added

@@ -1,4 +1,4 @@
-"""Running units on Ray: one pool of actors a branch, over Ray Data; only markers and failures come back."""
+"""The Ray executor: a pool of actors for each branch, fed by Ray Data; only markers and failures come back."""
 
 import contextlib
 import logging
@@ -27,15 +27,15 @@ from schemas.manifest import Failure, Marker
 Outcomes = Generator[Marker | Failure, None, None]
 
 SPARE_DEATHS = 10
-"""Worker deaths that no unit is to blame for (a lost node), on top of those that units may cause."""
+"""Worker deaths allowed beside those that units may cause, such as the loss of a node."""
 STOPPING_ERRORS: dict[str, type[JobError | RunError]] = {"JobError": JobError, "RunError": RunError}
-"""What a worker answers where the whole run has to stop, by the name it comes under."""
+"""Errors in a worker's answer that stop the whole run, by class name."""
 MAX_RESTARTS = 1_000
-"""An actor that dies more often than this is not coming back."""
+"""How often Ray restarts one actor at most."""
 
 
 def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key: bytes | None = None) -> Outcomes:
-    """Run units on the Ray that this process is connected to; yield each one's end as soon as it is known.
+    """Run units on the Ray that this process is connected to; yield each marker or failure as soon as it is known.
 
     Closing the generator stops the run and its workers at once.
 
@@ -69,7 +69,7 @@ def planned_pools(branches: Sequence[BranchPlan], units: Sequence[Unit]) -> list
 
 
 def pool_options(pool: Pool, units: int) -> dict[str, Any]:
-    """Return the options of `map_batches` for a pool: its size, one actor's share, and how often it may die."""
+    """Return the options of `map_batches` for a pool: its size, each actor's CPUs and GPUs, and its restarts."""
     deaths = DEATHS * units + SPARE_DEATHS
     return {
         # One block at a time: a second one would wait behind a slow unit while other actors idle.
@@ -91,7 +91,7 @@ def _by_branch(units: Sequence[Unit]) -> dict[str, list[Unit]]:
 
 
 def _write_token(job: Job) -> str | None:
-    """Write the file that every node must see, where the output is a folder; return its path."""
+    """Write a file that every node must see, and return its path; None where the output is an object store."""
     store = job.open_store()
     if not isinstance(store, LocalStore):
         return None
@@ -112,7 +112,7 @@ def _run_group(
                     raise STOPPING_ERRORS[kind](body)
                 yield Marker.model_validate_json(body) if kind == "Marker" else Failure.model_validate_json(body)
         finally:
-            if not is_lost():  # who would hear it? It would wait for an answer
+            if not is_lost():  # a lost Ray never answers, and this would wait for it
                 answers.close()  # lets the actors go; the end of the ledger then ends those that are busy
                 ledger.close()
 
@@ -124,7 +124,7 @@ def _answers(
     ledger: Ledger,
     token: str | None,
 ) -> Generator[tuple[str, str], None, None]:
-    """Yield what the workers answer, as kind and text."""
+    """Yield the workers' answers, each as the name of its class and its text."""
     with DataContext.current(_context()):
         datasets = [_dataset(pool, by_branch[pool.branch.name], job, ledger, token) for pool in group]
         dataset = datasets[0].union(*datasets[1:]) if len(datasets) > 1 else datasets[0]
@@ -180,7 +180,7 @@ def _hide_ray_data_output() -> Iterator[None]:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the line of a Ray error that says what happened; the cause of Ray Data's own faults says nothing."""
+    """Return the last line of the innermost cause of a Ray error that has a text."""
     cause = getattr(error, "cause", None) or error.__cause__
     if isinstance(cause, BaseException) and str(cause).strip():
         return reason_of(cause)

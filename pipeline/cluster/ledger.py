@@ -1,4 +1,4 @@
-"""The ledger of a run: who is working on what, and the keeper of the watermark key for nodes that have none."""
+"""The ledger of a run: an actor that counts worker deaths by unit, and gives the watermark key to nodes without one."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,14 @@ import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 DEATHS = 3
-"""How many workers one unit may kill before it is left out."""
+"""Worker deaths of one unit after which it is no longer tried."""
 MAX_WORKERS = 100_000
 
 _ray: Any = ray  # its overloads lose the types of actor methods
 
 
 class _LedgerActor:
-    """What the ledger's actor holds: how often each piece of work was started and not finished, and the key."""
+    """The Ray actor behind a `Ledger`: how often each piece of work was started without an end, and the key."""
 
     def __init__(self) -> None:
         self._started: dict[str, int] = {}
@@ -38,7 +38,7 @@ class _LedgerActor:
         self._started.pop(work, None)
 
     async def here(self) -> None:
-        """Answer, as long as there is somebody to answer."""
+        """Return at once; the call fails where the actor is gone."""
 
     async def closed(self) -> None:
         await asyncio.Event().wait()
@@ -46,10 +46,10 @@ class _LedgerActor:
 
 @dataclass(frozen=True)
 class Ledger:
-    """A worker announces what it starts and what it finished; what was started and never finished killed its worker.
+    """Counts worker deaths: work that a worker started and never finished has killed it.
 
-    It is also the workers' lease on life: where the driver closes it, or is gone, `wait` returns in every worker. And
-    it keeps the watermark key for workers whose node has none of its own.
+    It also ends the workers: where the driver closes it, or is lost, `wait` returns in each of them. And it holds the
+    watermark key for workers whose node has none.
     """
 
     actor: Any
@@ -67,11 +67,11 @@ class Ledger:
         return ledger
 
     def start(self, work: str) -> int:
-        """Note that a worker starts `work`; return how many workers died of it before."""
+        """Record that a worker starts `work`; return how many workers have died of it."""
         return int(_ray.get(self.actor.start.remote(work)))
 
     def finish(self, work: str) -> None:
-        """Note that `work` ended, well or badly, with its worker alive."""
+        """Record that `work` ended, with success or not, and that its worker is alive."""
         self.actor.finish.remote(work)
 
     def key(self) -> bytes | None:
@@ -80,7 +80,7 @@ class Ledger:
         return key
 
     def is_closed(self) -> bool:
-        """Return whether the driver closed the ledger, or is gone."""
+        """Whether the driver has closed the ledger or is lost."""
         try:
             _ray.get(self.actor.here.remote())
         except ray.exceptions.RayError:
@@ -88,10 +88,10 @@ class Ledger:
         return False
 
     def wait(self) -> None:
-        """Return when the ledger is closed."""
+        """Block until the ledger is closed or the driver is lost."""
         with contextlib.suppress(ray.exceptions.RayError):
             _ray.get(self.actor.closed.remote())
 
     def close(self) -> None:
-        """End the ledger, and with it every worker that is still there."""
+        """Close the ledger, which ends every worker that still runs."""
         _ray.kill(self.actor)

@@ -1,4 +1,4 @@
-"""Rooms: what the nodes of the cluster have, and what its autoscaler may still start."""
+"""CPUs and GPUs of the cluster's nodes, and of those that its autoscaler may still start."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 
 
 def node_capacities() -> list[NodeCapacity]:
-    """Return the nodes of the cluster this process is connected to, those its autoscaler may still add included."""
+    """Return the capacity of every node of this process's cluster, and of those that its autoscaler may add."""
     nodes = [node["Resources"] for node in _ray.nodes() if node["Alive"]]
     there = [NodeCapacity(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
     driver = _ray._private.worker.global_worker.node
@@ -29,7 +29,7 @@ def node_capacities() -> list[NodeCapacity]:
 
 
 def nodes_to_come(cluster_file: dict[str, Any], there: Sequence[NodeCapacity]) -> list[NodeCapacity]:
-    """Return the nodes of a cluster file that are not there yet: a GPU that will come with demand is not missing.
+    """Return the nodes that a cluster file allows and that are not up yet, so that their GPUs do not count as missing.
 
     Ray itself tells a driver only about nodes that are up.
     """

@@ -1,4 +1,4 @@
-"""Pools: how many actors each branch gets, which pools share the cluster, and how units are dealt out. Pure; no Ray."""
+"""How many actors each branch gets, which pools of actors run together, and how units are put into blocks. No Ray."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from pipeline.errors import JobError
 from pipeline.plan import BranchPlan
 
 SPARE_CPUS = 2.0
-"""Logical CPUs no actor takes: Ray Data holds some back for itself and would start a full cluster's actors late."""
+"""Logical CPUs that no actor takes; Ray Data needs some itself, and starts actors late on a full cluster."""
 LONGEST_BLOCK = 32
-"""Units a block at most: a block is what a dead worker has to go through again, and what one wait is for."""
+"""Units in a block at most; the whole block is sent again where its worker dies."""
 BLOCKS_AN_ACTOR = 4
-"""How finely the remaining units are dealt out: each block is at most this fraction of an actor's fair share."""
+"""Blocks into which an actor's share of the remaining units is divided at least."""
 SMALLEST_CPU_SHARE = 0.01
 
 
 @dataclass(frozen=True)
 class NodeCapacity:
-    """What one node of the cluster has."""
+    """Logical CPUs and GPUs of one node of the cluster."""
 
     cpus: float
     gpus: float = 0.0
@@ -25,7 +25,7 @@ class NodeCapacity:
 
 @dataclass(frozen=True)
 class Pool:
-    """The actors of one branch. `cpus` and `gpus` are what one actor holds."""
+    """The actors of one branch; `cpus` and `gpus` are those of each actor."""
 
     branch: BranchPlan
     actors: int
@@ -34,9 +34,9 @@ class Pool:
 
 
 def blocks_of(units: int, actors: int) -> list[int]:
-    """Return how many units each block holds, in order: several at first, one at a time towards the end.
+    """Return how many units each block holds, in order: many at first, one each towards the end.
 
-    There are at least min(units, actors) blocks, so that no actor of the pool stays without one.
+    There are at least min(units, actors) blocks, so every actor gets one.
     """
     blocks = []
     while units > 0:
@@ -52,8 +52,8 @@ def scheduling_groups(
     """Return the pools, in groups that fit into the cluster together; the groups run one after another.
 
     A branch with a number of actors gets exactly that many (never more than units): on CPUs they share what there is,
-    on GPUs what is missing is an error. One without gets as many as there is room for; it joins other branches where
-    at least half of that is left beside them.
+    and missing GPUs are an error. A branch without one gets as many as fit; it runs beside other branches where at
+    least half of its actors still fit.
 
     Args:
         units: by branch name, how many there are to do; a branch without any gets no pool.
@@ -115,7 +115,7 @@ def _missing(branch: BranchPlan, wanted: int, found: int, nodes: Sequence[NodeCa
 
 
 def _without_spare(nodes: Sequence[NodeCapacity]) -> list[NodeCapacity]:
-    """Take the spare CPUs off the largest node, but leave it one."""
+    """Return the nodes with `SPARE_CPUS` less on the largest one, which keeps at least one CPU."""
     left = list(nodes)
     if left:
         largest = max(range(len(left)), key=lambda index: left[index].cpus)
@@ -125,14 +125,14 @@ def _without_spare(nodes: Sequence[NodeCapacity]) -> list[NodeCapacity]:
 
 
 class _FreeCapacity:
-    """Capacity left on each node while pools are placed; a share below one GPU stays on one device."""
+    """Free CPUs and GPUs of each node while pools are placed; a share below one GPU stays on one device."""
 
     def __init__(self, nodes: Sequence[NodeCapacity]) -> None:
         self._cpus = [node.cpus for node in nodes]
         self._gpus = [[1.0] * int(node.gpus) for node in nodes]
 
     def fitting_actors(self, pool: Pool) -> int:
-        """Return how many of the pool's actors fit, at most all of them."""
+        """Return how many of the pool's actors fit now."""
         return min(pool.actors, sum(self._on_node(pool, node) for node in range(len(self._cpus))))
 
     def take(self, pool: Pool, actors: int) -> None:

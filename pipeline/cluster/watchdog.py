@@ -1,6 +1,6 @@
-"""A watch over Ray's own processes: without it their loss ends the driver in silence.
+"""A watchdog over Ray's own processes: without it their loss ends the driver without a message.
 
-Ray's native part ends a driver by `_exit(1)`: 60 seconds after it lost the head, 10 to 15 after it lost its raylet.
+Ray's native part ends a driver by `_exit(1)` 60 seconds after it lost the head, 10 to 15 after it lost its raylet.
 """
 
 import contextlib
@@ -20,12 +20,12 @@ _ray: Any = ray
 PROBE_EVERY_S = 0.5
 PROBE_TIMEOUT_S = 5.0
 PUBLISH_WITHIN_S = 8.0
-"""How long the main thread has to publish what is there: Ray ends a driver without a raylet 10 to 15 seconds later."""
+"""Seconds the main thread has to publish what is there, before Ray ends a driver without a raylet."""
 
 
 @dataclass(frozen=True)
 class RayProcess:
-    """A process that the run stands on: where it listens, and how long it may be away."""
+    """A process of Ray that the run needs: its name, where it listens, and how long it may be silent."""
 
     name: str
     address: tuple[str, int]
@@ -40,10 +40,10 @@ class RayProcess:
 
 
 class Watchdog:
-    """Knocks at every post until `close`; where one is gone, stops the main thread with one line.
+    """Probes every process until `close`, and stops the main thread where one no longer answers.
 
     Attributes:
-        lost: what is gone, as `Stopped` for whoever meets its consequences first; None while all answer.
+        lost: the error that names the lost process; None while all answer.
     """
 
     def __init__(self, processes: Sequence[RayProcess]) -> None:
@@ -53,7 +53,7 @@ class Watchdog:
         threading.Thread(target=self._probe_until_closed, name="watch over Ray", daemon=True).start()
 
     def probe(self) -> Stopped | None:
-        """Return what is lost, after a last knock where nobody noticed yet."""
+        """Return the error of a lost process, after one more probe of each; None where all answer."""
         if self.lost is None:
             self.lost = next((_lost(process) for process in self._processes if not process.answers()), None)
         return self.lost
@@ -72,7 +72,7 @@ class Watchdog:
         if self.lost is None or self._closed.is_set():
             return
         stop(self.lost)
-        if not self._closed.wait(PUBLISH_WITHIN_S):  # the main thread waits for what is gone
+        if not self._closed.wait(PUBLISH_WITHIN_S):  # the main thread still waits for the lost process
             exit_now(str(self.lost), self.lost.status)
 
 
@@ -88,13 +88,17 @@ _watchdog: Watchdog | None = None
 
 
 def is_lost() -> bool:
-    """Return whether the Ray that this process is connected to is gone: nobody is there who could be told anything."""
+    """Whether the Ray that this process is connected to was lost, so that no call to it would return."""
     return _watchdog is not None and _watchdog.lost is not None
 
 
 @contextlib.contextmanager
 def watched(own: bool) -> Iterator[Watchdog]:
-    """Watch the Ray that this process is connected to; one of our `own` is brought back by nobody."""
+    """Watch over the Ray that this process is connected to.
+
+    Args:
+        own: this process started it, so nobody will start a lost part again, and little time is allowed.
+    """
     global _watchdog
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")

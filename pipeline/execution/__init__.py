@@ -1,1 +1,1 @@
-"""What one unit goes through: windows of rows, the chain, gates, marks, output rows."""
+"""Making one unit: windows of rows, the chain, gates, the watermark, output rows; and the worker that tries a unit."""

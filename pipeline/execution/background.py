@@ -1,4 +1,4 @@
-"""Keeping the device busy: decode the next window and encode the last one while the model works."""
+"""Threads that decode the next window and encode the last one while the model computes."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,11 +10,11 @@ R = TypeVar("R")
 
 
 class BackgroundThreads:
-    """Threads for decoding and encoding beside the model. On one CPU core it is a plain loop.
+    """Threads for decoding and encoding beside the model; with one CPU core everything runs in the caller's thread.
 
     Args:
         cpus: cores the actor may use.
-        device: with `cpu` and one core there is nothing to overlap.
+        device: of the model; `cpu` with one core gets no threads.
     """
 
     def __init__(self, cpus: float, device: str) -> None:
@@ -40,7 +40,7 @@ class BackgroundThreads:
         return map(function, items) if self._codecs is None else self._codecs.map(function, items)
 
     def prefetch(self, items: Iterator[T]) -> Iterator[T]:
-        """Yield `items`, the next one being made while the caller works on the last."""
+        """Yield `items`; the next one is made in a thread while the caller uses the last."""
         if self._reader is None:
             yield from items
             return
@@ -50,7 +50,7 @@ class BackgroundThreads:
             yield item
 
     def map_in_background(self, function: Callable[[T], R], items: Iterator[T]) -> Iterator[R]:
-        """Yield `function` of every item, in order, each computed while the caller's thread makes the next item."""
+        """Yield `function` of every item, in order; it runs in a thread while the caller makes the next item."""
         if self._writer is None:
             yield from map(function, items)
             return

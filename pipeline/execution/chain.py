@@ -29,7 +29,7 @@ class LoadedStep:
 
 @dataclass(frozen=True)
 class RowLookup:
-    """What the source rows have to say: light columns of some samples, and the further row one is given at a step."""
+    """Looks up source rows: the light columns of some samples, and the partner row of one sample at a step."""
 
     columns: Callable[[Sequence[Sample]], dict[str, list[Any]]]
     partner: Callable[[Sample, LoadedStep], PartnerRow | None]
@@ -48,10 +48,10 @@ def run_chain(
     """Take every sample through every step, in place.
 
     Args:
-        again: these few were made before: an operator that now fails on all of them is not broken.
+        again: these few were made before, so an operator that fails on all of them is not broken.
 
     Raises:
-        UnitError: an operator failed on every sample, so it is not the rows that are at fault.
+        UnitError: an operator failed on every sample, so the rows are not at fault.
     """
     for step in steps:
         alive = [sample for sample in samples if sample.alive]
@@ -112,7 +112,7 @@ def _apply(
     device: str,
     report: ComputeReport,
 ) -> None:
-    """Apply to `rows`, in halves where that fails, and record what comes of each."""
+    """Apply the step to `rows`, in halves where that fails, and record each sample's result."""
 
     def call(some: Sequence[int]) -> tuple[ImageBatch, Draws, Applied]:
         part, drawn = (batch, draws) if len(some) == len(batch) else _take(batch, draws, some)

@@ -1,7 +1,7 @@
-"""What `prepare` fits once and units read: an artifact by its sha256, found by what it was fitted to.
+"""Artifacts that `prepare` fits once to reference images, and units read by the sha256 of their content.
 
 A unit's digest holds the inputs of a fit (images, models and parameters by content), never its result, whose last bits
-may differ between machines. The first result that is stored is everybody's: `_artifacts/<digest of the inputs>.json`
+may differ between machines. The first stored result is used from then on: `_artifacts/<digest of the inputs>.json`
 names it and is written once, so a resume, a second driver and a replay read the same bytes.
 """
 
@@ -17,7 +17,7 @@ from pipeline.shards.output.store import Store
 
 
 def fit_missing(plan: Plan, store: Store) -> None:
-    """Fit what steps of the plan need and the store does not hold.
+    """Fit and store the artifacts that steps of the plan need and the store lacks.
 
     Raises:
         JobError: the images or the model are not fit for it.
@@ -39,12 +39,12 @@ def fitting_steps(plan: Plan) -> list[StepPlan]:
 
 
 def fits(step: StepPlan) -> bool:
-    """Whether a step's images are fitted to by `prepare`, and not read by units."""
+    """Whether `prepare` fits an artifact to the step's images, so that units do not read the images."""
     return bool(step.images) and step.make().requirements().fitted
 
 
 def fitted_artifacts(plan: Plan, store: Store) -> dict[str, str]:
-    """Return what was fitted: where it came from, by sha256."""
+    """Return the origin of each fitted artifact, as text, by its sha256."""
     found = {}
     for step in fitting_steps(plan):
         sha256 = fitted_sha256(step, store)
@@ -54,7 +54,7 @@ def fitted_artifacts(plan: Plan, store: Store) -> dict[str, str]:
 
 
 def fitted_sha256(step: StepPlan, store: Store) -> str | None:
-    """Return the sha256 of what was fitted for a step; None where nothing was yet."""
+    """Return the sha256 of a step's fitted artifact; None where there is none yet."""
     try:
         return str(json.loads(store.read(_name(step)))["sha256"])
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def fitted_sha256(step: StepPlan, store: Store) -> str | None:
 
 
 def read_fitted(step: StepPlan, store: Store) -> bytes:
-    """Return what was fitted for a step.
+    """Return the bytes of a step's fitted artifact.
 
     Raises:
         JobError: it is not there, or not what its name says.

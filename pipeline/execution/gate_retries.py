@@ -1,4 +1,4 @@
-"""A window's images through chain and gates: what a gate refuses is made again, under a sample id of its own."""
+"""Making a window's samples: through chain and gates, and again under a new sample id where a gate refuses one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,10 +19,10 @@ from pipeline.plan import Unit
 def make_samples(
     branch: LoadedBranch, unit: Unit, window: Window, report: ComputeReport, background: BackgroundThreads
 ) -> None:
-    """Make every sample of a window, in place; those that gates refuse again, `attempts` times in all.
+    """Make every sample of a window, in place, and make refused ones again, up to `attempts` times in all.
 
-    An attempt follows its forerunner in `window.samples`, and only the last of an image is `final`. The micro-batches
-    of a further attempt hold what the window's last one refused, in its order: nothing but the unit decides them.
+    In `window.samples` each attempt stands behind the one before, and only the last one of an image is `final`. The
+    micro-batches of a further attempt hold the samples that the attempt before refused, in the same order.
 
     Raises:
         UnitError: an operator or a gate failed on every image of the window.
@@ -70,7 +70,7 @@ def _run_chain(
 def _refused(
     branch: LoadedBranch, samples: Sequence[Sample], report: ComputeReport, background: BackgroundThreads
 ) -> list[Sample]:
-    """Return the samples that gates refuse; they are judged at the size and in the channels they are stored in."""
+    """Return the samples that gates refuse; their scores are those of the size and channels that are stored."""
     if not branch.gates:
         return []
     alive = [sample for sample in samples if sample.alive]

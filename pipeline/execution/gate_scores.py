@@ -1,4 +1,4 @@
-"""Finished images before the gates: scored in micro-batches, kept or refused, and told why."""
+"""Gate scores of finished images: computed in micro-batches, and compared with the bounds of each gate."""
 
 import json
 import time
@@ -32,14 +32,14 @@ def score_gates(
     device: str,
     report: ComputeReport,
 ) -> list[Sample]:
-    """Score every living sample with every gate, in place; return those that are refused.
+    """Score every sample that was neither rejected nor failed with every gate, in place; return those refused.
 
-    The first gate, in the order of the recipe, that refuses a sample is its reason. What an operator rejected is not
-    scored. Micro-batches are of the order the samples come in, so they are the same wherever the unit is made.
+    The reason of a refused sample is the first gate, in the order of the recipe, that refuses it. Micro-batches follow
+    the order of the samples, so they are the same on every machine.
 
     Raises:
-        UnitError: a gate failed on every image, so it is not the images that are at fault.
-        JobError: a gate cannot judge this branch at all.
+        UnitError: a gate failed on every image, so the images are not at fault.
+        JobError: a gate cannot score this branch at all.
     """
     started = time.perf_counter()
     refused: list[Sample] = []
@@ -60,7 +60,7 @@ def score_gates(
 
 
 def keeps(gate: Gate, score: float) -> bool:
-    """Whether a gate keeps an image of this score. Compared as it is stored, in float32; NaN is refused."""
+    """Whether a gate keeps an image of this score, compared in float32 as it is stored; NaN is refused."""
     return within(gate.bounds, score)
 
 
@@ -101,6 +101,6 @@ def _batch(samples: Sequence[Sample], classes: Sequence[str]) -> MadeBatch:
 
 
 def _prompt(sample: Sample) -> str | None:
-    """The prompt that was drawn last on a sample's way."""
+    """Return the prompt that the last step with one has drawn; None without any."""
     drawn = [json.loads(step["params"]).get("prompt") for step in sample.steps]
     return next((prompt for prompt in reversed(drawn) if isinstance(prompt, str)), None)

@@ -1,4 +1,4 @@
-"""What a worker knows of a run, and a branch made ready to work: its operators on a device."""
+"""The job, which every worker gets, and a branch with its operators and gates loaded on a device."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,12 +25,12 @@ from pipeline.watermark_key import key_id
 from schemas.recipe import Recipe
 
 WINDOW_IMAGES = 64
-"""Images in memory at a time, at least; also the rows of a Parquet row group."""
+"""Least images in memory at a time; also the rows of a Parquet row group."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker knows of the run. Picklable; holds no units and no key."""
+    """What every worker needs of the run. Picklable; holds neither units nor the watermark key."""
 
     recipe: Recipe
     output: str
@@ -56,17 +56,17 @@ class Job:
 
     @cached_property
     def table(self) -> ClassTable:
-        """From stored labels to class indexes and back."""
+        """The mapping between stored labels and class indexes."""
         return self.layout.table if self.layout else ClassTable(self.classes)
 
     @cached_property
     def dimensions(self) -> dict[str, str]:
-        """The output columns that follow the size of the image, by input column."""
+        """Output columns that hold the size of the image, such as `width`, by input column."""
         kept = dict(self.rows.kept)
         return {name: kept[name] for name in dimensions_of(self.layout, self.recipe)} if self.layout else {}
 
     def watermarker(self, key: bytes | None, device: str) -> Watermarker | None:
-        """Return what marks this job's images; None where the recipe says `watermark: none`.
+        """Return the watermarker of this job; None where the recipe says `watermark: none`.
 
         Raises:
             JobError: there is no key here, or it is not the one the run was planned with.
@@ -121,13 +121,13 @@ class LoadedBranch:
 
     @property
     def window_rows(self) -> int:
-        """Source rows a window: whole micro-batches, and all copies of a row together."""
+        """Source rows of a window: whole micro-batches, with all copies of a row in one window."""
         images = self.plan.micro_batch * -(-WINDOW_IMAGES // self.plan.micro_batch)
         return max(MIN_ROWS if self.wants_partners else 1, images // max(1, self.plan.copies))
 
     @property
     def wants_partners(self) -> bool:
-        """Whether an operator of the branch wants further rows of the unit."""
+        """Whether an operator of the branch needs partner rows."""
         return any(step.operator.partner is not None for step in self.steps)
 
 

@@ -11,7 +11,7 @@ from pipeline.messages import format_traceback
 T = TypeVar("T")
 A = TypeVar("A")
 _MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
-"""What RuntimeErrors of PyTorch's CPU allocator and of CUDA's libraries say."""
+"""Texts of RuntimeErrors that PyTorch's CPU allocator and CUDA's libraries raise where memory ran out."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def release_memory(device: str) -> None:
-    """Give back what a GPU's allocator holds in pieces; smaller calls need others."""
+    """Return a GPU allocator's unused memory to the device, so that smaller calls can use it."""
     if device != "cpu":
         import torch
 

@@ -1,4 +1,4 @@
-"""From finished samples to output rows: sized, marked, encoded, read back, and told where they came from."""
+"""Output rows of finished samples: resized, watermarked, encoded, and joined with their lineage."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from pipeline.shards.images.codecs import decode, encode, extension, resize, to_
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image as it will be stored, with the mark it carries. `shape` is None where it is the source's own bytes."""
+    """An encoded image and its recorded marks; `shape` is None where the bytes are the source's own."""
 
     data: bytes
     shape: Shape | None
@@ -44,7 +44,7 @@ def tables_of(branch: LoadedBranch, unit: Unit, window: Window, background: Back
         raise UnitError(
             f"image {min(window.errors)} of a window could not be made: {window.errors[min(window.errors)]}"
         )
-    # A row is quarantined whole: one lost copy would leave the others without their account.
+    # A row is quarantined with all its copies, so that every image asked for is accounted for.
     samples = [sample for sample in window.samples if sample.source not in window.errors]
     encoded = _encoded(branch, unit, window, samples, background)
     hashes = _Hashes(window)
@@ -96,7 +96,7 @@ def _shape(pixels: Pixels) -> Shape:
 
 
 def _with_sizes(job: Job, window: Window, table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return made rows with the columns that say how large the image is rewritten to what was made."""
+    """Return a table in which the columns that hold the size of the image have the size of the made one."""
     if window.table is None or not job.dimensions or any(row["_shape"] is None for row in rows):
         return table
     made = [Resized(window.shapes[row["source"]], row["_shape"]) for row in rows]
@@ -108,7 +108,7 @@ def _with_sizes(job: Job, window: Window, table: pa.Table, rows: Sequence[Mappin
 
 
 def sized(job: Job, sample: Sample) -> Pixels:
-    """Return a sample at its source's size and in its source's channels, unless the recipe says otherwise."""
+    """Return a sample's pixels at the size and in the channels of the recipe, or else of its source."""
     assert sample.pixels is not None
     pixels, shape, output = sample.pixels, sample.shape, job.recipe.output
     height, width = (output.size, output.size) if isinstance(output.size, int) else (shape or pixels.shape)[:2]
@@ -121,7 +121,7 @@ def sized(job: Job, sample: Sample) -> Pixels:
 
 
 class _Hashes:
-    """sha256 of source rows, each computed once for all its copies."""
+    """sha256 of source images by row, each computed once."""
 
     def __init__(self, window: Window) -> None:
         self._rows = window.rows
@@ -136,7 +136,7 @@ class _Hashes:
 def _row(
     branch: LoadedBranch, unit: Unit, window: Window, sample: Sample, made: EncodedImage, hashes: _Hashes
 ) -> dict[str, Any]:
-    """Return one output row, with the names of the contract's columns."""
+    """Return one output row by column name; `source` and `_shape` are for this module and not stored."""
     original = unit.branch == ORIGINAL
     name = None if original else f"{sample.sample_id}.{extension(branch.job.recipe.output.encoding)}"
     row: dict[str, Any] = {
@@ -171,7 +171,7 @@ def _row(
 
 
 def _label(job: Job, given: Any, index: int) -> Any:
-    """Return the label to store: the given one, unless an operator made it another class; in the input's type."""
+    """Return the label to store: the source's own, or the value of the class that an operator has set."""
     return given if index == job.table.index(given) else job.table.value(index)
 
 

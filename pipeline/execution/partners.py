@@ -1,7 +1,7 @@
-"""Further rows of a unit for operators that want one (`Operator.partner`): drawn by seed, handed over decoded.
+"""Partner rows: a further row of the unit, drawn by seed and decoded, for operators that need one.
 
 The candidates of an image are the usable rows of its window and of the window before, those that `where` lets through
-and that decode; a window is a fixed part of its unit, so neither batch nor place can change whom an image is given.
+and that decode; a window is a fixed part of its unit, so batches and machines do not change the partner of an image.
 """
 
 import hashlib
@@ -14,12 +14,12 @@ from pipeline.shards.columns.class_table import NO_CLASS, ClassTable
 from pipeline.shards.reader import SourceRow
 
 MIN_ROWS = 8
-"""Source rows a window has at least where an operator wants partners, however many copies are made of each."""
+"""Least source rows of a window where an operator needs partners, whatever the number of copies."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row that decoded, as the window read it."""
+    """A row of the window with its decoded pixels [H, W, C]."""
 
     row: SourceRow
     pixels: Pixels
@@ -28,9 +28,9 @@ class Candidate:
 def drawn_partner(
     sample_id: str, step: int, own: SourceRow, candidates: Sequence[Candidate], operator: Operator, table: ClassTable
 ) -> PartnerRow | None:
-    """Return one of the candidates that the operator may be given with `own`, all equally likely; None without any.
+    """Return the partner of the row `own`, drawn uniformly from the candidates; None where none is left.
 
-    Never the row itself, and with `partner_class: other` none of its class, and none that has no class.
+    The row itself is never drawn; with `partner_class` 'other', neither are rows of its class and without a class.
     """
     assert operator.partner is not None
     others = [candidate for candidate in candidates if candidate.row.row != own.row]

@@ -1,7 +1,7 @@
-"""What rows are quarantined for, one example a kind: the traceback that a person needs, in `_failed/rows/`.
+"""Row failures: the first quarantined row of each kind, with its traceback, in `_failed/rows/`.
 
 A kind is a branch, an error code and the operator or gate that failed. `quarantine/` itself holds no traceback: its
-bytes are the same everywhere, and a traceback names the files of one machine.
+bytes are the same on every machine, and a traceback names files of one machine.
 """
 
 import contextlib
@@ -18,14 +18,14 @@ FOLDER = "_failed/rows"
 
 
 class RowFailures:
-    """Collects the first row of every kind in one unit."""
+    """Collects the first failure of every kind in one unit."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
         self._found: dict[str, RowFailure] = {}
 
     def note(self, window: Window) -> None:
-        """Note what the rows of a finished window failed of."""
+        """Add the failures of a finished window."""
         for index, error in sorted(window.errors.items()):
             path = row_failure_path(self._unit.branch, error.code, error.part)
             if path not in self._found:
@@ -41,20 +41,20 @@ class RowFailures:
                 )
 
     def write(self, store: Store) -> None:
-        """Write a record of each kind that the data set has none of yet."""
+        """Write the failures of kinds that have no record in the data set yet."""
         for path, found in self._found.items():
             if not store.exists(path):
                 store.create(path, found.model_dump_json(indent=1).encode())
 
 
 def row_failure_path(branch: str, code: str, part: str | None) -> str:
-    """Return where the record of a kind lies."""
+    """Return the path of the record of a kind."""
     name = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", each)[:60] for each in (branch, code, part) if each)
     return f"{FOLDER}/{name}.json"
 
 
 def read_row_failures(store: Store, branch: str, codes: Iterable[str]) -> list[RowFailure]:
-    """Return the records of a branch's kinds that have one of these codes, in the order of the codes."""
+    """Return a branch's records with one of these error codes, in the order of the codes."""
     order = {code: place for place, code in enumerate(codes)}
     found = [failure for _, failure in _records(store)] if order else []
     ours = [failure for failure in found if failure.branch == branch and failure.code in order]
@@ -62,7 +62,7 @@ def read_row_failures(store: Store, branch: str, codes: Iterable[str]) -> list[R
 
 
 def drop_row_failures(store: Store, counted: Iterable[tuple[str, str]]) -> None:
-    """Remove the records of kinds that no committed row is of any more; `counted` are pairs of branch and code."""
+    """Remove records without a committed row of their kind; `counted` are the (branch, code) of all committed rows."""
     named = set(counted)
     for path, failure in _records(store):
         if (failure.branch, failure.code) not in named:
@@ -70,7 +70,7 @@ def drop_row_failures(store: Store, counted: Iterable[tuple[str, str]]) -> None:
 
 
 def _records(store: Store) -> Iterator[tuple[str, RowFailure]]:
-    """Yield every record with its path; what somebody else put there is left alone."""
+    """Yield every record with its path; other files in the folder are skipped."""
     for path in store.list(FOLDER):
         with contextlib.suppress(FileNotFoundError, ValueError):
             yield path, RowFailure.model_validate_json(store.read(path))

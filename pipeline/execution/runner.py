@@ -1,6 +1,6 @@
-"""`run_unit`: the product. Read, decode, draw and apply, judge, mark, encode, accept or reject, write, commit.
+"""`run_unit` makes one unit: read, decode, draw and apply, score, watermark, encode, write, commit.
 
-A unit is a pure function of its inputs. Nothing here knows who calls it, how many others run, or what ran before.
+A unit is a pure function of its inputs: no byte depends on the caller, on other units, or on earlier runs.
 """
 
 import time
@@ -23,7 +23,7 @@ from pipeline.shards.output.commit import UnitFiles
 from schemas.manifest import Marker
 
 COUNT_NAMES = {"data": "accepted", "rejected": "rejected", "quarantine": "quarantined"}
-"""What a row in each folder counts as."""
+"""The count in the marker that rows of each folder add to."""
 
 
 def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
@@ -82,7 +82,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
 def _windows_with_tables(
     branch: LoadedBranch, unit: Unit, report: ComputeReport, background: BackgroundThreads
 ) -> Iterator[tuple[Window, dict[str, pa.Table]]]:
-    """Yield a unit's windows with their tables, in order: one is marked and encoded while the next one is made."""
+    """Yield a unit's windows with their tables, in order; one is watermarked and encoded while the next is made."""
 
     def generated() -> Iterator[Window]:
         for window in background.prefetch(windows(branch, unit, background)):

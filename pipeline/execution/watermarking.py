@@ -1,4 +1,4 @@
-"""Watermarks in a run: the payload of every sample written into its pixels, and read back from its encoded bytes."""
+"""Watermarks of a unit: each sample's payload is embedded in its pixels, and read back from the encoded image."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from pipeline.watermark.payload import keyed_digest, payload
 from pipeline.watermark_key import key_id
 
 UNMARKABLE = "unmarkable"
-"""The reason of an image that cannot carry a mark: too small, of one colour, or lost in encoding."""
+"""Reason of rejection: the image is too small or of one colour, or encoding has destroyed the mark."""
 
 
 class Watermarker:
-    """Marks images of any sizes with the key of a run. Batched by size; an image's bytes do not depend on its batch."""
+    """Embeds and reads marks with the key of a run, in batches of one size that change no byte of an image."""
 
     def __init__(self, key: bytes, scheme: str, psnr_db: float, device: str) -> None:
         from pipeline.watermark.stdm import Stdm
@@ -25,7 +25,7 @@ class Watermarker:
         self._stdm = Stdm(key, psnr_db, device)
 
     def embed(self, images: Sequence[Pixels], samples: Sequence[str]) -> tuple[list[Pixels], list[float | None]]:
-        """Return the marked images, and the PSNR each was marked at in dB; None for one that cannot be marked."""
+        """Return the images with their marks, and the PSNR of each in dB; None for one that cannot be marked."""
         marked, reached = list(images), list[float | None]([None] * len(images))
         for rows in _by_shape(images):
             done = self._stdm.embed(np.stack([images[i] for i in rows]), [payload(self._key, samples[i]) for i in rows])
@@ -38,7 +38,7 @@ class Watermarker:
     def records(
         self, images: Sequence[Pixels], samples: Sequence[str], levels: Sequence[float | None]
     ) -> list[list[dict[str, Any]]]:
-        """Read images back as they will be stored; return the `watermarks` column: none where `levels` has None."""
+        """Read marks from images as they are stored; return the `watermarks` column, empty where `levels` has None."""
         found: list[list[dict[str, Any]]] = [[] for _ in images]
         marked = [row for row, level in enumerate(levels) if level is not None]
         for places in _by_shape([images[row] for row in marked]):

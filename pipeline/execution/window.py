@@ -1,4 +1,4 @@
-"""Windows: some consecutive rows of a unit, decoded, with the samples to be made of them."""
+"""Windows: consecutive source rows of a unit, decoded, with the samples to be made of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ from pipeline.shards.reader import SourceRow, read_windows
 _MESSAGES_WITHOUT_BYTES = (
     "empty_image", "too_large", "unsupported_mode", "unsupported_format", "ambiguous_depth", "depth_exceeded",
 )  # fmt: skip
-"""Errors of the decoder whose messages hold none of the bytes."""
+"""Errors of the decoder whose messages quote no bytes of the file."""
 
 
 @dataclass
 class Window:
-    """Rows in memory at one time. `errors` is by index in `rows`; `selected` counts what `where` let through.
+    """The rows in memory at one time. `errors` is by index in `rows`; `selected` counts the rows that match `where`.
 
     `first` is the index of the first image, where there are no rows. `shapes` are those of the decoded images, upright
     and before `output.size`, by index in `rows`. `candidates` are the rows that its images may be
@@ -45,11 +45,11 @@ class Window:
 def new_sample(
     job: Job, unit: Unit, window: Window, source: int, copy: int, pixels: Pixels | None, attempt: int = 0
 ) -> Sample:
-    """Return an image to be made: its id, the seed of all its draws, follows from its place and its attempt.
+    """Return a sample to be made; its id, which seeds all its draws, follows from its place and its attempt.
 
     Args:
-        source: index of its row in the window; without rows, of the image.
-        pixels: of its source.
+        source: index of its row in the window; of the image in the unit's window where there are no rows.
+        pixels: its source image [H, W, C].
     """
     if unit.shard is None:
         name = synthetic_id(job.recipe.seed, unit.branch, unit.label, window.first + source, attempt)
@@ -96,7 +96,7 @@ def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
 
 
 def _decoded(job: Job, row: SourceRow) -> tuple[Pixels, Shape] | RowError:
-    """Return the image of a row at the size the recipe asks for, and the shape it had before."""
+    """Return the image of a row at the recipe's size, and its shape before; a RowError where it cannot be used."""
     if row.error is not None or row.data is None:
         return row.error or RowError("null_image", "the image is null")
     try:
@@ -108,7 +108,7 @@ def _decoded(job: Job, row: SourceRow) -> tuple[Pixels, Shape] | RowError:
 
 
 def _without_foreign_bytes(row: SourceRow, error: RowError) -> RowError:
-    """Take the bytes of a named file that is no image out of its row and its error: they are not the shard's."""
+    """Remove the bytes of a linked file that is no image from its row and its error; they are not the shard's."""
     if row.link is None or row.data is None:
         return error
     size = len(row.data)

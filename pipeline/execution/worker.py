@@ -1,4 +1,4 @@
-"""Running units without Ray: the worker that one actor holds, and the `inline` executor that is a loop over it."""
+"""The worker, which loads a branch and tries each unit up to three times, and the `inline` executor, a loop over it."""
 
 import time
 from collections.abc import Generator, Iterable
@@ -13,14 +13,14 @@ from pipeline.shards.files.uris import is_local
 from schemas.manifest import Failure, Marker
 
 UNIT_ATTEMPTS = 3
-"""How often one unit is tried before it goes to `_failed/`."""
+"""Tries of one unit before its failure is written to `_failed/`."""
 PAUSE_S = 2.0
-"""How long a unit of a shard on a server waits for its second attempt; four times that for each further one."""
+"""Seconds before the second try of a unit whose shard is on a server; each further pause is four times as long."""
 
 
 @dataclass
 class Worker:
-    """One branch's operators, loaded once, and the loop that tries a unit. Cheap until `load`."""
+    """One branch, loaded once, and the loop that tries a unit. Nothing is loaded before `load`."""
 
     job: Job
     branch: BranchPlan
@@ -29,7 +29,7 @@ class Worker:
     _loaded: LoadedBranch | None = None
 
     def load(self) -> None:
-        """Bring the branch's models to the device; does nothing the second time."""
+        """Load the branch's models onto the device; a second call does nothing."""
         if self._loaded is None:
             self._loaded = LoadedBranch.load(self.job, self.branch, self.device, self.key)
 
@@ -74,10 +74,10 @@ def run_inline(
 
 
 def device_for(branch: BranchPlan) -> str:
-    """Return the device of a branch: `cuda` exactly where it asked for a GPU share.
+    """Return the device of a branch: `cuda` where it asks for a share of a GPU, else `cpu`.
 
     Raises:
-        JobError: it asked, and there is none: a slow run in silence would be worse.
+        JobError: the branch asks for a GPU, and this process sees none.
     """
     if branch.gpus <= 0:
         return "cpu"
