@@ -1,1 +1,1 @@
-"""Where every image came from: records, verification, replay, and the files that tell others."""
+"""Lineage on disk: output rows, and the card, Croissant, OpenLineage and report made of a manifest."""

@@ -1,4 +1,4 @@
-"""The data set card: what Hugging Face shows, and what makes `datasets.load_dataset(folder)` work."""
+"""The data set card: a README.md that Hugging Face shows, and that makes `datasets.load_dataset(folder)` work."""
 
 import yaml
 
@@ -7,7 +7,7 @@ from schemas.manifest import Manifest
 
 
 def dataset_card(manifest: Manifest) -> str:
-    """Return `README.md` of a data set: front matter that names its data files, and its account."""
+    """Return `README.md` of a data set: front matter that names its data files, and its counts by branch."""
     counts = manifest.counts
     front = {
         "pretty_name": "Palimpsest augmented images",
@@ -41,7 +41,7 @@ def dataset_card(manifest: Manifest) -> str:
 
 
 def _reasons(manifest: Manifest) -> str:
-    """Return a table of why images were rejected and rows quarantined; nothing where none was."""
+    """Return a table of the reasons of rejected images and quarantined rows; empty without any."""
     rows = [
         f"| {code(name)} | {what} | {code(reason)} | {times} |"
         for name, counts in manifest.branches.items()
@@ -56,7 +56,7 @@ def _reasons(manifest: Manifest) -> str:
 
 
 def _proofs(manifest: Manifest) -> str:
-    """Return what marks and the seal prove, and what they do not."""
+    """Return a text on what marks and the seal prove."""
     seal = (
         "\n`provenance/seal.json`, where it is there, is an HMAC over every commit record and published file: with the "
         "key of the run, `verify --key-file` says whether anything changed. It proves nothing to whoever has no key.\n"

@@ -42,7 +42,7 @@ FILES = "data-files"
 
 
 def croissant(manifest: Manifest, markers: Mapping[str, Marker]) -> dict[str, Any]:
-    """Return the Croissant description: every accepted file, and the columns a trainer reads first."""
+    """Return the Croissant description: every file in `data/`, and the columns `image` and those in `FIELDS`."""
     files = sorted((m.files["data"] for m in markers.values() if "data" in m.files), key=lambda file: file.path)
     distribution: list[dict[str, Any]] = [
         {

@@ -1,4 +1,4 @@
-"""Text of others inside Markdown: it shows as it is, and is neither markup nor HTML nor a link."""
+"""Escaping of names in Markdown, so that none acts as markup, HTML or a link."""
 
 import html
 import re
@@ -6,7 +6,7 @@ import re
 from pipeline.messages import one_line
 
 MAX_CHARACTERS = 120
-"""Of one name."""
+"""Characters of a name that are shown."""
 _MARKUP = re.compile(r"[\\`*_\[\]|~$!#(){}@:]|(?<=www)\.", re.IGNORECASE)
 
 

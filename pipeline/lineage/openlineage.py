@@ -1,7 +1,6 @@
-"""`openlineage.jsonl`: one OpenLineage 2.0 event for the run and one a unit; never one a row, rows have their own.
+"""`openlineage.jsonl`: one OpenLineage 2.0 event for the run and one for each unit.
 
-Anything that reads OpenLineage takes the lines as they are. Run ids are functions of the plan and unit digests, so the
-same run published twice is the same run there.
+Run ids are functions of the plan and unit digests, so a run that is published twice has the same id.
 """
 
 import datetime
@@ -25,7 +24,7 @@ def openlineage_lines(
 ) -> Iterator[str]:
     """Yield JSON lines: every committed and every failed unit, then the run.
 
-    output: URI or absolute path of the data set. The time of all events is now: of publishing.
+    output: URI or absolute path of the data set. The time of all events is that of this call.
     """
     from openlineage.client.serde import Serde
 
@@ -38,7 +37,7 @@ def openlineage_lines(
 
 
 class _RunEvents:
-    """What all events of a run have in common."""
+    """Makes the events of one run, which share its time and id."""
 
     def __init__(self, manifest: Manifest, output: str) -> None:
         self.manifest, self.output = manifest, output.rstrip("/")
@@ -125,7 +124,7 @@ class _RunEvents:
 
 
 def _place(uri: str) -> tuple[str, str]:
-    """(namespace, name) of OpenLineage's naming rules: `file` and a path, or `s3://bucket` and a key."""
+    """Return OpenLineage's (namespace, name) of a URI: `file` and a path, or `s3://bucket` and a key."""
     parts = urlsplit(uri)
     if not parts.scheme or not parts.netloc:
         return "file", parts.path or uri

@@ -1,4 +1,4 @@
-"""Output rows: the input's columns, the image, and the lineage that leads back to where it came from."""
+"""Output rows as Arrow tables: the image, the input's columns, and the lineage columns."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ class RowSchema:
         return pa.schema([*fields, *LINEAGE], metadata=metadata)
 
     def _stored(self, column: str, given: pa.DataType) -> pa.DataType:
-        """Return the type of an output column: `datasets` takes class names for int64 alone, so these become wide."""
+        """Return the type of an output column: integers with class names become int64, as `datasets` requires."""
         feature = self._features.get(column)
         named = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         return pa.int64() if named and pa.types.is_integer(given) else given
@@ -66,7 +66,7 @@ class RowSchema:
 
     @cached_property
     def _features(self) -> dict[str, Any]:
-        """What Hugging Face `datasets` is told: which column is an image, and what the classes are called."""
+        """Hugging Face features of the output columns: the image, the class names, and those the input declares."""
         features: dict[str, Any] = {"image": {"_type": "Image"}}
         known = input_features(self.source)
         if self.label and self.label in known:

@@ -1,1 +1,1 @@
-"""What is said of a run while it goes: progress, events, the error budget, and being stopped."""
+"""A run while it goes: progress, the event log, the error budget, and stopping."""

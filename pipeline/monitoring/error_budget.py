@@ -1,4 +1,4 @@
-"""The error budget of a run: how much may fail before a person should look, and what is no success at all.
+"""The error budget of a run: how many rows and units may fail before it stops or ends with exit 1.
 
 By branch: beyond `quality.max_quarantined_share` of its selected rows in quarantine a run ends with exit 1; one row
 alone is never beyond it, unless the share is 0. At the end all rows count, those of earlier runs as well. Before that
@@ -17,11 +17,11 @@ from pipeline.plan import Plan
 from schemas.manifest import Counts, Failure, Marker
 
 MIN_ROWS_TO_STOP = 1_000
-"""Selected rows of a branch from which its share is taken for what it will be."""
+"""Selected rows of a branch from which on a share beyond the limit stops the run."""
 FAILED_UNITS = 10
-"""Failed units a run goes on with, where the recipe does not say."""
+"""Failed units that do not stop a run, unless the recipe gives `quality.max_failed_units`."""
 FAILED_UNITS_WITHOUT_SUCCESS = 3
-"""Likewise, while no unit has been made."""
+"""Failed units that stop a run in which none was made, unless the recipe gives a number."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class _BranchCounts:
 
 
 class Budget:
-    """Counts what ends, and stops a run that is beyond its budget."""
+    """Counts units and rows as units end, and raises BudgetError where a run should stop."""
 
     def __init__(self, plan: Plan, done: Iterable[Marker]) -> None:
         self._quality = plan.recipe.quality
@@ -46,7 +46,7 @@ class Budget:
             self._count(marker)
 
     def check(self) -> None:
-        """Raise BudgetError where what was made so far is beyond the budget."""
+        """Raise BudgetError where failures so far are beyond the budget."""
         self._check_units()
         for name, counts in self._counts.items():
             limit = allowed(self._quality.max_quarantined_share, counts.selected)
@@ -91,7 +91,7 @@ def allowed(share: float, selected: int) -> int:
 
 
 def check_result(plan: Plan, branches: Mapping[str, Counts]) -> None:
-    """Raise BudgetError where a branch that is there as a whole is beyond its share, or has no image at all.
+    """Raise BudgetError where a branch with all its units is beyond its share of quarantined rows, or made no image.
 
     Under `--limit`, a preview, a branch whose `where` matches nothing is let pass where another made something.
     """
@@ -132,7 +132,7 @@ def _nothing(plan: Plan, name: str, counts: Counts) -> str:
 
 
 def _unmatched(plan: Plan, name: str, rows: int) -> str:
-    """Return which conditions of the recipe, as it has them, let none of a branch's rows through."""
+    """Return the conditions of the recipe that none of a branch's rows match, and what to change, as text."""
     where = next((branch.where for branch in plan.recipe.branches if branch.name == name), None)
     conditions = [f"its where, {short_repr(where)}"] if where else []
     if plan.recipe.input.split is not None:

@@ -1,4 +1,4 @@
-"""The events of a run, each logged once, on Ray and inline alike: by the driver, from markers and failures.
+"""The event log of a run: the driver logs each event once, with Ray and inline alike.
 
 Logger `palimpsest`. A record carries `event`, `fields` (JSON values, the same names in every version) and `detail`
 (further lines for a person: a traceback, the summary):
@@ -27,31 +27,32 @@ from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure
 log = logging.getLogger("palimpsest")
 
 MAX_CAUSES = 3
-"""How many causes a stopped run names."""
+"""Causes that the event of a stopped run names at most."""
 TRACEBACK_LINES = 8
-"""Last lines of a traceback that stderr gets of each; the records have all."""
+"""Lines of each traceback that stderr shows; the records in `_failed/` hold all."""
 
 
 class EventLog:
-    """Logs what happens in one run."""
+    """Logs the events of one run."""
 
     def __init__(self, plan: Plan, store: Store) -> None:
         self._plan, self._store = plan, store
-        self._logged: set[tuple[str, str]] = set()  # branch and code of kinds that were logged
+        self._logged: set[tuple[str, str]] = set()  # (branch, error code) of row failures that were logged
         self._failures: list[Failure] = []
 
     def note(self, note: str) -> None:
-        """Log what the plan has to say, before anything runs."""
+        """Log one note of the plan, before anything runs."""
         _emit(logging.INFO, "note", note, {})
 
     def run_started(self, done: int) -> None:
+        """Log the start of a run, of whose units `done` were made before."""
         units = len(self._plan.units)
         planned = counted(units, "unit")
         text = f"{done} of {units} units are done already" if done else f"{planned} -> {self._plan.output}"
         _emit(logging.INFO, "run_started", text, {"units": units, "done": done, "output": self._plan.output})
 
     def unit_ended(self, outcome: Marker | Failure) -> None:
-        """Log a unit that ended, and the kinds of quarantined rows that are new."""
+        """Log a unit that ended, and the first row of each new kind of row failure."""
         if isinstance(outcome, Failure):
             self._failures.append(outcome)
             where = f"{self._plan.output}/_failed/{outcome.unit}.json"
@@ -78,7 +79,7 @@ class EventLog:
             _emit(logging.WARNING, "rows_quarantined", text, _without(kind), kind.traceback)
 
     def run_stopped(self, error: BudgetError, branches: Mapping[str, Counts]) -> None:
-        """Log why a run is no success, with its first causes and a traceback of each."""
+        """Log why a run failed, with its first causes and their tracebacks."""
         if error.branch is None:
             causes = [_cause(failure.unit, failure.error, failure.traceback) for failure in self._failures]
         else:
@@ -95,6 +96,7 @@ class EventLog:
         )
 
     def run_finished(self, manifest: Manifest, progress: Progress) -> None:
+        """Log the counts of the data set and the summary."""
         counts = manifest.counts
         fields = {
             "complete": manifest.complete,

@@ -1,4 +1,4 @@
-"""How far a run is, on stderr while it goes, and on one screen at its end. Pure formatting."""
+"""The progress of a run on stderr, and its summary at the end."""
 
 import sys
 import time
@@ -14,23 +14,23 @@ from pipeline.plan import Plan
 from schemas.manifest import Counts, Failure, Manifest, Marker
 
 LINE_EVERY_S = 10.0
-"""Where stderr is not a terminal: one plain line this often."""
+"""Seconds between lines of progress where stderr is not a terminal."""
 MAX_FAILURES = 5
-"""How many failed units the summary names."""
+"""Failed units that the summary names at most."""
 MAX_REASONS = 8
-"""How many reasons of one branch a line names."""
+"""Reasons that one line names at most."""
 REJECTED_SHARE = 0.05
-"""A branch of which more was rejected gets a line that says why."""
+"""Share of rejected images from which on the summary gives a branch's reasons."""
 HINTS = {UNMARKABLE: "use png, a higher output.quality, larger images or a lower watermark.psnr_db"}
-"""What helps against a reason."""
+"""Remedies by reason of rejection."""
 
 
 class Progress:
-    """A bar on a terminal, a line now and then elsewhere; stdout stays untouched.
+    """Shows a bar on a terminal, and a line every `LINE_EVERY_S` elsewhere; writes nothing to stdout.
 
     Args:
         done: markers of units that earlier runs made.
-        actors: workers that run at the same time; without it the busy share is of the time units took, not of the wall.
+        actors: workers that run at the same time; without it the busy share is that of the time spent in units.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Progress:
         for marker in done:
             self.earlier += self._weights.get(marker.unit, 0)
             self._ended_units += 1
-        self.now = 0  # weight of what ended in this run, well or badly
+        self.now = 0  # weight of units that ended in this run, failed ones included
         self.images = 0  # made in this run: accepted, rejected, or refused and made again
         self.failures: list[Failure] = []
         self._actors = actors
@@ -101,7 +101,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Wall time of this run, so far or in all."""
+        """Wall time of this run so far, or in all once it has ended."""
         return (self._clock() if self._ended is None else self._ended) - self._started
 
     @property
@@ -110,7 +110,7 @@ class Progress:
 
     @property
     def busy(self) -> float:
-        """The share of time, 0 to 1, that workers spent inside operators."""
+        """Share of time, 0 to 1, that workers spent inside operators."""
         whole = self._units_s if self._actors is None else self._actors * self.seconds
         return min(1.0, self._busy_s / whole) if whole > 0 else 0.0
 
@@ -144,7 +144,7 @@ def duration(seconds: float) -> str:
 
 
 def summary(manifest: Manifest, progress: Progress, output: str) -> str:
-    """Return the end of a run on one screen: counts by branch, speed, failed units, where everything is."""
+    """Return the summary of a run: counts by branch, speed, failed units, and the place of the data set."""
     width = max([len(name) for name in manifest.branches] + [len("in all")])
     lines = [f"{'branch':<{width}} {'asked':>9} {'accepted':>9} {'rejected':>9} {'quarantined':>12}"]
     rows = list(manifest.branches.items())
@@ -174,7 +174,7 @@ def _counts(name: str, counts: Counts, width: int) -> str:
 
 
 def _rejections(name: str, counts: Counts) -> list[str]:
-    """Return why so much of a branch was rejected; nothing where it was little."""
+    """Return lines with a branch's reasons of rejection; empty where at most `REJECTED_SHARE` was rejected."""
     if counts.rejected <= REJECTED_SHARE * counts.asked:
         return []
     reasons = reason_counts(counts.reasons) or "see rejected/"
@@ -190,7 +190,7 @@ def _quarantined(name: str, counts: Counts) -> list[str]:
 
 
 def reason_counts(reasons: Mapping[str, int]) -> str:
-    """Return reasons with their counts, the most frequent first, as text."""
+    """Return reasons with their counts as text, the most frequent first: `blank 12, unmarkable 3`."""
     ordered = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     more = f", {len(ordered) - MAX_REASONS} more" if len(ordered) > MAX_REASONS else ""
     return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in ordered[:MAX_REASONS]) + more

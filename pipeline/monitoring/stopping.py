@@ -1,4 +1,4 @@
-"""Being stopped: a signal, or the loss of what a run stands on, ends the main thread's work once and in good order."""
+"""Stopping a run: a signal, or the loss of Ray's processes, raises `Stopped` once in the main thread."""
 
 import contextlib
 import os
@@ -11,18 +11,18 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_CALL = signal.SIGUSR2  # how another thread calls the main one: what is to be ignored stays ignored
+_CALL = signal.SIGUSR2  # sent by `stop` to the main thread, since the signals above may be ignored
 FORCE_AFTER_S = 10.0
-"""So long further signals are ignored, because people press Ctrl-C twice; a later one ends the process at once."""
+"""Seconds in which further signals are ignored, as people press Ctrl-C twice; later ones end the process at once."""
 RESUMES = "the same command goes on where this one ended"
 
 
 class Stopped(KeyboardInterrupt):
-    """The run was stopped from outside. No `Exception`: nobody who guards against faults of a row or a unit catches it.
+    """The run was stopped from outside. It is no `Exception`, so handlers of faulty rows and units do not catch it.
 
     Attributes:
         status: the exit code: 128 + the signal's number, or 1 where something was lost.
-        abrupt: whether this process must leave without the usual clean-up, which would wait for what is gone.
+        abrupt: whether this process must end without the usual clean-up, which would wait for a lost process.
     """
 
     def __init__(self, why: str, status: int, abrupt: bool = False) -> None:
@@ -32,7 +32,7 @@ class Stopped(KeyboardInterrupt):
 
 
 class _Handler:
-    """What the signals call: raises once, and keeps what it raised."""
+    """The signal handler: raises `Stopped` once, and keeps it in `raised`."""
 
     def __init__(self) -> None:
         self.pending: Stopped | None = None
@@ -55,7 +55,7 @@ _handler: _Handler | None = None
 
 @contextlib.contextmanager
 def stoppable(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
-    """Meanwhile, let the first of some signals raise Stopped in the main thread, and ignore further ones.
+    """Inside this context the first of some signals raises Stopped in the main thread; further ones do not.
 
     A signal that this process was told to ignore (`nohup`) stays ignored. Inside another `stoppable`, or outside the
     main thread, this does nothing.
@@ -85,7 +85,7 @@ def stoppable(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
 
 
 def stopped_by(error: KeyboardInterrupt) -> Stopped:
-    """Return what stopped the main thread: of a Stopped that is raised inside `ray.get`, Ray makes a plain one."""
+    """Return the Stopped that an interrupt stands for: Ray replaces one raised in `ray.get` by a KeyboardInterrupt."""
     if isinstance(error, Stopped):
         return error
     raised = None if _handler is None else _handler.raised
@@ -93,7 +93,7 @@ def stopped_by(error: KeyboardInterrupt) -> Stopped:
 
 
 def stop(error: Stopped) -> bool:
-    """Raise `error` in the main thread, from any other; return whether anybody there listens (see `stoppable`)."""
+    """Raise `error` in the main thread, from another thread; return False outside of `stoppable`."""
     if _handler is None:
         return False
     _handler.pending = error
@@ -102,13 +102,13 @@ def stop(error: Stopped) -> bool:
 
 
 def print_line(text: str) -> None:
-    """Write one line to stderr, where there still is one: a terminal that is gone is no reason to fail."""
+    """Write one line to stderr; a stderr that is closed is no error."""
     with contextlib.suppress(OSError, ValueError):
         print(f"palimpsest: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def exit_now(text: str, status: int) -> None:
-    """Say `text` and end this process now, without its clean-up; what it started ends by its own watch over it."""
+    """Print `text` and end this process now, without clean-up; its workers notice that and end by themselves."""
     print_line(text)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()

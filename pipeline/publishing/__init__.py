@@ -1,1 +1,1 @@
-"""What surrounds the units: the manifest, who owns an output, and what is sealed."""
+"""The output before and after the units: its checks, lease, artifacts, manifest and seal."""

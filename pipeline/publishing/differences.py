@@ -1,4 +1,4 @@
-"""Why an output does not belong to a plan: what its manifest says of the run before, against the plan of now."""
+"""Differences between the plan that made an output, as its manifest records it, and the plan of now."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from pipeline.shards.identity import changed_columns
 from schemas.manifest import Manifest, ShardRecord
 
 MAX_NAMED = 3
-"""Differences that a message names; the rest are counted."""
+"""Differences that a message names; it counts the rest."""
 NOT_IN_BYTES = (
     "resources",
     "input.uri",
@@ -19,19 +19,19 @@ NOT_IN_BYTES = (
     "quality.max_quarantined_share",
     "quality.max_failed_units",
 )
-"""Parts of a recipe that no byte depends on, or that show in what they lead to."""
+"""Recipe fields that are not compared: no byte depends on them, or their effects are compared instead."""
 ABSENT = "(absent)"
 
 
 def difference_text(before: Manifest, plan: Plan) -> str:
-    """Return the first differences between what was made before and what `plan` makes, as text; empty without any."""
+    """Return the first differences between the plan of a manifest and `plan`, as text; empty without any."""
     found = list(dict.fromkeys(differences(before, plan)))
     more = f", and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
     return "; ".join(found[:MAX_NAMED]) + more
 
 
 def differences(before: Manifest, plan: Plan) -> Iterator[str]:
-    """Yield every difference that may change a unit, the likeliest cause first."""
+    """Yield every difference that may change a unit, as text, the likeliest cause first."""
     now = build_manifest(plan, {}, complete=False)
     if before.limit != now.limit:
         yield f"--limit was {_text(before.limit)}, and is {_text(now.limit)}"
@@ -49,7 +49,7 @@ def differences(before: Manifest, plan: Plan) -> Iterator[str]:
 
 
 def _places(before: Manifest, now: Manifest) -> Iterator[str]:
-    """Yield what says where the input is and which part of it is taken: why its shards are others."""
+    """Yield differences of the place and the split of the input, which explain those of the shards."""
     was, given = before.recipe.get("input", {}), now.recipe["input"]
     for name in ("uri", "split"):
         yield from _values(f"input.{name}", was.get(name), given[name])
@@ -58,7 +58,7 @@ def _places(before: Manifest, now: Manifest) -> Iterator[str]:
 
 
 def _shards(before: list[ShardRecord], now: list[ShardRecord]) -> Iterator[str]:
-    """Yield in what shards differ: the first of each kind, and how many more there are."""
+    """Yield differences of the shards by kind: the first shard, and the number of others."""
     there = {record.path: record for record in now}
     gone = [record.path for record in before if record.path not in there]
     pairs = [(record, there[record.path]) for record in before if record.path in there]
@@ -81,7 +81,7 @@ def _changed_columns(before: ShardRecord, now: ShardRecord) -> list[str]:
 
 
 def _first(paths: list[str], one: str = "is", many: str = "are") -> str:
-    """Return the first of some shards and the number of the others, as the subject of a sentence, with its verb."""
+    """Return the first shard and the number of the others with a verb: `shard a and 2 more have`."""
     more = len(paths) - 1
     return f"shard {paths[0]} and {more} more {many}" if more else f"shard {paths[0]} {one}"
 
@@ -104,7 +104,7 @@ def _affecting_bytes(recipe: Mapping[str, Any], place: str = "") -> dict[str, An
 
 
 def _chains(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> Iterator[str]:
-    """Operators, gates and files: what a recipe does not say, since it follows from the code and the disk."""
+    """Yield differences of operators, gates and their files, which depend on code and disk, not on the recipe."""
     there = {chain.get("name"): chain for chain in now}
     for chain in before:
         other = there.get(chain.get("name"), {})
@@ -138,7 +138,7 @@ def _files(who: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
 
 
 def _values(place: str, before: Any, now: Any) -> Iterator[str]:
-    """Yield where two trees of plain values differ."""
+    """Yield the places where two trees of mappings, lists and values differ."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in dict.fromkeys([*before, *now]):
             yield from _values(f"{place}.{name}" if place else name, before.get(name, ABSENT), now.get(name, ABSENT))
@@ -150,7 +150,7 @@ def _values(place: str, before: Any, now: Any) -> Iterator[str]:
 
 
 def _given(value: Any) -> str:
-    """Return a value of a recipe; `columns.label: none` is one, and not the absence of one."""
+    """Return a value of a recipe as text; None means that the field is not given."""
     return "not given" if value is None else _text(value)
 
 

@@ -1,4 +1,4 @@
-"""After the units: the manifest that says what is there, the card, and what other tools read."""
+"""After the units: write the manifest, the card, the index and the files for other tools; remove orphan files."""
 
 import contextlib
 import logging
@@ -52,9 +52,9 @@ def finalise(plan: Plan, store: Store) -> Manifest:
 
 
 def _failures(store: Store, missing: Mapping[str, str]) -> list[Failure]:
-    """Return the records of failed units that are still missing, by name and digest; remove those of any others.
+    """Return the failures of units that are still missing, by name and digest, and remove all other failures.
 
-    Others were made since, or are of another plan. What somebody else put there is left alone.
+    The others were made since, or belong to another plan. Files that are no failures are kept.
     """
     found = []
     for path in store.list("_failed"):

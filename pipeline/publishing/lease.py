@@ -1,9 +1,9 @@
-"""One driver an output: who writes there says so in `_tmp/`, and a second one is told, or takes over from the dead.
+"""The lease of an output, held by one driver at a time; a second driver is refused, or takes over from a dead one.
 
-`_tmp/driver-<number>.json` is created only if it is not there, and never changed; the highest number holds the output.
-The holder renews `_tmp/alive-<id>` every few seconds. On the same machine its process tells whether it lives; from
-another one its renewals do, watched for a while, so no two clocks are compared. A driver that was stopped for longer
-and wakes up finds a higher number, and ends. What it may have done meanwhile harms nothing: see the commit protocol.
+`_tmp/driver-<number>.json` is created only if it does not exist, and never changed; the highest number is the holder.
+The holder renews the heartbeat `_tmp/alive-<id>` every few seconds. On the same machine its process tells whether it
+is alive; from another one its heartbeat does, watched for a while, so no two clocks are compared. A driver that was
+stopped for longer finds a higher number when it goes on, and ends. The commit protocol keeps its last writes harmless.
 """
 
 import contextlib
@@ -24,14 +24,14 @@ _log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 HEARTBEAT_TIMEOUT_S = 20.0
-"""How long a holder on another machine may be silent until it counts as gone."""
+"""Seconds without a heartbeat after which a holder on another machine counts as dead."""
 MAX_TRIES = 10
 _NAME = re.compile(r"_tmp/driver-(\d{6})\.json")
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds an output: a process, since when, and the number of its turn."""
+    """The driver that holds an output: its number, id, start and process."""
 
     number: int
     id: str
@@ -40,7 +40,7 @@ class Holder:
 
 
 class Lease:
-    """The right to write one output; given back at the end of its `with`."""
+    """The right to write one output; released at the end of its `with`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -89,11 +89,11 @@ class Lease:
         raise ConflictError(f"{self._store.uri}: several drivers want to write there; run again when one is left")
 
     def check(self) -> None:
-        """Do nothing where the output is still held, or never was.
+        """Check that the lease is still held; one that was never taken passes.
 
         Raises:
             ConflictError: another driver has taken over.
-            StorageError: nobody holds it: what says so is gone with its folder, or was another's who has ended.
+            StorageError: nobody holds it: its folder was removed, or another driver took over and has ended.
         """
         if self._held is None:
             return
@@ -113,7 +113,7 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether this driver was seen to hold the output no longer."""
+        """Whether the lease was found to be lost."""
         return self._lost
 
     def _current_holder(self) -> Holder | None:

@@ -51,7 +51,7 @@ def read_manifest(store: Store) -> Manifest:
 
 
 def _check_sections(manifest: Manifest) -> None:
-    """Raise where the sections that are plain data are not what everybody takes them for."""
+    """Raise RecipeError or ValueError where a section that is plain data (recipe, watermark, chains) is invalid."""
     parse(Recipe, manifest.recipe, "recipe")
     if manifest.watermark is not None:
         settings = {name: value for name, value in manifest.watermark.items() if name != "key_id"}
@@ -69,7 +69,7 @@ def build_manifest(
     failed: Sequence[str] = (),
     fitted: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Return the manifest of what is there now; `fitted`: where it came from, by sha256."""
+    """Return the manifest of the units that have markers; `fitted` is the origin of fitted artifacts by sha256."""
     branches = {branch.name: [m for m in markers.values() if m.branch == branch.name] for branch in plan.branches}
     models = {(model.reference, model.sha256) for part in parts(plan) for model in part.models.values()}
     return Manifest(
@@ -125,7 +125,7 @@ def count(markers: Iterable[Marker]) -> Counts:
 
 
 def same_counts(stated: Counts | None, counted: Counts) -> bool:
-    """Whether a manifest states what was counted; one of an earlier version states no reasons."""
+    """Whether a manifest's counts are those of the markers; manifests of earlier versions have no reasons."""
     early = {"reasons", "quarantine_reasons"} - (stated.model_fields_set if stated else set())
     return stated == counted.model_copy(update={name: {} for name in early})
 
@@ -186,6 +186,7 @@ def _watermark(plan: Plan) -> dict[str, Any] | None:
 
 
 def parts(plan: Plan) -> list[StepPlan | GatePlan]:
+    """Return every step and gate of the plan."""
     found: list[StepPlan | GatePlan] = []
     for branch in plan.branches:
         found += [*branch.steps, *branch.gates]
@@ -193,7 +194,7 @@ def parts(plan: Plan) -> list[StepPlan | GatePlan]:
 
 
 def references(plan: Plan) -> list[FileRef]:
-    """Every reference image that units read."""
+    """Return every reference image that units read, once by sha256."""
     read = [part for part in parts(plan) if not (isinstance(part, StepPlan) and fits(part))]
     found = {image.sha256: image for part in read for images in part.images.values() for image in images}
     return list(found.values())

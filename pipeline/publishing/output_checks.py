@@ -1,4 +1,4 @@
-"""What an output may hold before a run: nothing, or what this plan or an earlier part of it made there."""
+"""Checks of an output before a run: it is empty, or holds files that this plan makes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +19,7 @@ LEFT_BY_KILLED_RUNS = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
 
 
 def check_place(plan: Plan) -> None:
-    """Raise RecipeError where there is no output, or input shards lie in it."""
+    """Raise RecipeError where no output is named, or where it would be found as input."""
     if not plan.recipe.output.uri.strip():
         raise RecipeError("recipe.output.uri is empty; name a new folder (output.uri, or --output)")
     folder = _normal(plan.output).rstrip("/") + "/"
@@ -38,9 +38,9 @@ def check_place(plan: Plan) -> None:
 
 
 def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
-    """Raise ConflictError where the output holds files that neither this plan nor an earlier one of ours made.
+    """Raise ConflictError where the output holds files that are not of a Palimpsest run.
 
-    What a kill leaves is ours: files of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
+    Files that a killed run leaves are accepted: those of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
     """
     planned = check_files(plan, store, done)
     if done or _earlier_manifest(store) is not None:
@@ -54,7 +54,7 @@ def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
 
 
 def _earlier_manifest(store: Store) -> Manifest | None:
-    """Return what an earlier run said of the output; None where none did, or it cannot be read."""
+    """Return the manifest of an earlier run; None where there is none that can be read."""
     try:
         return Manifest.model_validate_json(store.read(MANIFEST))
     except (FileNotFoundError, ValueError):
@@ -88,7 +88,7 @@ def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
 
 
 def rewritten_shards(plan: Plan, store: Store) -> list[str]:
-    """Return the shards whose files changed since the run before, and whose footers and hashed columns did not."""
+    """Return the shards whose files were written again since the last run with the same footers and hashed columns."""
     before = _earlier_manifest(store)
     records = before.shards if before else ()
     versions = {(record.uri, record.path): record.file_version for record in records if record.file_version}
@@ -97,7 +97,7 @@ def rewritten_shards(plan: Plan, store: Store) -> list[str]:
 
 
 def check_files(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> set[str]:
-    """Return the data files that may be there: of planned units and of markers.
+    """Return the paths of data files that the output may hold: those of planned units and of markers.
 
     Raises:
         ConflictError: a file is in a data folder that is none of them.

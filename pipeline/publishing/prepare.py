@@ -1,4 +1,4 @@
-"""Before the units: whether the output is ours to write, what is done already, and what units will read."""
+"""Before the units: check the output and take its lease, find the units that are done, store artifacts."""
 
 import logging
 
@@ -22,10 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, Marker]:
-    """Make the output ready and return the markers of units that are done; units whose files are gone are not.
+    """Make the output ready, and return the markers of units that are done and whose files are there.
 
     Args:
-        lease: taken once the output is known to be ours to write.
+        lease: taken once the checks of the output have passed.
 
     Raises:
         RecipeError: the output is nowhere, or where the input is; or a chain is not for the images that rows name.

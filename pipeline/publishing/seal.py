@@ -1,9 +1,9 @@
 """The seal of a data set: an HMAC with the watermark key over its commit records and every published file.
 
-Checksums alone are mended by whoever changes what they are of. The seal is not, without the key: recipe and versions in
-the manifest, drawn parameters, the order of rows, the user's own columns and the texts beside the data are those of the
-run that made it. A further run seals what it made itself, and leaves what was sealed before as it was: it never takes
-over what somebody changed meanwhile. Whoever holds the key can make any seal: it proves nothing to others.
+Whoever changes a file can also change its checksum, but cannot make the seal without the key. It covers the recipe and
+the versions in the manifest, drawn parameters, the order of rows, the user's own columns and the texts beside the data.
+A further run seals what it made itself and keeps earlier entries, so a file that was changed meanwhile stays a finding
+of `verify`. Whoever holds the key can make any seal, so it proves nothing to others.
 """
 
 import hashlib
@@ -27,9 +27,9 @@ ARTIFACTS = "_artifacts"
 _FILES = ("manifest.json", "README.md", "croissant.json", "openlineage.jsonl", "report/index.html", INDEX)
 _FOLDERS = (ARTIFACTS, "_failed")
 _NOT_SEALED = (*(f"{folder}/" for folder in FOLDERS), "_tmp/", ".git/", ".cache/")
-"""Data files are named by their commit records; the others are of a run, of Git and of Hugging Face's client."""
+"""Not sealed by themselves: data files, whose commit records are, and files of a run, Git and Hugging Face's client."""
 _IGNORED_FILES = (".gitattributes", ".DS_Store")
-"""What Git and macOS leave beside what they carry."""
+"""Files that Git and macOS add to a folder."""
 _TIMES = {"seconds", "busy_s"}
 _DIGITS = 32
 
@@ -38,8 +38,8 @@ def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes, found:
     """Seal a data set as it is now.
 
     Args:
-        found: units that were there before: one that is not as it was sealed is a warning, and stays a finding of
-            `verify`.
+        found: units that were there before this run; one that differs from its sealed record is logged as a warning,
+            and keeps its old entry.
     """
     commits, before = _commits(markers), read_seal(store)
     if before is not None and not (before.key_id == key_id(key) and _is_made_with(key, before)):
@@ -61,7 +61,7 @@ def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes, found:
 
 
 def seal_file(store: Store, path: str, key: bytes) -> None:
-    """Take a file that was written again into the seal, which must hold.
+    """Seal a file that was written again, where the seal was made with this key.
 
     Raises:
         InputError: there is no seal, or it was not made with this key.
@@ -81,13 +81,13 @@ def read_seal(store: Store) -> Seal | None:
 
 
 def is_sealed(store: Store, path: str) -> bool:
-    """Return whether a file is the one that the seal names; True where there is no seal."""
+    """Whether a file is as it was sealed; True where there is no seal."""
     seal = read_seal(store)
     return seal is None or seal.files.get(path) == _sha256(store, path)
 
 
 def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes, marked: bool) -> Iterator[str]:
-    """Yield what is not as it was sealed; nothing where there is no seal at all.
+    """Yield every difference from the seal, as text; nothing where there is no seal.
 
     Args:
         marked: the images are marked with this key, so a seal of another one is a finding.
@@ -125,7 +125,7 @@ def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes, marke
 
 
 def _commits(markers: Mapping[str, Marker]) -> dict[str, str]:
-    """Return a digest of each commit record; what a unit took does not count, nor does what a field is by default."""
+    """Return a digest of each commit record by unit, without its times and without fields at their defaults."""
     found = {}
     for unit, marker in sorted(markers.items()):
         record = canonical_json(marker.model_dump(mode="json", exclude=_TIMES, exclude_defaults=True))
@@ -134,7 +134,7 @@ def _commits(markers: Mapping[str, Marker]) -> dict[str, str]:
 
 
 def is_sha256(name: str) -> bool:
-    """Whether an artifact is named by its content; what branches were fitted to is named by what it was made from."""
+    """Whether the name of an artifact is the sha256 of its content; records of fits are named by their inputs."""
     return len(name) == 64 and set(name) <= set("0123456789abcdef")
 
 
@@ -145,7 +145,7 @@ def _is_sealable(path: str) -> bool:
 
 
 def _same(digest: str | None, sealed: str | None) -> bool:
-    """Whether a record is the sealed one; the first seals held shorter digests."""
+    """Whether a record's digest is the sealed one, which is shorter in the first seals."""
     return sealed == (digest[: len(sealed)] if digest and sealed else digest)
 
 
