@@ -120,7 +120,7 @@ def test_a_fault_of_ours_is_one_line_that_can_be_reported() -> None:
     script = (
         "import sys, jobs.commands.operators\n"
         "from jobs.cli import main\n"
-        "jobs.commands.operators.show_operators = lambda name: {}['no such\\nkey']\n"
+        "jobs.commands.operators._first_line = lambda part: {}['no such\\nkey']\n"
         "sys.exit(main(['operators']))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
