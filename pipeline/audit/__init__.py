@@ -1,1 +1,1 @@
-"""What can be said of a data set afterwards: verified, replayed, traced, reported. Trusts nothing it can compute."""
+"""Checks of a finished data set, by one module for each part of it; replay, trace and the report."""

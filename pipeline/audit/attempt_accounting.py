@@ -1,4 +1,4 @@
-"""The account of one unit: what became of every image it was asked for, attempt by attempt, and what gates said."""
+"""Attempt accounting of one unit: the outcome of every attempt at every image, against its gate scores and marker."""
 
 import math
 from collections import Counter
@@ -14,19 +14,22 @@ from pipeline.seeding import sample_id, synthetic_id
 from schemas.manifest import Marker
 
 Place = tuple[int, int]
-"""Of an image in its unit: source row and copy; without sources, index and 0."""
+"""Place of an image in its unit: (source row, copy), or (index, 0) without sources."""
 
 
 @dataclass(frozen=True)
 class AttemptOutcome:
-    """How one attempt ended: `reason` is None where it was accepted."""
+    """The outcome of one attempt: `reason` is that of its rejection, None where it was accepted."""
 
     sample: str
     reason: str | None
 
 
 class AttemptAccounting:
-    """Collects a unit's rows and says which of them cannot be. `seed` is the run's.
+    """Collects the rows of a unit, and finds those that contradict the branch's gates and attempts.
+
+    Args:
+        seed: of the recipe.
 
     Raises RecipeError where the branch has a gate that this version does not know.
     """
@@ -40,7 +43,7 @@ class AttemptAccounting:
         self._quarantined: dict[int, str] = {}
 
     def place(self, row: Mapping[str, Any]) -> Place | None:
-        """Return the image that a row is an attempt at; None where its sample id does not follow from it."""
+        """Return the place of a row's image; None where the sample id does not follow from seed, place and attempt."""
         marker, name, attempt = self._marker, row["sample_id"], row["attempt"]
         if marker.shard is not None:
             place = (row["source_row"], row["copy_index"])
@@ -54,7 +57,7 @@ class AttemptAccounting:
         return None if index is None else (index, 0)
 
     def add(self, row: Mapping[str, Any], place: Place) -> Iterator[str]:
-        """Note a row of `data/` or `rejected/`; yield what is wrong with its scores."""
+        """Add a row of `data/` or `rejected/`; yield findings about its gate scores."""
         reason = row.get("rejected_reason")
         self._outcomes.setdefault(place, {})[row["attempt"]] = AttemptOutcome(row["sample_id"], reason)
         scores = {score["gate"]: score["score"] for score in row["quality"]}
@@ -68,13 +71,13 @@ class AttemptAccounting:
             yield f"sample {row['sample_id']}: by its scores {expected}, and it is {actual}"
 
     def quarantine(self, row: int, code: str) -> Iterator[str]:
-        """Note a source row of `quarantine/`; yield where it is there twice."""
+        """Add a row of `quarantine/` by its source row and error code; yield a finding where it was added before."""
         if row in self._quarantined:
             yield f"unit {self._marker.unit}: row {row} is quarantined more than once"
         self._quarantined[row] = code
 
     def findings(self) -> Iterator[str]:
-        """Yield what is wrong with the unit's attempts, once all its rows are noted."""
+        """Yield findings about attempts and counts, once all rows of the unit are added."""
         marker = self._marker
         reasons: Counter[str | None] = Counter()
         for place, outcomes in self._outcomes.items():

@@ -1,4 +1,4 @@
-"""What a row says of itself, against its unit, its branch's chain and the manifest: the part that needs no source."""
+"""Lineage checks: each row's lineage columns against its unit, its branch and the manifest, without source files."""
 
 import hashlib
 import json
@@ -18,13 +18,13 @@ _COLUMNS = {"data": _MADE, "rejected": (*_MADE, pa.field("rejected_reason", pa.s
 
 
 def columns_read(folder: str, names: list[str]) -> list[str]:
-    """Return the columns of a file that are looked at."""
+    """Return the columns of a file that are checked."""
     label = ["label"] if folder != "quarantine" and "label" in names else []
     return [field.name for field in _COLUMNS[folder]] + label
 
 
 def schema_findings(path: str, folder: str, schema: pa.Schema) -> Iterator[str]:
-    """Yield what is wrong with a file's columns; where there is anything, its rows cannot be read."""
+    """Yield findings about a file's columns; its rows can be checked only where there are none."""
     known = {field.name: field.type for field in schema}
     wanted = {field.name: field.type for field in _COLUMNS[folder]}
     absent = [name for name in wanted if name not in known]
@@ -40,7 +40,7 @@ def schema_findings(path: str, folder: str, schema: pa.Schema) -> Iterator[str]:
 
 
 def class_findings(path: str, schema: pa.Schema, manifest: Manifest) -> Iterator[str]:
-    """Yield where a file's schema names other classes than the manifest."""
+    """Yield a finding where a file's schema names other classes than the manifest."""
     feature = input_features(schema).get("label")
     names = feature.get("names") if isinstance(feature, dict) else None
     if isinstance(names, list) and [str(name) for name in names] != manifest.classes:
@@ -65,7 +65,7 @@ class LineageChecks:
         self.mixes = any(_changes_labels(step) for step in branch.steps)
 
     def findings(self, row: Mapping[str, Any], folder: str) -> Iterator[str]:
-        """Yield what is wrong with a row of `data/` or `rejected/`."""
+        """Yield findings about a row of `data/` or `rejected/`."""
         who, marker = f"sample {row['sample_id']}", self._marker
         if row["branch"] != marker.branch:
             yield f"{who}: branch {row['branch']!r} is not its unit's"
@@ -90,7 +90,7 @@ class LineageChecks:
             yield f"{who}: the original is not its source, byte for byte"
 
     def quarantined(self, row: Mapping[str, Any]) -> Iterator[str]:
-        """Yield what is wrong with a row of `quarantine/`."""
+        """Yield findings about a row of `quarantine/`."""
         who = f"unit {self._marker.unit}: quarantined row {row['source_row']}"
         if row["branch"] != self._marker.branch:
             yield f"{who}: branch {row['branch']!r} is not its unit's"
@@ -99,7 +99,7 @@ class LineageChecks:
         yield from self._source(who, row)
 
     def _steps(self, who: str, row: Mapping[str, Any], whole: bool) -> Iterator[str]:
-        """An accepted image went through the whole chain, a rejected one perhaps not to its end."""
+        """Yield findings about a row's steps: all of the chain, or for a rejected image its first ones."""
         keys = ("operator", "version", "model_sha256", "package")
         recorded = [tuple(step[key] for key in keys) for step in row["steps"]]
         chain = self._chain if whole else self._chain[: max(1, len(recorded))]

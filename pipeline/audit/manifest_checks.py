@@ -1,4 +1,4 @@
-"""What a manifest states, against the recipe it holds and the markers it was written for."""
+"""Manifest checks: the manifest and the index against the markers, and markers against their own sums."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from schemas.recipe import Recipe
 
 
 def manifest_findings(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:
-    """Yield every statement of a manifest that its recipe and the markers contradict."""
+    """Yield every contradiction between a manifest, its recipe and the markers."""
     if not manifest.complete:
         yield f"the manifest says incomplete: {len(markers)} of {manifest.units} units are there"
     elif len(markers) != manifest.units:
@@ -29,14 +29,14 @@ def manifest_findings(manifest: Manifest, markers: Mapping[str, Marker]) -> Iter
 
 
 def index_findings(index: Mapping[str, Marker], markers: Mapping[str, Marker]) -> Iterator[str]:
-    """Yield every record in the index of a data set that is not the unit's own; it may lack the newest ones."""
+    """Yield every record of the index that differs from the unit's marker; the newest ones may be missing there."""
     for unit, marker in index.items():
         if marker != markers.get(unit):
             yield f"{INDEX}: unit {unit} is not there as in its commit record"
 
 
 def marker_findings(manifest: Manifest, name: str, marker: Marker, copies: int, where: str | None) -> Iterator[str]:
-    """Yield what a marker says that its own sums, or its branch in the manifest, contradict."""
+    """Yield every contradiction between a marker, its own sums and its branch in the manifest."""
     who = f"unit {name}"
     if marker.copies != max(1, copies):
         yield f"{who}: {marker.copies} copies by its marker, {max(1, copies)} by the manifest"
@@ -92,7 +92,7 @@ def _watermark(manifest: Manifest) -> Iterator[str]:
 
 
 def _units(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:
-    """Of a complete data set: its units are all that the plan had, and cover the shards."""
+    """Yield findings about the units of a complete data set: they are those of the plan, and cover every shard."""
     branches = {chain.get("name"): place for place, chain in enumerate(manifest.chains)}
     shards = {record.path: place for place, record in enumerate(manifest.shards)}
 

@@ -1,4 +1,4 @@
-"""`replay`: make one stored image again, from its lineage alone, and compare."""
+"""`replay`: make one stored image again from its lineage, and compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -37,7 +37,7 @@ PROVENANCE = (
 
 @dataclass(frozen=True)
 class ReplayResult:
-    """The stored row, the row made again, and how far apart their images are."""
+    """The stored row, the row that was made again, and the difference of their images."""
 
     stored: dict[str, Any]
     replayed: dict[str, Any]
@@ -53,7 +53,7 @@ class ReplayResult:
 
     @property
     def other_device(self) -> bool:
-        """Whether the two were made on other models of a device, so that last bits may differ."""
+        """Whether the two images were made on different models of a device, so that last bits may differ."""
         return bool(self.stored_device) and self.stored_device != self.replayed_device
 
 
@@ -116,7 +116,7 @@ def _approved(branch: BranchPlan, allowed: Sequence[str]) -> BranchPlan:
 
 
 def _current_marks(marks: list[dict[str, Any]], key: bytes | None) -> list[dict[str, Any]]:
-    """Return recorded marks as this version records them: earlier ones wrote payloads in clear."""
+    """Return recorded marks as this version writes them, with the keyed digest of payloads in clear."""
     if key is None:
         return marks
     clear = [is_clear(str(mark["payload"])) for mark in marks]
@@ -127,7 +127,7 @@ def _current_marks(marks: list[dict[str, Any]], key: bytes | None) -> list[dict[
 
 
 def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, Any]) -> bool:
-    """Whether a window is the one of a stored row, which may be a later attempt."""
+    """Whether a window holds the image of a stored row, which may be a later attempt at it."""
     places = ((each.source, each.copy) for each in window.samples)
     replayed = (new_sample(branch.job, unit, window, *place, None, stored["attempt"]) for place in places)
     return any(each.sample_id == stored["sample_id"] for each in replayed)

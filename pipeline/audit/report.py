@@ -1,4 +1,4 @@
-"""What the report shows: what gates refused, and some images of every branch and class beside their source."""
+"""The content of the report: gate scores, reasons, and sample images of every branch and class beside their source."""
 
 import logging
 import math
@@ -26,20 +26,20 @@ _log = logging.getLogger(__name__)
 
 REPORT = "report/index.html"
 MAX_CLASSES = 100
-"""Classes of a branch that the page shows."""
+"""Classes of a branch that the page shows at most."""
 MAX_NAME = 100
-"""Characters of a class's name there."""
+"""Characters of the name of a class on the page."""
 SOURCES_PER_CLASS = 2
 SOURCES_WITHOUT_CLASSES = 12
 FILES_READ = 12
-"""Files of a branch that are looked through for its classes; the page is a sample, not a census."""
+"""Files of a branch that are read for sample images, spread evenly over all its files."""
 TILE_PX = 160
 COLUMNS = ["image", "label", "sample_id", "source_uri", "source_row", "source_id", "copy_index", "steps", "partners"]
 
 
 @dataclass
 class ShownRows:
-    """The rows of one branch that the page shows, by (class, source); `classes` are the names of classes."""
+    """The rows of one branch that the page shows, by class and source; `classes` are the class names."""
 
     classes: list[str]
     rows: dict[Any, dict[Any, list[dict[str, Any]]]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class ShownRows:
 
 
 def write_report(store: Store, manifest: Manifest) -> None:
-    """Write `report/index.html`: one page that needs no other file."""
+    """Write `report/index.html`, one page that needs no other file."""
     markers = read_markers(store)
     sources = SourceImages(manifest)
     sheets = [
@@ -129,7 +129,7 @@ def _rows(store: Store, path: str, columns: list[str]) -> Iterator[dict[str, Any
 
 
 def _gate_lines(store: Store, markers: dict[str, Marker], chain: dict[str, Any]) -> list[GateLine]:
-    """Return a line for each of a branch's gates; what was kept is sampled as the pictures are."""
+    """Return a line for each of a branch's gates; scores of kept images are those of `FILES_READ` files."""
     gates = [gate["gate"] for gate in chain.get("gates", ())]
     if not gates:
         return []
@@ -167,7 +167,7 @@ def _tile(store: Store, row: dict[str, Any]) -> Tile:
 
 
 def thumbnail(data: bytes, max_px: int = TILE_PX, depth_bits: int | None = None) -> tuple[bytes, str]:
-    """Return an image no larger than `max_px`, and its media type. A small one is returned pixel for pixel."""
+    """Return an encoded image of at most `max_px`, and its media type; a smaller image is not resized."""
     pixels = decode(data, 2**31, depth_bits)
     height, width = pixels.shape[:2]
     scale = max_px / max(height, width)
@@ -187,7 +187,7 @@ def _reasons(store: Store, markers: dict[str, Marker], folder: str, column: str)
 
 
 class SourceImages:
-    """Source rows by shard and row, where the shards can still be reached."""
+    """Tiles of source images, read from the shards where these can still be read."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest

@@ -1,4 +1,4 @@
-"""The rows that images were made from: what the lineage says of each, and what the shards hold where still there."""
+"""Source checks: what the lineage records of each source row, against the shards where these can still be read."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ _WINDOW_ROWS = 256
 
 @dataclass
 class SourceLink:
-    """What the rows made from one source row say of it. `labels`: of those whose operators mix none."""
+    """What the lineage records of one source row; `labels` are those of images whose operators keep the label."""
 
     sha256: str
     id: str | None
@@ -30,7 +30,7 @@ class SourceLink:
 
 @dataclass
 class SourceChecks:
-    """Collects links, and compares them with the sources. `read` counts those that were."""
+    """Collects what rows record of their sources, and compares it with the shards; `read` counts compared rows."""
 
     links: dict[str, dict[int, SourceLink]] = field(default_factory=dict)
     columns: dict[str, list[str]] = field(default_factory=dict)  # of one file in `data/`, by shard
@@ -38,7 +38,7 @@ class SourceChecks:
     read: int = 0
 
     def add(self, shard: str, row: Mapping[str, Any], mixed: bool) -> Iterator[str]:
-        """Note a row of `data/` or `rejected/`; yield where it contradicts another."""
+        """Add a row of `data/` or `rejected/`; yield where it contradicts another row of the same source."""
         link = self._link(shard, row["source_row"], row["source_sha256"], row["source_id"])
         if link.sha256 != row["source_sha256"]:
             yield f"sample {row['sample_id']}: source_sha256 differs from another copy's"
@@ -53,7 +53,7 @@ class SourceChecks:
             link.labels.append(row["label"])
 
     def add_quarantined(self, shard: str, row: Mapping[str, Any]) -> Iterator[str]:
-        """Note a row of `quarantine/`; one without bytes says nothing of them."""
+        """Add a row of `quarantine/`, unless it has no bytes; yield where it contradicts another row."""
         data = row["image"]["bytes"]
         if data is not None:
             sha256 = hashlib.sha256(data).hexdigest()
@@ -65,7 +65,7 @@ class SourceChecks:
         return self.links.setdefault(shard, {}).setdefault(row, SourceLink(sha256, name))
 
     def findings(self, manifest: Manifest) -> Iterator[str]:
-        """Read the source rows again where the shards can still be reached, and compare."""
+        """Read the source rows again where the shards can still be read; yield the differences."""
         records = {record.path: record for record in manifest.shards}
         for path, links in sorted(self.links.items()):
             if path in records:  # the marker's findings tell where not

@@ -1,4 +1,4 @@
-"""Shards that a run has read, opened again as that run read them: only where no manifest can lead astray."""
+"""Source shards of a finished run, opened again as the run read them, unless their URI is unsafe to open."""
 
 from pipeline.errors import InputError
 from pipeline.shards.columns.layout import Layout, read_layout
@@ -9,11 +9,11 @@ from schemas.manifest import Manifest, ShardRecord
 from schemas.recipe import Recipe
 
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
-"""Protocols whose hosts are this machine's settings, and not for a manifest to say."""
+"""Protocols that are opened, since this machine's settings and not the URI choose their host."""
 
 
 def reopen(manifest: Manifest, record: ShardRecord) -> tuple[Shard, Layout]:
-    """Return one shard of a run, and its columns as the run took them, other shards' included.
+    """Return one shard of a run, and the layout of columns that the run used.
 
     Raises:
         InputError: it is not there, not Parquet, or lacks a column; or its URI, which may be of somebody else's data
@@ -27,7 +27,7 @@ def reopen(manifest: Manifest, record: ShardRecord) -> tuple[Shard, Layout]:
 
 
 def _refusal(uri: str) -> str | None:
-    """Return why a shard's URI is not opened; None where it may be."""
+    """Return why a shard's URI is not opened; None where it is safe."""
     if is_local(uri):
         return None
     protocol = uri.partition("://")[0].lower()

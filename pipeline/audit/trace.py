@@ -1,4 +1,4 @@
-"""`trace`: from an image file found anywhere to the row it came from, by the mark it carries."""
+"""`trace`: find the row of an image by the mark in its pixels."""
 
 import io
 import os
@@ -27,12 +27,12 @@ MADE = ("data", "rejected")
 
 @dataclass(frozen=True)
 class TraceResult:
-    """What a mark led to. `row` is None where there is no mark, or none of this data set; `score` is its evidence.
+    """What the mark of an image leads to.
 
-    `payload` is what stands for the mark's word in rows. `score` is -log10 of the probability that an image without
-    this mark reads as well by accident; it says nothing against somebody who means it: marks can be copied and removed
-    by whoever holds images with and without them. `other_key` is the id of the key that the data set was marked with,
-    where it is not the one given.
+    `row` is None where there is no mark, or none of this data set. `payload` is in the form that rows record. `score`
+    is -log10 of the probability that an image without this mark reads as well by accident. It is no evidence against
+    intent: whoever holds images with and without marks can copy and remove them. `other_key` is the id of the key that
+    the data set was marked with, where it is not the given one.
     """
 
     payload: str | None
@@ -78,7 +78,7 @@ def _bytes_of(image: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
 
 
 def trace_image(image: Pixels, store: Store, key: bytes) -> TraceResult:
-    """Read the mark of an image [H, W, C] uint8 and find its row. Under another key there is no mark to be read.
+    """Read the mark of an image [H, W, C] uint8 with the key it was made with, and find its row.
 
     Raises:
         InputError: the data set was not marked.
@@ -107,7 +107,7 @@ def _traced(word: str, score: float, row: dict[str, Any] | None) -> TraceResult:
 
 
 def _marks(store: Store) -> Iterator[tuple[pq.ParquetFile, int, list[tuple[str, str]]]]:
-    """Yield every row group of made images with each row's sample id and recorded payload; empty where it has none."""
+    """Yield every row group of made images, with each row's sample id and recorded payload (empty without a mark)."""
     for marker in read_markers(store).values():
         for folder in MADE:
             if folder not in marker.files:

@@ -1,4 +1,4 @@
-"""One unit of a data set: its marker, the bytes and columns of its files, and each of their rows."""
+"""Unit checks: a unit's marker, the bytes and columns of its files, and each of their rows."""
 
 import hashlib
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ from pipeline.shards.output.store import Store
 from schemas.manifest import FileRecord, Manifest, Marker
 
 MALFORMED = (TypeError, KeyError, AttributeError, ValueError, PalimpsestError)
-"""What a forged record raises where it lacks what every record has."""
+"""Errors that a malformed row or record raises where a check reads it."""
 
 
 @dataclass
 class UnitChecks:
-    """One unit's marker, files and rows."""
+    """Checks the marker, files and rows of one unit, and adds findings and counts to `found`."""
 
     store: Store
     manifest: Manifest
@@ -73,7 +73,7 @@ class UnitChecks:
     def _file(
         self, file: FileRecord, folder: str, accounting: AttemptAccounting, lineage_checks: LineageChecks
     ) -> int | None:
-        """Check a file's bytes, columns and rows; return how many rows it holds, None where they cannot be read."""
+        """Check a file's bytes, columns and rows; return its number of rows, None where they cannot be read."""
         data = _read_file(self.store, file, self.found)
         if data is None:
             return None
@@ -148,7 +148,7 @@ class UnitChecks:
 
 
 def branch_of(manifest: Manifest, marker: Marker, found: Verification) -> BranchPlan | None:
-    """Return a unit's branch as the manifest has it; None, and a finding, where it has none that can be read."""
+    """Return a unit's branch of the manifest; where it cannot be read, add a finding and return None."""
     for chain in manifest.chains:
         if chain.get("name") == marker.branch:
             try:

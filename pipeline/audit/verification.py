@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 SHOWN = 20
-"""Findings that are spelled out; the rest are counted."""
+"""Findings that are printed; the rest are counted."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""`verify`: recompute every checksum, count and lineage link of a data set. Trusts nothing that it can compute."""
+"""`verify`: compute every checksum, count and lineage link of a data set again, and report what differs."""
 
 import hashlib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ __all__ = ["SHOWN", "Verification", "read_manifest", "verify_dataset"]
 
 
 def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
-    """Check a whole data set, its marks with their key.
+    """Check a whole data set; marks and seal are checked where their key is given.
 
     Raises:
         InputError: there is no data set, or it was marked with another key.
@@ -53,7 +53,7 @@ def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
 def _check_seal(
     store: Store, manifest: Manifest, markers: Mapping[str, Marker], key: bytes | None, found: Verification
 ) -> None:
-    """Check the seal. Without it, what no checksum guards may have been changed by whoever mended the checksums."""
+    """Check the seal; without it, a changed file with a matching new checksum would not be found."""
     unguarded = "recipe, versions, drawn values, own columns and texts are guarded by checksums alone"
     there = store.exists(SEAL)
     if key is None:

@@ -1,4 +1,4 @@
-"""The marks of stored images, read back with the key and compared with the recorded ones."""
+"""Watermark checks: marks are read from stored images, and compared with the recorded ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from schemas.manifest import Manifest
 
 
 class WatermarkChecks:
-    """Reads marks back from stored images, and compares them with what their sample ids demand."""
+    """Reads marks from stored images, and compares them with the payloads of their sample ids."""
 
     def __init__(self, key: bytes, psnr_db: float) -> None:
         from pipeline.watermark.stdm import Stdm

@@ -57,7 +57,7 @@ def scheduling_groups(
 
     Args:
         units: by branch name, how many there are to do; a branch without any gets no pool.
-        rooms: the nodes of the cluster, those an autoscaler may add included.
+        nodes: of the cluster, with those that its autoscaler may add.
 
     Raises:
         JobError: a branch asks for GPUs that the cluster does not have.

@@ -43,9 +43,9 @@ def score_gates(
     """
     started = time.perf_counter()
     refused: list[Sample] = []
-    judged = [sample for sample in samples if sample.alive]
+    alive = [sample for sample in samples if sample.alive]
     for loaded in gates:
-        scored = [sample for sample in judged if sample.error is None]
+        scored = [sample for sample in alive if sample.error is None]
         for part in micro_batches(scored, _shapes, loaded.gate.micro_batch):
             _score(loaded.gate, part, classes, device, report)
         errors = [sample.error for sample in scored if sample.error is not None]

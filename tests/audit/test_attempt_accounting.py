@@ -1,4 +1,4 @@
-"""What a unit says of its attempts and scores is checked row by row."""
+"""Attempt accounting: the attempts and gate scores of a unit are checked row by row."""
 
 import json
 from collections.abc import Callable

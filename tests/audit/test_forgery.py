@@ -1,4 +1,4 @@
-"""Whoever forges a data set mends every checksum and sum: what is left is found, and told, never a traceback."""
+"""Forged data sets whose checksums and sums fit: `verify` finds what is left, and shows no traceback."""
 
 import json
 import os

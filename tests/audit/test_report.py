@@ -1,4 +1,4 @@
-"""The report beside input that is no longer what it was, and rows as JSON."""
+"""The report where the input was moved, changed or removed, and rows as JSON."""
 
 import base64
 import json

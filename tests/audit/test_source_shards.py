@@ -1,4 +1,4 @@
-"""A data set from elsewhere cannot make verify, replay or report ask servers inside this network."""
+"""The manifest of a foreign data set cannot make verify, replay or report ask servers inside this network."""
 
 import http.server
 import threading

@@ -1,4 +1,4 @@
-"""Every made image carries a mark that leads back to its row; nothing else does."""
+"""Every made image carries a mark that leads to its row, and no other image does."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What is tampered with is found; what was made is made again."""
+"""`verify` finds what was changed, and `replay` makes stored images again."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The processes below one of ours, read from /proc: other Rays on this machine must not be touched."""
+"""The processes below one of ours, read from /proc, so that tests end no other Ray of the machine."""
 
 import contextlib
 import ipaddress

@@ -1,4 +1,4 @@
-"""Who gets how many actors, and how units are dealt out: pure functions."""
+"""How many actors each branch gets, which pools run together, and how units are put into blocks."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Decoding ahead and encoding behind change when things happen, and nothing that comes out."""
+"""Background threads for decoding and encoding: the order of work changes, and no byte of the result."""
 
 import threading
 from collections.abc import Iterator

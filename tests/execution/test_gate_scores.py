@@ -1,4 +1,4 @@
-"""Gates in a whole run: what is refused is made again, nothing vanishes, and everything can be made again."""
+"""Gates in a whole run: refused images are made again, every image is accounted for, and each can be replayed."""
 
 import json
 import shutil

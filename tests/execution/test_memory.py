@@ -1,4 +1,4 @@
-"""Memory that runs out in a call: the call is halved, its rows keep their order and their seeds, none is lost."""
+"""Calls that run out of memory: they are halved, rows keep their order and seeds, and none is lost."""
 
 import weakref
 from collections.abc import Callable

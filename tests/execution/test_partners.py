@@ -1,4 +1,4 @@
-"""Further rows of a unit: drawn by seed alone, never oneself, never one that cannot be used, and in the lineage."""
+"""Partner rows: drawn by seed, never the row itself, never one that cannot be used, and recorded in the lineage."""
 
 import hashlib
 import json

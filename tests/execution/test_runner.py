@@ -1,4 +1,4 @@
-"""One unit, from source rows to committed files: nothing vanishes, and the bytes depend on nothing but the recipe."""
+"""One unit, from source rows to committed files: every row is counted, and the bytes depend on the recipe alone."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""Every style operator over bad input: one clear line and exit 2, or a row rejected or quarantined; nothing lost."""
+"""Style operators over bad input: one clear line and exit 2, or a row that is rejected or quarantined."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,16 +21,16 @@ from tests.operators.style.test_adain_style import networks
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 STYLE: dict[str, dict[str, Any]] = {
-    "adain_style": {"styles": "bank/", "style_size_px": 32, "model": "adain.safetensors"},
-    "color_transfer": {"styles": "bank/"},
+    "adain_style": {"styles": "references/", "style_size_px": 32, "model": "adain.safetensors"},
+    "color_transfer": {"styles": "references/"},
     "fast_style": {"model": "fast.pth"},
     "mix_style": {"model": "adain.safetensors"},
     "neural_style": {
-        "styles": "bank/", "style_size_px": 32, "model": "vgg.pth", "steps": 2, "optimiser": "adam",
+        "styles": "references/", "style_size_px": 32, "model": "vgg.pth", "steps": 2, "optimiser": "adam",
         "min_side_px": 16,
     },
-    "style_randomization": {"styles": "bank/", "style_size_px": 32, "rank": 2, "model": "adain.safetensors"},
-    "texture_quilt": {"textures": "bank/", "texture_size_px": 32, "candidates": 8},
+    "style_randomization": {"styles": "references/", "style_size_px": 32, "rank": 2, "model": "adain.safetensors"},
+    "texture_quilt": {"textures": "references/", "texture_size_px": 32, "candidates": 8},
     "texture_synthesis": {"max_pixels": 64},
 }  # fmt: skip
 BANKS = {name: key for name, params in STYLE.items() for key in ("styles", "textures") if key in params}
@@ -42,9 +42,9 @@ Check = Callable[..., str]
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write_input(tmp_path / "data", shards=1, rows=4)
-    (tmp_path / "bank").mkdir()
+    (tmp_path / "references").mkdir()
     for index, data in enumerate(photos(3, 40, 32, seed=50)):
-        (tmp_path / f"bank/{index}.png").write_bytes(data)
+        (tmp_path / f"references/{index}.png").write_bytes(data)
     networks(tmp_path)
     torch.save(drawn().state_dict(), tmp_path / "fast.pth")
     write_vgg(tmp_path / "vgg.pth")
@@ -87,14 +87,14 @@ def test_an_empty_bank_and_one_that_is_not_there_end_in_one_line(name: str, fold
 def test_a_style_that_is_no_image_ends_in_one_line(
     name: str, content: bytes, said: str, folder: Path, refused: Check
 ) -> None:
-    (folder / "bank/broken.png").write_bytes(content)
+    (folder / "references/broken.png").write_bytes(content)
     line = refused(name)
     assert f"{name}.{BANKS[name]}" in line and "broken.png" in line and said in line
 
 
 @pytest.mark.parametrize("name", sorted(BANKS))
 def test_a_style_that_is_a_sliver_ends_in_one_line(name: str, folder: Path, refused: Check) -> None:
-    (folder / "bank/sliver.png").write_bytes(photos(1, 2, 90)[0])
+    (folder / "references/sliver.png").write_bytes(photos(1, 2, 90)[0])
     line = refused(name)
     assert "sliver.png: 90 x 2 px is too narrow" in line
 

@@ -1,4 +1,4 @@
-"""A worker and its unit: what is tried again, and how soon."""
+"""A worker and its units: which failures are tried again, and after how long."""
 
 import time
 from pathlib import Path

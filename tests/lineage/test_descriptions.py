@@ -1,4 +1,4 @@
-"""What a data set says of itself is understood by the tools it is written for."""
+"""The card, Croissant and OpenLineage files are read by the tools they are written for."""
 
 import json
 import os

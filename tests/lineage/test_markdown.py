@@ -1,4 +1,4 @@
-"""Names of others are shown by Markdown as they are, and do nothing."""
+"""Names in Markdown are shown as they are, and act as no markup."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The report's page: what others wrote is text there, and never markup."""
+"""The report page shows names and reasons as text, never as markup."""
 
 import pytest
 

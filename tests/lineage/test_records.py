@@ -1,4 +1,4 @@
-"""Columns of the input keep their names, or get free ones; what their metadata says is taken where it makes sense."""
+"""Columns of the input keep their names or get free ones, and keep Hugging Face features that fit."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The error budget: what is too much stops the run, is exit 1 and says why; what is little changes nothing."""
+"""The error budget: a run beyond it stops, ends with exit 1 and says why; a run within it is not changed."""
 
 import json
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def test_a_share_beyond_the_budget_is_exit_1_though_every_unit_is_there(
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert manifest["complete"] is True
     assert main(["verify", str(tmp_path / "out")]) == 0
-    assert run(recipe) == status  # nothing is missing, and the verdict is the same
+    assert run(recipe) == status  # nothing is missing, and the result is the same
 
 
 def test_rows_that_may_be_in_quarantine() -> None:

@@ -1,4 +1,4 @@
-"""What a run says while it goes: one event a unit, a traceback a kind, the same on Ray and inline."""
+"""The event log of a run: one event a unit, one traceback for each kind of failure, the same on Ray and inline."""
 
 import json
 from collections.abc import Callable

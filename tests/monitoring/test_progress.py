@@ -1,4 +1,4 @@
-"""Progress and summary: pure formatting over a real plan."""
+"""Progress and summary, as text, of a real plan."""
 
 import io
 from pathlib import Path

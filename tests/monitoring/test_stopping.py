@@ -1,4 +1,4 @@
-"""The exit codes that no recipe is to blame for: signals, closed pipes, full disks, faults of our own."""
+"""Exit codes of runs that end for a reason outside the recipe: signals, closed pipes, full disks, faults of our own."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A conflict names what is different, not what might be."""
+"""The message of a conflict names what differs between the output and the plan."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""An output is written only where it is ours to write, and what a kill left there is taken up again."""
+"""Outputs that a run may write, and files that a killed run leaves there."""
 
 import json
 import os

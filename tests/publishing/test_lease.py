@@ -1,4 +1,4 @@
-"""One driver an output: the second one is told who holds it, and the dead hold nothing."""
+"""The lease of an output: a second driver is refused and told who holds it, and a dead driver holds nothing."""
 
 import os
 import shutil

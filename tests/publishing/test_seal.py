@@ -1,4 +1,4 @@
-"""With the key, `verify` means unchanged: whatever is mended without it, the seal names."""
+"""The seal: with the key `verify` finds every change, also one whose checksums were changed with it."""
 
 import json
 import shutil

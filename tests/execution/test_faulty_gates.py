@@ -1,4 +1,4 @@
-"""Gates and operators that misbehave: no image vanishes, and one that is bad spoils no other."""
+"""Gates and operators with faults: no image is lost, and a bad one changes no other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,9 +68,9 @@ class Tiring(Picky):
 
 @pytest.fixture
 def odd(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setitem(pipeline.registry.GATES, "odd", "tests.execution.test_odd_gates:Odd")
-    monkeypatch.setitem(pipeline.registry.GATES, "refusing", "tests.execution.test_odd_gates:Refusing")
-    monkeypatch.setitem(pipeline.registry.OPERATORS, "tiring", "tests.execution.test_odd_gates:Tiring")
+    monkeypatch.setitem(pipeline.registry.GATES, "odd", "tests.execution.test_faulty_gates:Odd")
+    monkeypatch.setitem(pipeline.registry.GATES, "refusing", "tests.execution.test_faulty_gates:Refusing")
+    monkeypatch.setitem(pipeline.registry.OPERATORS, "tiring", "tests.execution.test_faulty_gates:Tiring")
     monkeypatch.setitem(pipeline.registry.OPERATORS, "picky", "tests.execution.test_runner:Picky")
     Tiring.calls.clear()
     yield

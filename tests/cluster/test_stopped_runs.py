@@ -1,4 +1,4 @@
-"""However a run on Ray is stopped: the documented exit code, one line, a manifest, no process left."""
+"""Runs on Ray that are stopped: the documented exit code, one line, a manifest, and no process left."""
 
 import json
 import os
