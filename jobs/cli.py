@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from jobs.commands import bench, demo, operators, plan, replay, report, run, trace, train, verify
+from jobs.commands import bench, demo, new_operator, operators, plan, replay, report, run, trace, train, verify
 from jobs.logs import configure, report_error
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "train": train,
     "bench": bench,
     "operators": operators,
+    "new-operator": new_operator,
 }
 """Name -> module, in the order of `palimpsest --help`."""
 

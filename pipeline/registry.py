@@ -102,11 +102,11 @@ def find_part(kind: Kind[P], name: str) -> tuple[type[P], Package | None]:
         if not offered:
             raise RecipeError(f"no {kind.noun} is called {name!r}{nearest(name, [*kind.known, *offers(kind)])}")
         if len(offered) > 1:
-            those = listed(f"{_distribution(offer)} ({offer.value})" for offer in offered)
+            those = listed(f"{distribution_of(offer)} ({offer.value})" for offer in offered)
             raise RecipeError(f"{kind.noun} {name!r}: offered by {those}; write the one you mean as module:Class")
         reference = offered[0].value.replace(" ", "")
         if not REFERENCE.fullmatch(reference):
-            who = _distribution(offered[0])
+            who = distribution_of(offered[0])
             raise RecipeError(f"{kind.noun} {name!r}: {who} offers {reference!r}, which is no module:Class")
     package = _found(kind, reference)
     found = _class_of(kind, package)
@@ -172,7 +172,8 @@ def offers(kind: Kind[P]) -> dict[str, tuple[EntryPoint, ...]]:
     return dict(sorted(found.items()))
 
 
-def _distribution(offer: EntryPoint) -> str:
+def distribution_of(offer: EntryPoint) -> str:
+    """Return the name and the version of the distribution of an entry point."""
     return "an unknown distribution" if offer.dist is None else f"{offer.dist.name} {offer.dist.version}"
 
 
