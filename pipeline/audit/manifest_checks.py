@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.plan import ORIGINAL
 from pipeline.publishing.manifest import count, same_counts
-from pipeline.registry import OPERATORS
+from pipeline.registry import GATES, OPERATORS
 from pipeline.seeding import digest
 from pipeline.shards.output.commit import FOLDERS, INDEX, markers_digest
 from schemas.manifest import Manifest, Marker
@@ -67,18 +67,21 @@ def _branches(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str
                 continue
             if [step.get("operator") for step in chain.get("steps", ())] != steps:
                 yield f"branch {branch.name}: the manifest's chain is not of the operators that its recipe asks for"
-            yield from _packages(branch.name, chain)
+            yield from _packages(recipe, chain)
     for name in sorted({*manifest.branches, *asked}):
         counted = count(marker for marker in markers.values() if marker.branch == name)
         if not same_counts(manifest.branches.get(name), counted):
             yield f"branch {name}: the counts in the manifest are not the sum of its markers"
 
 
-def _packages(branch: str, chain: Mapping[str, Any]) -> Iterator[str]:
-    """Yield where a built-in operator is said to be of a package: its class, not the manifest, says what it does."""
-    for step in chain.get("steps", ()):
-        if step.get("operator") in OPERATORS and step.get("package") is not None:
-            yield f"branch {branch}: {step['operator']} is built in, and the manifest says that it is of a package"
+def _packages(recipe: Recipe, chain: Mapping[str, Any]) -> Iterator[str]:
+    """Yield where a built-in name is said to be of a package: its class, not the manifest, says what it does."""
+    asked = {name for entry in recipe.quality.gates for name in entry} & {*GATES}
+    parts = [(step, step.get("operator"), {*OPERATORS}) for step in chain.get("steps", ())]
+    parts += [(gate, gate.get("gate"), asked) for gate in chain.get("gates", ())]
+    for part, name, known in parts:
+        if name in known and part.get("package") is not None:
+            yield f"branch {chain['name']}: {name} is built in, and the manifest says that it is of a package"
 
 
 def _watermark(manifest: Manifest) -> Iterator[str]:
