@@ -16,7 +16,6 @@ Floats = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
 Corruption = Callable[[Floats, float, np.random.Generator], Floats]
 
-SEVERITIES = (1, 2, 3, 4, 5)
 BLUR_REACH = 4  # deviations of the Gaussian that its kernel spans on each side
 WHITE = 255
 

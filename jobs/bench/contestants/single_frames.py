@@ -21,7 +21,6 @@ from jobs.bench.synthetic_photographs import photograph
 DiffusionBackend = Callable[[Pixels], Pixels]
 WARM_UP = 3
 DISTINCT = 6
-STYLE = "builtin:styles/mosaic.jpg"
 PEER_STYLE = 7  # of the 26 it has; they cost the same
 
 

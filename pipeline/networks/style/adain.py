@@ -22,7 +22,6 @@ EPSILON = 1e-5  # inside the root of the standard deviation
 STRIDE = 8  # three poolings: a decoded image has a multiple of 8 pixels on each side
 MIN_SIDE = 16  # below it relu4_1 has one position, which can be neither reflected nor given a deviation
 LEVEL_ENDS = (4, 11, 18, 31)  # modules up to and with relu1_1, relu2_1, relu3_1, relu4_1
-LEVELS = (3, 4)  # how many of them a network may have
 
 # Channels as multiples of the base width (0 stands for RGB); "pool" and "up" halve and double the resolution.
 _ENCODER = ((0, 1), (1, 1), "pool", (1, 2), (2, 2), "pool", (2, 4), (4, 4), (4, 4), (4, 4), "pool", (4, 8))
