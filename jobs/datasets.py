@@ -6,7 +6,7 @@ from jobs.terminal import say
 
 
 def show_origin(row: dict[str, Any]) -> None:
-    """Say which row an image came from, by which steps, and what gates said of it."""
+    """Print the source row of an image, its steps, and its gate scores."""
     label = "" if row["label"] is None else f", label {row['label']}"
     say(f"sample  {row['sample_id']}, branch {row['branch']}, copy {row['copy_index']}{label}")
     if row["source_uri"]:

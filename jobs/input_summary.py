@@ -1,4 +1,4 @@
-"""What `plan` says of the input: the columns it took, the classes, the splits, and what it skipped."""
+"""Summary of the input for `plan`: its columns, classes and splits, and the files that were skipped."""
 
 from typing import Any, Final
 

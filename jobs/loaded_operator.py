@@ -1,4 +1,4 @@
-"""What an operator loads where there is no run: its model files and reference images, from where they were found."""
+"""Assets of an operator outside of a run, as benches and measurements need them."""
 
 from dataclasses import replace
 

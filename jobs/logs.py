@@ -1,4 +1,4 @@
-"""What a command says on stderr while it runs: lines for a person, or one JSON object a line; stdout is for results."""
+"""Log output of a command on stderr: lines for a person, or one JSON object a line. stdout is for results."""
 
 import argparse
 import datetime
@@ -10,7 +10,7 @@ from pipeline.messages import printable
 from pipeline.monitoring.stopping import print_line
 
 LOGGERS = ("palimpsest", "pipeline", "py.warnings")
-"""Whose records are shown: events of a run, what modules of ours have to say, and warnings of libraries."""
+"""Loggers that are shown: events of a run, messages of our modules, and warnings of libraries."""
 
 
 def add_log_options(command: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_log_options(command: argparse.ArgumentParser) -> None:
 
 
 def shows_progress(options: argparse.Namespace) -> bool:
-    """Whether there is a bar, or a line now and then: not beside lines of other kinds."""
+    """Return whether progress is shown: not together with `--verbose`, `--quiet` or `--log-json`."""
     return not any(getattr(options, name, False) for name in ("verbose", "quiet", "log_json"))
 
 
@@ -39,7 +39,7 @@ def configure(options: argparse.Namespace) -> None:
 
 
 def report_error(options: argparse.Namespace, text: str) -> None:
-    """Say what ended a command, in the form of its other lines."""
+    """Write the error that ended a command to stderr, in the form of its other lines."""
     if getattr(options, "log_json", False):
         logging.getLogger(LOGGERS[0]).error("%s", text, extra={"event": "error"})
     else:
@@ -47,7 +47,7 @@ def report_error(options: argparse.Namespace, text: str) -> None:
 
 
 class _Stderr(logging.Handler):
-    """Writes records to whatever stderr is at the time, beside a progress bar where there is one."""
+    """Writes records to the current stderr, above a progress bar if there is one."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ def as_json(record: logging.LogRecord) -> str:
 
 
 def as_text(record: logging.LogRecord, form: str) -> str:
-    """Return what a person is shown of a record; empty where that is nothing."""
+    """Return the text of a record for a person; empty if it is not shown."""
     event, detail = getattr(record, "event", ""), getattr(record, "detail", "")
     text = record.getMessage()
     if form == "quiet":

@@ -1,4 +1,4 @@
-"""What a command says to a person: text of shards and data sets in it is no command to their terminal, and no line."""
+"""Printing for a person, with control characters escaped: text from shards cannot control the terminal."""
 
 import sys
 from typing import TextIO
@@ -7,10 +7,10 @@ from pipeline.messages import printable
 
 
 def say(text: object, file: TextIO | None = None) -> None:
-    """Print one line, on stdout where no file is named; control characters and line breaks in it are spelled out."""
+    """Print one line, to stdout by default; control characters and line breaks in it are escaped."""
     print(printable(str(text).replace("\n", "\\n")), file=file or sys.stdout)
 
 
 def show(text: object, file: TextIO | None = None) -> None:
-    """Print lines, on stdout where no file is named; other control characters in them are spelled out."""
+    """Print lines, to stdout by default; other control characters are escaped."""
     print(printable(text), file=file or sys.stdout)

@@ -1,4 +1,4 @@
-"""The folder of this node where what was fetched, computed or hashed is kept: whatever is in it can be made again."""
+"""The cache folder of this node. Everything in it can be downloaded or computed again."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What makes bytes beside a recipe: software by version, devices by model, and the arithmetic that is pinned there.
+"""What output bytes depend on beside the recipe: package versions, the device model, and deterministic arithmetic.
 
 Where all three are equal, equal inputs make equal bytes; so each is written down.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 FIXED_WORKSPACES = (":4096:8", ":16:8")
-"""Settings with which cuBLAS adds in one order, whatever else runs; it reads them when it is first used."""
+"""Workspace settings with which cuBLAS is deterministic; it reads them when it is first used."""
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
@@ -37,7 +37,7 @@ def device_model(device: str) -> str:
 
 
 def device_for_model(model: str) -> str:
-    """Return the device here that is of the kind that a `device_model` names: `cuda` for a GPU's, if there is one."""
+    """Return the local device for a `device_model`: `cuda` for a GPU if there is one here, else `cpu`."""
     if not model or model.startswith("cpu"):
         return "cpu"
     import torch
@@ -57,7 +57,7 @@ def processor() -> str:
 
 
 def set_deterministic(device: str, threads: int, tf32: bool = False) -> None:
-    """Set what else changes a last bit, for this whole process.
+    """Make torch deterministic in this process: threads, TF32 and algorithms.
 
     On a CPU the number of threads. On a GPU also: products and convolutions of float32 keep all 24 bits of it (or 11,
     TF32), cuDNN tries no algorithms against the clock, and every library takes the ones that add in one order; where

@@ -1,4 +1,4 @@
-"""The error tree. What went wrong decides who carries on.
+"""The errors of this product, by what they stop: the job, the run, a unit or a row.
 
 PalimpsestError
 ├── JobError          stop: the recipe, the input, the key or the data set is wrong (exit 2, one line)
@@ -46,7 +46,7 @@ class ConflictError(JobError):
 
 
 class RunError(PalimpsestError):
-    """The run cannot go on, though recipe and input are right. The message says why and what helps."""
+    """The run cannot go on, though recipe and input are right. The message tells why, and the remedy."""
 
 
 class BudgetError(RunError):
@@ -62,11 +62,11 @@ class BudgetError(RunError):
 
 
 class StorageError(RunError):
-    """The place of the output failed: no unit is to blame, and the same command goes on once it is mended."""
+    """The storage of the output failed. Run the same command again once it is repaired."""
 
 
 class UnitError(PalimpsestError):
-    """One unit failed for a reason that another attempt may cure."""
+    """One unit failed; another attempt may succeed."""
 
 
 class RowError(PalimpsestError):

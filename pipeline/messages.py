@@ -1,4 +1,4 @@
-"""Text of others in lines of ours: what a shard, a recipe or a library says never breaks a line or floods it."""
+"""Text in messages: values of shards, recipes and libraries are made safe to print and short enough for one line."""
 
 import re
 import traceback
@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from typing import Any
 
 MAX_CHARACTERS = 500
-"""Of a whole message; what is cut is its middle, so that its head, which names the place, and its remedy stay."""
+"""Longest message. Its middle is cut, so that the beginning (where) and the end (the remedy) stay."""
 MAX_VALUE = 120
-"""Of one value in a message."""
+"""Longest value in a message."""
 MAX_LISTED = 8
-"""Of the values of a list in a message; the others are counted."""
+"""Most values of a list in a message; the others are counted."""
 MAX_LISTED_CHARACTERS = 40
-"""Of each of them."""
+"""Longest value of such a list."""
 MAX_LINES = 60
-"""Of a traceback that is kept."""
+"""Most lines of a traceback that is stored."""
 
 _JOINERS = "\u200c\u200d"
-"""Not printable, and harmless: letters and emoji are joined by them."""
+"""Characters that join letters and emoji: not printable by Python's rule, but harmless."""
 _ODD = re.compile(r"[^\x20-\x7e]")  # the rest of ASCII is printable
 
 
@@ -35,26 +35,26 @@ def one_line(text: object, max_characters: int = MAX_CHARACTERS) -> str:
 
 
 def printable(text: object) -> str:
-    """Return lines as they are, with what `one_line` spells out spelled out: safe to print, with its layout kept."""
+    """Return text with control characters escaped as by `one_line`, and its line breaks and spaces kept."""
     return "\n".join(_ODD.sub(_spelled, line) for line in str(text).split("\n"))
 
 
 def short_repr(value: Any, max_characters: int = MAX_VALUE) -> str:
-    """Return a value as it stands in a message: its `repr` on one line, with the middle left out where it is long."""
+    """Return the `repr` of a value for a message: on one line, with the middle cut if it is long."""
     if isinstance(value, str) and len(value) > 4 * max_characters:
         value = value[: 2 * max_characters] + value[-2 * max_characters :]
     return one_line(repr(value), max_characters)
 
 
 def listed(values: Iterable[Any], max_values: int = MAX_LISTED) -> str:
-    """Return some values for a message: the first few, the end of each cut where it is long, and how many more."""
+    """Return a list of values for a message: the first few, each cut if it is long, and how many more there are."""
     every = [_without_end(str(value)) for value in values]
     more = f" and {len(every) - max_values} more" if len(every) > max_values else ""
     return ", ".join(every[:max_values]) + more
 
 
 def error_line(error: BaseException, max_characters: int = MAX_CHARACTERS) -> str:
-    """Return the kind and the text of an error as one line of at most `max_characters` characters."""
+    """Return the type and text of an error as one line of at most `max_characters` characters."""
     return one_line(f"{type(error).__name__}: {error}", max_characters)
 
 

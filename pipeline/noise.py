@@ -1,4 +1,4 @@
-"""Tensors of noise, one torch generator a sample: an image's noise is the same in any batch, on any device."""
+"""Noise tensors with one torch generator a sample, so that an image's noise is the same in any batch, on any device."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
 
 class Noise:
-    """The noise of one batch. Each call goes on in every sample's own stream.
+    """The noise of one batch. Each call draws the next numbers of every sample's own generator.
 
-    Drawn on the CPU and moved: CPU and CUDA streams of one seed differ.
+    Noise is drawn on the CPU and moved to the device, since CPU and CUDA generators differ.
     """
 
     def __init__(self, seeds: Sequence[int], device: str = "cpu") -> None:

@@ -1,4 +1,4 @@
-"""Randomness as data: every seed is a pure function of names, so a row draws the same wherever it is made."""
+"""Seeds: each is a pure function of recipe seed, shard, row, branch, copy and step, so every run draws the same."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def canonical_json(value: object) -> str:
-    """Return the one JSON text of `value`: sorted keys, no spaces, no NaN."""
+    """Return the canonical JSON of `value`: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -18,7 +18,7 @@ def digest(value: object) -> str:
 
 
 def sample_id(run_seed: int, shard: str, row: int, branch: str, copy: int, attempt: int = 0) -> str:
-    """Return the 32 hex digits that name one image made from a source row.
+    """Return the id (32 hex digits) of one image made from a source row; all its seeds are derived from it.
 
     Args:
         shard: path of the source shard relative to its root, so that moving the data changes nothing.
@@ -27,7 +27,7 @@ def sample_id(run_seed: int, shard: str, row: int, branch: str, copy: int, attem
 
 
 def synthetic_id(run_seed: int, branch: str, label: int | str | None, index: int, attempt: int = 0) -> str:
-    """Return the 32 hex digits that name one image made from no source."""
+    """Return the id (32 hex digits) of one image made without a source row."""
     return digest(["new", run_seed, branch, label, index, attempt])[:32]
 
 
@@ -37,7 +37,7 @@ def step_seed(sample: str, step: int) -> int:
 
 
 def partner_seed(sample: str, step: int) -> int:
-    """Return the seed that draws the further row which step `step` of sample `sample` is given."""
+    """Return the seed that draws the partner row of step `step` of sample `sample`."""
     return step_seed(f"{sample}/partner", step)
 
 

@@ -1,4 +1,4 @@
-"""Turn plain data into a closed model, or into one line that a person can act on."""
+"""Validation of recipes and parameters: returns a model, or raises an error of one line that names the field."""
 
 import difflib
 from typing import Annotated, Any, TypeVar
@@ -13,7 +13,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 MAX_COMPARED = 200
-"""Characters of a name that others are compared with: the time goes with their square."""
+"""Most characters of a name that is compared with known ones; the time grows with their square."""
 MAX_KNOWN = 1_000
 
 
@@ -24,11 +24,11 @@ def _ordered_shares(value: tuple[float, float]) -> tuple[float, float]:
 
 
 ShareRange = Annotated[tuple[float, float], AfterValidator(_ordered_shares)]
-"""Two shares within [0, 1], the smaller one first: what an operator draws evenly from."""
+"""An interval within [0, 1], the smaller number first, from which an operator draws uniformly."""
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """Return ` (did you mean 'x'?)`, or the list of known names where none is near."""
+    """Return ` (did you mean 'x'?)`, or the list of known names if none is similar."""
     match = difflib.get_close_matches(name[:MAX_COMPARED], known[:MAX_KNOWN], n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else f" (known: {', '.join(sorted(known))})"
 

@@ -1,4 +1,4 @@
-"""The watermark key: where it is read from, how it is named in public, how a fresh one is made."""
+"""The watermark key: reading it, its public id, keys derived from it, and writing a new one."""
 
 import hashlib
 import hmac
@@ -50,12 +50,12 @@ def chosen_key(key: bytes | None) -> bytes | None:
 
 
 def key_id(key: bytes) -> str:
-    """Return 16 hex digits that name `key` in public: a keyed hash of a constant, which does not give it away."""
+    """Return the public id of `key`: 16 hex digits of a keyed hash of a constant, which does not reveal the key."""
     return hmac.new(key, b"palimpsest key id", hashlib.sha256).hexdigest()[:16]
 
 
 def derived_key(key: bytes, purpose: str) -> bytes:
-    """Return the 32 bytes that stand for `key` in one purpose: what is made for one tells nothing of another."""
+    """Return the 32-byte key derived from `key` for one purpose; keys of different purposes are independent."""
     return hmac.new(key, b"palimpsest derived key/" + purpose.encode(), hashlib.sha256).digest()
 
 

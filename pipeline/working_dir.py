@@ -15,13 +15,13 @@ from pipeline.watermark_key import KEY_VARIABLE
 
 KEY_SUFFIX = ".key"
 NOTE = ".palimpsest-keys-were-packed"
-"""Left in a copy that held keys: a further job of the same package finds the copy as we left it."""
+"""File left in a copy from which keys were removed, so that a further job of the same package is refused, too."""
 _PARENT = ("runtime_resources", "working_dir_files")
 _JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # what Ray hands to the command of a job
 
 
 def working_dir_root(path: str | Path) -> Path | None:
-    """Return the root of the unpacked copy that `path` lies in, relative paths from here; None where it is in none."""
+    """Return the root of the unpacked copy that contains `path`; None if there is none. Relative paths start here."""
     parts = Path(path).resolve().parts
     for at in range(len(parts) - len(_PARENT)):
         if parts[at : at + len(_PARENT)] == _PARENT:
@@ -30,7 +30,7 @@ def working_dir_root(path: str | Path) -> Path | None:
 
 
 def persistent_path(path: str) -> str:
-    """Return a local path as lineage may hold it: inside a copy, where this process is at its root, relative to it.
+    """Return a local path for the lineage: relative to the copy, if it is inside and this process runs at its root.
 
     The copy's own name changes with every file of the folder, and the copy is deleted; the relative path is that of the
     folder that was submitted, and opens the same file in every process of the job. Other paths are returned unchanged.
@@ -42,7 +42,7 @@ def persistent_path(path: str) -> str:
 
 
 def require_persistent(uri: str, what: str, remedy: str) -> None:
-    """Raise JobError where what is written to `uri` would be deleted with a copy, or would end with this process.
+    """Raise JobError if files at `uri` would be deleted with the copy, or are in the memory of this process.
 
     Args:
         what: how the user calls the place (`output.uri`).
@@ -62,13 +62,13 @@ def require_persistent(uri: str, what: str, remedy: str) -> None:
 
 
 def refuse_packed_keys(key_file: str | None = None) -> None:
-    """Where this process runs in an unpacked copy: refuse a key that was packed, and remove it from this node's copy.
+    """Refuse a key that was packed into the copy in which this process runs, and remove it from the copy.
 
     Args:
         key_file: the one that the command line names, whatever it is called.
 
     Raises:
-        JobError: it, or a `*.key` file, is or was in the copy, or PALIMPSEST_KEY in the job's runtime environment.
+        JobError: the key file or a `*.key` file is or was in the copy, or PALIMPSEST_KEY is in the job's runtime_env.
     """
     root = working_dir_root(Path.cwd())
     if root is None:

@@ -1,4 +1,4 @@
-"""The base of everything that a person writes: closed and frozen, and a number is a number."""
+"""The base model of recipes and parameters: unknown keys are errors, and booleans are not numbers."""
 
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -7,14 +7,14 @@ from pydantic_core import PydanticCustomError
 
 
 class Closed(BaseModel):
-    """An unknown key is an error, and a value never changes. YAML's `yes`, `on` and `true` are no numbers here."""
+    """A frozen model in which an unknown key is an error, and YAML's `yes`, `on` and `true` are not taken for 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @field_validator("*", mode="before")
     @classmethod
     def _numbers_are_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Pydantic would take true for 1."""
+        """Refuse booleans where a number is needed; Pydantic would take true for 1."""
         values = value if isinstance(value, list | tuple) else (value,)
         if any(isinstance(one, bool) for one in values):
             types = _types_in(cls.model_fields[str(info.field_name)].annotation)
@@ -24,7 +24,7 @@ class Closed(BaseModel):
 
 
 def _types_in(annotation: Any) -> set[Any]:
-    """Return what an annotation is made of: int and None of `int | None`, Literal of a literal."""
+    """Return the types in an annotation: int and None of `int | None`, Literal of a literal."""
     if get_origin(annotation) is Literal:
         return {Literal}
     inside = get_args(annotation)[: 1 if get_origin(annotation) is Annotated else None]

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 IMAGE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
-"""The Hugging Face `Image` convention."""
+"""The Arrow type of a Hugging Face `Image`."""
 
 PARTNER = pa.struct(
     [
@@ -54,10 +54,10 @@ LINEAGE = (
     pa.field("watermarks", pa.list_(WATERMARK)),
     pa.field("quality", pa.list_(SCORE)),
 )
-"""Every lineage column of an output row, behind `image` and `label`, in this order."""
+"""The lineage columns of an output row, in order, after `image` and `label`."""
 
 RESERVED = ("image", "label", *(field.name for field in LINEAGE), "rejected_reason")
-"""Names an input column cannot keep: it becomes `input_<name>`."""
+"""Names of output columns; an input column of such a name becomes `input_<name>`."""
 
 QUARANTINE = (
     pa.field("image", IMAGE),
@@ -68,4 +68,4 @@ QUARANTINE = (
     pa.field("error_code", pa.string()),
     pa.field("error_message", pa.string()),
 )
-"""The columns of `quarantine/`: the original bytes untouched, and why they could not be used."""
+"""The columns of `quarantine/`: the original bytes, and why the row could not be used."""

@@ -1,4 +1,4 @@
-"""What says that work is done: one marker a unit, and the manifest of the whole data set."""
+"""The records of finished work: a marker for each unit, and the manifest of the data set."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ class FileRecord(Record):
 
 
 class Marker(Record):
-    """Written last, once a unit: the unit is done and these files are it."""
+    """The commit record of a unit, written last: the unit is done, and these are its files."""
 
     unit: str
     digest: str
@@ -94,7 +94,7 @@ class ShardRecord(Record):
 
 
 class InputRecord(Record):
-    """The columns of the input as the run took them; `columns`: the Arrow schema, as IPC in base64."""
+    """The columns of the input that the run used; `columns` is the Arrow schema, as IPC in base64."""
 
     columns: str
     image: str
@@ -118,7 +118,7 @@ class Counts(Record):
 
 
 class Manifest(Record):
-    """`manifest.json`: what was asked, what it was made from, and what is there."""
+    """`manifest.json`: the recipe, the inputs and models, and the counts of a data set."""
 
     palimpsest: str
     complete: bool

@@ -1,4 +1,4 @@
-"""The recipe: what a person asks for. Closed and frozen; stored resolved in the manifest."""
+"""The recipe that a user writes: every key, its type, range and default. The manifest stores it resolved."""
 
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,7 @@ MAX_COPIES = 10_000
 MAX_MICRO_BATCH = 4_096
 MAX_BRANCHES = 500
 MAX_OPERATORS = 64
-"""Of one branch."""
+"""Most operators of one branch."""
 MAX_URIS = 10_000
 
 
@@ -45,7 +45,7 @@ def _class_names(value: Any) -> Any:
 
 
 class Columns(Closed):
-    """Names of the columns that matter; each is found by itself where omitted. `label: none`: there is no class."""
+    """Names of the image, label and id columns; found automatically if omitted. `label: none`: no labels."""
 
     image: str | None = None
     label: str | None = None
@@ -53,7 +53,7 @@ class Columns(Closed):
 
 
 class Input(Closed):
-    """Where the labelled shards are: a local path, glob or folder, or anything fsspec opens; or a list of these."""
+    """The labelled shards: a local path, glob or folder, a URI that fsspec opens, or a list of these."""
 
     uri: Annotated[str | tuple[str, ...], BeforeValidator(_uris)]
     split: str | None = Field(
@@ -85,7 +85,7 @@ class Input(Closed):
 
 
 class Output(Closed):
-    """Where the data set goes and how its images are stored."""
+    """Where the data set is written, and how its images are stored."""
 
     uri: str
     encoding: Literal["png", "jpeg", "webp"] = "png"
@@ -99,7 +99,7 @@ class Output(Closed):
 
 
 class Branch(Closed):
-    """One way of making images: a chain of operators over every source row, or new images for every class."""
+    """A branch: a chain of operators over every source row, or new images for every class."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]{0,39}$")
     copies: int | None = Field(None, ge=1, le=MAX_COPIES, description="images of every source row")
@@ -114,7 +114,7 @@ class Branch(Closed):
 
 
 class Quality(Closed):
-    """Gates that decide which images are kept, and how much may fail. What may fail is in no unit's digest."""
+    """Gates that decide which images are kept, and how much may fail. The limits on failures are in no unit digest."""
 
     gates: tuple[dict[str, Any], ...] = Field((), description="one gate an entry; each scores every made image")
     max_attempts: int = Field(1, ge=1, le=100, description="how often an image is made until no gate refuses it")
@@ -127,14 +127,14 @@ class Quality(Closed):
 
 
 class Watermark(Closed):
-    """The invisible mark every made image carries."""
+    """The invisible watermark of every image that is made."""
 
     scheme: Literal["stdm"] = "stdm"
     psnr_db: float = Field(42.0, ge=30.0, le=60.0)
 
 
 class Resources(Closed):
-    """What one pool of actors holds. Changes speed only, never a byte."""
+    """Resources of the actors of a branch or an operator. They change speed, never the output."""
 
     gpus: float | None = Field(None, ge=0.0, description="share of a GPU an actor")
     cpus: float = Field(1.0, gt=0.0)
@@ -142,7 +142,7 @@ class Resources(Closed):
 
 
 class Numerics(Closed):
-    """What changes bytes without changing meaning; part of every unit's digest."""
+    """Numeric settings that change bytes but not the meaning of the output; in every unit digest."""
 
     micro_batch: int | None = Field(
         None, ge=1, le=MAX_MICRO_BATCH, description="images a model call; the operator's own if omitted"

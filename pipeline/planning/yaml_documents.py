@@ -1,9 +1,8 @@
-"""YAML that people write, read in bounds: a small text must not become a large value, or take a long time.
+"""Reading YAML within limits, so that a small text cannot become a large value or take a long time.
 
-A text is looked through event by event before anything is built. Refused are: more bytes, depth, values (every alias
-counts as what it stands for), keys of one mapping or characters of one value than the bounds below; tags; a value that
-holds itself; a key that is there twice; numbers that are not finite, or that YAML 1.1 reads as other ones than they
-look (`010`, `1:30`).
+The events of a text are checked before any value is built. Refused are: more bytes, depth, values (an alias counts as
+much as its anchor), keys of one mapping or characters of one value than the limits below; tags; a value that contains
+itself; a duplicate key; numbers that are not finite, or that YAML 1.1 reads differently than they look (`010`, `1:30`).
 """
 
 import math
@@ -20,11 +19,11 @@ MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_VALUES = 30_000
 MAX_KEYS = 1_000
-"""Of one mapping."""
+"""Most keys of one mapping."""
 MAX_CHARACTERS = 65_536
-"""Of one value."""
+"""Most characters of one value."""
 MAX_DIRECTIVES = 16
-"""YAML compares each with all before."""
+"""Most directives; the parser compares each with all before it."""
 MAX_NUMBER = 2**64
 
 _TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq"))}
@@ -32,14 +31,14 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is se
 
 
 def read_document(path: str, what: str) -> Any:
-    """Return what a YAML file says.
+    """Return the value in a YAML file.
 
     Args:
         path: local or a URI.
         what: `recipe`, `config`: names it in messages.
 
     Raises:
-        RecipeError: it is not there, cannot be read, or is not YAML in bounds; one line.
+        RecipeError: it cannot be read, or is not YAML within the limits; one line.
     """
     try:
         with fsspec.open(path, "rb") as file:
@@ -59,13 +58,13 @@ def read_document(path: str, what: str) -> Any:
 
 
 def parse_document(text: str, where: str, max_keys: int = MAX_KEYS) -> Any:
-    """Return what a YAML text says.
+    """Return the value of a YAML text.
 
     Args:
         max_keys: of one mapping.
 
     Raises:
-        RecipeError: it is not YAML in bounds; one line that begins with `where`.
+        RecipeError: it is not YAML within the limits; one line that begins with `where`.
     """
     try:
         _check(text, where, max_keys)
@@ -76,7 +75,7 @@ def parse_document(text: str, where: str, max_keys: int = MAX_KEYS) -> Any:
 
 @dataclass
 class _Open:
-    """A mapping or list that is being read. `values` are those in it so far, itself included; `depth` below itself."""
+    """A mapping or list that is being read. `values`: number of values in it so far, itself included; `depth`: levels."""
 
     anchor: str | None
     mapping: bool
@@ -86,7 +85,7 @@ class _Open:
 
 
 def _check(text: str, where: str, max_keys: int) -> None:
-    """Raise RecipeError at the first bound that the text exceeds; read no further."""
+    """Raise RecipeError at the first limit that the text exceeds."""
     if len(text) > MAX_BYTES:
         raise RecipeError(f"{where}: it has more than {MAX_BYTES:,} characters")
     if "%" in text and sum(line.startswith("%") for line in text.splitlines()) > MAX_DIRECTIVES:
@@ -137,10 +136,10 @@ def _check(text: str, where: str, max_keys: int) -> None:
 
 
 class _Loader(_Base):  # type: ignore[misc]  # one of two bases
-    """YAML without objects, in which a key is there once and a number is what it looks like."""
+    """A safe YAML loader that refuses duplicate keys and numbers that are read differently than they look."""
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge `<<` into a mapping; a key of its own may say a merged one again, but not itself."""
+        """Merge `<<` into a mapping; its own keys may override merged ones, but may not occur twice."""
         if not getattr(node, "looked_through", False):  # an anchored one is flattened wherever it is merged
             node.looked_through = True  # type: ignore[attr-defined]
             seen: set[tuple[str, str]] = set()
@@ -151,7 +150,7 @@ class _Loader(_Base):  # type: ignore[misc]  # one of two bases
         super().flatten_mapping(node)
 
     def whole_number(self, node: yaml.ScalarNode) -> int:
-        """Refuse octal and base-60 numbers, which look like others, and numbers beyond 64 bits."""
+        """Return an integer; refuse octal and base-60 notation, which look like decimal, and more than 64 bits."""
         text = node.value.lstrip("+-")
         if ":" in text or (text[:1] == "0" and text.strip("0_") and text[1:2] not in ("x", "b")):
             shown = short_repr(node.value)
@@ -163,7 +162,7 @@ class _Loader(_Base):  # type: ignore[misc]  # one of two bases
         return value
 
     def finite_number(self, node: yaml.ScalarNode) -> float:
-        """Refuse infinity and what is no number."""
+        """Return a float; refuse infinity and NaN."""
         value = float(self.construct_yaml_float(node)) if ":" not in node.value else math.nan
         if not math.isfinite(value):
             raise yaml.MarkedYAMLError(None, None, f"{short_repr(node.value)} is no finite number", node.start_mark)

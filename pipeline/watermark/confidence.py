@@ -1,4 +1,4 @@
-"""How sure a reading is: a bound on the probability that an image without this key's mark reads as well.
+"""Confidence of a reading: a bound on the probability that an image without this key's mark reads as well.
 
 The lattice's dither is drawn by the key, uniform over one cell and independent from projection to projection. So for
 *any* image made without the key, the M places within the cells (u_1 .. u_M, as phases in [0, 1)) are exactly
@@ -21,8 +21,8 @@ words, to each of the 2^64 words, of which 2^48 have a right tag. An image is ma
 1e-6; then by construction at most 1e-6 of unmarked images (or wrong keys) pass. Looked up in a data set of N rows, a
 false alarm also has to name one of them: times N / 2^48 (for way A and N = 1e6: 3.6e-15 in all).
 
-All of this is against chance. It says nothing against somebody who means it: the mark is added to an image, so whoever
-holds an image with and without its mark, or enough marked ones, can put that mark on another image or take it off.
+All of this is about chance, not about attacks: the mark is added to an image, so whoever has an image with and without
+its mark, or enough marked images, can put that mark on another image or remove it.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ import torch
 from pipeline.watermark.payload import NAME_BITS, TAG_BITS
 
 THRESHOLD = 6.0
-"""Least score of a mark: the design's false-positive rate is 1e-6 an image."""
+"""Lowest score of a mark: a false-positive rate of 1e-6 an image."""
 
 Floats = npt.NDArray[np.float64]
 

@@ -1,5 +1,4 @@
-"""Where the key puts the mark: which coefficients make a projection, with which signs, and how its lattice is
-shifted.
+"""What the key determines of the mark: which coefficients form a projection, their signs, and the dither.
 
 Everything is drawn from SHAKE-256 of an HMAC of the key, so a mark can be read in any later version of any library.
 """

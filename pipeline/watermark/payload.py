@@ -1,4 +1,4 @@
-"""What a mark says: 64 bits that name a sample to whoever holds the key, and nothing to anybody else.
+"""The payload of a mark: 64 bits that identify a sample to whoever has the key, and are random to anybody else.
 
     48 bits  name   keyed hash of the sample id; the data set's own rows map it back
     16 bits  tag    keyed hash of the name; a random word passes with probability 2^-16
@@ -38,7 +38,7 @@ def check(key: bytes, word: int) -> bool:
 
 
 def keyed_digest(key: bytes, word: int) -> str:
-    """Return what stands for `word` in lineage: nobody without the key can tell the word by it, or the other way round.
+    """Return the keyed hash of `word` that lineage holds; without the key, neither can be computed from the other.
 
     Rows of earlier versions hold the word itself (`to_text`): see `stands_for`.
     """

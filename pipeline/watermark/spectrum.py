@@ -1,4 +1,4 @@
-"""The low end of an image's spectrum, exact: the same bits in whatever batch, on whatever thread or device.
+"""The low frequencies of an image, computed exactly: the same bits in any batch, on any thread or device.
 
     luma [N, H, W] ──rows──▶ [N, H, B] ──columns──▶ coefficients [N, B, B]        two small matrix products each way
 

@@ -8,7 +8,7 @@ its spread-transform form (sec. V-A) and distortion compensation (sec. III-B). T
 
 by ALPHA of the way. A reader finds the phase of p_i in its cell, at the best of all steps of a fixed ladder, so it
 has to know neither the step that the writer took nor how much brighter the image became; coefficients are relative to
-the image (`spectrum`), so it has to know no size either. `confidence` says what a reading is worth. An image's bytes
+the image (`spectrum`), so it has to know no size either. `confidence` computes the score of a reading. An image's bytes
 depend on image, payload, key and psnr_db alone, on any device: all sums are exact.
 
 Not survived: crops, rotation, a pass through a generative model; averaging very many images of one key.
@@ -138,7 +138,7 @@ class Stdm:
         ]
 
     def read_any(self, image: Pixels) -> Reading:
-        """Read one image [H, W, C] uint8 found anywhere, which may have been resized: in every band it can hold."""
+        """Read one image [H, W, C] uint8 of any origin, which may have been resized: tries every band it can hold."""
         _check_shape(image[None])
         if not _fits(image[None]):
             return Reading(None, 0.0, False)
@@ -152,7 +152,7 @@ class Stdm:
         return best
 
     def match(self, image: Pixels, payloads: Sequence[int]) -> tuple[int | None, float]:
-        """Find which of the known `payloads` an image [H, W, C] uint8 carries, where it is too worn for `read_any`.
+        """Find which of the known `payloads` an image [H, W, C] uint8 carries, if it is too damaged for `read_any`.
 
         Returns:
             the index of the payload, None below a score of 6; and the score, which counts the payloads.
@@ -193,7 +193,7 @@ class Stdm:
         return whole.permute(0, 3, 1, 2).contiguous()
 
     def _write(self, images: Pixels, payloads: Sequence[int]) -> _Written:
-        """Mark images at the step that comes nearest to `psnr_db`: clipping costs PSNR, so who clips tries again."""
+        """Mark images with the step that comes nearest to `psnr_db`. Images that clip lose PSNR and are tried again."""
         coded = torch.from_numpy(trellis.encode(to_bits(payloads), RATE)).to(self.device, torch.float64)
         planes = self._planes(images)
         job = _Job(planes, coded / 2, self._projections(planes))
@@ -215,7 +215,7 @@ class Stdm:
         return done._replace(good=done.good & (done.psnr_db >= min(FLOOR_DB, self.psnr_db - TOLERANCE_DB)))
 
     def _first_rungs(self, job: _Job) -> torch.Tensor:
-        """Return [N] the longest step, near the right one on average, that costs what was asked, clipping apart.
+        """Return [N] the rung of the largest step that keeps `psnr_db` if no pixel clips.
 
         A coefficient is an amplitude, so the mean square of the change is the sum of squares of the projections'
         moves.
@@ -304,12 +304,12 @@ def _off(cells: torch.Tensor) -> torch.Tensor:
 
 
 def _rungs_of(decibels: torch.Tensor) -> torch.Tensor:
-    """Return [N] int64 rungs, at least one, that a change of so many dB is away from 0: a rung is 0.376 dB."""
+    """Return [N] int64 number of rungs, at least one, for a difference in dB; a rung is 0.376 dB."""
     return torch.sign(decibels).to(torch.int64) * (decibels.abs() / RUNG_DB).round().clamp(1, 16).to(torch.int64)
 
 
 def _clipping_cost(planes: torch.Tensor) -> torch.Tensor:
-    """Return [N] int64 rungs to start lower: where half of an image is black, the other half bears more, about 1 dB."""
+    """Return [N] int64 rungs to start lower if much of an image is black or white: the rest must carry more."""
     full = ((planes == 0) | (planes == 255)).flatten(1).sum(dim=1)
     return full * CLIPPING_RUNGS // planes[0].numel()
 

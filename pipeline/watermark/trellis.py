@@ -1,4 +1,4 @@
-"""A tail-biting convolutional code with soft decoding: 64 bits become 64 x rate values that bear many errors.
+"""A tail-biting convolutional code with soft decoding: 64 bits become 64 x rate values that tolerate many errors.
 
 Source: the 64-state codes of Larsen, "Short convolutional codes with maximal free distance" (IEEE Trans. IT, 1973),
 used tail-biting (start state = end state, so no bit is spent on an end): Ma & Wolf, "On tail biting convolutional
@@ -34,7 +34,7 @@ def decode(soft: torch.Tensor, rate: int) -> npt.NDArray[np.uint8]:
     """Return the [N, K] bits whose code word agrees best with `soft`.
 
     Args:
-        soft: [N, K * rate], in [-1, 1]: +1 a sure 0, -1 a sure 1, 0 no idea.
+        soft: [N, K * rate], in [-1, 1]: +1 a certain 0, -1 a certain 1, 0 unknown.
     """
     count, steps = len(soft), soft.shape[1] // rate
     before, signs = (table.to(soft.device) for table in _tables(rate))

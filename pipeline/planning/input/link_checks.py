@@ -12,9 +12,9 @@ from pipeline.shards.reader import SourceRow
 
 
 def check_links(rows: Sequence[SourceRow], layout: Layout, links: ImageLinks) -> None:
-    """Raise InputError where no row that has an image could be used, since the recipe allows none of their names.
+    """Raise InputError if the recipe allows none of the links in these rows. Opens no link.
 
-    A few such rows among others are the run's concern: it puts them in quarantine.
+    If only some are refused, the run puts their rows into quarantine.
     """
     named = [row for row in rows if row.link is not None]
     if not named or any(row.data is not None for row in rows):

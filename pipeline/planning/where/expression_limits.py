@@ -1,4 +1,4 @@
-"""How large a `where` may be: nothing that its evaluation would take for ever over, or all memory."""
+"""Limits on the size of a `where` expression, so that its evaluation needs little time and memory."""
 
 import ast
 import re
@@ -7,28 +7,28 @@ from collections.abc import Collection
 MAX_CHARACTERS = 65_536
 MAX_BRACKETS = 32
 MAX_PARTS = 500
-"""Names, comparisons, calls and so on; the constants of lists are counted apart."""
+"""Most names, comparisons, calls and so on; constants in lists are counted by MAX_LISTED."""
 MAX_DEPTH = 32
 MAX_LISTED = 10_000
 MAX_NUMBER = 2**64
 MAX_EXPONENT = 16
 MAX_CHOICES = 8
-"""Parts of a pattern that repeat or choose: the time to match goes with their power."""
+"""Most repetitions and alternatives in a pattern: the time to match grows exponentially with them."""
 MAX_GROWTH = 4_096
-"""Times that replacements may make a text longer."""
+"""Largest factor by which replacements may make a text longer."""
 
 QUOTED = re.compile(r"\"(?:\\.?|[^\"\\])*(?:\"|$)|'(?:\\.?|[^'\\])*(?:'|$)|`([^`]*)`")
-"""Texts of an expression, and names in backticks (group 1). A text without an end goes to the end: no second look."""
+"""Matches string literals, and names in backticks (group 1). An unterminated string extends to the end."""
 _CLASSES = re.compile(r"\\.|\[\^?\]?(?:\\.?|[^\]\\])*(?:\]|$)")
 _CHOICE = re.compile(r"[*+?{][?+]?")
 _REGEX_METHODS = ("contains", "match", "fullmatch", "replace", "count")
 _OTHERWISE = ("isin", "isna", "notna", "isnull", "notnull", "between", "contains", "match", "fullmatch", "startswith",
               "endswith", "len", "count", "find")  # fmt: skip
-"""Methods of texts that give numbers or conditions."""
+"""Methods of texts whose result is a number or a boolean."""
 
 
 def text_problem(text: str) -> str | None:
-    """Return why an expression is not even read; None where it is."""
+    """Return why an expression is too large to be parsed; None if it is not."""
     if len(text) > MAX_CHARACTERS:
         return f"it has {len(text):,} characters, and {MAX_CHARACTERS:,} are the most"
     depth = 0
@@ -40,10 +40,10 @@ def text_problem(text: str) -> str | None:
 
 
 def tree_problem(tree: ast.AST, texts: Collection[str] = ()) -> str | None:
-    """Return why an expression is not evaluated; None where it is.
+    """Return why a parsed expression is too large to be evaluated; None if it is not.
 
     Args:
-        texts: names of columns of texts, lists and the like, which `*` would make longer.
+        texts: names of columns of texts or lists, which `*` would make longer.
     """
     parts = listed = 0
     waiting = [(tree, 0, 1)]
@@ -100,7 +100,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def _may_be_text(node: ast.AST, texts: Collection[str]) -> bool:
-    """Return whether a part may be a text or a list, by the columns in it."""
+    """Return whether a node may evaluate to a text or a list, by the columns in it."""
     if isinstance(node, ast.Compare | ast.BoolOp):
         return False
     if isinstance(node, ast.Name):
@@ -112,7 +112,7 @@ def _may_be_text(node: ast.AST, texts: Collection[str]) -> bool:
 
 
 def _replacement(node: ast.AST) -> int:
-    """Return the characters of what `.str.replace(pattern, text)` puts in; 0 for everything else."""
+    """Return the length of the replacement in `.str.replace(pattern, text)`; 0 for any other node."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or node.func.attr != "replace":
         return 0
     put_in = [*node.args[1:2], *(keyword.value for keyword in node.keywords if keyword.arg == "repl")]
@@ -120,7 +120,7 @@ def _replacement(node: ast.AST) -> int:
 
 
 def _pattern_problem(pattern: str) -> str | None:
-    """Return why a pattern may take for ever: it repeats a group that repeats or chooses, or does so very often."""
+    """Return why matching a pattern may take very long: nested or very many repetitions; None if it does not."""
     plain = _CLASSES.sub("x", pattern)
     choosing = len(_CHOICE.findall(plain.replace("(?", "(")))
     waiting: list[list[bool]] = []  # of each open group: whether it repeats, whether it chooses

@@ -1,6 +1,6 @@
-"""Constants in `where` that a column never equals: a text beside numbers, a number beside texts.
+"""Check that constants in `where` have the type of their column: no text for numbers, no number for texts.
 
-Such a comparison takes no row, or with `!=` and `not in` every row, and says nothing.
+Otherwise the comparison would silently take no row, or with `!=` and `not in` every row.
 """
 
 import ast
@@ -14,11 +14,11 @@ from pipeline.shards.columns.column_types import is_string, plain
 
 
 def type_problem(tree: ast.AST, kinds: Mapping[str, pa.DataType], classes: Mapping[str, Sequence[str]]) -> str | None:
-    """Return what is wrong with the first constant that its column never equals; None where there is none.
+    """Return what is wrong with the first constant that its column can never equal; None if there is none.
 
     Args:
-        kinds: types of columns by the name that they have in the expression.
-        classes: class names by index, of those of them that hold labels.
+        kinds: type of each column, by its name in the expression.
+        classes: class names by index, for the columns that hold labels.
     """
     for name, value in _compared(tree):
         kind = kinds.get(name)

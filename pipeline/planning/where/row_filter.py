@@ -1,8 +1,8 @@
 """`where`: which source rows a branch takes, as a pandas expression over the light columns.
 
-Rows are evaluated many at a time, and how many depends on the run. So only what says of each row alone whether it is
-taken is let through (`_ELEMENTWISE`), and every column has the type of its schema, nulls or not: a null meets no
-comparison, and `isna()` asks for it.
+Rows are evaluated in batches whose size depends on the run. So only elementwise expressions are allowed
+(`_ELEMENTWISE`), and every column has the type of its schema, with or without nulls. A comparison with null is false;
+`isna()` finds nulls.
 """
 
 import ast
@@ -43,11 +43,11 @@ _OF_TIME = {
 
 
 class RowFilter:
-    """A row filter. `label` is always there under that name, and `row` is the index in the shard.
+    """The filter of one branch. The label column is also called `label`; `row` is the index of a row in its shard.
 
     Args:
         where: an expression such as `label in (2, 4) and split == "train"`; None takes every row.
-        layout: of the rows; without it there are none.
+        layout: the columns; None for a recipe without source rows.
     """
 
     def __init__(self, where: str | None, layout: Layout | None) -> None:
@@ -56,10 +56,10 @@ class RowFilter:
         self._expression = " ".join((where or "").split("\n")).strip()
 
     def of(self, rows: Sequence[SourceRow]) -> list[int]:
-        """Return the indexes of the chosen rows, ascending.
+        """Return the indexes of the rows that are taken, ascending.
 
         Raises:
-            UnitError: the expression fails on these rows, and did not on the first ones.
+            UnitError: the expression fails on these rows, though it did not on the first rows of the input.
         """
         if self._where is None or not rows:
             return list(range(len(rows)))
@@ -70,15 +70,15 @@ class RowFilter:
             raise UnitError(f"{where}: where = {short_repr(self._where)}: {_reason(error)}") from error
 
     def columns_used(self) -> set[str]:
-        """Return the names that the expression, which `check` has read, takes for columns; `label` and `row` too."""
+        """Return the columns that the expression uses, `label` and `row` included. Call `check` first."""
         named = {node.id for node in ast.walk(self._parsed()) if isinstance(node, ast.Name)}
         return named & set(self._columns())
 
     def check(self) -> None:
-        """Read the expression.
+        """Parse the expression and check that it is allowed.
 
         Raises:
-            RecipeError: it does not parse, names a column that is not there, or takes several rows together.
+            RecipeError: it does not parse, uses an unknown column, or is not elementwise.
         """
         if not self._expression:
             raise self._error("it is empty; leave it out to take every row")
@@ -103,7 +103,7 @@ class RowFilter:
             self._check_node(node, inner, columns)
 
     def check_kinds(self) -> None:
-        """Raise RecipeError where the expression, which `check` has read, compares a column with what it never is."""
+        """Raise RecipeError if a column is compared with a constant that it never equals. Call `check` first."""
         assert self._layout is not None
         layout, label = self._layout, self._layout.carried_label
         kinds = {field.name: field.type for field in layout.schema}
@@ -114,10 +114,10 @@ class RowFilter:
             raise self._error(problem)
 
     def try_on(self, rows: Sequence[SourceRow]) -> None:
-        """Evaluate the expression on some rows, together and each alone.
+        """Evaluate the expression on some rows, together and one by one.
 
         Raises:
-            RecipeError: it fails, is not a condition, or says something else of a row among others.
+            RecipeError: it fails, is not boolean, or gives another result for a row in a batch than alone.
         """
         try:
             together, alone = self._taken(rows), [self._taken([row])[0] for row in rows]
@@ -170,7 +170,7 @@ class RowFilter:
             raise self._error(f"`.{made.attr}()` takes constants, such as `.isin([1, 2])`")
 
     def _taken(self, rows: Sequence[SourceRow]) -> npt.NDArray[np.bool_]:
-        """Return whether each row is taken; an expression without columns is the same for every row."""
+        """Return [rows] bool: which rows are taken. An expression without columns is evaluated once for all."""
         found = np.broadcast_to(np.asarray(self._frame(rows).eval(self._expression, engine="python")), len(rows))
         if found.dtype == np.bool_:
             return found
@@ -193,7 +193,7 @@ class RowFilter:
         return list(dict.fromkeys(["label", "row", *(self._layout.light if self._layout else ())]))
 
     def _is_long(self, name: str) -> bool:
-        """Return whether a column holds texts, lists or the like, which arithmetic would make longer."""
+        """Return whether a column holds texts or lists, which `+` and `*` would make longer."""
         label = self._layout.carried_label if self._layout else None
         if self._layout is None or name == "row" or (name == "label" and label is None):
             return False
@@ -204,7 +204,7 @@ class RowFilter:
         return f" (columns: {', '.join(self._columns())})"
 
     def _parsed(self) -> ast.AST:
-        """Return the tree of the expression, which can be read, with names in backquotes as they are."""
+        """Return the syntax tree of an expression that parses, with names in backquotes as they are written."""
         quoted = {f"_quoted_{place}": name for place, name in enumerate(self._quoted())}
         tree = ast.parse(QUOTED.sub(self._unquoted(), self._expression), mode="eval")
         for node in ast.walk(tree):
@@ -240,7 +240,7 @@ def _is_null(value: Any) -> bool:
 
 
 def _series(values: list[Any], kind: pa.DataType) -> "pd.Series[Any]":
-    """Return a column whose type follows from the schema, never from which values happen to be there."""
+    """Return a pandas column whose type depends on the schema only, not on the values."""
     import pandas as pd
 
     if pa.types.is_dictionary(kind):

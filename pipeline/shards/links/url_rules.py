@@ -37,9 +37,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class UrlRules:
-    """The beginnings of URLs that may be opened. Picklable.
+    """Prefixes of the URLs that may be opened. Can be pickled.
 
-    `public_only`: whoever wrote them may be a stranger, so they lead to public addresses alone, whatever they name.
+    `public_only`: only public addresses are allowed, since somebody else may have written the rules.
     """
 
     allowed: tuple[str, ...] = ()
