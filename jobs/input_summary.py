@@ -17,7 +17,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "columns": None,
         "classes": list(plan.classes[:_MAX_CLASSES]),
         "class_count": len(plan.classes),
-        "class_origin": layout.class_origin if layout else None,
+        "class_source": layout.class_source if layout else None,
         "splits": [{"split": split, "rows": rows} for split, rows in plan.splits.items()],
         "skipped": [
             {"reason": reason, "count": count, "first": plan.skipped.names(reason)}
@@ -45,7 +45,7 @@ def as_lines(plan: Plan) -> list[str]:
         lines.append(_line("columns", f"image: {image}, label: {label}, id: {layout.id or 'none'}"))
     if plan.classes:
         names = ", ".join(plan.classes[:12]) + (", ..." if len(plan.classes) > 12 else "")
-        origin = layout.class_origin if layout else None
+        origin = layout.class_source if layout else None
         lines.append(_line("classes", f"{len(plan.classes)} by {origin or 'the recipe'}: {names}"))
     if layout is not None and layout.label is not None:
         counted = plan.labels.rows

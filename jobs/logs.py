@@ -68,8 +68,8 @@ def as_json(record: logging.LogRecord) -> str:
     """Return a record as one JSON object: time, level, event, message and the event's own fields."""
     at = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
     event = getattr(record, "event", "message")
-    told = {"time": at, "level": record.levelname.lower(), "event": event, "message": record.getMessage()}
-    return json.dumps(told | getattr(record, "fields", {}), default=str)
+    fields = {"time": at, "level": record.levelname.lower(), "event": event, "message": record.getMessage()}
+    return json.dumps(fields | getattr(record, "fields", {}), default=str)
 
 
 def as_text(record: logging.LogRecord, form: str) -> str:

@@ -12,7 +12,7 @@ from jobs.arguments import add_json, add_key
 
 HELP = "from an image file found anywhere to the row it came from"
 NO_MARK = 3
-MAX_TOLD = 12
+MAX_EXPONENT = 12
 """Digits of a chance that mean anything: faults of machines and programs are likelier than one in 10^12."""
 PROVES = (
     "the mark says which row an image leads to, unless somebody means to mislead: whoever holds images with and "
@@ -41,7 +41,7 @@ def call(options: argparse.Namespace) -> int:
         record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row, "proves": PROVES}
         show(json.dumps(_plain(record), indent=1, allow_nan=False))
     elif traced.row is not None:
-        sure = min(traced.score, MAX_TOLD)
+        sure = min(traced.score, MAX_EXPONENT)
         say(f"mark    {traced.payload}, read with this key")
         say(f"chance  10^-{sure:.0f} at most that an image without this mark reads so by accident")
         say(f"note    {PROVES}")

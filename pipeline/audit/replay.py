@@ -157,7 +157,7 @@ def _source(manifest: Manifest, marker: Marker, kind: pa.DataType) -> tuple[Shar
     if marker.shard is None:
         schema = pa.schema([pa.field("image", IMAGE), pa.field("label", kind)])
         found = Layout("image", "struct", "label", None, None, schema, ())
-        return None, found.named(manifest.classes, found.class_origin)
+        return None, found.named(manifest.classes, found.class_source)
     record = next((record for record in manifest.shards if record.path == marker.shard), None)
     if record is None:
         raise InputError(f"unit {marker.unit}: the manifest does not list its shard {short_repr(marker.shard)}")
@@ -166,7 +166,7 @@ def _source(manifest: Manifest, marker: Marker, kind: pa.DataType) -> tuple[Shar
         raise InputError(f"unit {marker.unit}: its marker names rows that {record.uri} has not")
     if shard.digest != record.digest:
         raise InputError(f"{record.uri}: the source shard has changed since the run")
-    return shard, layout.named(manifest.classes, layout.class_origin)
+    return shard, layout.named(manifest.classes, layout.class_source)
 
 
 def _max_difference(stored: dict[str, Any], replayed: dict[str, Any]) -> int:

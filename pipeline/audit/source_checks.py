@@ -85,7 +85,7 @@ class SourceChecks:
             yield f"shard {record.path}: column {', '.join(names)} of the source has changed since the run"
         if (shard.rows, shard.bytes) != (record.rows, record.bytes):
             yield f"shard {record.path}: {shard.rows} rows, and the manifest says {record.rows}"
-        stated = list(layout.classes) if layout.class_origin == CLASS_LABEL and layout.classes else None
+        stated = list(layout.classes) if layout.class_source == CLASS_LABEL and layout.classes else None
         known = manifest.classes[: len(stated or ())]  # a shard may state the first ones alone
         if manifest.recipe["input"].get("class_names") is None and stated not in (None, known):
             yield f"shard {record.path}: its classes are not those of the manifest"

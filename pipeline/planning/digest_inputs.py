@@ -12,7 +12,7 @@ from schemas.recipe import MAX_IMAGE_BYTES, Numerics, Recipe
 def common_digest_inputs(recipe: Recipe, layout: Layout, key_id: str | None) -> list[Any]:
     """Return the settings that every unit's bytes depend on, for its digest."""
     output = recipe.output
-    named = layout.class_origin not in (None, CLASS_LABEL) and layout.table.kind != "text"
+    named = layout.class_source not in (None, CLASS_LABEL) and layout.table.kind != "text"
     names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
     quality = None if output.encoding == "png" else output.quality
     return [

@@ -33,12 +33,12 @@ def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[Gat
         if gate.name in seen:
             raise RecipeError(f"{where}: gate {gate.name!r} is there twice, and its scores go by its name; keep one")
         seen.add(gate.name)
-        judged = _judged(gate, recipe, where)
+        scored = _scored_branches(gate, recipe, where)
         _check_classes(gate, layout, where)
-        for branch in judged:
-            _check_source(gate, branch, judged, where)
+        for branch in scored:
+            _check_source(gate, branch, scored, where)
         plan = _resolved(gate, package, base, where)
-        found |= {branch.name: (*found[branch.name], plan) for branch in judged}
+        found |= {branch.name: (*found[branch.name], plan) for branch in scored}
     return found
 
 
@@ -52,13 +52,13 @@ def _resolved(gate: Gate, package: Package | None, base: str, where: str) -> Gat
 def _bounds(gate: Gate, where: str) -> tuple[float | None, float | None]:
     """Return a gate's bounds as JSON can hold them: None where there is none."""
     try:
-        least, most = (float(bound) for bound in gate.bounds)
+        low, high = (float(bound) for bound in gate.bounds)
     except Exception as error:  # code of others
         raise RecipeError(f"{where}: the bounds of {gate.name} cannot be read: {error_line(error)}") from error
-    return (None if math.isinf(least) else least, None if math.isinf(most) else most)
+    return (None if math.isinf(low) else low, None if math.isinf(high) else high)
 
 
-def _judged(gate: Gate, recipe: Recipe, where: str) -> list[Branch]:
+def _scored_branches(gate: Gate, recipe: Recipe, where: str) -> list[Branch]:
     names = getattr(gate.params, "branches", None)
     known = [branch.name for branch in recipe.branches]
     for name in names or ():
@@ -76,9 +76,9 @@ def _check_classes(gate: Gate, layout: Layout, where: str) -> None:
         )
 
 
-def _check_source(gate: Gate, branch: Branch, judged: list[Branch], where: str) -> None:
+def _check_source(gate: Gate, branch: Branch, scored: list[Branch], where: str) -> None:
     if gate.requires_source and _without_sources(branch):
-        others = ", ".join(other.name for other in judged if not _without_sources(other))
+        others = ", ".join(other.name for other in scored if not _without_sources(other))
         remedy = f"say which it judges: {{{gate.name}: {{branches: [{others}]}}}}" if others else "leave it out"
         raise RecipeError(
             f"{where}: {gate.name} compares with the source row, and branch {branch.name!r} has none; {remedy}"

@@ -17,14 +17,14 @@ from schemas.recipe import Recipe
 
 @dataclass(frozen=True)
 class Override:
-    """One value of a recipe that is changed: `path` is its keys with dots, `told` how messages call the change.
+    """One value of a recipe that is changed: `path` is its keys joined by dots, `source` what set it, for messages.
 
     An index or a branch's name picks from a list; `- {flip: {...}}` goes by its only key.
     """
 
     path: str
     value: Any
-    told: str
+    source: str
 
     @classmethod
     def parse(cls, text: str) -> "Override":
@@ -142,29 +142,29 @@ def _no_label(data: dict[str, Any]) -> None:
 def _override(data: dict[str, Any], override: Override) -> None:
     keys = override.path.split(".")
     if len(keys) > MAX_DEPTH:
-        raise RecipeError(f"{override.told}: more than {MAX_DEPTH} levels")
+        raise RecipeError(f"{override.source}: more than {MAX_DEPTH} levels")
     at: Any = data
     for key in keys[:-1]:
-        at = _step_into(at, key, override.told)
+        at = _step_into(at, key, override.source)
     last = keys[-1]
     if isinstance(at, list):
-        at[_index(at, last, override.told)] = override.value
+        at[_index(at, last, override.source)] = override.value
     elif isinstance(at, dict):
         at[last] = override.value
     else:
-        raise RecipeError(f"{override.told}: {keys[-2]!r} is a value, it has no keys")
+        raise RecipeError(f"{override.source}: {keys[-2]!r} is a value, it has no keys")
 
 
-def _step_into(at: Any, key: str, told: str) -> Any:
+def _step_into(at: Any, key: str, source: str) -> Any:
     if isinstance(at, list):
-        item = at[_index(at, key, told)]
+        item = at[_index(at, key, source)]
         return item[key] if isinstance(item, dict) and key in item else item  # `- {flip: {...}}` goes by its only key
     if isinstance(at, dict):
         return at.setdefault(key, {})
-    raise RecipeError(f"{told}: nothing below {key!r} can be set")
+    raise RecipeError(f"{source}: nothing below {key!r} can be set")
 
 
-def _index(items: list[Any], key: str, told: str) -> int:
+def _index(items: list[Any], key: str, source: str) -> int:
     if key.isdigit() and int(key) < len(items):
         return int(key)
     named = [
@@ -172,5 +172,5 @@ def _index(items: list[Any], key: str, told: str) -> int:
     ]
     if len(named) != 1:
         names = [str(item.get("name")) for item in items if isinstance(item, dict) and "name" in item]
-        raise RecipeError(f"{told}: no entry {key!r}{nearest(key, names) if names else ''}")
+        raise RecipeError(f"{source}: no entry {key!r}{nearest(key, names) if names else ''}")
     return named[0]

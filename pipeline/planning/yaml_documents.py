@@ -75,7 +75,7 @@ def parse_document(text: str, where: str, max_keys: int = MAX_KEYS) -> Any:
 
 @dataclass
 class _Open:
-    """A mapping or list that is being read. `values`: number of values in it so far, itself included; `depth`: levels."""
+    """A mapping or list that is being read. `values`: number of values in it so far, with itself; `depth`: levels."""
 
     anchor: str | None
     mapping: bool

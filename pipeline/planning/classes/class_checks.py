@@ -72,7 +72,7 @@ def check_branches(
 
 def names_read(parts: Sequence[Planned], layout: Layout) -> list[Any]:
     """Return the class names that unit digests hold: those of text labels, if an operator or gate reads them all."""
-    if layout.table.kind != "text" or layout.class_origin == CLASS_LABEL:
+    if layout.table.kind != "text" or layout.class_source == CLASS_LABEL:
         return []
     requirements = [planned.make().requirements().classes for planned in parts]
     return [{"classes": list(layout.table.names)}] if any(each and each.reads_names for each in requirements) else []
@@ -151,11 +151,11 @@ def _matched(labels: BranchLabels, requirements: ClassRequirements, known: Known
     if requirements.draws_class and labels.made == "count" and table.kind == "none":
         yield f"its images get no label: column {labels.layout.carried_label!r} holds no classes"
         return
-    told = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
+    class_indexes = sorted({table.index(value) for value in labels.rows} - {NO_CLASS})
     if table.names and known.names:
-        yield from _by_name(labels, requirements, known, model, told)
+        yield from _by_name(labels, requirements, known, model, class_indexes)
         return
-    beyond = [index for index in told if index >= known.count]
+    beyond = [index for index in class_indexes if index >= known.count]
     if beyond:
         raise RecipeError(
             f"{model} has {known.count} classes, and column {labels.layout.label!r} holds {listed(beyond)}; say "
@@ -164,24 +164,24 @@ def _matched(labels: BranchLabels, requirements: ClassRequirements, known: Known
     if (
         known.names
         and list(known.names) != [str(index) for index in range(known.count)]
-        and (told or requirements.draws_class)
+        and (class_indexes or requirements.draws_class)
     ):
-        pairs = [f"{index} = {known.names[index]}" for index in told or range(known.count)]
+        pairs = [f"{index} = {known.names[index]}" for index in class_indexes or range(known.count)]
         yield (
             f"the input's classes have no names, so its numbers are taken for the model's: {listed(pairs)}; say "
             f"what they mean with {_NAMES}"
         )
-    elif table.names and told:
-        pairs = [f"{table.name(index)} = {index}" for index in told]
+    elif table.names and class_indexes:
+        pairs = [f"{table.name(index)} = {index}" for index in class_indexes]
         yield f"the model has no names of classes, so they go by number: {listed(pairs)}"
 
 
 def _by_name(
-    labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str, told: Sequence[int]
+    labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str, class_indexes: Sequence[int]
 ) -> Iterator[str]:
     names = labels.layout.table.names
     places = {name: matching_class(name, known.names) for name in names}
-    strangers = [names[index] for index in told if places[names[index]] is None]
+    strangers = [names[index] for index in class_indexes if places[names[index]] is None]
     if not requirements.own_class:
         usable = [name for name in names if places[name] is not None]
         strangers = [] if len(usable) >= max(1, requirements.min_names) else list(names)

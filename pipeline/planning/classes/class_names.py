@@ -31,7 +31,7 @@ _AS_NUMBERS: Final = "they are numbers as texts, so write the column as whole nu
 _REMEDY: Final = "say the names with input.class_names, or carry the column as it is with input.columns: {label: none}"
 
 
-def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: str) -> tuple[Layout, LabelValues]:
+def resolve_classes(layout: Layout, shards: Sequence[Shard], wanted: Input, base: str) -> tuple[Layout, LabelValues]:
     """Return the layout with its class names, and the values of the label column.
 
     Names come from `input.class_names`, else from the shards' metadata (`pipeline.shards.columns.class_metadata`), else
@@ -41,7 +41,7 @@ def resolve_classes(layout: Layout, shards: Sequence[Shard], told: Input, base: 
         RecipeError: `input.class_names` is not a list of names, or cannot be read.
         InputError: a label cannot be a class: not a whole number, too large, or not among the names.
     """
-    given = None if told.class_names is None else _given(told.class_names, base)
+    given = None if wanted.class_names is None else _given(wanted.class_names, base)
     if given is not None and layout.label is None and layout.carried_label is not None:
         raise InputError(
             f"input.class_names: there are no classes to name, since input.columns says label: none and column "
@@ -133,7 +133,7 @@ def _check_values(layout: Layout, values: LabelValues) -> None:
             remedy = _AS_NUMBERS if all(text.strip().isdecimal() for text in values.values) else _REMEDY
             raise InputError(
                 f"{where}: {_counted(strangers, values)} not among the {len(table.names)} class names of "
-                f"{layout.class_origin} ({listed(table.names)}); {remedy}"
+                f"{layout.class_source} ({listed(table.names)}); {remedy}"
             )
         return
     if table.kind == "float":
@@ -147,7 +147,7 @@ def _check_values(layout: Layout, values: LabelValues) -> None:
     beyond = [value for value in values.values if value > last]
     if beyond and table.names:
         raise InputError(
-            f"{where}: {_counted(beyond, values)} beyond the {len(table.names)} class names of {layout.class_origin} "
+            f"{where}: {_counted(beyond, values)} beyond the {len(table.names)} class names of {layout.class_source} "
             f"({listed(table.names)}); {_REMEDY}"
         )
     if beyond:

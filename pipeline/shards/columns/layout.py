@@ -28,7 +28,7 @@ class Layout:
     """The columns of the input. Can be pickled.
 
     `schema` is the Arrow schema without dropped columns, with metadata. `classes` are the class names by index, if the
-    input or the recipe has them, or labels are text; `class_origin` tells where they are from. `light` are the columns
+    input or the recipe has them, or labels are text; `class_source` tells where they are from. `light` are the columns
     that `where` and operators can read: those without binary data, and masks.
     """
 
@@ -39,7 +39,7 @@ class Layout:
     classes: tuple[str, ...] | None
     schema: pa.Schema
     light: tuple[str, ...]
-    class_origin: str | None = None
+    class_source: str | None = None
 
     @property
     def carried_label(self) -> str | None:
@@ -58,7 +58,7 @@ class Layout:
 
     def named(self, names: Sequence[str], origin: str | None) -> "Layout":
         """Return this layout with other class names."""
-        return replace(self, classes=tuple(names) or None, class_origin=origin if names else None)
+        return replace(self, classes=tuple(names) or None, class_source=origin if names else None)
 
 
 def read_layout(
@@ -111,7 +111,7 @@ def read_layout(
         classes=stated.names if stated else None,
         schema=schema,
         light=tuple(f.name for f in schema if _is_light(f, image, kind)),
-        class_origin=stated.origin if stated else None,
+        class_source=stated.origin if stated else None,
     )
 
 

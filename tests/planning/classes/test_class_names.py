@@ -24,7 +24,7 @@ def test_texts_over_all_shards_sorted(tmp_path: Path) -> None:
     write_shard(tmp_path / "data/b.parquet", photos(2, 8, 8), labels=["ant", "owl"])
     plan = planned(tmp_path, ["dog", None, "cat", " "])
     assert plan.classes == ("ant", "cat", "dog", "owl")
-    assert plan.layout is not None and plan.layout.class_origin == "the labels themselves, sorted"
+    assert plan.layout is not None and plan.layout.class_source == "the labels themselves, sorted"
     assert plan.labels.rows[None] == 1
     assert [plan.layout.table.index(label) for label in ("dog", "ant", " ")] == [2, 0, -1]
 
@@ -142,7 +142,7 @@ def test_several_shards_one_with_an_id2label(tmp_path: Path) -> None:
     pq.write_table(named, tmp_path / "data/b.parquet")
     pq.write_table(table, tmp_path / "data/a.parquet")
     plan = plan_of(write_recipe(tmp_path))
-    assert plan.classes == ("cat", "dog") and plan.layout is not None and plan.layout.class_origin == "id2label"
+    assert plan.classes == ("cat", "dog") and plan.layout is not None and plan.layout.class_source == "id2label"
 
 
 @pytest.mark.parametrize("said", ['{"cat": 0, "dog": 0}', '{"cat": [], "dog": 1}'])
