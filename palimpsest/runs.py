@@ -110,8 +110,8 @@ def run(
     """Make a data set; the same call again makes only what is missing, however the one before ended.
 
     KeyboardInterrupt, and whatever else stops it, leaves a data set that holds what was made (`complete` False) and
-    goes on to the caller. Signals stay with the program that this is called from. Works in any thread, and beside a
-    running event loop, which waits meanwhile.
+    goes on to the caller. Signals stay with the program that this is called from. Works in any thread (runs on Ray of
+    several threads go one after another), and beside a running event loop, which waits meanwhile.
 
     Args:
         recipe: as `plan` takes it, or a `Plan`, which is taken as it is.

@@ -1,6 +1,7 @@
 """A whole run, on one page: prepare the output, make the units that are missing, publish the data set."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 Outcome = Marker | Failure
 Listener = Callable[[Outcome], None]
+
+_one_at_a_time = threading.RLock()
+"""Held by a run on Ray: one takes a whole cluster, and Ray Data's settings are of the whole process."""
 
 
 def run_plan(
@@ -153,5 +157,5 @@ def outcomes(
         from pipeline.cluster.connection import connect
         from pipeline.cluster.engine import execute
 
-        with connect(address), closing(execute(job, plan.branches, units, key)) as stream:
+        with _one_at_a_time, connect(address), closing(execute(job, plan.branches, units, key)) as stream:
             yield stream

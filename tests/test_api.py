@@ -314,17 +314,22 @@ assert ray.get_runtime_context().get_node_id() == node
 ray.shutdown()
 
 made = []
-thread = threading.Thread(target=lambda: made.append(palimpsest.run(recipe, output="three", progress=False)))
-thread.start()
-thread.join()
-assert made[0].complete, "a Ray of its own, in a thread"
+threads = [
+    threading.Thread(target=lambda name=name: made.append(palimpsest.run(recipe, output=name, progress=False)))
+    for name in ("three", "four")
+]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert [each.complete for each in made] == [True, True], "a Ray of its own for each, one after the other"
 assert not ray.is_initialized()
 
 try:
-    palimpsest.run(recipe, output="four", progress=lambda outcome: os.kill(os.getpid(), signal.SIGINT))
+    palimpsest.run(recipe, output="five", progress=lambda outcome: os.kill(os.getpid(), signal.SIGINT))
 except KeyboardInterrupt:
     assert not ray.is_initialized()
-    assert palimpsest.run(recipe, output="four", executor="inline", progress=False).complete
+    assert palimpsest.run(recipe, output="five", executor="inline", progress=False).complete
 else:
     raise AssertionError("Ctrl-C was lost")
 """
@@ -336,7 +341,7 @@ def test_a_notebook_keeps_its_ray_and_its_signals(tmp_path: Path) -> None:
     command = [sys.executable, "-c", NOTEBOOK, text]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    for name in ("two", "three", "four"):
+    for name in ("two", "three", "four", "five"):
         assert contents(tmp_path / name) == contents(tmp_path / "one")
 
 

@@ -31,21 +31,13 @@ PORT = 6379
 CONNECT_TIMEOUT_S = 10.0
 """Seconds a head may take to accept a connection."""
 
-_state = threading.RLock()
-"""Held while this process connects to Ray or leaves it, so that no thread takes a Ray that is about to end."""
-_visits = 0
-"""Contexts that use a connection which they did not make."""
-_left = False
-"""Whether the context that made the connection has ended before such a visit did."""
-
 
 @contextlib.contextmanager
 def connect(address: str = "local", gpus: float | None = None, cpus: float | None = None) -> Iterator[None]:
     """Connect this process to Ray, and disconnect at the end.
 
-    A Ray that this process is connected to already (`ray.init()` in a notebook, a run in another thread) is used, and
-    it is there afterwards, whatever `address` says. A local Ray that another thread's run started ends with the last
-    run on it.
+    A Ray that this process is connected to already (`ray.init()` in a notebook) is used, and it is there afterwards,
+    whatever `address` says.
 
     A local Ray gets one logical CPU for each core, and `SPARE_CPUS` more; it listens on the loopback interface alone.
     Ray's own settings decide about authentication. Signal handlers stay as they were.
@@ -60,32 +52,14 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
         JobError: there is no cluster at the address, or it does not let this process in; the connection that is there
             is one of Ray Client.
     """
-    with contextlib.ExitStack() as stack:
-        with _state:
-            own = not ray.is_initialized()
-            if own:
-                stack.enter_context(_hide_ray_events())
-                _start(address, gpus, cpus)
-            else:
-                _check_connection()
-                stack.enter_context(_visit())
-        if own:
-            stack.enter_context(_connection(address == "local"))
+    if ray.is_initialized():
+        _check_connection()
         yield
-
-
-@contextlib.contextmanager
-def _visit() -> Iterator[None]:
-    global _visits, _left
-    _visits += 1
-    try:
-        yield
-    finally:
-        with _state:
-            _visits -= 1
-            if _left and not _visits:
-                _left = False
-                _shut_down()
+        return
+    with _hide_ray_events():
+        _start(address, gpus, cpus)
+        with _connection(address == "local"):
+            yield
 
 
 def _check_connection() -> None:
@@ -125,7 +99,7 @@ def _close_token() -> None:
 def _connection(own: bool) -> Iterator[None]:
     """Shut Ray down at the end; raise `Stopped` where its processes were lost, in place of the errors that follow."""
     with contextlib.ExitStack() as stack:
-        stack.callback(_leave)
+        stack.callback(_shut_down)
         watchdog = stack.enter_context(watched(own))
         try:
             yield
@@ -137,16 +111,6 @@ def _connection(own: bool) -> Iterator[None]:
             if watchdog.lost is not None:
                 stack.pop_all()
                 _kill_local_ray(own)
-
-
-def _leave() -> None:
-    """Leave Ray, or let those do it who still use the connection."""
-    global _left
-    with _state:
-        if _visits:
-            _left = True
-        else:
-            _shut_down()
 
 
 def _shut_down() -> None:

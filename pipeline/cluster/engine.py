@@ -1,6 +1,7 @@
 """The Ray executor: a pool of actors for each branch, fed by Ray Data; only markers and failures come back."""
 
 import contextlib
+import gc
 import logging
 import uuid
 import warnings
@@ -55,6 +56,9 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key
         finally:
             if token is not None:
                 job.open_store().remove(token)
+            # Ray gives object ids of one session again in the next one of this process. A reference of this session
+            # that is freed only then would free the other object.
+            gc.collect()
 
 
 def planned_pools(branches: Sequence[BranchPlan], units: Sequence[Unit]) -> list[list[Pool]]:
