@@ -111,7 +111,7 @@ class _Run:
         except BudgetError:
             raise
         except BaseException as error:
-            with suppress(PalimpsestError):  # the first error is the one to tell
+            with suppress(PalimpsestError):  # the first error is the one that is raised
                 self.lease.check()
                 finalise(self.plan, self.store)
                 self._seal()

@@ -66,82 +66,82 @@ class LineageChecks:
 
     def findings(self, row: Mapping[str, Any], folder: str) -> Iterator[str]:
         """Yield findings about a row of `data/` or `rejected/`."""
-        who, marker = f"sample {row['sample_id']}", self._marker
+        prefix, marker = f"sample {row['sample_id']}", self._marker
         if row["branch"] != marker.branch:
-            yield f"{who}: branch {row['branch']!r} is not its unit's"
+            yield f"{prefix}: branch {row['branch']!r} is not its unit's"
         if row["unit_digest"] != marker.digest:
-            yield f"{who}: unit_digest is not its unit's"
+            yield f"{prefix}: unit_digest is not its unit's"
         image = hashlib.sha256(row["image"]["bytes"] or b"").hexdigest()
         if image != row["image_sha256"]:
-            yield f"{who}: the image is not the one its sha256 names"
+            yield f"{prefix}: the image is not the one its sha256 names"
         if row["digital_source_type"] != self._branch.digital_source_type:
-            yield f"{who}: digital_source_type is not its branch's"
+            yield f"{prefix}: digital_source_type is not its branch's"
         if row["soft_label"] is not None and not self.mixes:
-            yield f"{who}: a soft_label, and no operator of its branch mixes labels"
+            yield f"{prefix}: a soft_label, and no operator of its branch mixes labels"
         if not 0 <= row["copy_index"] < marker.copies:
-            yield f"{who}: copy {row['copy_index']} of {marker.copies}"
+            yield f"{prefix}: copy {row['copy_index']} of {marker.copies}"
         if folder == "rejected" and row["rejected_reason"] is None:
-            yield f"{who}: rejected, and no reason is given"
-        yield from self._steps(who, row, whole=folder == "data")
-        yield from self._partners(who, row)
-        yield from self._marks(who, row, folder)
-        yield from self._source(who, row)
+            yield f"{prefix}: rejected, and no reason is given"
+        yield from self._steps(prefix, row, whole=folder == "data")
+        yield from self._partners(prefix, row)
+        yield from self._marks(prefix, row, folder)
+        yield from self._source(prefix, row)
         if row["branch"] == ORIGINAL and image != row["source_sha256"]:
-            yield f"{who}: the original is not its source, byte for byte"
+            yield f"{prefix}: the original is not its source, byte for byte"
 
     def quarantined(self, row: Mapping[str, Any]) -> Iterator[str]:
         """Yield findings about a row of `quarantine/`."""
-        who = f"unit {self._marker.unit}: quarantined row {row['source_row']}"
+        prefix = f"unit {self._marker.unit}: quarantined row {row['source_row']}"
         if row["branch"] != self._marker.branch:
-            yield f"{who}: branch {row['branch']!r} is not its unit's"
+            yield f"{prefix}: branch {row['branch']!r} is not its unit's"
         if not row["error_code"]:
-            yield f"{who}: no error code"
-        yield from self._source(who, row)
+            yield f"{prefix}: no error code"
+        yield from self._source(prefix, row)
 
-    def _steps(self, who: str, row: Mapping[str, Any], whole: bool) -> Iterator[str]:
+    def _steps(self, prefix: str, row: Mapping[str, Any], whole: bool) -> Iterator[str]:
         """Yield findings about a row's steps: all of the chain, or for a rejected image its first ones."""
         keys = ("operator", "version", "model_sha256", "package")
         recorded = [tuple(step[key] for key in keys) for step in row["steps"]]
         chain = self._chain if whole else self._chain[: max(1, len(recorded))]
         if recorded != chain:
-            yield f"{who}: its steps (operators, versions, models, code) are not those of its branch in the manifest"
+            yield f"{prefix}: its steps (operators, versions, models, code) are not those of its branch in the manifest"
         for index, step in enumerate(row["steps"]):
             if step["seed"] != step_seed(row["sample_id"], index):
-                yield f"{who}: step {index} has another seed"
+                yield f"{prefix}: step {index} has another seed"
             if not _is_json(step["params"]):
-                yield f"{who}: step {index} params are not JSON"
+                yield f"{prefix}: step {index} params are not JSON"
 
-    def _partners(self, who: str, row: Mapping[str, Any]) -> Iterator[str]:
+    def _partners(self, prefix: str, row: Mapping[str, Any]) -> Iterator[str]:
         for partner in row["partners"]:
             if partner["sha256"] not in self._manifest.artifacts and partner["source_row"] is None:
-                yield f"{who}: partner {partner['sha256'][:12]} is not among the artifacts"
+                yield f"{prefix}: partner {partner['sha256'][:12]} is not among the artifacts"
 
-    def _marks(self, who: str, row: Mapping[str, Any], folder: str) -> Iterator[str]:
+    def _marks(self, prefix: str, row: Mapping[str, Any], folder: str) -> Iterator[str]:
         settings, marks = self._manifest.watermark, row["watermarks"]
         if settings is None or row["branch"] == ORIGINAL:
             if marks:
-                yield f"{who}: a mark is recorded, and by the manifest it carries none"
+                yield f"{prefix}: a mark is recorded, and by the manifest it carries none"
             return
         if len(marks) > 1 or (folder == "data" and not marks):
-            yield f"{who}: {len(marks)} marks recorded"
+            yield f"{prefix}: {len(marks)} marks recorded"
         for mark in marks:
             if (mark["scheme"], mark["key_id"]) != (settings.get("scheme"), settings["key_id"]):
-                yield f"{who}: its mark is of another scheme or key than the manifest's"
+                yield f"{prefix}: its mark is of another scheme or key than the manifest's"
             if folder == "data" and mark["verified"] is not True:
-                yield f"{who}: accepted, and its mark was not verified"
+                yield f"{prefix}: accepted, and its mark was not verified"
 
-    def _source(self, who: str, row: Mapping[str, Any]) -> Iterator[str]:
+    def _source(self, prefix: str, row: Mapping[str, Any]) -> Iterator[str]:
         marker = self._marker
         if marker.shard is None:
             if any(row.get(name) is not None for name in ("source_id", "source_uri", "source_row", "source_sha256")):
-                yield f"{who}: names a source, and its unit has none"
+                yield f"{prefix}: names a source, and its unit has none"
             if marker.label is not None and row.get("label") != marker.label:  # without one, the operator may draw it
-                yield f"{who}: label {row.get('label')!r}, and its unit makes {marker.label!r}"
+                yield f"{prefix}: label {row.get('label')!r}, and its unit makes {marker.label!r}"
             return
         if row["source_row"] is None or not marker.first <= row["source_row"] < marker.first + marker.rows:
-            yield f"{who}: source_row {row['source_row']} is outside its unit"
+            yield f"{prefix}: source_row {row['source_row']} is outside its unit"
         if not f"/{row['source_uri']}".endswith(f"/{marker.shard}"):  # data that moved keep their paths
-            yield f"{who}: source_uri {row['source_uri']} is not its unit's shard {marker.shard}"
+            yield f"{prefix}: source_uri {row['source_uri']} is not its unit's shard {marker.shard}"
 
 
 def _changes_labels(step: StepPlan) -> bool:

@@ -37,19 +37,19 @@ def index_findings(index: Mapping[str, Marker], markers: Mapping[str, Marker]) -
 
 def marker_findings(manifest: Manifest, name: str, marker: Marker, copies: int, where: str | None) -> Iterator[str]:
     """Yield every contradiction between a marker, its own sums and its branch in the manifest."""
-    who = f"unit {name}"
+    unit = f"unit {name}"
     if marker.copies != max(1, copies):
-        yield f"{who}: {marker.copies} copies by its marker, {max(1, copies)} by the manifest"
+        yield f"{unit}: {marker.copies} copies by its marker, {max(1, copies)} by the manifest"
     if (marker.shard is None) != (copies == 0):
-        yield f"{who}: its branch is made {'without' if copies == 0 else 'from'} sources, and its marker says otherwise"
+        yield f"{unit}: its branch is made {'without' if copies == 0 else 'from'} sources, unlike its marker"
     if not 0 <= marker.selected <= marker.rows or (where is None and marker.selected != marker.rows):
-        yield f"{who}: {marker.selected} of {marker.rows} rows selected, and its branch selects {where or 'all'}"
+        yield f"{unit}: {marker.selected} of {marker.rows} rows selected, and its branch selects {where or 'all'}"
     accounted = marker.accepted + marker.rejected + marker.quarantined * marker.copies
     if accounted != marker.selected * marker.copies:
-        yield f"{who}: {marker.selected * marker.copies} images asked for, {accounted} accounted for"
+        yield f"{unit}: {marker.selected * marker.copies} images asked for, {accounted} accounted for"
     for folder, file in marker.files.items():
         if folder not in FOLDERS or file.path != f"{folder}/{name}.parquet":
-            yield f"{who}: {file.path} is not where its files belong"
+            yield f"{unit}: {file.path} is not where its files belong"
     if marker.shard is not None and marker.shard not in {record.path for record in manifest.shards}:
         yield f"shard {marker.shard}: rows were made from it, and the manifest does not list it"
 

@@ -68,7 +68,7 @@ class SourceChecks:
         """Read the source rows again where the shards can still be read; yield the differences."""
         records = {record.path: record for record in manifest.shards}
         for path, links in sorted(self.links.items()):
-            if path in records:  # the marker's findings tell where not
+            if path in records:  # else the marker checks have a finding
                 yield from self._shard(manifest, records[path], links)
 
     def _shard(self, manifest: Manifest, record: ShardRecord, links: Mapping[int, SourceLink]) -> Iterator[str]:

@@ -16,7 +16,7 @@ def reopen(manifest: Manifest, record: ShardRecord) -> tuple[Shard, Layout]:
     """Return one shard of a run, and the layout of columns that the run used.
 
     Raises:
-        InputError: it is not there, not Parquet, or lacks a column; or its URI, which may be of somebody else's data
+        InputError: it is not there, not Parquet, or lacks a column; or its URI, which may be of a foreign data
             set, leads to a server inside this network. Whether it has changed is the caller's to see.
     """
     if (why := _refusal(record.uri)) is not None:

@@ -129,7 +129,7 @@ def _apply(
 
 
 def _check_labels(step: LoadedStep, applied: Applied) -> None:
-    """Raise JobError where an operator changes labels and its class does not say so: `verify` could not tell why."""
+    """Raise JobError where an operator changes labels and its class does not declare it, as `verify` relies on it."""
     operator = step.operator
     if not operator.changes_labels and applied.soft_labels is not None:
         raise JobError(f"{step.plan.operator}: it returned soft_labels, and its class has not changes_labels = True")

@@ -36,10 +36,10 @@ class RowSchema:
 
     @property
     def label_type(self) -> pa.DataType:
-        return self._stored("label", self._given_label_type)
+        return self._stored("label", self._source_label_type)
 
     @property
-    def _given_label_type(self) -> pa.DataType:
+    def _source_label_type(self) -> pa.DataType:
         return self.source.field(self.label).type if self.source is not None and self.label else pa.int64()
 
     @property
@@ -48,16 +48,16 @@ class RowSchema:
         fields = [pa.field("image", IMAGE), pa.field("label", self.label_type)]
         if self.source is not None:
             for name, target in self.kept:
-                given = self.source.field(name)
-                fields.append(given.with_name(target).with_nullable(True).with_type(self._stored(target, given.type)))
+                own = self.source.field(name)
+                fields.append(own.with_name(target).with_nullable(True).with_type(self._stored(target, own.type)))
         metadata = {"huggingface": json.dumps({"info": {"features": self._features}}, sort_keys=True)}
         return pa.schema([*fields, *LINEAGE], metadata=metadata)
 
-    def _stored(self, column: str, given: pa.DataType) -> pa.DataType:
+    def _stored(self, column: str, source_type: pa.DataType) -> pa.DataType:
         """Return the type of an output column: integers with class names become int64, as `datasets` requires."""
         feature = self._features.get(column)
         named = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
-        return pa.int64() if named and pa.types.is_integer(given) else given
+        return pa.int64() if named and pa.types.is_integer(source_type) else source_type
 
     @property
     def rejected(self) -> pa.Schema:
@@ -72,18 +72,18 @@ class RowSchema:
         if self.label and self.label in known:
             features["label"] = known[self.label]
         feature = features.get("label")
-        said = feature.get("names") if isinstance(feature, dict) else None
-        named = said is not None or pa.types.is_integer(self._given_label_type)
-        if self.classes and named and not _same(said, self.classes):  # the recipe, or other metadata, says else
+        declared = feature.get("names") if isinstance(feature, dict) else None
+        named = declared is not None or pa.types.is_integer(self._source_label_type)
+        if self.classes and named and not _same(declared, self.classes):  # the recipe, or other metadata, says else
             features["label"] = {"_type": "ClassLabel", "names": list(self.classes)}
         return features | {target: known[name] for name, target in self.kept if name in known}
 
 
-def _same(said: Any, names: Sequence[str]) -> bool:
-    if isinstance(said, dict):
-        by_index = {str(key): name for key, name in said.items()}
-        said = [by_index.get(str(index)) for index in range(len(said))]
-    return isinstance(said, list) and [str(name) for name in said] == list(names)
+def _same(declared: Any, names: Sequence[str]) -> bool:
+    if isinstance(declared, dict):
+        by_index = {str(key): name for key, name in declared.items()}
+        declared = [by_index.get(str(index)) for index in range(len(declared))]
+    return isinstance(declared, list) and [str(name) for name in declared] == list(names)
 
 
 def _renamed(columns: Sequence[tuple[str, str]], reserved: Iterable[str]) -> list[tuple[str, str]]:

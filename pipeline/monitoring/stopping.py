@@ -79,7 +79,7 @@ def stoppable(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            if signal.getsignal(number) is _handler:  # else somebody wants it otherwise from here on
+            if signal.getsignal(number) is _handler:  # else it was replaced meanwhile, and stays
                 signal.signal(number, handler)
         _handler = None
 

@@ -126,15 +126,15 @@ def _package(record: Mapping[str, Any]) -> str:
     return "built in" if package is None else package_from(package).short
 
 
-def _files(who: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def _files(part: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, model in before.get("models", {}).items():
         other = now.get("models", {}).get(name)
         if other and other["sha256"] != model["sha256"]:
-            yield f"the {name} of {who} ({model['reference']}) is another file"
+            yield f"the {name} of {part} ({model['reference']}) is another file"
     for name, images in before.get("images", {}).items():
         others = now.get("images", {}).get(name, ())
         if [image["sha256"] for image in images] != [image["sha256"] for image in others]:
-            yield f"the {name} of {who} are other images ({len(images)} then, {len(others)} now)"
+            yield f"the {name} of {part} are other images ({len(images)} then, {len(others)} now)"
 
 
 def _values(place: str, before: Any, now: Any) -> Iterator[str]:

@@ -34,11 +34,11 @@ _TIMES = {"seconds", "busy_s"}
 _DIGITS = 32
 
 
-def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes, found: Collection[str] = ()) -> None:
+def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes, earlier: Collection[str] = ()) -> None:
     """Seal a data set as it is now.
 
     Args:
-        found: units that were there before this run; one that differs from its sealed record is logged as a warning,
+        earlier: units that were there before this run; one that differs from its sealed record is logged as a warning,
             and keeps its old entry.
     """
     commits, before = _commits(markers), read_seal(store)
@@ -47,7 +47,7 @@ def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes, found:
             "%s was not made with this key: what was there is sealed as it is now, whatever it was before", SEAL
         )
     elif before is not None:
-        for unit in sorted({*found} & {*commits} & {*before.commits}):
+        for unit in sorted({*earlier} & {*commits} & {*before.commits}):
             if not _same(commits[unit], before.commits[unit]):
                 commits[unit] = before.commits[unit]
                 _log.warning(
