@@ -91,3 +91,16 @@ def test_no_page_names_a_machine() -> None:
     for page in pages:
         assert "/work/" not in page.read_text()
         assert "/root/" not in page.read_text()
+
+
+def test_every_relative_link_leads_to_a_file_and_a_heading() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            name, _, heading = target.partition("#")
+            if "://" in target:
+                continue
+            there = page.parent / name if name else page
+            assert there.exists(), f"{page.name}: {target}"
+            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE) if heading else []
+            anchors = {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+            assert not heading or heading in anchors, f"{page.name}: {target}"
