@@ -37,10 +37,13 @@ class Relabel(DrawnClass):
 
     name = "relabel"
     generative = False
+    changes_labels = True
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
         assert batch.images is not None
-        return Applied(batch.images.copy(), labels=np.full(len(batch), 2, np.int64))
+        soft = np.zeros((len(batch), 3), np.float32)
+        soft[:, 2] = 1
+        return Applied(batch.images.copy(), labels=np.full(len(batch), 2, np.int64), soft_labels=soft)
 
 
 @pytest.fixture(autouse=True)

@@ -164,7 +164,7 @@ def test_staged_files_go_with_their_owner_or_with_age(folder: Path) -> None:
     assert {name: (tmp / name).exists() for name in names} == names
 
 
-OWN = "from pipeline.shards.output.process_identity import Owner; print(Owner.here().prefix)"
+OWN = "from pipeline.shards.output.process_identity import ProcessIdentity; print(ProcessIdentity.here().prefix)"
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/nope"])

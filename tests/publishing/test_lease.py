@@ -93,7 +93,7 @@ def test_a_holder_on_another_machine_lives_while_it_renews(tmp_path: Path, monke
             there.take()
         with Lease(store) as here, pytest.raises(ConflictError, match="process 1 on faraway"):
             here.take()
-        there._ended.set()  # it is silent from now on
+        there._released.set()  # it is silent from now on
         with Lease(store) as here:
             here.take()
             with pytest.raises(ConflictError):
