@@ -3,6 +3,7 @@
 import ast
 import functools
 import graphlib
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -229,3 +230,13 @@ def test_every_module_says_what_it_is(name: str) -> None:
 def test_nouns_not_drawers() -> None:
     for name in modules():
         assert name.split(".")[-1] not in {"utils", "helpers", "common", "misc", "manager"}
+
+
+@pytest.mark.parametrize("package", ["schemas", "pipeline", "jobs"])
+def test_files_beside_the_code_are_packaged(package: str) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"].get(
+        package, []
+    )
+    packaged = {path for pattern in declared for path in (ROOT / package).glob(pattern)}
+    beside = {path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert not beside - packaged
