@@ -135,7 +135,6 @@ class Gate(Part):
     """A quality check: it scores finished images before they are marked and encoded. Each score goes into the row."""
 
     requires_source: ClassVar[bool] = False  # scores only images that have a source row
-    min_classes: int = 0  # how many class names the input must have
     s_per_image: ClassVar[tuple[float, float]] = (0.001, 0.001)  # on a CPU thread, on a GPU; for the estimate of `plan`
 
     @property

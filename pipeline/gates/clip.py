@@ -1,7 +1,7 @@
 """Refuse images whose CLIP embedding does not fit the text of their class or prompt."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from pipeline.requirements import ClassRequirements
 
 LABEL = "{label}"
 MIN_SCORES = {"class": 0.2, "prompt": 0.2, "top_class": 0.0}
-CLASSES_NEEDED = {"class": 1, "prompt": 0, "top_class": 2}
+MIN_NAMES = {"class": 1, "prompt": 0, "top_class": 2}
 
 
 class ClipParams(GateParameters):
@@ -58,10 +58,6 @@ class Clip(Gate):
     s_per_image = (0.15, 0.002)  # ViT-B/32
     params: ClipParams
 
-    def __init__(self, params: Any) -> None:
-        super().__init__(params)
-        self.min_classes = CLASSES_NEEDED[self.params.mode]
-
     @property
     def bounds(self) -> tuple[float, float]:
         """From `min_score`, without an end."""
@@ -69,9 +65,11 @@ class Clip(Gate):
 
     def requirements(self) -> Requirements:
         """The model's folder."""
-        by_class = self.params.mode != "prompt"
-        wanted = ClassRequirements(reads_names=self.params.mode == "top_class", templates={"text": (self.params.text,)})
-        return Requirements(models={"model": self.params.model}, classes=wanted if by_class else None)
+        min_names = MIN_NAMES[self.params.mode]
+        classes = ClassRequirements(
+            reads_names=min_names > 1, min_names=min_names, templates={"text": (self.params.text,)}
+        )
+        return Requirements(models={"model": self.params.model}, classes=classes if min_names else None)
 
     def load(self, device: str, assets: Assets) -> None:
         """Load both networks and the tokenizer."""

@@ -24,7 +24,7 @@ def resolve_branches(recipe: Recipe, base: str, layout: Layout) -> list[BranchPl
     """
     branches = [_branch(recipe, index, branch, base, layout) for index, branch in enumerate(recipe.branches)]
     _check_names(recipe)
-    branches = _gated(branches, recipe, base, layout)
+    branches = _gated(branches, recipe, base)
     return [_originals(recipe), *branches] if recipe.output.keep_originals else branches
 
 
@@ -72,8 +72,8 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
     )
 
 
-def _gated(branches: list[BranchPlan], recipe: Recipe, base: str, layout: Layout) -> list[BranchPlan]:
-    gates, attempts = plan_gates(recipe, base, layout), recipe.quality.max_attempts
+def _gated(branches: list[BranchPlan], recipe: Recipe, base: str) -> list[BranchPlan]:
+    gates, attempts = plan_gates(recipe, base), recipe.quality.max_attempts
     return [replace(each, gates=gates[each.name], attempts=attempts) if gates[each.name] else each for each in branches]
 
 

@@ -9,7 +9,6 @@ from pipeline.packages import Package
 from pipeline.plan import GatePlan
 from pipeline.planning.parts import find_files, read_part
 from pipeline.registry import GATE
-from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest
 from schemas.recipe import Branch, Recipe
 
@@ -18,11 +17,11 @@ NOT_IDENTITY = {"branches"}
 """Parameters that are in no unit digest: a gate that scores a further branch must not change the other units."""
 
 
-def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[GatePlan, ...]]:
+def plan_gates(recipe: Recipe, base: str) -> dict[str, tuple[GatePlan, ...]]:
     """Return every branch's gates by the branch's name, in the order of the recipe.
 
     Raises:
-        RecipeError: a gate or a parameter is unknown, a gate is there twice, or cannot judge one of its branches.
+        RecipeError: a gate or a parameter is unknown, a gate is there twice, or cannot score one of its branches.
         ModelError: a gate's model is not there.
     """
     found: dict[str, tuple[GatePlan, ...]] = {branch.name: () for branch in recipe.branches}
@@ -34,10 +33,9 @@ def plan_gates(recipe: Recipe, base: str, layout: Layout) -> dict[str, tuple[Gat
             raise RecipeError(f"{where}: gate {gate.name!r} is there twice, and its scores go by its name; keep one")
         seen.add(gate.name)
         scored = _scored_branches(gate, recipe, where)
-        _check_classes(gate, layout, where)
+        plan = _resolved(gate, package, base, where)
         for branch in scored:
             _check_source(gate, branch, scored, where)
-        plan = _resolved(gate, package, base, where)
         found |= {branch.name: (*found[branch.name], plan) for branch in scored}
     return found
 
@@ -67,15 +65,6 @@ def _scored_branches(gate: Gate, recipe: Recipe, where: str) -> list[Branch]:
     return [branch for branch in recipe.branches if names is None or branch.name in names]
 
 
-def _check_classes(gate: Gate, layout: Layout, where: str) -> None:
-    have = len(layout.classes or ())
-    if have < gate.min_classes:
-        raise RecipeError(
-            f"{where}: {gate.name} judges by class names: it needs {gate.min_classes} at least, and the input has "
-            f"{have}; say them with input.class_names"
-        )
-
-
 def _check_source(gate: Gate, branch: Branch, scored: list[Branch], where: str) -> None:
     if gate.requires_source and _without_sources(branch):
         others = ", ".join(other.name for other in scored if not _without_sources(other))
@@ -83,7 +72,8 @@ def _check_source(gate: Gate, branch: Branch, scored: list[Branch], where: str) 
         raise RecipeError(
             f"{where}: {gate.name} compares with the source row, and branch {branch.name!r} has none; {remedy}"
         )
-    if gate.min_classes and branch.count is not None:
+    classes = gate.requirements().classes
+    if classes is not None and classes.min_names and branch.count is not None:
         raise RecipeError(f"{where}: {gate.name} judges by class, and branch {branch.name!r} (`count`) has no classes")
 
 

@@ -94,7 +94,7 @@ def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabel
     names = labels.layout.table.names
     if len(names) < requirements.min_names:
         raise RecipeError(
-            f"{where}: {part.name} needs the names of {requirements.min_names} classes at least, and the input has "
+            f"{where}: {part.name} reads class names: it needs {requirements.min_names} at least, and the input has "
             f"{len(names)}; say them with {_NAMES}"
         )
     for field, template in _templates(requirements, known):
