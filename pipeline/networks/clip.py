@@ -1,4 +1,4 @@
-"""A model that embeds images and texts in one space (CLIP and its kin), from a folder in the layout of transformers."""
+"""A model that embeds images and texts in one space (CLIP, SigLIP), from a folder in the layout of transformers."""
 
 import warnings
 from collections.abc import Sequence

@@ -70,7 +70,7 @@ def _ridges(across: Tensor, down: Tensor) -> Tensor:
 
 
 def _connected(strong: Tensor, weak: Tensor) -> Tensor:
-    """What of `weak` is joined, over corners too, to something of `strong`."""
+    """Return the part of `weak` that is 8-connected to `strong`."""
     while True:
         grown = (F.max_pool2d(strong.float(), 3, stride=1, padding=1) > 0) & weak
         if torch.equal(grown, strong):

@@ -51,7 +51,7 @@ class Targets:
     styles: Sequence[Tensor]
 
     def part(self, rows: slice) -> "Targets":
-        """The targets of some of the images."""
+        """Return the targets of the images in a slice."""
         return Targets(self.content[rows], [style[rows] for style in self.styles])
 
 

@@ -22,7 +22,7 @@ MASK_COLUMN = (
 
 
 class MaskParameters(Parameters):
-    """The shape of a mask that is drawn."""
+    """Parameters of a drawn mask: its shape and its share of the image."""
 
     shape: Literal["box", "ellipse"] = Field("ellipse", description="of a drawn mask")
     object_share_range: tuple[float, float] = Field(

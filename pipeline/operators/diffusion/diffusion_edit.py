@@ -38,10 +38,10 @@ class DiffusionEdit(DiffusionOperator):
     params: DiffusionEditParams
 
     def draw(self, batch: ImageBatch) -> Draws:
-        """Strength and guidance of every sample; and its class or its prompt."""
+        """Draw strength, guidance, and class or prompt of every sample."""
         return Draws(self.draw_columns(batch, batch.labels.tolist(), generators(batch.seeds)))
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
-        """Add noise, and take it away again, in one call for each strength."""
+        """Add noise and denoise again, in one call for each strength."""
         made = self.generate(batch, draws, noise, sources=self.sources(batch))
         return self.applied(made, self.indexes(batch.labels.tolist(), batch.classes)[1], draws)

@@ -1,4 +1,4 @@
-"""Paint new images of a class or of a prompt from noise alone, with any diffusion model."""
+"""Generate new images of a class or of a prompt, from noise alone, with any diffusion model."""
 
 from typing import ClassVar, Literal
 
@@ -12,7 +12,7 @@ from pipeline.seeding import generators
 
 
 class DiffusionGenerateParams(DiffusionParameters):
-    """Which model, how many steps, and how strictly it keeps to the class."""
+    """Parameters: the model, its steps, and the guidance towards class or prompt."""
 
     steps: int = Field(16, ge=1, le=1000, description="equal steps from noise to image; more are slower and finer")
 
@@ -41,10 +41,10 @@ class DiffusionGenerate(DiffusionOperator):
     params: DiffusionGenerateParams
 
     def draw(self, batch: ImageBatch) -> Draws:
-        """The class or the prompt, and how strictly to keep to it, of every sample."""
+        """Draw the class or the prompt, and the guidance, of every sample."""
         return Draws(self.draw_columns(batch, batch.labels.tolist(), generators(batch.seeds)))
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
-        """Go from noise to images."""
+        """Sample images from noise."""
         made = self.generate(batch, draws, noise)
         return self.applied(made, self.indexes(batch.labels.tolist(), batch.classes)[1], draws)

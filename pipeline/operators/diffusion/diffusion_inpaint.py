@@ -1,4 +1,4 @@
-"""Repaint one part of an image and leave the other as it is: another background for an object, or the reverse."""
+"""Inpaint one part of an image and leave the other as it is: another background for an object, or the reverse."""
 
 from dataclasses import replace
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ from pipeline.seeding import generators
 
 
 class DiffusionInpaintParams(RedrawParameters, MaskParameters):
-    """Where the object is, which part stays, and what the other becomes."""
+    """Parameters: the object mask, which part stays, and what the other part becomes."""
 
     mask: str = Field(DRAWN, description=f"drawn: a shape in the middle; else {MASK_COLUMN}")
     keep: Literal["object", "background"] = Field("object", description="what stays as it is; the rest is repainted")

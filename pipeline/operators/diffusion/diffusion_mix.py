@@ -21,7 +21,7 @@ SIDES = ("left", "right", "top", "bottom")
 
 
 class DiffusionMixParams(RedrawParameters):
-    """How strongly images are redrawn, how much of the other class the label gets, and what stays of the source."""
+    """Parameters: strength of the edit, share of the label for the other class, and what stays of the source."""
 
     label_weight: Literal["strength"] | float = Field(
         "strength",
