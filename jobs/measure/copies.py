@@ -75,11 +75,11 @@ class Copies:
                 batch = ImageBatch(pixels[rows.start : rows.stop], seeds, np.full(len(rows), -1))
                 applied = operator.apply(batch, operator.draw(batch), Noise(seeds))
                 images = torch.from_numpy(applied.images).permute(0, 3, 1, 2).float()
-                fitting = with_channels(images, channels).round().to(torch.uint8)
+                sized = with_channels(images, channels).round().to(torch.uint8)
                 for index in {*applied.rejected, *applied.errors}:
-                    fitting[index] = before[copy % len(before)][first + index]
+                    sized[index] = before[copy % len(before)][first + index]
                     self.kept_real[operator.name] = self.kept_real.get(operator.name, 0) + 1
-                parts.append(fitting)
+                parts.append(sized)
             made.append(torch.cat(parts))
         return torch.stack(made)
 

@@ -110,7 +110,7 @@ class GateConformance:
         assert copy.params == original.params and copy.bounds == original.bounds
         np.testing.assert_array_equal(copy.score(made_batch([0, 1])), original.score(made_batch([0, 1])))
 
-    def test_is_supplied_with_what_it_needs(self, tmp_path: Path) -> None:
+    def test_assets_are_what_it_requires(self, tmp_path: Path) -> None:
         requirements, assets = self.make().requirements(), self.assets(tmp_path)
         assert set(requirements.models) == set(assets.models) and set(requirements.images) == set(assets.images)
 

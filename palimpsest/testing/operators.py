@@ -159,7 +159,7 @@ class OperatorConformance:
         assert copy.params == original.params
         assert copy.draw(batch) == original.draw(batch)
 
-    def test_is_supplied_with_what_it_needs(self, tmp_path: Path) -> None:
+    def test_assets_are_what_it_requires(self, tmp_path: Path) -> None:
         requirements, assets = self.make().requirements(), self.assets(tmp_path)
         assert set(requirements.models) == set(assets.models) and set(requirements.images) == set(assets.images)
 

@@ -115,8 +115,8 @@ def _bounds(gate: GatePlan) -> tuple[float, float]:
         return gate.make().bounds
     if gate.bounds is None:
         raise ValueError(f"gate {gate.gate} of {gate.package.short} states no bounds")
-    least, most = gate.bounds
-    return -math.inf if least is None else float(least), math.inf if most is None else float(most)
+    lower, upper = gate.bounds
+    return -math.inf if lower is None else float(lower), math.inf if upper is None else float(upper)
 
 
 def _outcome_text(reason: str | None) -> str:

@@ -69,7 +69,7 @@ def scheduling_groups(
     while todo:
         free, group, later = _FreeCapacity(nodes), [], []
         for pool in todo:
-            actors = free.fitting_actors(pool)
+            actors = free.actors_that_fit(pool)
             flexible = pool.branch.actors is None and pool.gpus <= 0 and 2 * actors >= pool.actors
             if actors == pool.actors or flexible:
                 free.take(pool, actors)
@@ -85,16 +85,16 @@ def _pool_alone(branch: BranchPlan, units: int, nodes: Sequence[NodeCapacity]) -
     """Return the pool that `branch` gets in an empty cluster."""
     wanted = units if branch.actors is None else min(branch.actors, units)
     if branch.gpus > 0:
-        on_gpus = _FreeCapacity(nodes).fitting_actors(Pool(branch, wanted, 0.0, branch.gpus))
+        on_gpus = _FreeCapacity(nodes).actors_that_fit(Pool(branch, wanted, 0.0, branch.gpus))
         if on_gpus < (1 if branch.actors is None else wanted):
             raise JobError(_missing(branch, wanted, on_gpus, nodes))
         wanted = on_gpus
     elif branch.actors is None:
-        wanted = max(1, _FreeCapacity(nodes).fitting_actors(Pool(branch, wanted, branch.cpus, 0.0)))
+        wanted = max(1, _FreeCapacity(nodes).actors_that_fit(Pool(branch, wanted, branch.cpus, 0.0)))
     cpus = branch.cpus
     while (
         cpus > SMALLEST_CPU_SHARE
-        and _FreeCapacity(nodes).fitting_actors(Pool(branch, wanted, cpus, branch.gpus)) < wanted
+        and _FreeCapacity(nodes).actors_that_fit(Pool(branch, wanted, cpus, branch.gpus)) < wanted
     ):
         cpus = round(cpus / 2, 4)
     return Pool(branch, wanted, cpus if cpus > SMALLEST_CPU_SHARE else 0.0, branch.gpus)
@@ -131,7 +131,7 @@ class _FreeCapacity:
         self._cpus = [node.cpus for node in nodes]
         self._gpus = [[1.0] * int(node.gpus) for node in nodes]
 
-    def fitting_actors(self, pool: Pool) -> int:
+    def actors_that_fit(self, pool: Pool) -> int:
         """Return how many of the pool's actors fit now."""
         return min(pool.actors, sum(self._on_node(pool, node) for node in range(len(self._cpus))))
 

@@ -41,8 +41,8 @@ class SlicedDecoder:
         deep = len(self._channels) - 1
         # A level is entered at its resolution with the channels of the level below, enlarged before they shrink.
         widest: int = max(self._channels[min(level + 1, deep)] * 4 ** (deep - level) for level in range(deep + 1))
-        fitting = max(1, self._max_elements // (widest * height * width))
-        return 1 << (fitting.bit_length() - 1)
+        rows = max(1, self._max_elements // (widest * height * width))
+        return 1 << (rows.bit_length() - 1)
 
 
 def slice_large_decodes(autoencoder: Any, device: str) -> None:

@@ -22,7 +22,7 @@ def fit_missing(plan: Plan, store: Store) -> None:
     Raises:
         JobError: the images or the model are not fit for it.
     """
-    for step in fitting_steps(plan):
+    for step in steps_to_fit(plan):
         if fitted_sha256(step, store) is not None:
             continue
         part = step.make()
@@ -33,7 +33,7 @@ def fit_missing(plan: Plan, store: Store) -> None:
         store.create(_name(step), canonical_json({"operator": step.operator, "sha256": sha256}).encode())
 
 
-def fitting_steps(plan: Plan) -> list[StepPlan]:
+def steps_to_fit(plan: Plan) -> list[StepPlan]:
     """Return the steps whose operators fit something to their images."""
     return [step for branch in plan.branches for step in branch.steps if fits(step)]
 
@@ -46,7 +46,7 @@ def fits(step: StepPlan) -> bool:
 def fitted_artifacts(plan: Plan, store: Store) -> dict[str, str]:
     """Return the origin of each fitted artifact, as text, by its sha256."""
     found = {}
-    for step in fitting_steps(plan):
+    for step in steps_to_fit(plan):
         sha256 = fitted_sha256(step, store)
         if sha256 is not None:
             found[sha256] = f"fitted by {step.operator} to {', '.join(_references(step))}"

@@ -59,6 +59,6 @@ def save_lora(path: str | Path, factors: LoraFactors, component: str = "unet", a
         tensors[f"{component}.{name}.lora_A.weight"] = down
         tensors[f"{component}.{name}.lora_B.weight"] = up
     settings = {"r": factors.rank, "lora_alpha": factors.alpha, "target_modules": list(LAYERS)}
-    told = {f"{component}.{name}": value for name, value in settings.items()}
-    metadata = {METADATA_KEY: json.dumps(told, sort_keys=True), "format": "pt", "about": about}
+    fields = {f"{component}.{name}": value for name, value in settings.items()}
+    metadata = {METADATA_KEY: json.dumps(fields, sort_keys=True), "format": "pt", "about": about}
     weights.save_state(path, tensors, torch.float32, metadata)
