@@ -1,6 +1,7 @@
 """Validation of recipes and parameters: returns a model, or raises an error of one line that names the field."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ValidationError
@@ -57,6 +58,8 @@ def _line(model: type[BaseModel], error: ErrorDetails, where: str) -> str:
     location += error["loc"][-1:] if unknown else ()  # an unknown key is as it was written
     path = where + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     if unknown:
+        if (now := renamed_key(model, location)) is not None:
+            return f"{path}: unknown key; {location[-1]!r} is now called {now!r}"
         return f"{path}: unknown key{nearest(str(location[-1]), _fields_at(model, location[:-1]))}"
     if error["type"] == "missing":
         return f"{path}: missing; it must be given"
@@ -68,13 +71,44 @@ def _is_union_tag(part: int | str) -> bool:
     return isinstance(part, str) and (part[:1].isupper() or "[" in part or part in ("int", "constrained-int"))
 
 
+def renamed_key(model: type[BaseModel], location: Sequence[int | str]) -> str | None:
+    """Return what the key at the end of a location within `model` is called now; None where it had no other name.
+
+    Read from `renamed` of the model that the key stands in, and of its bases.
+    """
+    for base in _model_at(model, location[:-1]).__mro__:
+        if (now := base.__dict__.get("renamed", {}).get(location[-1])) is not None:
+            return str(now)
+    return None
+
+
+class EarlierLayoutError(ValueError):
+    """A record has the name of a field of before; the text is that field, and what it is called now."""
+
+
+def read_record(model: type[Model], data: bytes) -> Model:
+    """Return the record that JSON holds. Raises EarlierLayoutError for a field of before, ValueError for all else."""
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            now = renamed_key(model, one["loc"]) if one["type"] == "extra_forbidden" else None
+            if now is not None:
+                raise EarlierLayoutError(f"{'.'.join(map(str, one['loc']))}, now called {now}") from None
+        raise
+
+
 def _fields_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
-    fields: Any = model
+    return list(_model_at(model, location).model_fields)
+
+
+def _model_at(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
+    found: Any = model
     for part in location:
-        if part not in fields.model_fields:  # an index, or a key of a mapping
+        if part not in found.model_fields:  # an index, or a key of a mapping
             continue
-        fields = _model_in(fields.model_fields[part].annotation)
-    return list(fields.model_fields)
+        found = _model_in(found.model_fields[part].annotation) or found
+    return found  # type: ignore[no-any-return]
 
 
 def _model_in(annotation: Any) -> Any:

@@ -1,6 +1,7 @@
 """The base model of recipes and parameters: unknown keys are errors, and booleans are not numbers."""
 
-from typing import Annotated, Any, Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -10,6 +11,8 @@ class Closed(BaseModel):
     """A frozen model in which an unknown key is an error, and YAML's `yes`, `on` and `true` are not taken for 1."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Keys by the names they had before, for the error that names the new one."""
 
     @field_validator("*", mode="before")
     @classmethod

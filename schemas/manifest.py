@@ -1,6 +1,7 @@
 """The records of finished work: a marker for each unit, and the manifest of the data set."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -11,6 +12,8 @@ class Record(BaseModel):
     """Base of the records on disk."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Fields by the names they had before, for the error that names the new one."""
 
 
 class FileRecord(Record):
@@ -24,6 +27,8 @@ class FileRecord(Record):
 
 class Marker(Record):
     """The commit record of a unit, written last: the unit is done, and these are its files."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"remade": "retried"}
 
     unit: str
     digest: str
@@ -105,6 +110,8 @@ class InputRecord(Record):
 
 class Counts(Record):
     """Sums over all markers, of the whole data set or of one branch."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"remade": "retried"}
 
     units: int = 0
     selected: int = 0

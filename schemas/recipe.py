@@ -1,6 +1,7 @@
 """The recipe that a user writes: every key, its type, range and default. The manifest stores it resolved."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
@@ -55,6 +56,8 @@ class Columns(Closed):
 class Input(Closed):
     """The labelled shards: a local path, glob or folder, a URI that fsspec opens, or a list of these."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"unaligned": "passthrough", "depth_bits": "bit_depth"}
+
     uri: Annotated[str | tuple[str, ...], BeforeValidator(_uris)]
     split: str | None = Field(
         None, min_length=1, description="the one to take, such as train; `all`; asked for where there are several"
@@ -76,10 +79,10 @@ class Input(Closed):
     max_image_bytes: int = Field(
         MAX_IMAGE_BYTES, ge=1, le=2**31 - 1, description="a larger file that a row names is not read"
     )
-    unaligned: tuple[str, ...] = Field(
+    passthrough: tuple[str, ...] = Field(
         (), description="columns that look like boxes, masks or sizes of the image and are none: carried as they are"
     )
-    depth_bits: int | None = Field(
+    bit_depth: int | None = Field(
         None, ge=8, le=16, description="bits that 16-bit images use: 2 ** bits - 1 is white; asked for where in doubt"
     )
 

@@ -68,7 +68,7 @@ class DecoderTask:
             self._make_start(start, config["width"], config["levels"])
         self.encoder = adain.load_encoder(start).to(device)
         self.decoder = adain.load_decoder(start).to(device).requires_grad_(True)
-        self.average = harness.averaged(self.decoder, self.phase.average_decay)
+        self.average = harness.averaged(self.decoder, self.phase.ema_decay)
         self.optimiser = torch.optim.Adam(self.decoder.parameters(), self.phase.learning_rate)
 
     def _make_start(self, path: Path, width: int, levels: int) -> None:
@@ -129,7 +129,7 @@ class DecoderTask:
         }
 
     def _content(self, rng: np.random.Generator) -> Tensor:
-        crops = content_crops(self.sources, self.sets, rng, self.phase.batch_px, self.phase.max_batch)
+        crops = content_crops(self.sources, self.sets, rng, self.phase.batch_px, self.phase.max_batch_size)
         return adain.pad_to_stride(crops)[0].to(self.device, memory_format=torch.channels_last)
 
     def _style(self, rng: np.random.Generator, count: int) -> Tensor:

@@ -2,13 +2,13 @@
 
 Textual inversion learns one word a class (Gal et al. 2022, "An Image is Worth One Word", arXiv:2208.01618, equation 2),
 as Trabucco et al. 2023, "Effective Data Augmentation With Diffusion Models", arXiv:2302.07944, use it before they edit
-images; or low-rank factors for all classes (Hu et al. 2021, arXiv:2106.09685). The result is the operators' `tokens` or
-`lora`.
+images; or low-rank factors for all classes (Hu et al. 2021, arXiv:2106.09685). The result is the operators'
+`textual_inversion` or `lora`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -53,22 +53,24 @@ class LoraSize(Closed):
 class ConceptPhase(generators.BatchPhase):
     """Budget, batch size and learning rate of the training."""
 
-    batch: PositiveInt = 4
+    batch_size: PositiveInt = 4
     weight_decay: float = Field(0.0, ge=0)
 
 
 class ConceptConfig(generators.GeneratorConfig):
     """The YAML of `train concept`."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"start_from": "initializer_text", "sheet_steps": "num_inference_steps"}
+
     model: Anywhere = Field(description="a folder with a diffusers pipeline, or a hub id")
     data: ConceptImages
     method: Literal["token", "lora"] = "token"
     prompt: str | None = Field(None, description="what images are called; the recipe's `prompt` is to be the same one")
-    start_from: str = Field("{label}", description="token: the text whose words' mean each new word starts as")
+    initializer_text: str = Field("{label}", description="token: the text whose words' mean each new word starts as")
     lora: LoraSize = LoraSize()
     per_class: PositiveInt | None = Field(16, description="images of each class at most")
     flip: bool = Field(True, description="show half of the images mirrored")
-    sheet_steps: PositiveInt = 25
+    num_inference_steps: PositiveInt = 25
     training: ConceptPhase
 
 
@@ -98,7 +100,7 @@ def train(config_path: str | Path) -> Path:
 def _checked(config: ConceptConfig) -> str:
     """The prompt. Raises ValueError where it, or the text to start from, cannot be filled."""
     prompt = config.prompt or PROMPTS[config.method]
-    for name, template in (("prompt", prompt), ("start_from", config.start_from)):
+    for name, template in (("prompt", prompt), ("initializer_text", config.initializer_text)):
         check_template(template)
         if columns_of([(template, 1.0)]):
             raise ValueError(f"{name}: {template!r} names a column; there is {{label}} alone")
@@ -128,7 +130,8 @@ class TextualInversionLearner:
         if len(set(self.words)) < len(self.words):
             raise InputError(f"classes {', '.join(names)}: two of them have one name, and would be one word")
         starts = [
-            textual_inversion.mean_vector(model.pipeline, fill_prompt(settings["start_from"], name)) for name in names
+            textual_inversion.mean_vector(model.pipeline, fill_prompt(settings["initializer_text"], name))
+            for name in names
         ]
         vectors = dict(zip(self.words, starts, strict=True))
         table = textual_inversion.add_tokens(model.pipeline, vectors, settings["model"])
@@ -172,7 +175,11 @@ class ConceptTask(generators.GeneratorTask):
         names = [self.classes[label] for label in present]
         self.learner = learner(self.model, config, names, device)
         self.prompts = {label: fill_prompt(config["prompt"], self.classes[label]) for label in present}
-        self.name, self.sheet_steps, self.flip = Path(config["model"]).name, config["sheet_steps"], config["flip"]
+        self.name, self.num_inference_steps, self.flip = (
+            Path(config["model"]).name,
+            config["num_inference_steps"],
+            config["flip"],
+        )
         pixels, _ = take(self.images, np.arange(len(self.images.pixels)), torch.device("cpu"))
         pixels = pixels.expand(-1, 3, -1, -1)
         self.means, self.deviations = self.model.encode_images(torch.cat([pixels, pixels.flip(-1)]))
@@ -208,7 +215,7 @@ class ConceptTask(generators.GeneratorTask):
 
     def _latents(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Latents [N, c, s, s] of a batch, drawn from what the encoder gives for each image; and its labels [N]."""
-        rows = self.rows(rng, self.phase.batch)
+        rows = self.rows(rng, self.phase.batch_size)
         mirrored = rng.random(len(rows)) < (0.5 if self.flip else 0.0)
         places = torch.from_numpy(rows + mirrored * len(self.images.pixels)).to(self.device)
         drawn = self.on_device(rng.standard_normal((len(rows), *self.means.shape[1:]), np.float32))
@@ -231,7 +238,7 @@ class ConceptTask(generators.GeneratorTask):
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         seeds = rng.integers(0, 2**31, len(labels)).tolist()
         prompts = [self.prompts[label] for label in labels.tolist()]
-        return self.model.images(prompts, seeds, self.sheet_steps, self.data.size_px)
+        return self.model.images(prompts, seeds, self.num_inference_steps, self.data.size_px)
 
     def save(self, path: Path, about: str) -> None:
         self.learner.save(path, f"{about}; for {self.name}")

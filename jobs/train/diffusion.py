@@ -1,7 +1,8 @@
 """Trains a class-conditional pixel diffusion model by flow matching, for `diffusion_generate` and `diffusion_edit`."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -35,8 +36,10 @@ class NetworkSize(Closed):
 class FlowPhase(generators.GeneratorPhase):
     """How the network is trained."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"unlabelled_share": "label_dropout"}
+
     weight_decay: float = Field(0.01, ge=0)
-    unlabelled_share: float = Field(0.1, ge=0, le=1, description="labels left out, for classifier-free guidance")
+    label_dropout: float = Field(0.1, ge=0, le=1, description="labels left out, for classifier-free guidance")
 
 
 class DiffusionConfig(generators.GeneratorConfig):
@@ -71,7 +74,7 @@ class FlowTask(generators.GeneratorTask):
         size = _tuples(config["network"])
         shape = UNetShape(size_px=self.data.size_px, channels=self.data.channels, classes=len(self.classes), **size)
         self.net = UNet(shape).to(device, memory_format=torch.channels_last)
-        self.average = harness.averaged(self.net, self.phase.average_decay)
+        self.average = harness.averaged(self.net, self.phase.ema_decay)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), self.phase.learning_rate, weight_decay=self.phase.weight_decay, fused=True
         )
@@ -79,11 +82,11 @@ class FlowTask(generators.GeneratorTask):
 
     def step(self, step: int, progress: float) -> dict[str, float]:
         rng = self.generator_of(step)
-        images, labels = take(self.images, self.rows(rng, self.phase.batch), self.device)
+        images, labels = take(self.images, self.rows(rng, self.phase.batch_size), self.device)
         noise = self.on_device(rng.standard_normal(images.shape, np.float32))
         times = flow_matching.logit_normal_times(self.on_device(rng.standard_normal(len(images), np.float32)))
         dropped = self.on_device(rng.random(len(images), np.float32))
-        labels = flow_matching.drop_labels(labels, dropped, self.phase.unlabelled_share)
+        labels = flow_matching.drop_labels(labels, dropped, self.phase.label_dropout)
         generators.set_rate(self.optimiser, self.phase, step, progress)
         self.optimiser.zero_grad(set_to_none=True)
         with harness.autocast(self.device), harness.attention(self.device):

@@ -5,10 +5,11 @@ where its teacher makes several, and then becomes the teacher of the next stage.
 """
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -41,12 +42,14 @@ class Teacher(Closed):
 class DistillationPhase(generators.GeneratorPhase):
     """How the student is trained; the budget is shared evenly among the stages."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"unlabelled_share": "label_dropout"}
+
     stages: tuple[PositiveInt, ...] = Field((4,), min_length=1, description="steps of the student of each stage")
     trajectory_share: float = Field(
         0.5, ge=0, le=1, description="share of a batch on the teacher's own way from noise; the rest: noisy images"
     )
     weight_decay: float = Field(0.0, ge=0)
-    unlabelled_share: float = Field(0.1, ge=0, le=1, description="labels left out, so that the class of none is kept")
+    label_dropout: float = Field(0.1, ge=0, le=1, description="labels left out, so that the class of none is kept")
 
 
 class DistillationConfig(generators.GeneratorConfig):
@@ -132,7 +135,7 @@ class DistillationTask(generators.GeneratorTask):
     def _reset_optimiser(self) -> None:
         """A fresh optimiser and average: each stage is a training of its own."""
         rate = self.phase.learning_rate
-        self.average = harness.averaged(self.net, self.phase.average_decay)
+        self.average = harness.averaged(self.net, self.phase.ema_decay)
         self.optimiser = torch.optim.AdamW(
             self.net.parameters(), rate, weight_decay=self.phase.weight_decay, fused=True
         )
@@ -193,11 +196,11 @@ class DistillationTask(generators.GeneratorTask):
         before = self.teacher_config.steps if first else self.phase.stages[self.stage - 1]
         guidance, method = (self.teacher_config.guidance, self.teacher_config.method) if first else (1.0, "euler")
         how = (self.steps, before // self.steps, guidance, method)
-        ways = math.ceil(self.phase.trajectory_share * self.phase.batch / self.steps)
+        ways = math.ceil(self.phase.trajectory_share * self.phase.batch_size / self.steps)
         images, labels = take(self.images, self.rows(rng, ways + self._data_image_count(ways)), self.device)
         noise = self.on_device(rng.standard_normal(images.shape, np.float32))
         dropped = self.on_device(rng.random(len(images), np.float32))
-        labels = flow_matching.drop_labels(labels, dropped, self.phase.unlabelled_share)
+        labels = flow_matching.drop_labels(labels, dropped, self.phase.label_dropout)
         times = distillation.grid_times(self.on_device(rng.random(len(images) - ways, np.float32)), self.steps)
         parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         if ways:
@@ -212,7 +215,7 @@ class DistillationTask(generators.GeneratorTask):
 
     def _data_image_count(self, ways: int) -> int:
         """Return how many noisy images of the data complete the batch."""
-        return max(self.phase.batch - ways * self.steps, 0)
+        return max(self.phase.batch_size - ways * self.steps, 0)
 
     def samples(self, rng: np.random.Generator, labels: Tensor) -> Tensor:
         shape = self.net.shape

@@ -5,9 +5,10 @@ four depths of a fixed network, and total variation.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -48,19 +49,23 @@ class NetworkSize(Closed):
 class LossNetwork(Closed):
     """The loss network: a VGG file, or else a random encoder of this width; and the weights of the losses."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"variation_weight": "tv_weight"}
+
     vgg: Anywhere | None = None
     width: int = Field(32, ge=6)
     content_weight: float = Field(1.0, ge=0)
     style_weight: float = Field(10.0, ge=0)
-    variation_weight: float = Field(1.0, ge=0)
+    tv_weight: float = Field(1.0, ge=0)
 
 
 class FastStylePhase(Phase):
     """How each network is trained."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"max_batch": "max_batch_size", "average_decay": "ema_decay"}
+
     batch_px: PositiveInt = 65536
-    max_batch: PositiveInt = 32
-    average_decay: float = Field(0.999, ge=0, lt=1)
+    max_batch_size: PositiveInt = 32
+    ema_decay: float = Field(0.999, ge=0, lt=1)
 
 
 class FastStyleConfig(Closed):
@@ -137,7 +142,7 @@ class FastStyleTask:
             self.grams = [fast_style_network.normalised_gram(level) for level in self.levels(self.style)]
         size = NetworkSize(**config["network"])
         self.network = start_network(size.widths, size.blocks, self.seed).to(device, memory_format=torch.channels_last)
-        self.average = harness.averaged(self.network, self.phase.average_decay)
+        self.average = harness.averaged(self.network, self.phase.ema_decay)
         self.optimiser = torch.optim.Adam(self.network.parameters(), self.phase.learning_rate)
 
     def _levels(self) -> perceptual.Levels:
@@ -165,7 +170,7 @@ class FastStyleTask:
         total = (
             self.loss.content_weight * losses["content"]
             + self.loss.style_weight * losses["style"]
-            + self.loss.variation_weight * losses["variation"]
+            + self.loss.tv_weight * losses["variation"]
         )
         total.backward()
         harness.average_gradients(self.network.parameters())
@@ -194,7 +199,7 @@ class FastStyleTask:
         }
 
     def _content(self, rng: np.random.Generator) -> Tensor:
-        crops = content_crops(self.sources, self.sets, rng, self.phase.batch_px, self.phase.max_batch)
+        crops = content_crops(self.sources, self.sets, rng, self.phase.batch_px, self.phase.max_batch_size)
         return crops.to(self.device).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()

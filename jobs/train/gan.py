@@ -72,7 +72,7 @@ class AdversarialTask(generators.GeneratorTask):
         )
         self.generator = wgan.Generator(shape).to(device, memory_format=torch.channels_last)
         self.critic = wgan.Critic(shape, network.critic_width).to(device, memory_format=torch.channels_last)
-        self.average = harness.averaged(self.generator, self.phase.average_decay)
+        self.average = harness.averaged(self.generator, self.phase.ema_decay)
         self.optimisers = {
             "generator_optimiser": torch.optim.Adam(self.generator.parameters(), rate, BETAS, fused=True),
             "critic_optimiser": torch.optim.Adam(self.critic.parameters(), rate, BETAS, fused=True),
@@ -93,7 +93,7 @@ class AdversarialTask(generators.GeneratorTask):
         return losses
 
     def _critic_step(self, rng: np.random.Generator) -> dict[str, float]:
-        real, labels = take(self.images, self.rows(rng, self.phase.batch), self.device)
+        real, labels = take(self.images, self.rows(rng, self.phase.batch_size), self.device)
         latents = self._latents(rng, len(real))
         part = max(1, round(self.phase.penalty_share * len(real)))
         share = self.on_device(rng.random(part, np.float32))
@@ -111,7 +111,7 @@ class AdversarialTask(generators.GeneratorTask):
         return {"distance": (real_scores.mean() - fake_scores.mean()).item(), "penalty": penalty.item()}
 
     def _generator_step(self, rng: np.random.Generator) -> dict[str, float]:
-        labels = self.images.labels[torch.from_numpy(self.rows(rng, self.phase.batch))].to(self.device)
+        labels = self.images.labels[torch.from_numpy(self.rows(rng, self.phase.batch_size))].to(self.device)
         optimiser = self.optimisers["generator_optimiser"]
         optimiser.zero_grad(set_to_none=True)
         with harness.autocast(self.device):

@@ -166,9 +166,9 @@ def _tile(store: Store, row: dict[str, Any]) -> Tile:
     return Tile(thumbnail(row["image"]["bytes"]), caption, f"{row['sample_id']}\n{steps}", inset)
 
 
-def thumbnail(data: bytes, max_px: int = TILE_PX, depth_bits: int | None = None) -> tuple[bytes, str]:
+def thumbnail(data: bytes, max_px: int = TILE_PX, bit_depth: int | None = None) -> tuple[bytes, str]:
     """Return an encoded image of at most `max_px`, and its media type; a smaller image is not resized."""
-    pixels = decode(data, 2**31, depth_bits)
+    pixels = decode(data, 2**31, bit_depth)
     height, width = pixels.shape[:2]
     scale = max_px / max(height, width)
     if scale >= 1:
@@ -205,7 +205,7 @@ class SourceImages:
             if shard.digest != record.digest or row["source_row"] >= shard.rows:
                 raise InputError("the shard has changed since the run")
             _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1, OWN_FOLDER))
-            seen = thumbnail(rows[0].data or b"", depth_bits=self._manifest.recipe["input"].get("depth_bits"))
+            seen = thumbnail(rows[0].data or b"", bit_depth=self._manifest.recipe["input"].get("bit_depth"))
             return Tile(seen, caption, detail, None, source=True)
         except PalimpsestError as error:
             return Tile(None, caption, f"{detail}: {error}", None, source=True)

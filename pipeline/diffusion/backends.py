@@ -42,7 +42,7 @@ class Settings:
     dtype: str = "float32"  # what networks compute in
     compiled_rows: int | None = None  # images a call that networks are compiled for; None: not compiled
     decode: Decode = "whole"
-    clip_scale: float = 0.0
+    clip_guidance_scale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ class PipelineBackend:
     ) -> None:
         folder = models["model"]
         pipeline = load_pipeline(folder, settings.task, models.get("controlnet"))
-        if "tokens" in models:
-            add_tokens(pipeline, read_tokens(models["tokens"]), models["tokens"])
+        if "textual_inversion" in models:
+            add_tokens(pipeline, read_tokens(models["textual_inversion"]), models["textual_inversion"])
         if "lora" in models:
             merge_lora(pipeline, models["lora"], settings.lora_scale)
         how = ComputeOptions(settings.dtype, settings.decode, settings.compiled_rows)
@@ -240,18 +240,18 @@ def _with_texts(text_guidance: TextGuidance | None, request: Request) -> TextGui
 
 
 def load_backend(models: Mapping[str, Path], device: str, settings: Settings) -> DiffusionBackend:
-    """Return the backend of the model at `models["model"]`, with `lora`, `tokens`, `controlnet` and `clip`, if any.
+    """Return the backend of the model at `models["model"]`, with the other files that `models` names.
 
     Raises ModelError where it cannot be loaded, or where a setting is not for this kind of model.
     """
     path = models["model"]
-    if "tokens" in models and (not path.is_dir() or is_class_model(path)):
-        raise ModelError(f"model {path}: it takes no prompts, so no learned tokens; leave `tokens` out")
+    if "textual_inversion" in models and (not path.is_dir() or is_class_model(path)):
+        raise ModelError(f"model {path}: it takes no prompts, so no learned tokens; leave `textual_inversion` out")
     if settings.compiled_rows is not None:
         check_compiler(device)
     text_guidance = (
-        TextGuidance(TextImageModel(models["clip"], device), settings.clip_scale)
-        if "clip" in models and settings.clip_scale
+        TextGuidance(TextImageModel(models["clip_model"], device), settings.clip_guidance_scale)
+        if "clip_model" in models and settings.clip_guidance_scale
         else None
     )
     if not path.is_dir():

@@ -182,12 +182,12 @@ class TextPipeline:
         config = getattr(autoencoder, "config", {})
         if autoencoder is None or hasattr(self.pipeline, "_unpack_latents") or "scaling_factor" not in config:
             raise ModelError(
-                f"model {self._folder}: {self._name} has no latents that CLIP could be shown; leave clip out"
+                f"model {self._folder}: {self._name} has no latents that CLIP could be shown; leave clip_model out"
             )
         if self._compute.dtype == "float16" and config.get("force_upcast"):
             raise ModelError(
                 f"model {self._folder}: its autoencoder overflows in float16, so CLIP would be shown nothing; "
-                "use numerics.dtype bfloat16, or leave clip out"
+                "use numerics.dtype bfloat16, or leave clip_model out"
             )
 
         def decoded(latents: Tensor) -> Tensor:

@@ -100,7 +100,7 @@ def _decoded(job: Job, row: SourceRow) -> tuple[Pixels, Shape] | RowError:
     if row.error is not None or row.data is None:
         return row.error or RowError("null_image", "the image is null")
     try:
-        pixels = decode(row.data, job.recipe.input.max_pixels, job.recipe.input.depth_bits)
+        pixels = decode(row.data, job.recipe.input.max_pixels, job.recipe.input.bit_depth)
     except RowError as error:
         return error
     size, (height, width, channels) = job.recipe.output.size, pixels.shape

@@ -1,5 +1,8 @@
 """Refuse images that are nearly of one colour."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -12,6 +15,8 @@ LEVELS = 256
 
 class BlankParams(GateParameters):
     """How much of an image may be of one colour, and how far apart two levels of one colour may be."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"most_share": "max_share"}
 
     max_share: float = Field(0.95, ge=0, le=1, description="share of the pixels that may be of one colour")
     tolerance_levels: int = Field(

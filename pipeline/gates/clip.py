@@ -1,7 +1,7 @@
 """Refuse images whose CLIP embedding does not fit the text of their class or prompt."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ MIN_NAMES = {"class": 1, "prompt": 0, "top_class": 2}
 
 class ClipParams(GateParameters):
     """Which model, which text, and how well the image must fit it."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"least": "min_score"}
 
     model: str = Field(
         description="a folder with a CLIP model of transformers (safetensors), or a hub id (organisation/name@revision)"

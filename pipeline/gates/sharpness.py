@@ -1,5 +1,8 @@
 """Refuse images that are much less, or much more, sharp than their source."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
@@ -15,6 +18,8 @@ FLOOR = 1.0
 
 class SharpnessParams(GateParameters):
     """The least and the greatest ratio of an image's sharpness to its source's."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"least_ratio": "min_ratio", "most_ratio": "max_ratio"}
 
     min_ratio: float = Field(0.25, ge=0, description="of the source's variance of the Laplacian; less is blurred")
     max_ratio: float | None = Field(None, gt=0, description="more is noise or false edges; no limit if omitted")

@@ -1,5 +1,8 @@
 """Refuse images that are nearly equal to their source, or that no longer resemble it (SSIM)."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
@@ -18,6 +21,8 @@ C1, C2 = (0.01 * LEVELS) ** 2, (0.03 * LEVELS) ** 2
 
 class SimilarityParams(GateParameters):
     """The least and the greatest similarity of an image to its source."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"least": "min_similarity", "most": "max_similarity"}
 
     min_similarity: float = Field(
         -1.0, ge=-1, le=1, description="to its source; an image less like it has changed everything"

@@ -27,7 +27,7 @@ def common_digest_inputs(recipe: Recipe, layout: Layout, key_id: str | None) -> 
             *names,
             *_links(recipe),
         ],
-        [DECODER, recipe.input.depth_bits, list(dimensions_of(layout, recipe))],
+        [DECODER, recipe.input.bit_depth, list(dimensions_of(layout, recipe))],
         [output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
         _numerics_identity(recipe.numerics),

@@ -16,7 +16,7 @@ from pipeline.registry import Kind, find_part
 from pipeline.shards.columns.layout import Layout
 from pipeline.validation import nearest, parse
 
-TEXT_FIELDS = ("prompt", "negative_prompt", "clip_text")
+TEXT_FIELDS = ("prompt", "negative_prompt", "clip_prompt")
 """Parameters whose columns are used in texts; columns of all other parameters hold masks."""
 
 P = TypeVar("P", bound=Part)

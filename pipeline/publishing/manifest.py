@@ -1,6 +1,7 @@
 """`manifest.json`: written from a plan and its markers, read back and checked."""
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,15 +10,15 @@ from pipeline import __version__
 from pipeline.devices import installed_versions
 from pipeline.errors import InputError, RecipeError
 from pipeline.execution.fit import fits
-from pipeline.messages import error_line
+from pipeline.messages import error_line, short_repr
 from pipeline.model_files.references import FileRef
 from pipeline.packages import package_from
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
 from pipeline.shards.columns.layout import record_of
 from pipeline.shards.files.discovery import Shard
-from pipeline.shards.output.commit import COMMITS, markers_digest
+from pipeline.shards.output.commit import COMMITS, EARLIER, markers_digest
 from pipeline.shards.output.store import Store
-from pipeline.validation import parse
+from pipeline.validation import EarlierLayoutError, parse, read_record
 from pipeline.working_dir import persistent_path
 from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
 from schemas.recipe import MAX_COPIES, MAX_MICRO_BATCH, Recipe, Watermark
@@ -40,7 +41,11 @@ def read_manifest(store: Store) -> Manifest:
     except Exception as error:  # every object store brings its own errors
         raise InputError(f"{where}: cannot be read: {error_line(error)}") from None
     try:
-        manifest = Manifest.model_validate_json(data)
+        manifest = read_record(Manifest, data)
+    except EarlierLayoutError as field:
+        version = short_repr(json.loads(data).get("palimpsest"))
+        text = f"written by an earlier Palimpsest, {version}, in another layout ({field}); {EARLIER}"
+        raise InputError(f"{where}: {text}") from None
     except ValueError as error:
         raise InputError(f"{where}: not a manifest: {str(error).splitlines()[0]}") from None
     try:

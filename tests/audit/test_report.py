@@ -36,7 +36,7 @@ def test_a_source_that_is_there_is_shown(made: tuple[Path, Manifest]) -> None:
 def test_a_source_of_twelve_bits_is_shown(tmp_path: Path) -> None:
     deep = save(Image.fromarray(np.full((24, 32), 2048, np.uint16)), "PNG")
     write_shard(tmp_path / "data" / "a.parquet", [deep], labels=[0])
-    manifest, _ = run_here(plan_of(write_recipe(tmp_path, input={"depth_bits": 12})))
+    manifest, _ = run_here(plan_of(write_recipe(tmp_path, input={"bit_depth": 12})))
     tile = SourceImages(manifest).tile(rows_of(tmp_path / "out")[0])
     assert tile.image is not None and (decode(tile.image[0], 768) == 128).all()
 

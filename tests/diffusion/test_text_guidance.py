@@ -38,10 +38,10 @@ def model(tmp_path: Path, tiny: Callable[[str], Path]) -> Callable[[str], Path]:
 def opened(path: Path, clip: Path | None, dtype: Any = "float32", edit: bool = False, **params: Any) -> Any:
     given: dict[str, Any] = {"steps": 6, "prompt": "a photo of a {label}", **params}
     if clip is not None:
-        given["clip"] = str(clip)
+        given["clip_model"] = str(clip)
     made: Any = DiffusionEdit(DiffusionEditParams(strength_range=(0.5, 1.0), **given)) if edit else None
     made = made or DiffusionGenerate(DiffusionGenerateParams(**given))
-    models = {"model": path} if clip is None else {"model": path, "clip": clip}
+    models = {"model": path} if clip is None else {"model": path, "clip_model": clip}
     made.load("cpu", Assets(models=models, dtype=dtype))
     return made
 
@@ -63,9 +63,9 @@ def test_more_pull_is_more_likeness_and_none_is_nothing(
 ) -> None:
     path, clip, rows = model(kind), tiny("clip"), list(range(COUNT))
     without = painted(opened(path, None, edit=edit), rows, edit)
-    nothing = painted(opened(path, clip, edit=edit, clip_scale=0.0), rows, edit)
+    nothing = painted(opened(path, clip, edit=edit, clip_guidance_scale=0.0), rows, edit)
     np.testing.assert_array_equal(nothing.images, without.images)
-    strong = opened(path, clip, edit=edit, clip_scale=0.6)
+    strong = opened(path, clip, edit=edit, clip_guidance_scale=0.6)
     pulled = painted(strong, rows, edit)
     assert likeness(clip, pulled) > likeness(clip, without) + 0.005
     np.testing.assert_array_equal(painted(strong, rows, edit).images, pulled.images)
@@ -75,7 +75,7 @@ def test_more_pull_is_more_likeness_and_none_is_nothing(
 def test_an_image_is_pulled_by_its_own_gradient_alone(
     kind: str, model: Callable[[str], Path], tiny: Callable[[str], Path]
 ) -> None:
-    operator = opened(model(kind), tiny("clip"), clip_scale=0.3, guidance=2.0)
+    operator = opened(model(kind), tiny("clip"), clip_guidance_scale=0.3, guidance=2.0)
     together = painted(operator, list(range(COUNT))).images
     for row in (0, 4):
         assert_near(painted(operator, [row]).images[0], together[row], 2)
@@ -101,21 +101,21 @@ def test_the_text_is_the_prompt_or_the_class_or_what_is_given(
 ) -> None:
     clip, batch = tiny("clip"), ImageBatch(None, [1, 2], np.array([1, -1]), CLASSES)
     drawn = opened(model("flow"), clip).draw(batch).columns
-    assert drawn["clip_text"] == ["a photo of a shoe", ""]
-    free = opened(model("flow"), clip, clip_scale=0.0)
+    assert drawn["clip_prompt"] == ["a photo of a shoe", ""]
+    free = opened(model("flow"), clip, clip_guidance_scale=0.0)
     np.testing.assert_array_equal(
         act(opened(model("flow"), clip), batch).images[1], act(free, batch).images[1]
     )  # of no class: pulled nowhere
     drawn = opened(model("stable"), clip, prompt="a {label} on a table").draw(batch).columns
-    assert drawn["clip_text"] == drawn["prompt"]
-    told = opened(model("stable"), clip, clip_text="one {label}, seen from above").draw(batch).columns
-    assert told["clip_text"] == ["one shoe, seen from above", "one , seen from above"]
+    assert drawn["clip_prompt"] == drawn["prompt"]
+    told = opened(model("stable"), clip, clip_prompt="one {label}, seen from above").draw(batch).columns
+    assert told["clip_prompt"] == ["one shoe, seen from above", "one , seen from above"]
 
 
 def test_a_null_in_the_texts_column_is_an_error_of_its_row(
     model: Callable[[str], Path], tiny: Callable[[str], Path]
 ) -> None:
-    operator = opened(model("flow"), tiny("clip"), edit=True, clip_text="{caption}")
+    operator = opened(model("flow"), tiny("clip"), edit=True, clip_prompt="{caption}")
     batch = make_batch([0, 1], (8, 8))
     told = ImageBatch(batch.images, batch.seeds, batch.labels, CLASSES, {"caption": ["red", None]})
     assert {row: error.code for row, error in act(operator, told).errors.items()} == {1: "no_prompt"}
@@ -123,14 +123,16 @@ def test_a_null_in_the_texts_column_is_an_error_of_its_row(
 
 def test_what_cannot_be_pulled_says_so(model: Callable[[str], Path], tiny: Callable[[str], Path]) -> None:
     clip = tiny("clip")
-    with pytest.raises(ModelError, match="FluxPipeline has no latents that CLIP could be shown; leave clip out"):
+    with pytest.raises(ModelError, match="FluxPipeline has no latents that CLIP could be shown; leave clip_model out"):
         opened(model("flux"), clip, size_px=16)
-    with pytest.raises(ModelError, match=r"overflows in float16.*use numerics\.dtype bfloat16, or leave clip out"):
+    with pytest.raises(
+        ModelError, match=r"overflows in float16.*use numerics\.dtype bfloat16, or leave clip_model out"
+    ):
         opened(model("large"), clip, dtype="float16")
     with pytest.raises(ModelError, match="names no text and image networks"):
         opened(model("flow"), tiny("stable"))
     with pytest.raises(RecipeError, match="brace that stands alone"):
-        parse(DiffusionParameters, {"clip_text": "a {label"}, "x")
+        parse(DiffusionParameters, {"clip_prompt": "a {label"}, "x")
 
 
 def test_code_in_a_clip_models_folder_is_never_run(tmp_path: Path, tiny: Callable[[str], Path]) -> None:

@@ -99,9 +99,9 @@ def test_what_is_no_file_of_words_or_fits_no_model_is_one_line(
 
 
 def operator(tiny: Callable[[str], Path], tokens: Path | None, kind: str = "stable") -> DiffusionGenerate:
-    params = DiffusionGenerateParams(model="model", steps=4, tokens=None if tokens is None else str(tokens))
+    params = DiffusionGenerateParams(model="model", steps=4, textual_inversion=None if tokens is None else str(tokens))
     made = DiffusionGenerate(params)
-    assets = {"model": tiny(kind), **({} if tokens is None else {"tokens": tokens})}
+    assets = {"model": tiny(kind), **({} if tokens is None else {"textual_inversion": tokens})}
     assert set(made.requirements().models) == set(assets)
     made.load("cpu", Assets(models=assets))
     return made
@@ -125,10 +125,10 @@ def test_a_prompt_names_a_learned_word_and_other_prompts_do_not_change(
 def test_models_without_prompts_take_no_words(tiny: Callable[[str], Path], tmp_path: Path) -> None:
     save_tokens(tmp_path / "words.safetensors", WORDS)
     for kind in ("dit", "pixel"):
-        with pytest.raises(ModelError, match="leave `tokens` out"):
+        with pytest.raises(ModelError, match="leave `textual_inversion` out"):
             operator(tiny, tmp_path / "words.safetensors", kind)
-    with pytest.raises(RecipeError, match=r"tokens.* is a pickle"):
-        parse(DiffusionGenerateParams, {"tokens": "words.bin"}, "diffusion_generate")
+    with pytest.raises(RecipeError, match=r"textual_inversion.* is a pickle"):
+        parse(DiffusionGenerateParams, {"textual_inversion": "words.bin"}, "diffusion_generate")
 
 
 # ---- factors ---------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def branch(operator: str, **params: Any) -> dict[str, Any]:
 def made(folder: Path, operator: str, **params: Any) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Run one branch; return accepted and quarantined rows."""
     aside = ["object_mask"] if operator == "diffusion_mix" else []  # it moves pixels, and masks would not follow
-    recipe = write_recipe(folder, [branch(operator, **params)], input={"unaligned": aside})
+    recipe = write_recipe(folder, [branch(operator, **params)], input={"passthrough": aside})
     manifest, _ = run_here(plan_of(recipe))
     assert manifest.complete
     return rows_of(folder / "out"), rows_of(folder / "out", "quarantine")
@@ -140,7 +140,11 @@ def test_what_is_wrong_is_one_line_when_the_run_is_planned(
     [
         ("diffusion_edit", {"prompt": "{captoin}"}, r"diffusion_edit.prompt: there is no column 'captoin' .*'caption'"),
         ("diffusion_edit", {"negative_prompt": "{column:x}"}, r"negative_prompt: .*known: caption, id, label"),
-        ("diffusion_edit", {"clip": "stable", "clip_text": "{captoin}"}, "clip_text: there is no column 'captoin'"),
+        (
+            "diffusion_edit",
+            {"clip_model": "stable", "clip_prompt": "{captoin}"},
+            "clip_prompt: there is no column 'captoin'",
+        ),
         ("diffusion_inpaint", {"mask": "object_maks"}, "diffusion_inpaint.mask: .*did you mean 'object_mask'"),
         ("diffusion_inpaint", {"mask": "image"}, "'image' holds binary data, which is read only as masks"),
     ],

@@ -69,7 +69,7 @@ def test_a_partner_follows_from_sample_and_step_alone() -> None:
 
 
 def test_an_operator_may_ask_for_a_partner_of_another_class() -> None:
-    mix = DiffusionMix(DiffusionMixParams(toward="row"))
+    mix = DiffusionMix(DiffusionMixParams(mix_with="row"))
     known = candidates(8, labels=(0, 1, None, 2))
     found = [
         drawn_partner(sample_id(7, "a", 0, "mixed", n), 0, known[0].row, known, mix, ClassTable()) for n in range(60)
@@ -84,7 +84,13 @@ def test_a_mix_of_classes_is_run_replayed_and_verified_with_the_row_it_was_made_
     write_shard(tmp_path / "data/a.parquet", photos(8, 28), labels=labels, class_names=CLASSES)
     write_shard(tmp_path / "data/b.parquet", photos(2, 28), labels=[3, 3], class_names=CLASSES)
     mix = {
-        "diffusion_mix": {"toward": "row", "force": True, "steps": 4, "strength_range": [0.5, 0.5], "row_share": 0.5}
+        "diffusion_mix": {
+            "mix_with": "row",
+            "force": True,
+            "steps": 4,
+            "strength_range": [0.5, 0.5],
+            "partner_share": 0.5,
+        }
     }
     manifest, _ = run_here(plan_of(write_recipe(tmp_path, [{"name": "mixed", "operators": [mix]}])))
     assert manifest.complete and (manifest.counts.accepted, manifest.counts.rejected) == (7, 2)

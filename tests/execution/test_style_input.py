@@ -26,7 +26,7 @@ STYLE: dict[str, dict[str, Any]] = {
     "fast_style": {"model": "fast.pth"},
     "mix_style": {"model": "adain.safetensors"},
     "neural_style": {
-        "styles": "references/", "style_size_px": 32, "model": "vgg.pth", "steps": 2, "optimiser": "adam",
+        "styles": "references/", "style_size_px": 32, "model": "vgg.pth", "steps": 2, "optimizer": "adam",
         "min_side_px": 16,
     },
     "style_randomization": {"styles": "references/", "style_size_px": 32, "rank": 2, "model": "adain.safetensors"},

@@ -1,7 +1,7 @@
 """Where training images come from: the part of a trainer's configuration that names them, and their loading."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -40,32 +40,36 @@ class Source(Closed):
 class Phase(Closed):
     """Budget of one phase: it ends at the earlier of steps and seconds."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"progress_steps": "logging_steps"}
+
     steps: PositiveInt
     seconds: PositiveFloat
     learning_rate: PositiveFloat
     checkpoint_seconds: PositiveFloat = 60.0
-    progress_steps: PositiveInt = 20
+    logging_steps: PositiveInt = 20
     grid_steps: PositiveInt = 200
 
     def budget(self, threads: int) -> harness.Budget:
         """What the harness is to keep to."""
         return harness.Budget(
-            self.steps, self.seconds, self.checkpoint_seconds, self.progress_steps, self.grid_steps, threads
+            self.steps, self.seconds, self.checkpoint_seconds, self.logging_steps, self.grid_steps, threads
         )
 
 
 class DecoderPhase(Phase):
     """How the decoder is trained: content + style_weight * style, pixel_weight * pixels where the style is its own."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"max_batch": "max_batch_size", "average_decay": "ema_decay"}
+
     batch_px: PositiveInt = 65536
-    max_batch: PositiveInt = 32
+    max_batch_size: PositiveInt = 32
     style_sizes_px: tuple[PositiveInt, ...] = (64, 96, 128)
     recolour: float = Field(0.7, ge=0, le=1)
     identity_share: float = Field(0.2, ge=0, le=1)
     content_weight: float = Field(1.0, ge=0)
     style_weight: float = Field(10.0, ge=0)
     pixel_weight: float = Field(3.0, ge=0)
-    average_decay: float = Field(0.999, ge=0, lt=1)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
 
 
 def load_sources(sources: list[Source], seed: int) -> dict[str, ImageSet]:
@@ -85,17 +89,17 @@ def check_sources(sources: Sequence[Source], seed: int) -> None:
 
 
 def content_crops(
-    sources: Sequence[Source], sets: Mapping[str, ImageSet], rng: Rng, batch_px: int, max_batch: int
+    sources: Sequence[Source], sets: Mapping[str, ImageSet], rng: Rng, batch_px: int, max_batch_size: int
 ) -> Tensor:
     """A batch of content [n, 3, S, S] in [0, 1]: one source, drawn by its share, and one of its crop sizes S.
 
-    n: as many as have `batch_px` pixels together, from 2 to `max_batch`.
+    n: as many as have `batch_px` pixels together, from 2 to `max_batch_size`.
     """
     shares = np.array([source.content_share for source in sources])
     source = sources[rng.choice(len(shares), p=shares / shares.sum())]
     held = sets[source.name]
     crop_px = int(rng.choice(source.content_crops_px))
-    count = min(max(batch_px // crop_px**2, 2), max_batch)
+    count = min(max(batch_px // crop_px**2, 2), max_batch_size)
     rows = rng.integers(0, len(held.pixels), count)
     return random_crops(held.take(rows), crop_px, rng, source.content_scale_range)
 

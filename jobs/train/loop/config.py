@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.errors import RecipeError
 from pipeline.messages import short_repr
 from pipeline.planning.yaml_documents import read_document
+from pipeline.validation import renamed_key
 from pipeline.working_dir import require_persistent
 from schemas.closed import Closed
 
@@ -35,6 +36,9 @@ def _first_line(error: ValidationError, model: type[BaseModel]) -> str:
         return f"{place}: {first['msg']}"
     if first["type"] != "extra_forbidden":
         return f"{place or 'top level'}: {first['msg']} (found {short_repr(first['input'])})"
+    now = renamed_key(model, [part for part in first["loc"] if not isinstance(part, int)])
+    if now is not None:
+        return f"unknown key {place!r}; it is now called {now!r}"
     near = difflib.get_close_matches(str(first["loc"][-1]), sorted(_keys(model)), 1, 0.4)
     return f"unknown key {place!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 

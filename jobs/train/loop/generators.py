@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,14 +23,18 @@ GRID_COLUMNS, GRID_ROWS = 8, 10
 class BatchPhase(Phase):
     """Budget, batch size and warm-up of the learning rate."""
 
-    batch: PositiveInt = 64
-    warm_up_steps: int = Field(100, ge=0)
+    renamed: ClassVar[Mapping[str, str]] = {"batch": "batch_size", "warm_up_steps": "warmup_steps"}
+
+    batch_size: PositiveInt = 64
+    warmup_steps: int = Field(100, ge=0)
 
 
 class GeneratorPhase(BatchPhase):
     """Budget and batches of a generator, and the averaging of its weights."""
 
-    average_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, which are what is exported")
+    renamed: ClassVar[Mapping[str, str]] = {"average_decay": "ema_decay"}
+
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights, which are what is exported")
 
 
 class GeneratorConfig(Closed):
@@ -108,10 +113,10 @@ class GeneratorTask(ABC):
 
 
 def set_rate(optimiser: torch.optim.Optimizer, phase: BatchPhase, step: int, progress: float) -> None:
-    """Learning rate of this step: a rise over `warm_up_steps`, times half a cosine down to 1 % at the end."""
+    """Learning rate of this step: a rise over `warmup_steps`, times half a cosine down to 1 % at the end."""
     rate = phase.learning_rate * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
     for group in optimiser.param_groups:
-        group["lr"] = rate * min(1.0, (step + 1) / max(phase.warm_up_steps, 1))
+        group["lr"] = rate * min(1.0, (step + 1) / max(phase.warmup_steps, 1))
 
 
 def grid_labels(classes: int) -> Tensor:

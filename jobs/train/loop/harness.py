@@ -75,7 +75,7 @@ class Budget:
     steps: int
     seconds: float
     checkpoint_seconds: float = 60.0
-    progress_steps: int = 20
+    logging_steps: int = 20
     grid_steps: int = 200
     threads: int = 2
 
@@ -157,7 +157,7 @@ def _run(
         progress = max(step / budget.steps, clock.total() / budget.seconds)
         losses = task.step(step, min(progress, 1.0))
         step += 1
-        if chief and (step % budget.progress_steps == 0 or step == 1):
+        if chief and (step % budget.logging_steps == 0 or step == 1):
             _tell(folder, step, clock.total(), losses)
         if chief and step % budget.grid_steps == 0:
             _draw(task, folder, step)

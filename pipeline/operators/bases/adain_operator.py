@@ -1,8 +1,8 @@
 """Base of the AdaIN operators: parameters and loading of the two networks, and stylising a batch with them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -26,6 +26,8 @@ CPU_PIXELS_A_CALL = 65_536
 
 class NetworkParameters(Parameters):
     """Parameters: which networks, and the smallest image side that they get."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"least_side_px": "min_side_px"}
 
     min_side_px: int = Field(
         56,

@@ -30,10 +30,15 @@ class DiffusionOperator(Operator):
     def requirements(self) -> Requirements:
         """The model, its LoRA, learned tokens and CLIP model, if any, and the columns that prompts name."""
         params = self.params
-        models = {"model": params.model, "lora": params.lora, "tokens": params.tokens, "clip": params.clip}
+        models = {
+            "model": params.model,
+            "lora": params.lora,
+            "textual_inversion": params.textual_inversion,
+            "clip_model": params.clip_model,
+        }
         texts = {"prompt": params.prompt, "negative_prompt": params.negative_prompt}
-        if params.clip_text is not None:
-            texts["clip_text"] = ((params.clip_text, 1.0),)
+        if params.clip_prompt is not None:
+            texts["clip_prompt"] = ((params.clip_prompt, 1.0),)
         return Requirements(
             models={name: reference for name, reference in models.items() if reference is not None},
             columns={name: prompts.columns_of(templates) for name, templates in texts.items()},
@@ -44,15 +49,15 @@ class DiffusionOperator(Operator):
         """The image's own class: for the model or its prompt, and for the text of CLIP guidance."""
         params = self.params
         conditioned = params.condition == "class"
-        by_class = params.clip is not None and params.clip_text is None and conditioned
+        by_class = params.clip_model is not None and params.clip_prompt is None and conditioned
         return ClassRequirements(
             model="model" if conditioned else None,
-            templates={"clip_text": (params.clip_text,)} if params.clip_text is not None else {},
+            templates={"clip_prompt": (params.clip_prompt,)} if params.clip_prompt is not None else {},
             text_prompts={
                 name: tuple(template for template, _ in templates)
                 for name, templates in (("prompt", params.prompt), ("negative_prompt", params.negative_prompt))
             },
-            guidance_prompts={"clip_text": (CLIP_TEXT,)} if by_class else {},
+            guidance_prompts={"clip_prompt": (CLIP_TEXT,)} if by_class else {},
             classless_option="condition: none" if conditioned else None,
             classless_by=None if conditioned else "condition: none",
         )
@@ -74,7 +79,7 @@ class DiffusionOperator(Operator):
             dtype=assets.dtype,
             compiled_rows=(assets.micro_batch or self.micro_batch) if params.compile else None,
             decode=params.decode,
-            clip_scale=params.clip_scale,
+            clip_guidance_scale=params.clip_guidance_scale,
         )
         self._device = device
         self._backend: DiffusionBackend = load_backend(assets.models, device, settings)
@@ -111,8 +116,8 @@ class DiffusionOperator(Operator):
             names = [self._name(batch.classes, label) for label in labels]
             columns["prompt"], columns["negative_prompt"] = templates.draw(own, names, batch.columns)
             columns["prompt_sha256"] = [prompts.text_sha256(text) for text in columns["prompt"]]
-        if params.clip is not None:
-            columns["clip_text"] = self._clip_texts(batch, labels, own, columns)
+        if params.clip_model is not None:
+            columns["clip_prompt"] = self._clip_texts(batch, labels, own, columns)
         return columns
 
     def _clip_texts(
@@ -123,7 +128,7 @@ class DiffusionOperator(Operator):
         columns: dict[str, list[Any]],
     ) -> list[str | None]:
         """Return the text of CLIP guidance for each image; empty (none) where it has neither class nor prompt."""
-        template = self.params.clip_text
+        template = self.params.clip_prompt
         if template is None and "prompt" in columns:
             return list(columns["prompt"])
         names = [self._name(batch.classes, label) for label in labels]
@@ -163,7 +168,7 @@ class DiffusionOperator(Operator):
             prompts=[text or "" for text in columns.get("prompt", [None] * count)],
             negatives=[text or "" for text in columns.get("negative_prompt", [None] * count)],
             noise=noise.normal(*shape).to(self._device) if shape else None,
-            texts=[text or "" for text in columns["clip_text"]] if "clip_text" in columns else None,
+            texts=[text or "" for text in columns["clip_prompt"]] if "clip_prompt" in columns else None,
             **images,
         )
         return generate_in_groups(self._backend, request)
@@ -185,7 +190,7 @@ class DiffusionOperator(Operator):
 
         pixels = pixel_tensors.to_pixels(made.images)
         rejected = {**pixel_tensors.flaws(made.images, pixels), **dict.fromkeys(made.unsafe, UNSAFE)}
-        for name in ("prompt", "negative_prompt", "clip_text"):
+        for name in ("prompt", "negative_prompt", "clip_prompt"):
             errors = {**prompts.missing_prompts(draws.columns.get(name, ())), **errors}
         images: Pixels = pixels.numpy()
         return Applied(images, rejected=rejected, errors=errors, **labels)

@@ -1,7 +1,7 @@
 """Parameters that the diffusion operators share, and their validation."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -38,6 +38,13 @@ def _check_template(name: str, template: str) -> None:
 
 class DiffusionParameters(Parameters):
     """Parameters of all diffusion operators: model, steps, guidance, prompts, adapters and CLIP guidance."""
+
+    renamed: ClassVar[Mapping[str, str]] = {
+        "tokens": "textual_inversion",
+        "clip": "clip_model",
+        "clip_scale": "clip_guidance_scale",
+        "clip_text": "clip_prompt",
+    }
 
     model: str = Field(
         "builtin:fashion-diffusion",
@@ -79,23 +86,23 @@ class DiffusionParameters(Parameters):
         None, description="folders and hub ids only: a .safetensors file (or hub id) of an adapter"
     )
     lora_scale: float = Field(1.0, ge=-4, le=4, description="how much of the adapter is added; 1 = as it was trained")
-    tokens: str | None = Field(
+    textual_inversion: str | None = Field(
         None, description="pipelines only: a .safetensors file of words that `train concept` taught; prompts name them"
     )
 
-    clip: str | None = Field(
+    clip_model: str | None = Field(
         None,
         description="a folder with a CLIP model of transformers (safetensors), or a hub id: every step moves the image "
         "to where that model sees more of its text",
     )
-    clip_scale: float = Field(
+    clip_guidance_scale: float = Field(
         0.2,
         ge=0,
         le=4,
         description="how far clip may move an image, all steps together: a root mean square over [-1, 1], or over "
         "latents of deviation 1; 0 = not at all",
     )
-    clip_text: str | None = Field(
+    clip_prompt: str | None = Field(
         None,
         description="the text that clip guides towards, a template as in `prompt`; if omitted the prompt itself, or "
         "'a photo of a {label}' where the model takes none",
@@ -126,11 +133,11 @@ class DiffusionParameters(Parameters):
             _check_template(name, template)
         return value
 
-    @field_validator("clip_text")
+    @field_validator("clip_prompt")
     @classmethod
     def _pulls(cls, value: str | None) -> str | None:
         if value is not None:
-            _check_template("clip_text", value)
+            _check_template("clip_prompt", value)
         return value
 
     @field_validator("guidance_range")
@@ -140,7 +147,7 @@ class DiffusionParameters(Parameters):
             raise PydanticCustomError("guidance_range", "needs two numbers within [0, 20], the smaller one first")
         return value
 
-    @field_validator("lora", "tokens")
+    @field_validator("lora", "textual_inversion")
     @classmethod
     def _safe(cls, value: str | None) -> str | None:
         if value is not None and value.endswith((".bin", ".pt", ".pth", ".ckpt")):

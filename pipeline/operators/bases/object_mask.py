@@ -103,7 +103,7 @@ class ObjectMasks:
                 return RowError("no_mask", f"column {self.source!r} holds no mask in this row")
             masks.check_size(mask, self._size(batch))
         except RowError as error:
-            if error.code == "ambiguous_depth":  # the decoder's remedy, `input.depth_bits`, is not of masks
+            if error.code == "ambiguous_depth":  # the decoder's remedy, `input.bit_depth`, is not of masks
                 return RowError(error.code, "its 16-bit values stay below 4,096; store masks with 8 bits")
             return error
         return mask

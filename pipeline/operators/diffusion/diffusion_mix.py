@@ -1,6 +1,6 @@
 """Edit images part of the way to another class, with a label that says how far (Diff-Mix, Wang et al. 2024)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +23,8 @@ SIDES = ("left", "right", "top", "bottom")
 class DiffusionMixParams(RedrawParameters):
     """Parameters: strength of the edit, share of the label for the other class, and what stays of the source."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"toward": "mix_with", "row_share": "partner_share"}
+
     label_weight: Literal["strength"] | float = Field(
         "strength",
         description="share of the label the other class gets: the strength drawn, or one share within [0, 1]",
@@ -34,13 +36,13 @@ class DiffusionMixParams(RedrawParameters):
         "none",
         description="half: a drawn half of the image stays the source's (DiffuseMix), and half the weight with it",
     )
-    toward: Literal["class", "row"] = Field(
+    mix_with: Literal["class", "row"] = Field(
         "class",
         description="what the other class is drawn from: all others evenly, or the other usable rows of the unit; that "
-        "row is a partner in the lineage, and `row_share` of it is mixed into the source",
+        "row is a partner in the lineage, and `partner_share` of it is mixed into the source",
     )
-    row_share: float = Field(
-        0.5, ge=0, le=1, description="toward: row only; share of the other row in the image that is edited"
+    partner_share: float = Field(
+        0.5, ge=0, le=1, description="mix_with: row only; share of the other row in the image that is edited"
     )
     strength_range: tuple[float, float] = Field(
         (0.5, 0.9),
@@ -65,7 +67,7 @@ class DiffusionMix(DiffusionOperator):
     Draws those of `diffusion_edit`, with `target` (its index in the data set), `target_name`, `weight`, and with
     `blend: half` the `side` that stays.
 
-    `toward: row` takes the class of another row of the unit, which the runner draws by seed, and starts the edit from
+    `mix_with: row` takes the class of another row of the unit, which the runner draws by seed, and starts the edit from
     both images, (1 - share) * source + share * other, the other stretched to the source's size (mixup, Zhang et al.
     2018, of the pixels). What the edit keeps, 1 - weight, is then of both classes: the other gets 1 - (1 - weight)(1 -
     share). Draws `partner_row`, also a partner with role `mix`.
@@ -93,11 +95,11 @@ class DiffusionMix(DiffusionOperator):
 
     def __init__(self, params: DiffusionMixParams) -> None:
         super().__init__(params)
-        self.partner = "mix" if params.toward == "row" else None
+        self.partner = "mix" if params.mix_with == "row" else None
 
     def class_requirements(self) -> ClassRequirements:
-        """Names of other classes: one of those, or with `toward: row` that of another row, is what an image becomes."""
-        asked, own_class = super().class_requirements(), self.params.toward == "row"
+        """Names of other classes: one of those, or with `mix_with: row` another row's, is what an image becomes."""
+        asked, own_class = super().class_requirements(), self.params.mix_with == "row"
         return replace(asked, own_class=own_class, reads_names=True, min_names=2, classless_option=None)
 
     def draw(self, batch: ImageBatch) -> Draws:
@@ -130,7 +132,7 @@ class DiffusionMix(DiffusionOperator):
         start, rejected = sources, {}
         if self.partner:
             rows = required_partners(batch.partners)
-            start = _mixed(sources, rows, self.params.row_share)
+            start = _mixed(sources, rows, self.params.partner_share)
             rejected = {index: NO_PARTNER for index, row in enumerate(rows) if row is None and batch.labels[index] >= 0}
         made = self.generate(batch, draws, noise, sources=start)
         if "side" in draws.columns:
@@ -165,7 +167,7 @@ class DiffusionMix(DiffusionOperator):
         fixed = self.params.label_weight
         weight = strength**self.params.label_power if fixed == "strength" else float(fixed)
         if self.partner:
-            weight = 1 - (1 - weight) * (1 - self.params.row_share)
+            weight = 1 - (1 - weight) * (1 - self.params.partner_share)
         return weight / 2 if self.params.blend == "half" else weight
 
 

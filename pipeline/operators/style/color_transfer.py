@@ -1,6 +1,7 @@
 """Give an image the colours of a reference image; shapes stay, so the label does too."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -16,6 +17,8 @@ from pipeline.validation import ShareRange
 
 class ColorTransferParams(Parameters):
     """Parameters: the reference images, the method, and the strength (alpha)."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"most_gain": "max_gain"}
 
     styles: str = Field(
         "builtin:styles", description="images to take colours from: folder, glob, Parquet set or builtin:styles"

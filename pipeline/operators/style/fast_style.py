@@ -1,5 +1,8 @@
 """Stylise an image in one fixed style, in one pass of a network (Johnson, Alahi & Fei-Fei 2016)."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field
 
 from pipeline.contracts import Applied, Assets, Draws, ImageBatch, Operator, Parameters, Requirements
@@ -14,6 +17,8 @@ CPU_PIXELS_A_CALL = 65_536
 
 class FastStyleParams(Parameters):
     """Parameters: the trained network, and the strength of its style (alpha)."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"least_side_px": "min_side_px"}
 
     model: str = Field(
         "builtin:fast-style",

@@ -1,7 +1,8 @@
 """Stylise an image by optimising its pixels (Gatys, Ecker & Bethge 2016)."""
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -24,6 +25,8 @@ CPU_S_PER_STEP_AND_MEGAPIXEL = 10.0
 class NeuralStyleParams(Parameters):
     """Parameters: the style images, their weight, the VGG, the optimiser and its budget."""
 
+    renamed: ClassVar[Mapping[str, str]] = {"least_side_px": "min_side_px", "optimiser": "optimizer"}
+
     model: str = Field(
         min_length=1, description="VGG19 in torchvision's layout: a .safetensors file, or a .pth one of tensors alone"
     )
@@ -35,7 +38,7 @@ class NeuralStyleParams(Parameters):
     )
     pooling: Literal["max", "average"] = Field("max", description="max as the network was trained, average as in paper")
     start: Literal["content", "noise"] = Field("content", description="what the optimisation starts from")
-    optimiser: Literal["lbfgs", "adam"] = Field("lbfgs", description="L-BFGS with backtracking, or Adam")
+    optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="L-BFGS with backtracking, or Adam")
     steps: int = Field(
         USUAL_STEPS, ge=1, le=10_000, description="most optimiser steps of an image, each one pass forward and back"
     )
@@ -177,7 +180,7 @@ class NeuralStyle(Operator):
         targets = Targets(torch.cat(features), [gram[chosen] for gram in self._grams])
         evaluate = self._objective.evaluation(targets, style_weight, shape, part)
         start = content if self.params.start == "content" else noise.uniform(*shape).to(self._device)
-        if self.params.optimiser == "lbfgs":
+        if self.params.optimizer == "lbfgs":
             points, losses = lbfgs(evaluate, start.flatten(1), steps)
         else:
             points, losses = adam(evaluate, start.flatten(1), steps, self.params.learning_rate)

@@ -1,7 +1,8 @@
 """Synthesise a region of an image from the texture of the rest: non-parametric sampling (Efros & Leung 1999)."""
 
 import math
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, ValidationInfo, field_validator
@@ -19,6 +20,8 @@ HOLE_SHARES = {"fill": (0.05, 0.2), "grow": (0.5, 0.75)}
 
 class TextureSynthesisParams(Parameters):
     """Which part of an image is made anew, and how its pixels are chosen."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"most_pixels": "max_pixels"}
 
     mode: Literal["fill", "grow"] = Field(
         "fill",

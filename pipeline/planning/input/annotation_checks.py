@@ -26,17 +26,19 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
     Raises:
         RecipeError: pixels are moved, and the input has annotations that would no longer fit.
     """
-    layout, unaligned = first.layout, recipe.input.unaligned
-    for name in unaligned:
+    layout, passthrough = first.layout, recipe.input.passthrough
+    for name in passthrough:
         if name not in layout.schema.names:
-            raise InputError(f"input.unaligned: there is no column {name!r}{nearest(name, list(layout.schema.names))}")
+            raise InputError(
+                f"input.passthrough: there is no column {name!r}{nearest(name, list(layout.schema.names))}"
+            )
     turned = [
         row for row, image in zip(first.rows, first.images, strict=True) if image is not None and is_turned(image)
     ]
     from_rows = any(branch.per_class is None and branch.count is None for branch in recipe.branches)
     if not moving and not (turned and from_rows):
         return ()
-    apart = (layout.image, layout.label, layout.id, *unaligned)
+    apart = (layout.image, layout.label, layout.id, *passthrough)
     found = annotation_columns(layout.schema, read_features(layout.schema), apart, first.values, first.sizes)
     if not found:
         return ()
@@ -45,7 +47,7 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
     if moving:
         drop = ", ".join([*(name[:MAX_NAME] for name in list(found)[:SHOWN]), *(["..."] if more else [])])
         raise RecipeError(
-            f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; take that out, name in input.unaligned "
+            f"{moving[0]}, and {', '.join(names)}{more} would no longer fit; take that out, name in input.passthrough "
             f"what says nothing about places in the image, or leave out what you do not need by input.drop: [{drop}]"
         )
     return (
@@ -56,7 +58,7 @@ def check_annotations(moving: Sequence[str], recipe: Recipe, first: FirstRows) -
 
 def dimensions_of(layout: Layout, recipe: Recipe) -> tuple[str, ...]:
     """Return the columns that may hold the size of the image, and are rewritten with it."""
-    return dimension_columns(layout.schema, (layout.image, layout.label, layout.id, *recipe.input.unaligned))
+    return dimension_columns(layout.schema, (layout.image, layout.label, layout.id, *recipe.input.passthrough))
 
 
 def check_dimensions(recipe: Recipe, first: FirstRows) -> None:
@@ -68,5 +70,5 @@ def check_dimensions(recipe: Recipe, first: FirstRows) -> None:
         if isinstance(size, int) and limit is not None and size > limit:
             raise RecipeError(
                 f"recipe.output.size: column {name!r} follows the image, and {kind} does not hold {size}; make it "
-                f"wider, leave it out with input.drop: [{name}], or name it in input.unaligned"
+                f"wider, leave it out with input.drop: [{name}], or name it in input.passthrough"
             )

@@ -67,16 +67,16 @@ class FirstRows:
         """Width and height of each image as stored; None if unknown."""
         return [None if image is None else image.size for image in self.images]
 
-    def check_bit_depth(self, depth_bits: int | None) -> None:
+    def check_bit_depth(self, bit_depth: int | None) -> None:
         """Raise InputError if it is unknown how many bits a 16-bit image uses; decodes only such images."""
         for row, image in zip(self.rows, self.images, strict=True):
             if row.data is None or image is None or not (image.mode.startswith("I") or is_16_bit(image)):
                 continue
             try:
-                decode(row.data, self.max_pixels, depth_bits)
+                decode(row.data, self.max_pixels, bit_depth)
             except RowError as error:
                 if error.code in ("ambiguous_depth", "depth_exceeded"):
-                    raise InputError(f"input.depth_bits: {row.uri} row {row.row}: {error.message}") from None
+                    raise InputError(f"input.bit_depth: {row.uri} row {row.row}: {error.message}") from None
 
 
 def _values(column: pa.ChunkedArray) -> list[Any] | None:

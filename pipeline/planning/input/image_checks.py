@@ -35,5 +35,5 @@ def check_images(
             moving.append("recipe.output.size: it changes the size of the images")
     notes = check_annotations(moving, recipe, first)
     check_dimensions(recipe, first)
-    first.check_bit_depth(recipe.input.depth_bits)
+    first.check_bit_depth(recipe.input.bit_depth)
     return notes

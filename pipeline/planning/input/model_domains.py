@@ -75,7 +75,7 @@ def _outside(domain: Domain, place: int, recipe: Recipe, first: FirstRows) -> st
 def _is_grey(data: bytes, recipe: Recipe) -> bool:
     """Return whether an image of a colour mode has only grey pixels."""
     try:
-        pixels: Any = decode(data, recipe.input.max_pixels, recipe.input.depth_bits)
+        pixels: Any = decode(data, recipe.input.max_pixels, recipe.input.bit_depth)
     except RowError:
         return True  # it goes to quarantine, and says nothing of the others
     return bool(np.ptp(pixels, axis=2).max() <= 2)

@@ -17,7 +17,7 @@ A column is recognised by its type, by its name, and if both leave it open by th
     text                                                by its name; files of maps and masks; JSON, XML, lists as Python
                                                         and NumPy print them, or numbers, that hold boxes or polygons
 
-A recipe that knows better names the column in `input.unaligned`. The image's own size (`width`, `height`) is no
+A recipe that knows better names the column in `input.passthrough`. The image's own size (`width`, `height`) is no
 annotation: it is rewritten, see `pipeline.shards.columns.dimensions`.
 """
 
@@ -119,7 +119,7 @@ def annotation_columns(
 
     Args:
         features: Hugging Face features by column.
-        apart: columns to leave out: the image, label and id, and those that `input.unaligned` names.
+        apart: columns to leave out: the image, label and id, and those that `input.passthrough` names.
         rows: values of the first rows by column; a column that is not among them is judged by type and name.
         sizes: width and height of the image of each of these rows, where known.
     """

@@ -9,7 +9,7 @@
     anything                                                a struct of `width`, `height` and others, but a box's
 
 A value is rewritten if it equals the size of the source image, as stored or turned upright. Other values (the size of
-a print, of a box) stay, and so do columns that `input.unaligned` names.
+a print, of a box) stay, and so do columns that `input.passthrough` names.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Images of more than 8 bits a channel: how many bits they use, and their conversion to 8 bits.
 
 Cameras and scanners store 10, 12 or 14 bits in 16-bit files whose header does not tell; read as 16 bits, such an image
-is black. So an image whose values stay below 4,096 (and are not all 0) is an error unless `input.depth_bits` is set.
+is black. So an image whose values stay below 4,096 (and are not all 0) is an error unless `input.bit_depth` is set.
 """
 
 from typing import Final
@@ -20,20 +20,20 @@ MIN_SURE: Final = 4096
 _DEEP: Final = ("PNG", "TIFF", "PPM", "ICO")  # formats that can hold 16 bits
 
 ASK: Final = (
-    "say how many bits the images use with input.depth_bits (8 to 16; 16 where they are meant to be as dark as that)"
+    "say how many bits the images use with input.bit_depth (8 to 16; 16 where they are meant to be as dark as that)"
 )
 
 
-def from_integers(image: Image.Image, depth_bits: int | None) -> Pixels:
+def from_integers(image: Image.Image, bit_depth: int | None) -> Pixels:
     """Return a grey integer image as [H, W, 1] uint8, its transparent value as white.
 
     Args:
         image: of mode `I` or `I;16`, loaded.
-        depth_bits: bits that the values use, 8 to 16: 2 ** bits - 1 becomes 255. None: 16 if the values show it.
+        bit_depth: bits that the values use, 8 to 16: 2 ** bits - 1 becomes 255. None: 16 if the values show it.
 
     Raises:
         RowError: `unsupported_mode` (values below 0 or beyond 65,535), `ambiguous_depth` (no value reaches 4,096, and
-            nobody says how many bits they are of), `depth_exceeded` (a value is of more than `depth_bits`).
+            nobody says how many bits they are of), `depth_exceeded` (a value is of more than `bit_depth`).
     """
     values: npt.NDArray[np.int64] = np.asarray(image).astype(np.int64)
     low, high = int(values.min()), int(values.max())
@@ -44,11 +44,11 @@ def from_integers(image: Image.Image, depth_bits: int | None) -> Pixels:
     if hidden is not None and hidden.any():
         seen = values[~hidden]
         high = int(seen.max()) if seen.size else 0
-    if depth_bits is None and 0 < high < MIN_SURE:
+    if bit_depth is None and 0 < high < MIN_SURE:
         raise RowError("ambiguous_depth", f"its 16-bit values reach only {high} of 65535; {ASK}")
-    white = 2 ** (depth_bits or 16) - 1
+    white = 2 ** (bit_depth or 16) - 1
     if high > white:
-        raise RowError("depth_exceeded", f"its values reach {high}, and input.depth_bits: {depth_bits} ends at {white}")
+        raise RowError("depth_exceeded", f"its values reach {high}, and input.bit_depth: {bit_depth} ends at {white}")
     if hidden is not None:
         values = np.where(hidden, white, values)
     array: Pixels = ((values * 510 + white) // (2 * white)).astype(np.uint8)[:, :, None]
@@ -56,16 +56,16 @@ def from_integers(image: Image.Image, depth_bits: int | None) -> Pixels:
     return array
 
 
-def check_high_bytes(image: Image.Image, depth_bits: int | None) -> None:
+def check_high_bytes(image: Image.Image, bit_depth: int | None) -> None:
     """Refuse a 16-bit image of several channels that would be black, since Pillow reads only its high bytes.
 
     Raises:
-        RowError: `ambiguous_depth`, as above; `unsupported_mode` where `depth_bits` is below 16.
+        RowError: `ambiguous_depth`, as above; `unsupported_mode` where `bit_depth` is below 16.
     """
-    if depth_bits is not None and depth_bits < 16:
-        message = f"it is 16-bit colour, of which {depth_bits} bits cannot be read; store it with 8 bits or all 16"
+    if bit_depth is not None and bit_depth < 16:
+        message = f"it is 16-bit colour, of which {bit_depth} bits cannot be read; store it with 8 bits or all 16"
         raise RowError("unsupported_mode", message)
-    if depth_bits is None:
+    if bit_depth is None:
         channels = image.getbands()[:3] if image.mode.startswith("RGB") else image.getbands()[:1]
         brightest = int(max(np.asarray(image.getchannel(channel)).max(initial=0) for channel in channels))
         if 0 < brightest < MIN_SURE >> 8:

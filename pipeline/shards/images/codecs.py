@@ -15,7 +15,7 @@ What `decode` makes of each kind of image. Nothing else is accepted, and nothing
     an embedded colour profile                 converted to sRGB, see `pipeline.shards.images.colour_profiles`
     16-bit grey; 32-bit whole numbers, all
     within 0..65535                            1 channel, divided by 257, rounded to nearest; a transparent value white
-    the same with values below 4,096 alone     RowError `ambiguous_depth` unless `depth_bits` says of how many bits
+    the same with values below 4,096 alone     RowError `ambiguous_depth` unless `bit_depth` says of how many bits
     16-bit colour, or grey with alpha          the high bytes, as Pillow reads them, and then as above
     floats; whole numbers beyond 0..65535      RowError `unsupported_mode`
     EXIF orientation 2..8                      turned upright; an EXIF block that cannot be read counts as upright
@@ -66,12 +66,12 @@ _SAVE: Final[dict[str, dict[str, Any]]] = {
 _EXTENSIONS: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
-def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixels:
+def decode(data: bytes, max_pixels: int, bit_depth: int | None = None) -> Pixels:
     """Return the pixels of an encoded image by the table above: [H, W, C] uint8, C 1 or 3, contiguous, read-only.
 
     Args:
         max_pixels: bounds H x W and is checked from the header, before anything is decoded.
-        depth_bits: how many bits the values of 16-bit images use, 8 to 16; None if the recipe does not say.
+        bit_depth: how many bits the values of 16-bit images use, 8 to 16; None if the recipe does not say.
 
     Raises:
         RowError: `empty_image` (no bytes), `unsupported_format` (known by name only), `not_an_image` (none of the
@@ -83,7 +83,7 @@ def decode(data: bytes, max_pixels: int, depth_bits: int | None = None) -> Pixel
         raise RowError("empty_image", "the image has 0 bytes")
     _silence_pillow()
     try:
-        return _pixels(open_image(data, max_pixels), data, depth_bits)
+        return _pixels(open_image(data, max_pixels), data, bit_depth)
     except RowError:
         raise
     except Image.DecompressionBombError as error:
@@ -157,7 +157,7 @@ def to_channels(pixels: Pixels, channels: Channels) -> Pixels:
     return _array(_image(pixels).convert("L"))
 
 
-def _pixels(image: Image.Image, data: bytes, depth_bits: int | None) -> Pixels:
+def _pixels(image: Image.Image, data: bytes, bit_depth: int | None) -> Pixels:
     """Return the decoded, upright pixels of an opened image, by the table in this module's docstring."""
     deep, scaled = is_16_bit(image), is_scaled(image)
     mark_last_row(image)
@@ -170,10 +170,10 @@ def _pixels(image: Image.Image, data: bytes, depth_bits: int | None) -> Pixels:
         image.info = info
     mode = image.mode
     if mode == "I" or mode.startswith("I;16"):
-        grey = from_integers(image, 16 if scaled else depth_bits)
+        grey = from_integers(image, 16 if scaled else bit_depth)
         return grey if "icc_profile" not in image.info else _array(to_srgb(_image(grey), image.info["icc_profile"]))
     if deep:
-        check_high_bytes(image, depth_bits)
+        check_high_bytes(image, bit_depth)
     if mode not in ("L", "RGB") or "transparency" in image.info:
         image = _plain(image, deep)
     elif "icc_profile" in image.info:

@@ -27,8 +27,11 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConflictError, InputError
 from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import Store
+from pipeline.validation import EarlierLayoutError, read_record
 from schemas.manifest import FileRecord, Marker
 
+EARLIER = "use the commit that made it, or make the data set anew with another output.uri"
+"""What to do with a data set whose records have the names of before."""
 FOLDERS = ("data", "rejected", "quarantine")
 COMMITS = "_commits"
 INDEX = f"{COMMITS}/index.jsonl"
@@ -77,7 +80,9 @@ def read_index(store: Store) -> dict[str, Marker]:
 def parse_marker(path: str, data: bytes) -> Marker:
     """Return the marker that `data` holds; raise InputError, which names its file, where it holds none."""
     try:
-        return Marker.model_validate_json(data)
+        return read_record(Marker, data)
+    except EarlierLayoutError as field:
+        raise InputError(f"{path}: written by an earlier Palimpsest in another layout ({field}); {EARLIER}") from None
     except ValueError:
         remedy = "remove it: units without a marker are made again, the same" if path != INDEX else "remove it"
         raise InputError(f"{path}: this marker cannot be read; {remedy}") from None

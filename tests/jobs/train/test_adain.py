@@ -38,7 +38,7 @@ def config(folder: Path, out: str, workers: int = 1) -> Path:
     for number in range(8):
         (pictures / str(number % 2)).mkdir(parents=True, exist_ok=True)
         Image.fromarray(textures.draw("clouds", number, 32)).save(pictures / str(number % 2) / f"{number}.png")
-    phase = {"seconds": 600, "learning_rate": 0.001, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 6}
+    phase = {"seconds": 600, "learning_rate": 0.001, "checkpoint_seconds": 0.001, "logging_steps": 1, "grid_steps": 6}
     source = {
         "size_px": 32,
         "content_share": 1,

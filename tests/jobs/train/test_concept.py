@@ -49,15 +49,15 @@ def model(tiny: Callable[[str], Path]) -> Path:
 
 
 def content(folder: Path, model: Path, **changes: Any) -> dict[str, Any]:
-    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": STEPS}
+    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "logging_steps": 1, "grid_steps": STEPS}
     return {
         "out": str(folder / "runs"),
         "threads": 1,
         "model": str(model),
         "data": {"uri": str(folder / "few"), "size_px": 16},
         "per_class": 4,
-        "sheet_steps": 2,
-        "training": budget | {"learning_rate": 0.05, "batch": 4, "warm_up_steps": 0},
+        "num_inference_steps": 2,
+        "training": budget | {"learning_rate": 0.05, "batch_size": 4, "warmup_steps": 0},
     } | changes
 
 
@@ -142,9 +142,9 @@ def test_the_words_are_used_by_the_operators(folder: Path, model: Path) -> None:
     assert set(found) == {"<ankle boot>", "<shirt>"}
     torch.testing.assert_close(found["<shirt>"], made.learner.module[0][1].detach())
     prompt = "a photograph of a <shirt>"
-    old, new = (edited(model, prompt, tokens=file) for file in files)
-    assert (old != new).any() and (edited(model, prompt, tokens=files[1]) == new).all()
-    assert (edited(model, "a shirt", tokens=files[1]) == edited(model, "a shirt")).all()
+    old, new = (edited(model, prompt, textual_inversion=file) for file in files)
+    assert (old != new).any() and (edited(model, prompt, textual_inversion=files[1]) == new).all()
+    assert (edited(model, "a shirt", textual_inversion=files[1]) == edited(model, "a shirt")).all()
     about = read_metadata(files[1])["about"]
     assert f"{STEPS} steps" in about and str(folder) not in about
 
@@ -175,7 +175,7 @@ def test_a_run_with_learned_words_says_which_file_they_came_from(folder: Path, m
     params = {
         "model": str(model),
         "steps": 4,
-        "tokens": concept.MODEL_FILE,
+        "textual_inversion": concept.MODEL_FILE,
         "prompt": "a <{label}>",
         "strength_range": [1, 1],
     }
@@ -183,7 +183,7 @@ def test_a_run_with_learned_words_says_which_file_they_came_from(folder: Path, m
     manifest, _ = run_here(plan)
     assert manifest.complete
     (step,) = rows_of(folder / "out")[0]["steps"]
-    assert plan.branches[-1].steps[0].models["tokens"].sha256 in json.dumps(step)
+    assert plan.branches[-1].steps[0].models["textual_inversion"].sha256 in json.dumps(step)
 
 
 def test_few_images_are_chosen_and_mirrored(folder: Path, model: Path) -> None:
@@ -222,7 +222,7 @@ def test_velocity_is_predicted_where_the_model_does(folder: Path, model: Path, t
         ({"prompt": "<{label}>, {caption}"}, RecipeError, "names a column; there is {label} alone"),
         ({"prompt": "<{label}> }"}, RecipeError, "a brace that stands alone"),
         ({"model": "nobody-here"}, ModelError, "nobody-here"),
-        ({"start_from": " "}, ModelError, "no word in"),
+        ({"initializer_text": " "}, ModelError, "no word in"),
     ],
 )
 def test_a_wrong_configuration_is_one_line(

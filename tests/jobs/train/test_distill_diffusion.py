@@ -65,14 +65,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 def content(folder: Path, **training: Any) -> dict[str, Any]:
-    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 20}
+    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "logging_steps": 1, "grid_steps": 20}
     return {
         "out": str(folder / "runs"),
         "threads": 1,
         "teacher": {"model": str(folder / "teacher.safetensors"), "steps": 8},
         "start": None,
         "data": {"uri": str(folder / "tiny-images-idx3-ubyte.gz"), "size_px": 8, "held_out": 12},
-        "training": budget | {"learning_rate": 0.001, "batch": 4, "warm_up_steps": 2} | training,
+        "training": budget | {"learning_rate": 0.001, "batch_size": 4, "warmup_steps": 2} | training,
     }
 
 
@@ -94,7 +94,7 @@ def apart(net: Any, teacher: Any, guidance: float = 1.0) -> float:
 @pytest.mark.slow
 def test_four_steps_come_nearer_to_the_teachers_many(folder: Path, trained: Path, guidance: float) -> None:
     shutil.copy(trained, folder / "teacher.safetensors")
-    made = task(folder, {"guidance": guidance}, batch=16, average_decay=0.9)
+    made = task(folder, {"guidance": guidance}, batch_size=16, ema_decay=0.9)
     found = [made.step(step, step / 60)["loss"] for step in range(60)]
     assert np.mean(found[-10:]) < 0.6 * np.mean(found[:10])
     teacher, _ = load_flow(trained)
@@ -106,7 +106,7 @@ def test_four_steps_come_nearer_to_the_teachers_many(folder: Path, trained: Path
 
 @pytest.mark.parametrize(("share", "ways"), [(0.0, 0), (0.5, 1), (1.0, 2)])
 def test_a_lesson_is_ways_from_noise_and_noisy_images(folder: Path, share: float, ways: int) -> None:
-    made = task(folder, batch=8, trajectory_share=share)
+    made = task(folder, batch_size=8, trajectory_share=share)
     noisy, times, labels, wanted = made._training_batch(0)
     assert noisy.shape == wanted.shape == (8, 1, 8, 8) and len(times) == len(labels) == 8
     assert times[: 4 * ways].tolist() == [time for time in (1.0, 0.75, 0.5, 0.25) for _ in range(ways)]

@@ -40,7 +40,7 @@ def styles(folder: Path, *names: str) -> Path:
 def content(folder: Path, **changes: Any) -> dict[str, Any]:
     """A run of seconds: 12 drawn textures of 24 px, networks a few channels wide."""
     source = {"name": "drawn", "uri": "textures", "limit": 12, "size_px": 24, "content_share": 1}
-    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 2}
+    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "logging_steps": 1, "grid_steps": 2}
     return {
         "out": str(folder / "out"),
         "styles": str(styles(folder)),
@@ -49,7 +49,7 @@ def content(folder: Path, **changes: Any) -> dict[str, Any]:
         "sources": [source | {"content_crops_px": [18, 24]}],
         "network": {"widths": [6, 6, 8], "blocks": 1},
         "loss": {"width": 6},
-        "training": budget | {"learning_rate": 0.01, "batch_px": 2304, "average_decay": 0.9},
+        "training": budget | {"learning_rate": 0.01, "batch_px": 2304, "ema_decay": 0.9},
     } | changes
 
 

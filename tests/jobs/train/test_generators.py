@@ -35,14 +35,14 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def content(folder: Path, kind: str, out: str, workers: int = 1, **training: Any) -> dict[str, Any]:
-    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "progress_steps": 1, "grid_steps": 100}
+    budget = {"steps": STEPS, "seconds": 600, "checkpoint_seconds": 0.001, "logging_steps": 1, "grid_steps": 100}
     return {
         "out": str(folder / out),
         "threads": 1,
         "workers": workers,
         "data": {"uri": str(images(folder)), "size_px": 8, "held_out": 12, "classes": NAMES},
         "network": NETWORKS[kind],
-        "training": budget | {"learning_rate": 0.001, "batch": 4, "warm_up_steps": 2} | training,
+        "training": budget | {"learning_rate": 0.001, "batch_size": 4, "warmup_steps": 2} | training,
     }
 
 
@@ -106,7 +106,7 @@ def test_a_restored_task_goes_on_to_the_last_bit(tmp_path: Path, kind: str, modu
 @pytest.mark.slow
 def test_flow_matching_learns_what_classes_look_like(tmp_path: Path) -> None:
     made = task(diffusion, tmp_path, "diffusion")
-    made.phase = made.phase.model_copy(update={"batch": 16, "learning_rate": 0.01, "average_decay": 0.9})
+    made.phase = made.phase.model_copy(update={"batch_size": 16, "learning_rate": 0.01, "ema_decay": 0.9})
     found = [made.step(step, step / 150)["loss"] for step in range(150)]
     assert np.mean(found[-10:]) < 0.6 * np.mean(found[:10])
     made.export(tmp_path)
@@ -120,7 +120,7 @@ def test_flow_matching_learns_what_classes_look_like(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_adversaries_move_and_the_generator_is_saved(tmp_path: Path) -> None:
     made = task(gan, tmp_path, "gan")
-    made.phase = made.phase.model_copy(update={"learning_rate": 0.01, "batch": 16, "penalty_share": 0.5})
+    made.phase = made.phase.model_copy(update={"learning_rate": 0.01, "batch_size": 16, "penalty_share": 0.5})
     for step in range(40):
         found = made.step(step, 0.0)
     assert set(found) == {"distance", "penalty", "generator"} and all(np.isfinite(list(found.values())))
@@ -133,7 +133,7 @@ def test_the_adversaries_move_and_the_generator_is_saved(tmp_path: Path) -> None
 
 def test_rates_rise_and_fall(tmp_path: Path) -> None:
     optimiser = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-    phase = generators.GeneratorPhase(steps=10, seconds=1, learning_rate=0.5, warm_up_steps=4)
+    phase = generators.GeneratorPhase(steps=10, seconds=1, learning_rate=0.5, warmup_steps=4)
     rates = []
     for step, progress in ((0, 0.0), (3, 0.0), (9, 0.5), (9, 1.0)):
         generators.set_rate(optimiser, phase, step, progress)

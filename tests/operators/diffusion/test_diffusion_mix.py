@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings(
 
 class TestDiffusionMixTowardRowConformance(OperatorConformance):
     operator = DiffusionMix
-    params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.3, 0.8], "toward": "row"}
+    params: ClassVar = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.3, 0.8], "mix_with": "row"}
     tolerance = 1
 
     def assets(self, folder: Path) -> Assets:
@@ -89,9 +89,9 @@ def test_a_pipelines_prompt_names_the_other_class(tiny: Callable[[str], Path]) -
     assert act(operator, batch, draws).images.shape == (6, 16, 16, 3)
 
 
-@pytest.mark.parametrize("toward", ["class", "row"])
-def test_half_of_the_source_stays_on_the_side_that_was_drawn(toward: str, tmp_path: Path) -> None:
-    operator = loaded(assets_in(tmp_path), blend="half", toward=toward)
+@pytest.mark.parametrize("mix_with", ["class", "row"])
+def test_half_of_the_source_stays_on_the_side_that_was_drawn(mix_with: str, tmp_path: Path) -> None:
+    operator = loaded(assets_in(tmp_path), blend="half", mix_with=mix_with)
     batch = with_partners(16)
     assert batch.images is not None
     draws = operator.draw(batch)
@@ -112,7 +112,7 @@ def test_another_row_gives_its_class_and_a_share_of_its_pixels(tmp_path: Path) -
     assert batch.images is not None
     images = batch.images.astype(np.float64)
     for share in (0.0, 0.3, 1.0):
-        operator = loaded(assets, toward="row", row_share=share)
+        operator = loaded(assets, mix_with="row", partner_share=share)
         draws = operator.draw(batch)
         rows = required_partners(batch.partners)
         assert draws.columns["target"] == [row.label for row in rows if row]
@@ -127,7 +127,7 @@ def test_another_row_gives_its_class_and_a_share_of_its_pixels(tmp_path: Path) -
 
 
 def test_another_row_of_any_size_and_number_of_channels_will_do(tmp_path: Path) -> None:
-    operator = loaded(assets_in(tmp_path), toward="row")
+    operator = loaded(assets_in(tmp_path), mix_with="row")
     for size, channels in (((1, 1), 3), ((40, 3), 1), ((8, 8), 3)):
         pixels = np.full((*size, channels), 200, np.uint8)
         rows = [PartnerRow(Partner("mix", "/a.parquet", "0" * 64, 5), pixels, 2)] * 2
@@ -136,7 +136,7 @@ def test_another_row_of_any_size_and_number_of_channels_will_do(tmp_path: Path) 
 
 
 def test_without_a_row_of_another_class_an_image_is_rejected_and_the_others_are_not(tmp_path: Path) -> None:
-    operator = loaded(assets_in(tmp_path, ("shirt", "shoe")), toward="row")
+    operator = loaded(assets_in(tmp_path, ("shirt", "shoe")), mix_with="row")
     batch = with_partners(4)
     rows = required_partners(batch.partners)
     alone = replace(batch, partners=[rows[0], None, rows[2], None], labels=np.array([0, 1, 2, -1]))

@@ -50,7 +50,7 @@ class TestNeuralStyleFromNoiseByAdamConformance(OperatorConformance):
     params: ClassVar = TINY | {
         "steps": 2,
         "start": "noise",
-        "optimiser": "adam",
+        "optimizer": "adam",
         "style_layers": 5,
         "pooling": "average",
     }
@@ -71,15 +71,15 @@ def loss_of(folder: Path, picture: Pixels, content: Pixels, painting: Pixels, st
     return objective.losses(made, targets, torch.tensor([style_weight])).item()
 
 
-@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("start", ["content", "noise"])
-def test_the_loss_of_every_image_falls(tmp_path: Path, optimiser: str, start: str) -> None:
+def test_the_loss_of_every_image_falls(tmp_path: Path, optimizer: str, start: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     if start == "noise":  # what the start is not like
         pixels = np.repeat(np.repeat(pixels[::8, ::8], 8, axis=0), 8, axis=1)
     data = encoded(pixels)
     painting = ReferenceImage("/p.png", hashlib.sha256(data).hexdigest(), data)
-    operator = loaded(tmp_path, painting, optimiser=optimiser, start=start, steps=60, learning_rate=0.03)
+    operator = loaded(tmp_path, painting, optimizer=optimizer, start=start, steps=60, learning_rate=0.03)
     smooth = np.stack([np.full((24, 24, 3), level, np.uint8) for level in (60, 128, 200)])
     batch = make_batch([0, 1, 2], (24, 24), 3)
     made = act(operator, ImageBatch(smooth, batch.seeds, batch.labels)).images
@@ -230,7 +230,7 @@ def test_a_run_in_units_of_other_sizes_makes_the_same_bytes(tmp_path: Path) -> N
         ({"model": "v.pth", "style_weight_range": (1, float("inf"))}, "two weights above 0"),
         ({"model": "v.pth", "style_weight_range": (float("nan"), 1)}, "two weights above 0"),
         ({"model": "v.pth", "steps": 0}, "steps"),
-        ({"model": "v.pth", "optimiser": "sgd"}, "optimiser"),
+        ({"model": "v.pth", "optimizer": "sgd"}, "optimizer"),
         ({"model": "v.pth", "style_layers": 3}, "style_layers"),
         ({"model": "v.pth", "seconds": 0}, "seconds"),
         ({"model": "v.pth", "seconds": float("inf")}, "seconds"),

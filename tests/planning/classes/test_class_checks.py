@@ -94,7 +94,7 @@ def test_a_branch_without_classes_has_none_for_a_prompt(tmp_path: Path, pipeline
     assert asked(tmp_path, ["a", "b", "a", "a"], step, {"copies": None, "per_class": 3}).units
 
 
-@pytest.mark.parametrize("field", ["prompt", "negative_prompt", "clip_text"])
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt", "clip_prompt"])
 def test_a_list_is_no_text(tmp_path: Path, pipeline: Path, field: str) -> None:
     with pytest.raises(JobError, match=rf"{field}: column 'captions' is list<.*needs one text a row"):
         asked(tmp_path, ["a"] * 4, edit(pipeline, **{field: "{captions}"}))

@@ -37,7 +37,7 @@ def test_what_moves_pixels_is_refused_beside_annotations(tmp_path, branches, out
     with pytest.raises(RecipeError, match=r"recipe\.(output\.size|branches.*flip moves).*bbox.*input\.drop: \[bbox\]"):
         plan_of(write_recipe(tmp_path, branches, output=output))
     assert plan_of(write_recipe(tmp_path, branches, output=output, input={"drop": ["bbox"]})).units
-    assert plan_of(write_recipe(tmp_path, branches, output=output, input={"unaligned": ["bbox"]})).units
+    assert plan_of(write_recipe(tmp_path, branches, output=output, input={"passthrough": ["bbox"]})).units
 
 
 def test_what_is_mixed_into_an_image_has_no_annotations(tmp_path):
@@ -105,8 +105,8 @@ def test_a_long_list_of_annotations_is_cut(tmp_path):
 
 def test_an_unaligned_column_must_be_there(tmp_path):
     shard(tmp_path, **BOXES)
-    with pytest.raises(InputError, match=r"input\.unaligned: there is no column 'bbx' \(did you mean 'bbox'\?\)"):
-        plan_of(write_recipe(tmp_path, input={"unaligned": ["bbx"]}))
+    with pytest.raises(InputError, match=r"input\.passthrough: there is no column 'bbx' \(did you mean 'bbox'\?\)"):
+        plan_of(write_recipe(tmp_path, input={"passthrough": ["bbx"]}))
 
 
 def test_width_and_height_follow_the_image(tmp_path):
@@ -142,7 +142,7 @@ def test_an_image_that_is_turned_upright_changes_its_width(tmp_path):
     run_here(plan_of(write_recipe(tmp_path)))
     row = rows_of(tmp_path / "out")[0]
     assert (row["width"], row["height"]) == (24, 32) == Image.open(io.BytesIO(row["image"]["bytes"])).size
-    run_here(plan_of(write_recipe(tmp_path, input={"unaligned": ["width"]}, output={"uri": "other"})))
+    run_here(plan_of(write_recipe(tmp_path, input={"passthrough": ["width"]}, output={"uri": "other"})))
     assert rows_of(tmp_path / "other")[0]["width"] == 32
 
 
@@ -155,7 +155,7 @@ def test_an_image_beside_a_box_that_is_turned_upright_is_noted(tmp_path):
     )
     (note,) = plan_of(write_recipe(tmp_path, [STILL])).notes
     assert re.search(r"^row 1 of .*a\.parquet is stored turned, .*bbox \(boxes, points or masks\) stay", note)
-    assert plan_of(write_recipe(tmp_path, [STILL], input={"unaligned": ["bbox"]})).notes == ()
+    assert plan_of(write_recipe(tmp_path, [STILL], input={"passthrough": ["bbox"]})).notes == ()
 
 
 def test_a_width_that_its_column_cannot_hold(tmp_path):

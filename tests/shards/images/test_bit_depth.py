@@ -28,9 +28,9 @@ def with_chunk(data: bytes, name: bytes, body: bytes) -> bytes:
     )
 
 
-def code(data, depth_bits=None):
+def code(data, bit_depth=None):
     with pytest.raises(RowError) as caught:
-        decode(data, MAX_PIXELS, depth_bits)
+        decode(data, MAX_PIXELS, bit_depth)
     return caught.value.code, caught.value.message
 
 
@@ -41,7 +41,7 @@ def test_twelve_bits_in_sixteen_are_asked_about(kind):
     assert decode(data, MAX_PIXELS, 12)[0, :, 0].tolist() == [0, 128, 255]
     assert decode(data, MAX_PIXELS, 14)[0, :, 0].tolist() == [0, 32, 64]
     assert decode(data, MAX_PIXELS, 16)[0, :, 0].tolist() == [0, 8, 16]
-    assert code(data, 11) == ("depth_exceeded", "its values reach 4095, and input.depth_bits: 11 ends at 2047")
+    assert code(data, 11) == ("depth_exceeded", "its values reach 4095, and input.bit_depth: 11 ends at 2047")
 
 
 def test_what_is_plain_needs_no_answer():
@@ -92,11 +92,11 @@ def test_16_bit_colour_is_asked_about_and_cannot_be_stretched():
 
 def test_the_plan_asks_and_the_answer_is_in_every_digest(tmp_path):
     write_shard(tmp_path / "data" / "a.parquet", [*photos(1), grey([[0, 2048, 4095]] * 3)], labels=[0, 1])
-    with pytest.raises(InputError, match=r"input\.depth_bits: .*a\.parquet row 1: its 16-bit values reach only 4095"):
+    with pytest.raises(InputError, match=r"input\.bit_depth: .*a\.parquet row 1: its 16-bit values reach only 4095"):
         plan_of(write_recipe(tmp_path))
-    with pytest.raises(InputError, match=r"row 1: its values reach 4095, and input\.depth_bits: 10 ends at 1023"):
-        plan_of(write_recipe(tmp_path, input={"depth_bits": 10}))
-    plans = [plan_of(write_recipe(tmp_path, input={"depth_bits": bits})) for bits in (12, 16)]
+    with pytest.raises(InputError, match=r"row 1: its values reach 4095, and input\.bit_depth: 10 ends at 1023"):
+        plan_of(write_recipe(tmp_path, input={"bit_depth": 10}))
+    plans = [plan_of(write_recipe(tmp_path, input={"bit_depth": bits})) for bits in (12, 16)]
     assert plans[0].digest != plans[1].digest
     run_here(plans[0])
     dark = [row for row in rows_of(tmp_path / "out") if row["source_row"] == 1]
