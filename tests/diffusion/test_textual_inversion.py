@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from jobs.train.networks.lora_factors import LoraFactors, save_lora
-from jobs.train.objectives.noise_prediction import noised, wanted
+from jobs.train.objectives.noise_prediction import add_noise, prediction_target
 from palimpsest.testing.operators import act, make_batch
 from pipeline.contracts import Assets, Draws
 from pipeline.diffusion.lora import merge_lora
@@ -169,9 +169,9 @@ def test_targets_are_the_librarys() -> None:
     schedule, times = DDPMScheduler(), torch.tensor([0, 400, 999])
     images, noise = torch.randn(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     shares = schedule.alphas_cumprod[times]
-    torch.testing.assert_close(noised(images, noise, shares), schedule.add_noise(images, noise, times))
-    velocity = wanted("v_prediction", images, noise, shares)
+    torch.testing.assert_close(add_noise(images, noise, shares), schedule.add_noise(images, noise, times))
+    velocity = prediction_target("v_prediction", images, noise, shares)
     torch.testing.assert_close(velocity, schedule.get_velocity(images, noise, times))
-    assert wanted("epsilon", images, noise, shares) is noise
+    assert prediction_target("epsilon", images, noise, shares) is noise
     with pytest.raises(ValueError, match="'sample' is not known; known: epsilon, v_prediction"):
-        wanted("sample", images, noise, shares)
+        prediction_target("sample", images, noise, shares)
