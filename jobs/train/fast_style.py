@@ -120,7 +120,7 @@ def read_style(reference: FileRef, size_px: int) -> Tensor:
     """A style image [1, 3, h, w] in [0, 1], its short side `size_px`. Raises JobError where it is no usable image."""
     image = ReferenceImage(reference.uri, reference.sha256, read_reference(reference))
     reference_set = ReferenceSet("train fast_style: styles", reference.reference, [image])
-    return with_short_side(rgb_unit_tensor(reference_set.image(0, decode)[None]), size_px)
+    return with_short_side(rgb_unit_tensor(reference_set.pixels(0, decode)[None]), size_px)
 
 
 def _folder_name(reference: FileRef) -> str:

@@ -161,9 +161,9 @@ def test_the_adapter_is_what_the_trainer_had(folder: Path, model: Path) -> None:
     layers = merge_lora(plain.model.pipeline, path, 1.0)
     assert layers == len(made.learner.module.names)
     latents, _ = made._latents(made.generator_of(0))
-    times, words = torch.tensor([1, 300, 600, 900]), made.model.told(["a shirt"] * 4)
+    times, words = torch.tensor([1, 300, 600, 900]), made.model.encode_prompts(["a shirt"] * 4)
     with torch.no_grad():
-        answers = [each.model.answer(latents, times, words) for each in (made, plain)]
+        answers = [each.model.predict(latents, times, words) for each in (made, plain)]
     torch.testing.assert_close(answers[0], answers[1], atol=1e-4, rtol=1e-3)
     assert (edited(model, "a shirt", lora=path) != edited(model, "a shirt")).any()
 
