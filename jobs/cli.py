@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BrokenPipeError:  # `palimpsest ... | head`
             _drop_output()
             return PIPE_CLOSED
-        except Exception as error:  # a fault of ours, or of the place: either way not a page of source lines
+        except Exception as error:  # a bug here, or a fault of the storage: one line in either case, no traceback
             report_error(options, _unexpected(error))
             _drop_output()
             return FAILED
@@ -74,7 +74,7 @@ def _stopped(options: argparse.Namespace, error: KeyboardInterrupt) -> int:
     if stopped.abrupt:
         exit_now(str(stopped), stopped.status)
     report_error(options, str(stopped))
-    for number in SIGNALS:  # nobody is left who could do more about a second one than end with a traceback
+    for number in SIGNALS:  # a second signal could only end the process with a traceback
         signal.signal(number, signal.SIG_IGN)
     return stopped.status
 
@@ -87,7 +87,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _drop_output() -> None:
-    """Let go of what is still to be written to a stdout that takes nothing more: it would fail again at exit."""
+    """Discard the buffered output of a closed stdout: writing it at exit would fail again."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
@@ -96,7 +96,7 @@ def _drop_output() -> None:
 
 def _unexpected(error: Exception) -> str:
     """Return the line for an error that nobody raised on purpose: what and where."""
-    if isinstance(error, OSError) and error.errno in REMEDIES:  # a place that is not the output: the key's, stdout
+    if isinstance(error, OSError) and error.errno in REMEDIES:  # as of stdout or a key file
         return str(storage_error(str(error.filename or "this machine"), error))
     last = traceback.extract_tb(error.__traceback__)[-1]
     where = f"{Path(last.filename).name}:{last.lineno}"

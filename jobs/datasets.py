@@ -1,4 +1,4 @@
-"""What the commands share that look at a data set: telling where an image came from."""
+"""Printing where an image came from, for the commands that read a data set."""
 
 from typing import Any
 

@@ -8,7 +8,7 @@ from pipeline.requirements import Fittable
 
 
 def assets_of(part: Part, base: str = ".") -> Assets:
-    """Return what `load` of a part must be given, fitted here and now where it wants that; paths start at `base`.
+    """Return the assets that `load` of a part gets, fitted here where it fits any; relative paths start at `base`.
 
     Raises:
         ModelError: a model is not there.

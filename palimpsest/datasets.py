@@ -1,4 +1,4 @@
-"""What can be asked of a data set: whether it holds, where an image came from, one image again, its page.
+"""Functions over a data set: verify it, trace an image, replay one, and write the report page.
 
 Each function imports its own code: `verify` of a data set without marks needs no torch.
 """

@@ -72,7 +72,7 @@ def plan(
     limit: int | None = None,
     key: bytes | None = None,
 ) -> Plan:
-    """Decide what a run would do, and run nothing: reads footers, light columns and the first rows of the input.
+    """Decide what a run would do, and run nothing: reads footers, first rows and the columns without images.
 
     Args:
         recipe: a YAML file (path or URI), its keys and values as a dict, or a `Recipe`. Relative paths in it are
@@ -120,14 +120,14 @@ def run(
         address: of Ray: `local` starts one for this run, `auto` is the cluster that this machine is a node of,
             HOST[:PORT] that with this head. Where `ray.init()` was called before, its Ray is used and left running.
         key: as for `plan`; a `Plan` runs with the key that it was made with.
-        progress: a bar or lines on stderr; or what is called with each unit that ends, in this thread: its `Marker`,
-            or its `Failure` where it was tried in vain. What that raises stops the run.
+        progress: whether to show a bar or lines on stderr; or a function, called in this thread with each unit that
+            ends: its `Marker`, or its `Failure` where all attempts failed. What the function raises stops the run.
 
     Raises:
         JobError: recipe, input, model, key or output are not as they must be: RecipeError, InputError, ModelError,
             and ConflictError where the output holds what another plan made.
         BudgetError: more failed than `quality` in the recipe allows, or a branch made nothing; what was made is there.
-        StorageError: the output's place failed.
+        StorageError: the storage of the output failed.
         RunError: workers cannot go on, or Ray's own processes are gone; Ray then soon ends this process, too.
     """
     from pipeline.run import run_plan
@@ -150,7 +150,7 @@ def run(
             manifest = run_plan(planned, executor, address, key, progress is True, listeners)
         except KeyboardInterrupt as error:
             stopped = stopped_by(error)
-            if stopped.abrupt:  # nobody's wish: Ray is gone
+            if stopped.abrupt:  # not asked for: Ray's processes are gone
                 raise RunError(str(stopped)) from None
             raise
     return RunResult(planned.output, manifest)

@@ -100,7 +100,7 @@ class Operator(Part):
     gpus: ClassVar[float] = 0.0  # share of a GPU one actor holds, unless the recipe says otherwise
     geometric: ClassVar[bool] = False  # moves pixels, so boxes and masks no longer fit
     generative: ClassVar[bool] = False  # needs no source image
-    changes_labels: ClassVar[bool] = False  # its images may be of another class than their source; says so softly
+    changes_labels: ClassVar[bool] = False  # images may be of another class than their source (soft labels)
     digital_source_type: ClassVar[str] = "algorithmicallyEnhanced"  # IPTC term of what comes out
     partner: str | None = None  # set: each image gets another row of its unit, in this role
     partner_class: Literal["any", "other"] = "any"  # other: a row of another class than the image

@@ -60,8 +60,8 @@ def set_deterministic(device: str, threads: int, tf32: bool = False) -> None:
     """Make torch deterministic in this process: threads, TF32 and algorithms.
 
     On a CPU the number of threads. On a GPU also: products and convolutions of float32 keep all 24 bits of it (or 11,
-    TF32), cuDNN tries no algorithms against the clock, and every library takes the ones that add in one order; where
-    there is none such, PyTorch warns.
+    TF32), cuDNN does not choose algorithms by timing, and every library takes those that add in a fixed order; where
+    there is none, PyTorch warns.
     """
     import torch
 

@@ -8,7 +8,7 @@ PalimpsestError
 │   └── ConflictError the output holds something this plan did not make
 ├── RunError          stop: what was asked for is right, and the run cannot go on (exit 1, one line)
 │   ├── BudgetError   more rows or units failed than the recipe allows, or a branch made nothing
-│   └── StorageError  the place of the output failed: a full disk, a lost mount, a bucket that is gone
+│   └── StorageError  the storage of the output failed: a full disk, a lost mount, a bucket that is gone
 ├── UnitError         retry the unit; after its last attempt it goes to `_failed/`
 └── RowError          record the row with a code (quarantine) and go on
 

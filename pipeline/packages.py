@@ -1,4 +1,4 @@
-"""Code of other packages: where it lies, whose it is and what it is made of, found without running any of it."""
+"""Code of other packages: its files, its distribution and its hash, found without importing it."""
 
 import ast
 import hashlib
@@ -155,7 +155,7 @@ def _tree(path: Path | None) -> ast.Module | None:
         return None
     try:
         return ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError):  # importing it says so
+    except (SyntaxError, ValueError):  # the error is raised when it is imported
         return None
 
 

@@ -66,7 +66,8 @@ class StepPlan:
 class GatePlan:
     """One gate of a branch, with its parameters, model files and reference images. `gate` is its own name.
 
-    `package` is its code, None where it is built in; with it stand its `bounds` (None: none), for who does not run it.
+    `package` is its code, None where it is built in; if set, `bounds` are its bounds (None: none) for readers that do
+    not import it.
     """
 
     gate: str

@@ -52,7 +52,7 @@ P = TypeVar("P", bound=Part)
 
 @dataclass(frozen=True)
 class Kind(Generic[P]):
-    """Operators, or gates: what a message calls one, the class of all, the built-in ones, the entry points' group."""
+    """Operators or gates: the noun for messages, the base class, the built-in names, the group of entry points."""
 
     noun: str
     base: type[P]

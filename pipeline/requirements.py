@@ -60,8 +60,8 @@ class ClassRequirements:
     """What an operator or a gate does with the class of an image. `{label}` in a text stands for the class's name.
 
     Attributes:
-        model: the parameter that names a model which is told a class, if that model knows classes.
-        own_class: the model is told the image's own class; otherwise another class of the input.
+        model: the parameter that names a model which gets a class, if that model knows classes.
+        own_class: the model gets the image's own class; otherwise another class of the input.
         draws_class: an image that has no class is given one by `draw`.
         reads_names: names of classes are read that the image is not of.
         min_names: how many class names the input must have.

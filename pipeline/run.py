@@ -39,7 +39,7 @@ def run_plan(
     progress: bool = True,
     listeners: Sequence[Listener] = (),
 ) -> Manifest:
-    """Make every unit of `plan` that its output does not hold yet, and publish; a run that was stopped as well.
+    """Make every unit of `plan` that its output does not hold yet, and publish, also where the run is stopped.
 
     Args:
         progress: show how far it is, on stderr.
@@ -48,7 +48,7 @@ def run_plan(
     Raises:
         RecipeError: the recipe asks for watermarks, and there is no key.
         BudgetError: more failed than the recipe allows, or a branch made nothing; what was made is published.
-        StorageError: the output's place failed.
+        StorageError: the storage of the output failed.
     """
     if plan.recipe.watermark != "none" and key is None:
         raise RecipeError(
@@ -98,7 +98,7 @@ class _Run:
 
         `progress` is shown from the first unit to the last, without the start and the end of Ray.
 
-        Where anything but the error budget ends it early, what is there is published before the error is raised.
+        If anything but the error budget ends it early, what was made is published before the error is raised.
         """
         missing = [unit for unit in self.plan.units if unit.name not in self.done]
         try:
@@ -141,7 +141,7 @@ class _Run:
 def outcomes(
     plan: Plan, units: Sequence[Unit], executor: str, address: str, key: bytes | None
 ) -> Iterator[Iterator[Outcome]]:
-    """Give the stream of what becomes of `units`, a marker or a failure each; without units, nothing is started.
+    """Give an iterator of the outcomes of `units`, a marker or a failure each; without units, nothing is started.
 
     Args:
         executor: `inline`: one unit after another in this process; anything else: on Ray.

@@ -72,7 +72,7 @@ def _is_union_tag(part: int | str) -> bool:
 
 
 def renamed_key(model: type[BaseModel], location: Sequence[int | str]) -> str | None:
-    """Return what the key at the end of a location within `model` is called now; None where it had no other name.
+    """Return what the key at the end of a location within `model` is called now; None where it is no earlier name.
 
     Read from `renamed` of the model that the key stands in, and of its bases.
     """
@@ -83,11 +83,11 @@ def renamed_key(model: type[BaseModel], location: Sequence[int | str]) -> str | 
 
 
 class EarlierLayoutError(ValueError):
-    """A record has the name of a field of before; the text is that field, and what it is called now."""
+    """A record has a field under an earlier name; the text is that name, and the present one."""
 
 
 def read_record(model: type[Model], data: bytes) -> Model:
-    """Return the record that JSON holds. Raises EarlierLayoutError for a field of before, ValueError for all else."""
+    """Return the record that JSON holds. Raises EarlierLayoutError for an earlier name of a field, else ValueError."""
     try:
         return model.model_validate_json(data)
     except ValidationError as error:

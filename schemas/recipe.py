@@ -110,7 +110,7 @@ class Branch(Closed):
     count: int | None = Field(None, ge=1, description="new images without a class")
     where: str | None = Field(
         None,
-        description="which source rows: a condition of each row alone, over the light columns; "
+        description="which source rows: a condition of each row alone, over columns without image data; "
         "`label` is what is stored, a text where labels are text",
     )
     operators: tuple[dict[str, Any], ...] = Field(min_length=1, max_length=MAX_OPERATORS)

@@ -17,7 +17,7 @@ QUALITY = 84  # of the JPEG
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place: an encoded image, cut to a square, or four small ones enlarged without smoothing.
+    """One cell of a sheet: an encoded image, cut to a square, or four small ones enlarged without smoothing.
 
     Attributes:
         images: one encoded image, or four.

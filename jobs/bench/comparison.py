@@ -47,7 +47,7 @@ class Run:
 
 
 def run_contestants(task: Task, rounds: int, names: Sequence[str] = DEFAULT_CONTESTANTS) -> dict[str, list[Run]]:
-    """Run the contestants in turn, `rounds` times; say each result on stderr.
+    """Run the contestants in turn, `rounds` times; print each result on stderr.
 
     Raises:
         JobError: one of them failed, or they did not make the same number of images.
@@ -83,7 +83,7 @@ def run_contestant(task: Task, name: str) -> Run:
 
 
 def median_speeds(tasks: Mapping[str, tuple[str, Any]], rounds: int) -> dict[str, float]:
-    """Images a second of each contestant, medians of `rounds` taken in turn; each result is said on stderr.
+    """Return images per second of each contestant: medians of `rounds` taken in turn; each is printed on stderr.
 
     tasks: by name, the module of the contestant and its task, a dataclass with `output` and `to_json`.
     """

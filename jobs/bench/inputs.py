@@ -24,7 +24,7 @@ from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.reader import SourceRow, read_windows
 from schemas.recipe import Columns
 
-VERSION = 1  # of what this module and `photographs` make
+VERSION = 1  # of what this module and `synthetic_photographs` make
 DISTINCT = 512  # images; repeated until there are rows enough
 SHARDS = 8
 ROW_GROUP = 256  # rows

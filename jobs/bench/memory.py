@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(rows: int, executor: str = "ray") -> dict[str, Any]:
-    """Return the peaks (see `process_tree.Peak`, MiB) over `rows` and ten times `rows`, and their ratios."""
+    """Return the peaks (see `process_memory.Peak`, MiB) over `rows` and ten times `rows`, and their ratios."""
     case = CASES["light"]
     peaks = {}
     for count in (rows, rows * TIMES):

@@ -85,7 +85,7 @@ def save_model(folder: Path, size: Size, device: str = "cpu", dtype: str = "floa
     with torch.device(device):
         networks = {"vae": _autoencoder(size), "text_encoder": CLIPTextModel(text), "unet": _unet(size)}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the libraries announce their own future here
+        warnings.simplefilter("ignore")  # deprecation warnings of the libraries
         StableDiffusionPipeline(
             **{name: network.to(getattr(torch, dtype)) for name, network in networks.items()},
             tokenizer=tokenizer,
@@ -236,7 +236,7 @@ def measure(folder: Path, gpu: bool, rounds: int, executor: str = "ray", size: S
         "bare_loop": Edit(**shared, images=size.loop_images, loop=True),
         "palimpsest": Edit(**shared, images=size.images, loop=False, dtype=dtype),
     }
-    if gpu:  # what half precision alone brings; tiny networks would say nothing of it
+    if gpu:  # the gain of half precision alone, which tiny networks do not show
         tasks["float32"] = Edit(**shared, images=size.images, loop=False)
     speeds = median_speeds({name: ("jobs.bench.stable_diffusion_edit", task) for name, task in tasks.items()}, rounds)
     return {

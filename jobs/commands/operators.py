@@ -35,7 +35,7 @@ def call(options: argparse.Namespace) -> int:
         share = f"GPU share an actor, unless the recipe says: {found.gpus:g}"
         print(f"marks its output as {found.digital_source_type}; {share}")
     elif getattr(found, "requires_source", False):
-        print("a gate; judges branches with source rows only")
+        print("a gate; scores branches with source rows only")
     else:
         print("a gate")
     print("\nparameters")

@@ -1,4 +1,4 @@
-"""`palimpsest plan`: what a run would do. Reads footers, light columns and the first rows; needs no torch, no Ray."""
+"""`palimpsest plan`: what a run would do. Reads footers, first rows, columns without images; needs no torch, no Ray."""
 
 import argparse
 import json

@@ -118,7 +118,7 @@ def tensor_of(images: Pixels) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
-def strengths_for(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+def arms_as_json(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     """Return each arm's description, by name, for the result."""
     return {arm.name: arm.as_json() for arm in arms}
 

@@ -25,8 +25,7 @@ RUN_SEED = 0
 class Copies:
     """Copies of images [N, C, S, S] uint8, any chain of operators, kept by content in `folder`.
 
-    `kept_real` counts, by operator and of what this process made, images that came out unusable and were left as they
-    were before it.
+    `kept_real` counts, by operator, the images made by this process that were unusable and stayed as they were.
     """
 
     def __init__(self, pixels: Tensor, count: int, folder: Path) -> None:
@@ -37,7 +36,7 @@ class Copies:
         folder.mkdir(parents=True, exist_ok=True)
 
     def of(self, chain: Sequence[Step]) -> Tensor:
-        """[K, N, C, S, S] uint8: what a chain makes of each image, `count` times; [1, ...], the images, for none.
+        """[K, N, C, S, S] uint8: `count` results of a chain for each image; without a chain the images, [1, ...].
 
         Raises:
             RecipeError: an operator or a parameter is unknown.

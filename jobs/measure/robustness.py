@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from jobs.bench.machine import machine
-from jobs.measure.arms import Arm, accuracies, controls, strengths_for, tensor_of, train_classifier, treatment
+from jobs.measure.arms import Arm, accuracies, arms_as_json, controls, tensor_of, train_classifier, treatment
 from jobs.measure.copies import Copies
 from jobs.measure.corruptions import CORRUPTIONS, FAMILIES, corrupted
 from jobs.measure.paired import CLEAN, Record, chosen, differences, figure_of, interval
@@ -133,7 +133,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "tested": {name: len(some[CLEAN].labels) for name, some in vars(data).items() if name == "test" and some},
         "best_control": control,
         "best_treatment": style,
-        "arms": strengths_for([*classical, *treatments]),
+        "arms": arms_as_json([*classical, *treatments]),
         "validation": table(records, "validation"),
         **({} if options.pilot else {"test": table(records, "test"), **compared(records, style, control, names)}),
         "kept_real": copies.kept_real,

@@ -55,13 +55,13 @@ def gabor_space(side: int = 11) -> Space:
             wave = np.exp(2j * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / wavelength) * envelope
             wave = wave - envelope * wave.sum() / envelope.sum()
             filters += [part / np.abs(wave).sum() for part in (wave.real, wave.imag)]
-    reference_set = torch.from_numpy(np.stack(filters)[:, None]).float()
+    kernels = torch.from_numpy(np.stack(filters)[:, None]).float()
     mix = torch.tensor([[0.299, 0.587, 0.114], [0.5, -0.5, 0.0], [0.25, 0.25, -0.5]])
 
     def features(images: Tensor) -> list[Tensor]:
         planes = torch.einsum("ij,njhw->nihw", mix, images)
         padded = F.pad(planes, (side // 2,) * 4, mode="reflect")
-        both = torch.cat([F.conv2d(padded[:, k : k + 1], reference_set) for k in range(3)], dim=1)
+        both = torch.cat([F.conv2d(padded[:, k : k + 1], kernels) for k in range(3)], dim=1)
         pairs = both.unflatten(1, (-1, 2)).square().sum(dim=2).sqrt()
         return [planes, pairs]
 

@@ -72,7 +72,7 @@ class DecoderTask:
         self.optimiser = torch.optim.Adam(self.decoder.parameters(), self.phase.learning_rate)
 
     def _make_start(self, path: Path, width: int, levels: int) -> None:
-        """Write the encoder, and the decoder that undoes it on content batches, every other one in strange colours."""
+        """Write the encoder, and the decoder that undoes it on content batches, every other one with random colours."""
         rng = np.random.default_rng(self.seed)
         batches = [self._content(rng).cpu().contiguous() for _ in range(START_BATCHES)]
         batches[::2] = [recoloured(batch, rng, 1.0) for batch in batches[::2]]
@@ -179,5 +179,5 @@ def _with_own(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], same: in
 
 
 def build(config: dict[str, Any], device: torch.device) -> DecoderTask:
-    """DecoderTask from plain values: seed, rank, width, levels, sources, phase, start_path, start_path."""
+    """DecoderTask from plain values: seed, rank, width, levels, sources, phase, start_path."""
     return DecoderTask(config, device)

@@ -98,7 +98,7 @@ def train(config_path: str | Path) -> Path:
 
 
 def _checked(config: ConceptConfig) -> str:
-    """The prompt. Raises ValueError where it, or the text to start from, cannot be filled."""
+    """Return the prompt. Raises ValueError where it or `initializer_text` cannot be filled with a class name."""
     prompt = config.prompt or PROMPTS[config.method]
     for name, template in (("prompt", prompt), ("initializer_text", config.initializer_text)):
         check_template(template)

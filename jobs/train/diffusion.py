@@ -59,7 +59,7 @@ def train(config_path: str | Path) -> Path:
         UNetShape(**config.network.model_dump(), size_px=config.data.size_px)
     except ValueError as error:
         raise RecipeError(f"config {config_path}: network: {error}") from error
-    load_split(config.data)  # what is wrong with the images is said here, in one line, and not by a worker
+    load_split(config.data)  # faults of the images are one line here; from a worker they would be a traceback
     return generators.fit(build, config, "diffusion", MODEL_FILE)
 
 

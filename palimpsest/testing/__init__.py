@@ -1,4 +1,4 @@
-"""What every operator and every gate promises, as classes for pytest: derive from one, name yours and its parameters.
+"""Conformance tests of operators and gates, as classes for pytest: subclass one, and name your class and parameters.
 
     class TestAcmeBlur(OperatorConformance):
         operator = AcmeBlur

@@ -1,4 +1,4 @@
-"""What every gate promises, as one class to subclass.
+"""Conformance tests of a gate, as a class to subclass.
 
     class TestBlankConformance(GateConformance):
         gate = Blank

@@ -1,4 +1,4 @@
-"""What importing and making a class brings in, seen in a process of its own."""
+"""Libraries that are loaded when a class is imported and made, seen in a process of its own."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What every operator promises, as one class to subclass.
+"""Conformance tests of an operator, as a class to subclass.
 
 The test of an operator starts with three lines:
 
@@ -58,7 +58,7 @@ def make_batch(
 
 
 def partner_of(index: int, role: str, channels: int) -> PartnerRow:
-    """The further row, of another class, that the `index`-th sample of a made-up run is given; of many sizes."""
+    """The partner row of the `index`-th sample of a made-up run: of another class, in many sizes."""
     size = SIZES[index % len(SIZES)]
     pixels = np.random.default_rng(1000 + index).integers(0, 256, (*size, channels), dtype=np.uint8)
     return PartnerRow(
@@ -81,8 +81,8 @@ def assert_near(found: np.ndarray, wanted: np.ndarray, tolerance: int) -> None:
 class OperatorConformance:
     """Subclass it, name the operator and parameters that make it tiny.
 
-    tolerance: grey levels between an image made alone and the same one made in a batch of eight. Sums in a network
-    take another order there; everything else owes equal bytes.
+    tolerance: grey levels between an image made alone and the same one made in a batch of eight. A network may add
+    in another order there; operators without one must give equal bytes.
     """
 
     operator: ClassVar[type[Operator]]

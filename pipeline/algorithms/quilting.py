@@ -77,13 +77,15 @@ def luma_levels(pixels: Pixels) -> Pixels:
 
 
 def luma_span(luma: Pixels) -> Span:
-    """Return the levels that 1 % of a luma's pixels lie below and above; its least and greatest where they are one."""
+    """Return the levels that 1 % of a luma's pixels lie below and above; if they are equal, its least and greatest."""
     low, high = (int(level) for level in np.percentile(luma, (1, 99), method="nearest"))
     return (low, high) if low < high else (int(luma.min()), int(luma.max()))
 
 
 def match_luma_span(luma: Pixels, span: Span) -> Pixels:
-    """Return luma [h, w] uint8 with its span (`luma_span`) moved to another, rounded and clipped; constant: its middle.
+    """Return luma [h, w] uint8 with its span (`luma_span`) moved to another, rounded and clipped.
+
+    Constant luma moves to the middle of the other span.
 
     Textures seldom reach black and white: an image whose luma leaves their span has one nearest block for whole areas.
     """
@@ -182,7 +184,7 @@ class _Layer:
         return places
 
     def _known(self, top: int, left: int, before: tuple[int, int]) -> Flags:
-        """Return the pixels of a block [B, B] that something lies on, of this pass or of the `before` [H, W] one."""
+        """Return which pixels of a block [B, B] are laid already, by this pass or by the pass `before` [H, W]."""
         known = np.zeros((self.block, self.block), dtype=bool)
         known[: max(0, before[0] - top), : max(0, before[1] - left)] = True
         known[: self.overlap if top else 0] = True

@@ -78,7 +78,7 @@ class _Samples:
 
     @classmethod
     def of(cls, image: Pixels, known: Flags, generator: np.random.Generator, how: Sampling) -> "_Samples":
-        """Cut the windows; where no window is wholly known it shrinks, down to one pixel; too many are drawn from."""
+        """Cut the windows; where none is wholly known they shrink, down to one pixel; of too many a sample is drawn."""
         height, width = (min(how.window_px, side - (side % 2 == 0)) for side in known.shape)
         while not (whole := sliding_window_view(known, (height, width)).all(axis=(2, 3))).any():
             height, width = max(1, height - 2), max(1, width - 2)

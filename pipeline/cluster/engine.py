@@ -45,7 +45,7 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key
 
     Raises:
         JobError: a GPU that was asked for is not there, a branch cannot load, a node does not see the output folder.
-        RunError: the output's place failed; the workers cannot start or keep dying.
+        RunError: the storage of the output failed; the workers cannot start or keep dying.
     """
     by_branch = _by_branch(units)
     token = _write_token(job)

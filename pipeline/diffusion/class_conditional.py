@@ -100,7 +100,7 @@ class ClassConditionalModel:
             state = self._add_noise(clean, noise, times[0])
         step = self._stepper(generators)
         strength = torch.tensor(list(guidance), dtype=torch.float32, device=self._device)
-        lowest = 0 if self.null_class is None else -1  # without a class of none, -1 is an error of the row already
+        lowest = 0 if self.null_class is None else -1  # without a null class, rows of class -1 are errors already
         named = torch.tensor([max(label, lowest) for label in labels], device=self._device)
         for place, time in enumerate(times):
             state = step(self._guided_prediction(state, time, named, strength), time, state)

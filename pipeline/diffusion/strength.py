@@ -51,7 +51,7 @@ def draw_step_count(
 
 
 def draw_guidance(generator: np.random.Generator, guidance_range: tuple[float, float], stepped: bool) -> float:
-    """Draw a guidance evenly from a range; `stepped`: among its ends and every half between. One value is no draw."""
+    """Draw a guidance evenly from a range; `stepped`: from its ends and the halves between. One value draws nothing."""
     low, high = guidance_range
     if low == high:
         return low
@@ -62,7 +62,7 @@ def draw_guidance(generator: np.random.Generator, guidance_range: tuple[float, f
 
 
 def weighted_choice(generator: np.random.Generator, weighted: Sequence[tuple[T, float]]) -> T:
-    """Draw one of several values by weight. A single one is no draw."""
+    """Draw one of several values by weight. A single one draws nothing."""
     if len(weighted) == 1:
         return weighted[0][0]
     ends = np.cumsum([weight for _, weight in weighted])

@@ -54,7 +54,7 @@ def load_quietly(load: Callable[..., Any], folder: str | Path, **given: Any) -> 
     _quieten()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the libraries announce their own future here
+            warnings.simplefilter("ignore")  # deprecation warnings of the libraries
             return load(
                 str(folder),
                 use_safetensors=True,
@@ -95,7 +95,7 @@ def load_pipeline(folder: str | Path, task: Task, controlnet: str | Path | None 
         more["controlnet"] = _load_controlnet(controlnet)
     pipeline = load_quietly(getattr(diffusers, AUTO_CLASSES[task]).from_pretrained, folder, **more)
     if getattr(pipeline, "watermark", None) is not None:
-        pipeline.watermark = None  # this product marks its images itself; a mark of theirs would sit beneath it
+        pipeline.watermark = None  # this product marks its images itself; the library's mark would lie beneath it
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

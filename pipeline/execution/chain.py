@@ -29,7 +29,7 @@ class LoadedStep:
 
 @dataclass(frozen=True)
 class RowLookup:
-    """Looks up source rows: the light columns of some samples, and the partner row of one sample at a step."""
+    """Looks up source rows: columns without image data of some samples, and the partner row of one sample at a step."""
 
     columns: Callable[[Sequence[Sample]], dict[str, list[Any]]]
     partner: Callable[[Sample, LoadedStep], PartnerRow | None]

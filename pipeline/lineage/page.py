@@ -109,7 +109,7 @@ def _template() -> "jinja2.Template":
 
 
 def _shown(value: object) -> object:
-    """Return a value of others as it may stand on the page: no control characters, no turning of the line."""
+    """Return a value from shards or recipes as safe text: no control characters, no marks of text direction."""
     return printable(value) if type(value) is str else value
 
 

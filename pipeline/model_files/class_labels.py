@@ -17,8 +17,8 @@ def class_indexes(
 
     Args:
         labels: class indexes of the data set, -1 where a row has none.
-        names: the data set's class names; classes are matched by name where both sides have names (`place_of`), else by
-            index: two data sets rarely number their classes alike.
+        names: the data set's class names; classes are matched by name where both sides have names (`matching_class`),
+            else by index: two data sets rarely number their classes alike.
         known: the model's class names, empty where it has none; one may list several, between commas (ImageNet's).
         count: how many classes the model has.
     """

@@ -66,7 +66,7 @@ def folder_classes(index: Mapping[str, Any], embeddings: int, latent: bool) -> K
 
     Args:
         index: its `model_index.json`, which may name the classes in `id2label`.
-        embeddings: how many classes its network embeds; in pixels, one more than there are names is that of none.
+        embeddings: how many classes its network embeds; in pixel space, one more than the names is the null class.
         latent: a DiT, which has one more for no class.
     """
     named = index.get("id2label")

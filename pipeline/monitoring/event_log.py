@@ -3,7 +3,7 @@
 Logger `palimpsest`. A record carries `event`, `fields` (JSON values, the same names in every version) and `detail`
 (further lines for a person: a traceback, the summary):
 
-    note            what the plan noticed, before the run
+    note            a note of the plan, before the run
     run_started     units, done, output
     unit_done       unit, branch, accepted, rejected, quarantined, retried, reasons, quarantine_reasons, seconds
     unit_failed     unit, attempts, error, traceback

@@ -57,7 +57,7 @@ _handler: _Handler | None = None
 def stoppable(signals: Sequence[signal.Signals] = SIGNALS) -> Iterator[None]:
     """Inside this context the first of some signals raises Stopped in the main thread; further ones do not.
 
-    A signal that this process was told to ignore (`nohup`) stays ignored. Inside another `stoppable`, or outside the
+    A signal that this process ignores (`nohup`) stays ignored. Inside another `stoppable`, or outside the
     main thread, this does nothing.
 
     Args:

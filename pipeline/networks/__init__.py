@@ -1,1 +1,1 @@
-"""Networks, losses and samplers in torch, with their weights, under the letters of their papers."""
+"""Networks, losses and samplers in torch, with their weights, in the notation of their papers."""

@@ -17,12 +17,12 @@ from pipeline.messages import one_line
 from pipeline.model_files.folders import read_json
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
-_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # unsaid, it would ask
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}  # else transformers asks for consent
 FIXED_LENGTH = ("siglip",)  # kinds that were trained on texts padded to full length
 
 
 class Preprocessing:
-    """How a model wants its images, by the image processor of transformers that its folder names; else as CLIP does.
+    """Preprocessing of images for a model, by the image processor that its folder names; without one as for CLIP.
 
     Each image is sized by itself: the same in any batch. Raises ModelError where the processor is not known, or makes
     images of another size than the model's.
@@ -45,9 +45,9 @@ class Preprocessing:
             raise ModelError(f"model {folder}: its image processor makes {tuple(self._black.shape)}, not {side_px} px")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """[N, 3, H, W] in [0, 1] -> [N, 3, side, side], normalised; between black and white, which bicubics overshoot.
+        """[N, 3, H, W] in [0, 1] -> [N, 3, side, side], normalised; clamped before, as bicubic resizing overshoots.
 
-        Floats, as gradients pass through them; so sizing rounds to no grey level.
+        In floats, so that gradients pass through; resizing does not round to grey levels.
         """
         black, white = self._black.to(images.device), self._white.to(images.device)
         return self._made(images).clamp(black, white)

@@ -1,7 +1,7 @@
 """Edges of images, as a ControlNet is shown them: Sobel gradients over a threshold, or Canny's thin lines.
 
 Canny 1986, "A Computational Approach to Edge Detection", IEEE TPAMI 8(6), sections VI-VIII: smoothed gradient,
-suppression of what is no ridge, two thresholds. Each image is looked at alone: its edges are the same in any batch.
+non-maximum suppression, two thresholds. Each image is looked at alone: its edges are the same in any batch.
 """
 
 import torch

@@ -51,7 +51,7 @@ def _branch(plan: Plan, branch: BranchPlan, megapixels: float, source_bytes: int
 
 
 def _seconds_per_megapixel(step: StepPlan, on_gpu: bool) -> float:
-    """Return what an operator states; where it works in steps, in proportion to those it is asked for."""
+    """Return the speed an operator states; where it works in steps, in proportion to their number."""
     operator = step.part_class
     stated = operator.gpu_s_per_megapixel if on_gpu else operator.cpu_s_per_megapixel
     usual = operator.Params.model_fields.get("steps")
@@ -65,7 +65,7 @@ def _first_image(plan: Plan) -> tuple[float, int]:
             continue
         try:
             _, rows = next(read_windows(shard, plan.layout, 0, min(8, shard.rows), 8))
-        except UnitError:  # a broken shard is the run's concern, as a broken row is
+        except UnitError:  # the run reports a broken shard, as it does a broken row
             continue
         for row in rows:
             try:

@@ -68,13 +68,13 @@ def _scored_branches(gate: Gate, recipe: Recipe, where: str) -> list[Branch]:
 def _check_source(gate: Gate, branch: Branch, scored: list[Branch], where: str) -> None:
     if gate.requires_source and _without_sources(branch):
         others = ", ".join(other.name for other in scored if not _without_sources(other))
-        remedy = f"say which it judges: {{{gate.name}: {{branches: [{others}]}}}}" if others else "leave it out"
+        remedy = f"say which it scores: {{{gate.name}: {{branches: [{others}]}}}}" if others else "leave it out"
         raise RecipeError(
             f"{where}: {gate.name} compares with the source row, and branch {branch.name!r} has none; {remedy}"
         )
     classes = gate.requirements().classes
     if classes is not None and classes.min_names and branch.count is not None:
-        raise RecipeError(f"{where}: {gate.name} judges by class, and branch {branch.name!r} (`count`) has no classes")
+        raise RecipeError(f"{where}: {gate.name} scores by class, and branch {branch.name!r} (`count`) has no classes")
 
 
 def _without_sources(branch: Branch) -> bool:

@@ -130,7 +130,7 @@ def absolute(uri: str, base: str) -> str:
 
 
 def _no_label(data: dict[str, Any]) -> None:
-    """Take a `columns: {label: null}` that is written out for `none`; a manifest's null means: found by itself."""
+    """Read a written-out `columns: {label: null}` as `none`; in a manifest, null means: found automatically."""
     section = data.get("input")
     if not isinstance(section, dict) or not isinstance(section.get("columns"), dict):
         return

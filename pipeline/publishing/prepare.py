@@ -28,7 +28,7 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, M
         lease: taken once the checks of the output have passed.
 
     Raises:
-        RecipeError: the output is nowhere, or where the input is; or a chain is not for the images that rows name.
+        RecipeError: no output is named, or it is among the input; or a chain cannot take the images that rows link to.
         InputError: nothing can be written there.
         ConflictError: the output holds a unit that this plan does not make, or makes differently, or other files.
     """

@@ -58,12 +58,12 @@ def with_column_digests(shards: Sequence[Shard], layout: Layout) -> tuple[Shard,
 
 def read_file_version(uri: str) -> str:
     """Return the version of a file: size, times and inode, or its ETag; empty if the store has none."""
-    with contextlib.suppress(Exception):  # every object store brings its own errors; without a stamp, all is read
+    with contextlib.suppress(Exception):  # every object store brings its own errors; without a version, all is read
         if is_local(uri):
             status = Path(uri.removeprefix("file://")).stat()
             return f"{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}-{status.st_ino}"
         fs, path = filesystem(uri)
-        fs.invalidate_cache(fs._parent(path))  # a listing from before would tell the state from before
+        fs.invalidate_cache(fs._parent(path))  # a cached listing would give the earlier state
         info = fs.info(path)
         tag = next((info[name] for name in _TAGS if info.get(name)), "")
         return f"{info.get('size')}-{tag}".replace('"', "") if tag else ""
@@ -71,7 +71,7 @@ def read_file_version(uri: str) -> str:
 
 
 def column_digests(shard: Shard, layout: Layout, file_version: str) -> Columns:
-    """Return the digests of a shard's columns, from the cache if its stamp and footer are the same.
+    """Return the digests of a shard's columns, from the cache if its file version and footer are the same.
 
     Raises:
         InputError: the shard cannot be read, or is no longer the one that was found.

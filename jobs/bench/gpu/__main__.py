@@ -129,5 +129,5 @@ def _sections(text: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", FutureWarning)  # the libraries announce their own future
+    warnings.simplefilter("ignore", FutureWarning)  # deprecation warnings of the libraries
     sys.exit(main(sys.argv[1:]))

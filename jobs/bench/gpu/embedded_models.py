@@ -21,17 +21,17 @@ FOLDER = ASSETS / "models"
 
 
 def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The operator at as many steps as the loop, at its own, and by the model of four; and in larger batches."""
+    """The operator at the loop's number of steps, at its own, with the 4-step model, and in larger batches."""
     sizes, (_, classes) = setting.sizes, load_flow(FOLDER / "fashion-diffusion.safetensors")
     many, steps = 8 * sizes.embedded_batch, sizes.embedded_steps
-    asked = {
+    variants = {
         "palimpsest_equal_steps": ({"steps": steps}, sizes.embedded_batch),
         "palimpsest_third_of_steps": ({"steps": -(-steps // 3), "method": METHOD}, sizes.embedded_batch),
         "palimpsest_third_of_steps_batch_8x": ({"steps": -(-steps // 3), "method": METHOD}, many),
         "palimpsest_4_steps": ({"steps": STUDENT_STEPS, "model": STUDENT}, sizes.embedded_batch),
     }
     contestants = {}
-    for name, (params, batch) in asked.items():
+    for name, (params, batch) in variants.items():
         operator = _loaded(DiffusionGenerate(DiffusionGenerateParams(**params)), setting)
         make = operator_call(operator, setting.device, batch, tuple(classes))
         contestants[name] = Contestant(make, max(batch, sizes.embedded_images), batch)

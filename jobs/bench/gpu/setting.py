@@ -38,8 +38,8 @@ def operator_call(operator: Operator, device: str, batch: int, classes: tuple[st
             seeds = list(numbers[start : start + batch])
             labels = np.array([seed % len(classes) if classes else -1 for seed in seeds], np.int64)
             images = None if sources is None else sources[start : start + batch]
-            asked = ImageBatch(images, seeds, labels, classes)
-            made = operator.apply(asked, operator.draw(asked), Noise(seeds, device))
+            given = ImageBatch(images, seeds, labels, classes)
+            made = operator.apply(given, operator.draw(given), Noise(seeds, device))
             if made.errors or len(made.images) != len(seeds):
                 raise RuntimeError(f"{operator.name}: {len(made.errors)} of {len(seeds)} images failed: {made.errors}")
 

@@ -51,7 +51,7 @@ def edits(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
 def compiled(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     """The product once more with its network compiled, and what compiling took."""
     sizes = setting.sizes
-    # compiled code is of one arithmetic, and of the threads it was traced at
+    # compiled code keeps the arithmetic and the number of threads that it was traced with
     set_deterministic(setting.device, threads=1)
     side, first, model = sizes.stable.side_px, range(sizes.stable_batch), model_of(setting)
     sources = seeded_images(side, first)

@@ -27,7 +27,7 @@ class Contestant:
     """`make` makes the images of some numbers; `images` of them a round, after `warm` to warm up.
 
     side_px: it makes them from `seeded_images` of this side, made before the clock starts; None: without sources.
-    plain: it is a script of a user's, which leaves torch's arithmetic as it comes: TF32 in convolutions.
+    plain: it is a user's script, which keeps torch's default arithmetic: TF32 in convolutions.
     """
 
     make: Make
@@ -48,7 +48,7 @@ class Clock:
     def compare(self, contestants: Mapping[str, Contestant], ours: str) -> dict[str, Any]:
         """Return medians in images a second, how many times as fast `ours` is, each round, and peak memory.
 
-        The peak is the device's: what the others keep there, such as their weights, is in each one's.
+        Peak memory is that of the device, so it includes what the other contestants keep there, such as weights.
         """
         ends = time.monotonic() + self.budget_s
         first = dict.fromkeys(contestants, 0)

@@ -51,7 +51,7 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
     size = replace(sizes.stable, images=sizes.whole_few_images)
     stable_diffusion_edit.save_shard(setting.folder / "stable-shards", size)
     for few, name in ((True, "run_4_steps"), (False, "run_25_steps")):
-        asked = {
+        edit_recipe = {
             "version": 1,
             "seed": 0,
             "input": {"uri": str(setting.folder / "stable-shards")},
@@ -62,7 +62,7 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
             "watermark": "none",
             "numerics": {"dtype": setting.half, "micro_batch": sizes.stable_batch},
         }
-        found = _run(setting, asked, "diffusion_edit", None if few else sizes.whole_stable_images)
+        found = _run(setting, edit_recipe, "diffusion_edit", None if few else sizes.whole_stable_images)
         edit = stable_diffusion.caller(setting, model, few, "float32")
 
         def redraw(data: bytes, edit: Callable[[Image.Image], Image.Image] = edit) -> bytes:
@@ -75,12 +75,12 @@ def diffusion(setting: Setting) -> Iterator[tuple[str, dict[str, Any]]]:
         yield name, _beside(found, setting.clock().compare({"loop_float32": loop}, "loop_float32"))
 
 
-def _run(setting: Setting, asked: dict[str, Any], operator: str, limit: int | None = None) -> dict[str, Any]:
+def _run(setting: Setting, edit_recipe: dict[str, Any], operator: str, limit: int | None = None) -> dict[str, Any]:
     """Run a recipe once; images a second while units were made, and what the rest took."""
     gpus = 0 if setting.device == "cpu" else 1
-    asked = {**asked, "resources": {operator: {"gpus": gpus, "cpus": setting.cpus}}}
-    path = Path(f"{asked['output']['uri']}.recipe.json")
-    path.write_text(json.dumps(asked))
+    edit_recipe = {**edit_recipe, "resources": {operator: {"gpus": gpus, "cpus": setting.cpus}}}
+    path = Path(f"{edit_recipe['output']['uri']}.recipe.json")
+    path.write_text(json.dumps(edit_recipe))
     started = time.perf_counter()
     plan = read_plan(argparse.Namespace(recipe=str(path), input=None, output=None, set=[], limit=limit))
     manifest = run_plan(plan, "inline", "local")

@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.networks.pixel_tensors import from_pixels, with_channels
 from pipeline.shards.columns.class_metadata import names_in
 
-SPLIT_SEED = 0  # one split for a data set, whoever asks: trainers with other seeds, and the measuring jobs
+SPLIT_SEED = 0  # one split for a data set: the same for trainers with other seeds, and for jobs/measure
 
 
 class LabelledData(Closed):

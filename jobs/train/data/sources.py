@@ -84,7 +84,7 @@ def load_sources(sources: list[Source], seed: int) -> dict[str, ImageSet]:
 
 
 def check_sources(sources: Sequence[Source], seed: int) -> None:
-    """Raise InputError where a source holds no images: before the workers start, which would say it at length."""
+    """Raise InputError where a source holds no images, before workers start: theirs would be a long traceback."""
     load_sources([source.model_copy(update={"limit": 1}) for source in sources], seed)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.networks.style.adain import build_encoder
 
 PASSED = 6  # channels of the image: RGB and 1 - RGB
-MIXED = 0.1  # how much a channel that goes on hears of the others
+MIXED = 0.1  # weight of the other channels in a channel that passes through
 KEPT_MEAN = 0.1  # share of its mean that a random filter keeps
 
 

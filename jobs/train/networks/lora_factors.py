@@ -1,7 +1,7 @@
 """LoRA factors while they are trained: beside the attention layers of a network, whose own weights stay as they are.
 
 Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685, section 4.1: W x + alpha / rank
-B A x, A drawn, B zero, so that the start changes nothing. `lora.py` merges what is written here.
+B A x, A drawn, B zero, so that the start changes nothing. `pipeline/diffusion/lora.py` merges these files.
 """
 
 import json
@@ -21,7 +21,7 @@ LAYERS = ("to_k", "to_out.0", "to_q", "to_v")
 
 
 class LoraFactors(nn.Module):
-    """Factors A [rank, inward] and B [outward, rank] of each attention layer of a network, at work from now on.
+    """Factors A [rank, inward] and B [outward, rank] of each attention layer of a network, in use at once.
 
     Raises ValueError where the network has no such layer.
     """

@@ -14,7 +14,7 @@ from pipeline.errors import ModelError
 
 PARTS = {"unet": "UNet2DConditionModel", "text_encoder": "CLIPTextModel", "vae": "AutoencoderKL"}
 ENCODED_TOGETHER = 8
-GUIDANCE = 7.0  # of images for people to look at
+GUIDANCE = 7.0  # for the images of sample sheets
 
 
 class TextToImageModel:
@@ -83,6 +83,6 @@ class TextToImageModel:
         """New images [N, 3, S, S] in [-1, 1] from prompts, as the operators make them."""
         backend = TextPipeline(
             self.pipeline, "generate", self._folder, str(self._device), steps, None, size_px
-        )  # a new one each time: it keeps the embeddings of texts, and these change
+        )  # a new one each time: it caches text embeddings, which training changes
         made, _ = backend(prompts, [""] * len(prompts), seeds, steps, GUIDANCE)
         return made

@@ -21,7 +21,7 @@ _END = 1e-6  # times this close to 0 are the image
 
 
 def grid_times(uniform: Tensor, steps: int) -> Tensor:
-    """Times [N] at which a student of so many steps is asked, 1/steps to 1, each as often (algorithm 2: i / N).
+    """Times [N] at which a student of `steps` steps is evaluated: 1/steps to 1, equally often (algorithm 2: i / N).
 
     uniform: [N] in [0, 1).
     """

@@ -30,9 +30,9 @@ def prediction_target(kind: str, images: Tensor, noise: Tensor, shares: Tensor) 
     raise ValueError(f"prediction type {kind!r} is not known; known: {', '.join(KINDS)}")
 
 
-def prediction_loss(answer: Tensor, right: Tensor) -> Tensor:
+def prediction_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Mean squared distance, every time counted alike (Ho et al. 2020, equation 14). Scalar, in full precision."""
-    return F.mse_loss(answer.float(), right.float())
+    return F.mse_loss(predicted.float(), target.float())
 
 
 def _roots(images: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:

@@ -66,7 +66,7 @@ class AdaINOperator(Operator):
     def load_networks(self, device: str, assets: Assets) -> "nn.Sequential":
         """Load both networks, and return the encoder as it is stored, whatever they compute in.
 
-        Raises ModelError where the weights are others, or the two do not fit together.
+        Raises ModelError where weights are of another architecture, or the two do not fit together.
         """
         from pipeline.networks.folding import fold_doublings
         from pipeline.networks.precision import with_dtype
@@ -134,7 +134,7 @@ class AdaINOperator(Operator):
         return batch.images
 
     def _slices(self, count: int, pixels: int) -> list[slice]:
-        """Return what of `count` images of so many pixels one call takes after the other."""
+        """Return the slices of `count` images, of `pixels` pixels each, that are one call of the networks each."""
         part = count if self._device != "cpu" else max(1, CPU_PIXELS_A_CALL // pixels)
         return [slice(first, first + part) for first in range(0, count, part)]
 
@@ -161,7 +161,7 @@ class AdaINOperator(Operator):
 
 
 def constant_statistics(mean: "Tensor", deviation: "Tensor") -> "StatisticsOf":
-    """Return what gives each image of a batch its own of these statistics [N, C, 1, 1], whatever its pixels."""
+    """Return a function that gives each image of a batch its own of these statistics [N, C, 1, 1]."""
 
     def statistics(place: slice, content: "Tensor") -> "list[Statistics]":  # noqa: ARG001 - whatever they are
         return [(mean[place], deviation[place])]

@@ -39,7 +39,7 @@ class ReferenceSet:
         return len(self.references)
 
     def draw(self, generator: np.random.Generator, probabilities: npt.NDArray[np.float64] | None = None) -> int:
-        """Return the place of one reference: all of them equally likely, or by `chances` [n], which sum to 1."""
+        """Return the place of one reference: all of them equally likely, or by `probabilities` [n], which sum to 1."""
         if probabilities is None:
             return int(generator.integers(len(self)))
         return int(generator.choice(len(self), p=probabilities))

@@ -88,11 +88,12 @@ class AdaINStyle(AdaINOperator):
 
     With a mask, AdaIN is done inside a region, with the statistics of the content there (section 7.3, spatial control:
     `pipeline/networks/style/regional_adain.py`), and what is kept is put back to the byte. `keep: none` draws
-    `background_style` and its like as well. Draws `object_share` or `mask_sha256`. RowErrors: `no_mask` (null or not a
-    mask), `mask_size`, and those of the decoder for a mask's bytes.
+    the same for the background (`background_style`, `background_style_name`, `background_weights`). Draws
+    `object_share` or `mask_sha256`. RowErrors: `no_mask` (null or not a mask), `mask_size`, and those
+    of the decoder for a mask's bytes.
 
     `load` raises JobError where there is no style, one that is no image, or a name in `style_weights` that is none of
-    them, ModelError where the weights are others; `draw` InputError where there is no such column.
+    them, ModelError where the weights are of another architecture; `draw` InputError where there is no such column.
     """
 
     name = "adain_style"

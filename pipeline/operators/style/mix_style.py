@@ -32,7 +32,7 @@ class MixStyle(AdaINOperator):
     does it inside the classifier. Content and label stay. Draws `alpha`, from Beta(beta, beta), and `partner_row`, also
     a partner with role `style`; the runner draws it by seed from the usable rows of the image's window and of the one
     before. An image whose unit has no other usable row is rejected as `no_partner`, one that comes out not finite as
-    `non_finite`, black. `load` raises ModelError where the weights are others.
+    `non_finite`, black. `load` raises ModelError where the weights are of another architecture.
     """
 
     name = "mix_style"

@@ -16,7 +16,7 @@ from pipeline.seeding import generators
 if TYPE_CHECKING:
     from torch import Tensor
 
-OVER_BUDGET = "over_budget"  # why an image is rejected of which not one step may be paid
+OVER_BUDGET = "over_budget"  # reason of rejection: not one step fits in the budget
 USUAL_STEPS = 200
 CPU_S_PER_STEP_AND_MEGAPIXEL = 10.0
 """Seconds of one thread of an Intel Xeon with AMX, with the published widths (2026-11-27); two threads take half."""
@@ -63,7 +63,7 @@ class NeuralStyle(Operator):
 
     Draws `style` (first 16 hex digits of the style's sha256), `style_name` and `style_weight`; the style is also a
     partner. An image whose optimisation ends not finite is rejected as `non_finite`, black. `load` raises JobError
-    where there is no style or one that is no image, ModelError where the weights are others.
+    where there is no style or one that is no image, ModelError where the weights are of another architecture.
 
     Each step costs one pass through the network whatever it finds, so what an image costs is known beforehand. That
     is what a budget in `seconds` goes by: `CPU_S_PER_STEP_AND_MEGAPIXEL` at the image's size, never a clock, which

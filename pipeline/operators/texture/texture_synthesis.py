@@ -70,7 +70,7 @@ class TextureSynthesis(Operator):
     source = "Efros & Leung 1999, Texture Synthesis by Non-parametric Sampling, section 2"
     Params = TextureSynthesisParams
     micro_batch = 32
-    geometric = True  # a box may end up around nothing
+    geometric = True  # a box may no longer hold its object
     uses_torch = False
     cpu_s_per_megapixel = 6.0
     params: TextureSynthesisParams

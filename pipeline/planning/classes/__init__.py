@@ -1,1 +1,1 @@
-"""Names and labels of classes, and what asks for them."""
+"""Class names and labels of the input, and checks of the operators and gates that use them."""

@@ -70,7 +70,7 @@ def _rows(shard: Shard, layout: Layout, names: Sequence[str]) -> Iterator[list[S
         with open_binary(shard.uri) as stream:
             file = pq.ParquetFile(stream)
             held = [name for name in names if name in file.schema_arrow.names]
-            if not held:  # all that is asked for stands in the names of folders
+            if not held:  # all wanted columns are partition columns
                 columns = _lists(shard, layout, names, None, 1)
                 yield [_row(place, row[label], row) for row in _dicts(names, columns) for place in range(shard.rows)]
                 return

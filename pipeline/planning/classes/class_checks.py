@@ -85,7 +85,7 @@ def check_classes(part: Part, models: Mapping[str, FileRef], labels: BranchLabel
         where: position in the recipe, for messages.
 
     Raises:
-        RecipeError: a text would be blank where the class's name belongs, or a model is not told the right class.
+        RecipeError: a text would be blank where the class's name belongs, or a model would get the wrong class.
     """
     requirements = part.requirements().classes
     if requirements is None or not labels.rows:
@@ -141,7 +141,7 @@ def _check_named(labels: BranchLabels, requirements: ClassRequirements, where: s
 
 
 def _matched(labels: BranchLabels, requirements: ClassRequirements, known: KnownClasses, model: str) -> Iterator[str]:
-    """Yield notes; raise RecipeError if the model does not know a class that it would be told."""
+    """Yield notes; raise RecipeError if the model does not know a class that it would get."""
     table = labels.layout.table
     _check_classless(labels, requirements, known, model)
     if labels.rows.get(None) and not requirements.draws_class:
@@ -208,7 +208,7 @@ def _check_classless(labels: BranchLabels, requirements: ClassRequirements, know
     if classless and label is not None:
         rows = _rows(labels, classless)
         raise RecipeError(
-            f"{model} is told a class, and {rows} of column {label!r} {_has(rows)} none ({_shown(classless)}); leave "
+            f"{model} needs a class, and {rows} of column {label!r} {_has(rows)} none ({_shown(classless)}); leave "
             f"them out with where: {_remedy(labels, classless)}"
         )
     if classless:

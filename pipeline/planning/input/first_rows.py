@@ -39,7 +39,7 @@ class FirstRows:
                 for window in read_windows(shard, self.layout, 0, rows, TRIED_ROWS, self.links):
                     return window
             except UnitError:
-                if self.links is not None:  # a server that is asked again and again is the run's concern, too
+                if self.links is not None:  # retries of a busy server are left to the run, too
                     break
         return None, []
 

@@ -61,7 +61,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
     found = find_input([absolute(uri, base) for uri in uris_of(wanted)], base)
     stated = splits_of(found.shards)
     splits = rows_by_split(found.shards, stated) if any(split is not None for split in stated) else {}
-    name = _wanted(wanted.split, splits, _speak_of(SPLIT, wheres)) if splits else None
+    name = _split_to_take(wanted.split, splits, _all_use(SPLIT, wheres)) if splits else None
     shards = tuple(shard for shard, split in zip(found.shards, stated, strict=True) if name in (None, split))
     for shard, split in zip(found.shards, stated, strict=True):
         if name not in (None, split):
@@ -74,7 +74,7 @@ def read_input(wanted: Input, base: str, wheres: Sequence[str | None] = ()) -> I
     where = None
     if within and (not splits or len(within) > 1):
         splits = within
-        name = _wanted(wanted.split, splits, _speak_of(column, wheres), f"column {column!r}")
+        name = _split_to_take(wanted.split, splits, _all_use(column, wheres), f"column {column!r}")
         values = [value for value, (split, _) in by_value.items() if split is not None and split == name]
         where = _condition(column, values) if name is not None and len(splits) > 1 else None
     elif not splits and wanted.split not in (None, ALL):
@@ -116,21 +116,23 @@ def uris_of(wanted: Input) -> tuple[str, ...]:
     return (wanted.uri,) if isinstance(wanted.uri, str) else wanted.uri
 
 
-def _wanted(asked: str | None, splits: Mapping[str | None, int], chosen: bool, says: str = "the input") -> str | None:
-    """Return the split to take; None for all rows. `says`: where the splits were found, for the message."""
+def _split_to_take(
+    wanted: str | None, splits: Mapping[str | None, int], chosen: bool, source: str = "the input"
+) -> str | None:
+    """Return the split to take; None for all rows. `source`: where the splits were found, for the message."""
     names = [split for split in splits if split is not None]
-    said = ", ".join(f"{split} ({splits[split]:,} rows)" for split in names[:6])
-    if asked == ALL or (asked is None and (chosen or len(names) < 2)):
+    found = ", ".join(f"{split} ({splits[split]:,} rows)" for split in names[:6])
+    if wanted == ALL or (wanted is None and (chosen or len(names) < 2)):
         return None
-    if asked is None:
+    if wanted is None:
         first = "train" if "train" in names else names[0]
-        raise InputError(f"input.split: {says} has several splits, {said}; say input.split: {first}, or {ALL}")
-    if called(asked) not in names:
-        raise InputError(f"input.split: {asked}: there is no such split; there are {said}")
-    return called(asked)
+        raise InputError(f"input.split: {source} has several splits, {found}; say input.split: {first}, or {ALL}")
+    if called(wanted) not in names:
+        raise InputError(f"input.split: {wanted}: there is no such split; there are {found}")
+    return called(wanted)
 
 
-def _speak_of(column: str, wheres: Sequence[str | None]) -> bool:
+def _all_use(column: str, wheres: Sequence[str | None]) -> bool:
     """Return whether the conditions of all branches use a column."""
     named = re.compile(rf"(?<!\w){re.escape(column)}(?!\w)")
     return bool(wheres) and all(where is not None and named.search(where) for where in wheres)

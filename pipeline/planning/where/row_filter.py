@@ -1,4 +1,4 @@
-"""`where`: which source rows a branch takes, as a pandas expression over the light columns.
+"""`where`: which source rows a branch takes, as a pandas expression over the light columns (without image data).
 
 Rows are evaluated in batches whose size depends on the run. So only elementwise expressions are allowed
 (`_ELEMENTWISE`), and every column has the type of its schema, with or without nulls. A comparison with null is false;

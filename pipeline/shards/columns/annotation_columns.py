@@ -68,7 +68,7 @@ _POINTS: Final = frozenset((
     "positions", "pupil", "uv",
 ))  # fmt: skip
 _OF_THE_EARTH: Final = frozenset(("geo", "gps", "gis", "lat", "latitude", "lng", "lon", "longitude", "wgs"))
-# Words of lists that hold whole numbers or shares of something else: their values alone make them no places.
+# Words of lists that hold whole numbers or shares of something else: their values alone do not make them coordinates.
 _OF_OTHERS: Final = frozenset((
     "attributes", "categories", "category", "class", "classes", "code", "codes", "emb", "embed", "embedding",
     "embeddings", "feature", "features", "hist", "histogram", "id", "ids", "label", "labels", "latent", "latents",

@@ -42,7 +42,7 @@ def read_class_names(distinct: Sequence[tuple[Shard, pa.Schema]], label: str, na
         named: names are given elsewhere, so that broken metadata is no error.
 
     Raises:
-        InputError: two shards name the same index differently, which would mislabel without a sound; or the names leave
+        InputError: two shards name the same index differently, which would mislabel silently; or the names leave
             an index out, or give one name to two.
     """
     first: Shard | None = None

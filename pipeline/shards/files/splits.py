@@ -59,8 +59,8 @@ def _split_of(shard: Shard) -> str | None:
         if key.lower() == SPLIT and value is not None:
             return called(value)
     *folders, file = shard.path.split("/")
-    found = [said for folder in folders if (said := _said(folder)) is not None]
-    return found[-1] if found else _said(file)
+    found = [split for folder in folders if (split := _split_in(folder)) is not None]
+    return found[-1] if found else _split_in(file)
 
 
 def _before_number(file: str) -> str | None:
@@ -68,7 +68,7 @@ def _before_number(file: str) -> str | None:
     return None if found is None else found[1].lower()
 
 
-def _said(name: str) -> str | None:
+def _split_in(name: str) -> str | None:
     """Return the split that a name contains; None for none."""
     numbered, words = _before_number(name), [word for word in split_words(name) if not word.isdigit()]
     for word in ([numbered] if numbered else []) + words[:1] + words[::-1]:
@@ -103,7 +103,7 @@ def split_names(column: str, values: Iterable[Any], classes: Sequence[str] = ())
     else:
         names = {value: str(value) for value in said}
     whole = column.lower() == SPLIT and not any(isinstance(value, float) for value in said)
-    splits = whole or all(_said(name) is not None for name in names.values())
+    splits = whole or all(_split_in(name) is not None for name in names.values())
     return {value: called(name) for value, name in names.items()} if splits else {}
 
 

@@ -2,14 +2,14 @@
 
 Pillow takes such a PNG, JPEG or TIFF for complete and leaves the missing rows black or grey. Here it is an error:
 
-    format             told by
+    format             detected by
     ─────────────────  ─────────────────────────────────────────────────────────────────────────────────────────────────
     PNG (and in ICO)   the rows are counted by inflating the file once more, but only where the last row is as it was
-                       before decoding: filled with a value that says so. Interlaced ones are always counted
-    JPEG               libjpeg leaves what is missing grey. So where the last pixels are, more codes are tried behind
-                       those of the first scan: do they change it?
+                       before decoding: filled with a marker value. Interlaced ones are always counted
+    JPEG               libjpeg leaves missing pixels grey. So if the last pixels are grey, codes are added behind the
+                       first scan: it is truncated if they change the image
     TIFF               strips and tiles are counted by the tables of the file, and uncompressed ones measured; of JPEG
-                       ones the rows are told by their own heads, and the codes of the last as above
+                       ones the rows are counted by their headers, and the last is tested as above
 
 Decoders of the other formats raise by themselves, except for TIFF with fax compression, whose missing rows are blank:
 it is accepted. A progressive JPEG that ends after its first scan is complete but less sharp: it is accepted.

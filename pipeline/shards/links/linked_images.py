@@ -4,7 +4,7 @@ A shard may come from anybody, so a link in it opens no more than this:
 
     name                          opens
     ────────────────────────────  ───────────────────────────────────────────────────────────────────────────────────
-    relative (`cats/1.png`)       a regular file below the shard's own folder; links may lead about inside it
+    relative (`cats/1.png`)       a regular file below the shard's own folder; links inside it are followed
     absolute, `file://`           a regular file below a folder of `input.allow_paths`
     a URL                         what begins as `input.allow_urls` says, at an address that it allows
     `..`, `~`, a drive letter     nothing

@@ -130,7 +130,7 @@ def damaged_units(store: Store, markers: Mapping[str, Marker]) -> dict[str, str]
 def forget_units(store: Store, units: Iterable[str]) -> None:
     """Remove the markers of units, so that the units are made again."""
     if names := [*units]:
-        store.remove(INDEX)  # written anew by the next look at the whole
+        store.remove(INDEX)  # the next check of all files writes it again
         for name in names:
             store.remove(marker_path(name))
 
@@ -144,7 +144,7 @@ def remove_orphans(store: Store, units: Collection[str]) -> None:
         aside = f"_tmp/{ProcessIdentity.here().prefix}{uuid.uuid4().hex}"
         with suppress(FileNotFoundError):
             store.move(path, aside)
-            if store.exists(marker_path(orphans[path])):  # its maker was not dead, only slow
+            if store.exists(marker_path(orphans[path])):  # the process that made it was slow, not dead
                 store.move(aside, path)
             else:
                 store.remove(aside)
@@ -182,7 +182,7 @@ class UnitFiles:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for writer in self._writers.values():
-            with suppress(OSError):  # on a full disk, where the first error is the one to tell
+            with suppress(OSError):  # on a full disk; the first error is the one to report
                 writer.close()
         self._stack.close()
 

@@ -1,4 +1,4 @@
-"""Errors of the storage (disk full, mount lost, no permission), told from errors of a unit, each with its remedy."""
+"""Errors of the storage (disk full, mount lost, no permission), not of a unit, each with its remedy."""
 
 import contextlib
 import errno

@@ -163,7 +163,7 @@ def test_a_model_without_names_or_without_a_class_of_none(tmp_path: Path) -> Non
     save_pixel_unet(tmp_path / "pixel", classes=3, named=False)
     (note,) = asked(tmp_path, ["a", "b", "c", "a"], edit("pixel")).notes
     assert "no names" in note and "a = 0, b = 1, c = 2" in note
-    with pytest.raises(JobError, match=r"is told a class, and 1 of 4 rows .* has none \(null\)"):
+    with pytest.raises(JobError, match=r"needs a class, and 1 of 4 rows .* has none \(null\)"):
         asked(tmp_path, ["a", "b", "c", None], edit("pixel"))
     with pytest.raises(JobError, match="makes nothing without a class, and no column"):
         asked(tmp_path, None, edit("pixel"))
