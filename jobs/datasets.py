@@ -18,6 +18,6 @@ def show_origin(row: dict[str, Any]) -> None:
     if row["quality"]:
         scores = ", ".join(f"{score['gate']} {score['score']:.4g}" for score in row["quality"])
         ended = f"refused by {row['rejected_reason']}" if row.get("rejected_reason") else "kept"
-        say(f"judged  {scores}: {ended}, attempt {row['attempt'] + 1}")
+        say(f"scores  {scores}: {ended}, attempt {row['attempt'] + 1}")
     for partner in row["partners"]:
         say(f"partner {partner['role']} {partner['source_uri']}")

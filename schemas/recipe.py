@@ -60,7 +60,7 @@ class Input(Closed):
 
     uri: Annotated[str | tuple[str, ...], BeforeValidator(_uris)]
     split: str | None = Field(
-        None, min_length=1, description="the one to take, such as train; `all`; asked for where there are several"
+        None, min_length=1, description="the split to take, such as train, or `all`; required where there are several"
     )
     columns: Columns = Columns()
     class_names: Annotated[tuple[str, ...] | dict[int, str] | str | None, BeforeValidator(_class_names)] = Field(
@@ -80,10 +80,10 @@ class Input(Closed):
         MAX_IMAGE_BYTES, ge=1, le=2**31 - 1, description="a larger file that a row names is not read"
     )
     passthrough: tuple[str, ...] = Field(
-        (), description="columns that look like boxes, masks or sizes of the image and are none: carried as they are"
+        (), description="columns that look like boxes, masks or image sizes and are not: carried as they are"
     )
     bit_depth: int | None = Field(
-        None, ge=8, le=16, description="bits that 16-bit images use: 2 ** bits - 1 is white; asked for where in doubt"
+        None, ge=8, le=16, description="bits that 16-bit images use: 2 ** bits - 1 is white; required where in doubt"
     )
 
 
@@ -92,7 +92,7 @@ class Output(Closed):
 
     uri: str
     encoding: Literal["png", "jpeg", "webp"] = "png"
-    quality: int = Field(90, ge=1, le=100, description="of jpeg and webp")
+    quality: int = Field(90, ge=1, le=100, description="quality of JPEG and WebP")
     rows_per_unit: int = Field(256, ge=1, le=MAX_ROWS_PER_UNIT, description="source rows, or new images, a unit")
     keep_originals: bool = Field(False, description="carry the source rows along, byte for byte, as branch `original`")
     size: Annotated[Literal["source"] | int, BeforeValidator(_size)] = Field(
@@ -120,12 +120,17 @@ class Quality(Closed):
     """Gates that decide which images are kept, and how much may fail. The limits on failures are in no unit digest."""
 
     gates: tuple[dict[str, Any], ...] = Field((), description="one gate an entry; each scores every made image")
-    max_attempts: int = Field(1, ge=1, le=100, description="how often an image is made until no gate refuses it")
+    max_attempts: int = Field(1, ge=1, le=100, description="most attempts to make an image that no gate refuses")
     max_quarantined_share: float = Field(
-        0.05, ge=0, le=1, description="of a branch's source rows; beyond it the run stops, exit 1. One row always may"
+        0.05,
+        ge=0,
+        le=1,
+        description="share of a branch's rows in quarantine beyond which the run stops, exit 1; one row always may be",
     )
     max_failed_units: int | None = Field(
-        None, ge=0, description="beyond it the run stops, exit 1; 10, or 2 while no unit has been made, if omitted"
+        None,
+        ge=0,
+        description="failed units beyond which the run stops, exit 1; if omitted 10, or 2 while none is made",
     )
 
 

@@ -20,7 +20,7 @@ class BlankParams(GateParameters):
 
     max_share: float = Field(0.95, ge=0, le=1, description="share of the pixels that may be of one colour")
     tolerance_levels: int = Field(
-        8, ge=0, le=127, description="grey levels, of 255 and in each channel, that one colour may differ by either way"
+        8, ge=0, le=127, description="grey levels, of 255, by which pixels of one colour may differ in each channel"
     )
 
 

@@ -31,7 +31,7 @@ class ClipParams(GateParameters):
         description="class: the cosine with the text of the image's class; prompt: with the prompt it was made from; "
         "top_class: by how much the cosine with its own class's text beats that with any other class's",
     )
-    text: str = Field("a photo of a {label}", description="of a class; {label} is its name")
+    text: str = Field("a photo of a {label}", description="the text of a class; {label} is its name")
     min_score: float | None = Field(
         None, ge=-2, le=2, description="the least score of an image that is kept; 0.2 if omitted, 0 for top_class"
     )

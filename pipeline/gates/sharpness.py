@@ -21,8 +21,10 @@ class SharpnessParams(GateParameters):
 
     renamed: ClassVar[Mapping[str, str]] = {"least_ratio": "min_ratio", "most_ratio": "max_ratio"}
 
-    min_ratio: float = Field(0.25, ge=0, description="of the source's variance of the Laplacian; less is blurred")
-    max_ratio: float | None = Field(None, gt=0, description="more is noise or false edges; no limit if omitted")
+    min_ratio: float = Field(
+        0.25, ge=0, description="least ratio to the source's sharpness; below it an image is blurred"
+    )
+    max_ratio: float | None = Field(None, gt=0, description="greatest ratio; above it is noise; no limit if omitted")
 
     @model_validator(mode="after")
     def _ordered(self) -> "SharpnessParams":

@@ -25,10 +25,10 @@ class SimilarityParams(GateParameters):
     renamed: ClassVar[Mapping[str, str]] = {"least": "min_similarity", "most": "max_similarity"}
 
     min_similarity: float = Field(
-        -1.0, ge=-1, le=1, description="to its source; an image less like it has changed everything"
+        -1.0, ge=-1, le=1, description="least similarity to the source; below it the content is lost"
     )
     max_similarity: float = Field(
-        0.98, ge=-1, le=1, description="to its source; an image more like it is a copy; 1 = copies are kept"
+        0.98, ge=-1, le=1, description="greatest similarity to the source; above it is a copy; 1 = copies are kept"
     )
 
     @model_validator(mode="after")

@@ -65,7 +65,7 @@ class DiffusionParameters(Parameters):
         None, description="guidance drawn evenly for each image (pipelines: among the halves), instead of `guidance`"
     )
     condition: Literal["class", "none"] = Field(
-        "class", description="class: made as what its label says; none: whatever the model makes of it"
+        "class", description="class: guided by the class of its label; none: without a class"
     )
     method: Literal["euler", "heun", "adams"] = Field(
         "euler",
@@ -77,10 +77,10 @@ class DiffusionParameters(Parameters):
         "or {NAME} the value of a column",
     )
     negative_prompt: Weighted = Field(
-        (), description="pipelines only: what to keep away from; a template, or templates with weights"
+        (), description="pipelines only: what images should not show; a template, or templates with weights"
     )
     size_px: int | None = Field(
-        None, ge=8, le=4096, description="pipelines only: side they work at; their own if omitted"
+        None, ge=8, le=4096, description="pipelines only: image side they work at; their own if omitted"
     )
     lora: str | None = Field(
         None, description="folders and hub ids only: a .safetensors file (or hub id) of an adapter"

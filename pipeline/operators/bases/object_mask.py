@@ -24,7 +24,7 @@ MASK_COLUMN = (
 class MaskParameters(Parameters):
     """Parameters of a drawn mask: its shape and its share of the image."""
 
-    shape: Literal["box", "ellipse"] = Field("ellipse", description="of a drawn mask")
+    shape: Literal["box", "ellipse"] = Field("ellipse", description="shape of a drawn mask")
     object_share_range: tuple[float, float] = Field(
         (0.3, 0.5), validate_default=True, description="share of the image that a drawn mask covers, drawn evenly"
     )

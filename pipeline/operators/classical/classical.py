@@ -41,7 +41,7 @@ _OWNER = {name: policy for policy, own in DEFAULTS.items() for name in own}
 class ClassicalParams(Parameters):
     """The policy and its own parameters; one that belongs to another policy is an error."""
 
-    policy: Policy = Field("trivial_augment", description="which published policy decides")
+    policy: Policy = Field("trivial_augment", description="the published policy")
     num_ops: int | None = Field(
         None, ge=0, le=20, validate_default=True, description="rand_augment: operations an image; default 2"
     )
@@ -59,7 +59,11 @@ class ClassicalParams(Parameters):
         description="aug_mix: operations a chain; -1, the default, draws 1, 2 or 3",
     )  # fmt: skip
     alpha: float | None = Field(
-        None, gt=0, le=1000, validate_default=True, description="aug_mix: of the Dirichlet and Beta draws; default 1"
+        None,
+        gt=0,
+        le=1000,
+        validate_default=True,
+        description="aug_mix: parameter of the Dirichlet and Beta draws; default 1",
     )
     all_ops: bool | None = Field(
         None, validate_default=True,

@@ -32,7 +32,7 @@ class ColorTransferParams(Parameters):
         (0.3, 0.9), description="share of the new colours, drawn evenly for each image: 0 = unchanged, 1 = all of them"
     )
     max_gain: float = Field(
-        4.0, ge=1, le=1000, description="times a contrast is enlarged at most: bounds the noise of nearly flat images"
+        4.0, ge=1, le=1000, description="greatest factor for contrast: limits the noise of nearly flat images"
     )
 
 

@@ -36,16 +36,19 @@ class NeuralStyleParams(Parameters):
     style_weight_range: tuple[float, float] = Field(
         (1e6, 1e6), description="beta of the paper, drawn evenly on a logarithmic scale; alpha, the content's, is 1"
     )
-    pooling: Literal["max", "average"] = Field("max", description="max as the network was trained, average as in paper")
+    pooling: Literal["max", "average"] = Field("max", description="max: as trained; average: as in the paper")
     start: Literal["content", "noise"] = Field("content", description="what the optimisation starts from")
     optimizer: Literal["lbfgs", "adam"] = Field("lbfgs", description="L-BFGS with backtracking, or Adam")
     steps: int = Field(
         USUAL_STEPS, ge=1, le=10_000, description="most optimiser steps of an image, each one pass forward and back"
     )
     seconds: float | None = Field(
-        None, gt=0, lt=math.inf, description="most work of an image in stated seconds of one CPU thread, not by a clock"
+        None,
+        gt=0,
+        lt=math.inf,
+        description="most seconds an image may cost, by the stated cost of a step; no clock is read",
     )
-    learning_rate: float = Field(0.02, gt=0, le=1, description="of Adam alone, in shares of white a step")
+    learning_rate: float = Field(0.02, gt=0, le=1, description="Adam only: a step, as a share of black to white")
     min_side_px: int = Field(
         64, ge=1, le=512, description="an image with a shorter side is enlarged first, 2 to 4 times, and brought back"
     )

@@ -28,7 +28,7 @@ class StyleRandomizationParams(NetworkParameters):
         "builtin:styles",
     )
     rank: int = Field(16, ge=1, le=256, description="directions of the greatest variance that styles are drawn along")
-    spread: float = Field(1.0, ge=0, le=4, description="times the fitted deviation; 0 = the average style alone")
+    spread: float = Field(1.0, ge=0, le=4, description="scale of the fitted deviation; 0 = the average style alone")
     alpha_range: ShareRange = Field(
         (0.3, 0.9), description="share of the style, drawn evenly for each image: 0 = content alone, 1 = full style"
     )

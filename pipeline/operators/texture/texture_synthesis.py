@@ -37,7 +37,7 @@ class TextureSynthesisParams(Parameters):
     error_threshold: float = Field(
         0.1, ge=0, le=10, description="a neighbourhood is drawn from those at most this share worse than the nearest"
     )
-    candidates: int = Field(1024, ge=1, le=65_536, description="most neighbourhoods compared; of more, so many drawn")
+    candidates: int = Field(1024, ge=1, le=65_536, description="most neighbourhoods compared; of more, this many drawn")
     max_pixels: int = Field(
         1024, ge=1, le=1_000_000, description="most pixels made anew in an image; a larger hole is made smaller"
     )
