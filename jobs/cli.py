@@ -19,7 +19,7 @@ from pipeline.shards.output.storage_errors import REMEDIES, storage_error
 from pipeline.working_dir import refuse_packed_keys
 
 FAILED, WRONG = 1, 2
-"""Exit statuses: of a RunError and of an internal error; of every other error of ours. README.md has the table."""
+"""Exit statuses: of a RunError and of an internal error; of every other own error (docs/running.md)."""
 PIPE_CLOSED = 128 + signal.SIGPIPE
 COMMANDS: Final = {
     "demo": demo,

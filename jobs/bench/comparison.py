@@ -24,7 +24,7 @@ CONTESTANTS = {
     "one_at_a_time": "jobs.bench.contestants.adain_loop",
     "float32": "jobs.bench.contestants.palimpsest_run",
 }
-"""Who takes part, and their modules; `float32` is the product once more, in the type that all others compute in."""
+"""The contestants and their modules; `float32` is the product once more, in the type that all others compute in."""
 TASK_OVERRIDES: dict[str, dict[str, Any]] = {"float32": {"dtype": "float32"}}
 """Fields of the task that differ for a contestant."""
 DEFAULT_CONTESTANTS = ("palimpsest", "bare_loop", "ray_data")

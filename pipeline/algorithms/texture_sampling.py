@@ -34,7 +34,7 @@ def resynthesise(image: Pixels, known: Flags, generator: np.random.Generator, ho
 
     Pixels next to known ones come first, those with most known pixels in their window before the others, equal ones in
     random order. Each takes the centre of a window drawn evenly from those whose distance is at most
-    (1 + error_threshold) times the least (section 2.1). No pixel waits for a better match, so that the work is bounded:
+    (1 + error_threshold) times the smallest (section 2.1). No pixel waits for a better match, so the work is bounded:
     unknown pixels x candidates x window.
     """
     samples = _Samples.of(image, known, generator, how)

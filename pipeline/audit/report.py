@@ -151,7 +151,7 @@ def _gate_lines(store: Store, markers: dict[str, Marker], chain: dict[str, Any])
 
 
 def _spread(scores: list[float]) -> tuple[float, float, float] | None:
-    """Return the least, the median and the most score; None where there is none."""
+    """Return the lowest, the median and the highest score; None where there is none."""
     numbers = sorted(score for score in scores if not math.isnan(score))
     return (numbers[0], statistics.median(numbers), numbers[-1]) if numbers else None
 

@@ -1,1 +1,1 @@
-"""Diffusion backends: models of ours, class-conditional models and published pipelines behind one call."""
+"""Diffusion backends: own models in one file, class-conditional models and published pipelines behind one call."""

@@ -1,4 +1,4 @@
-"""The three diffusion backends: a model of ours in one file, a class-conditional model, and a published pipeline.
+"""The three diffusion backends: an own model in one file, a class-conditional model, and a published pipeline.
 
 Each takes a `Request` for N images and returns an `Output` at its own size and channels. Some values are the same for a
 whole call (the number of steps; a pipeline's guidance); `generate_in_groups` makes one call for each of them.

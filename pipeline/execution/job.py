@@ -25,7 +25,7 @@ from pipeline.watermark_key import key_id
 from schemas.recipe import Recipe
 
 WINDOW_IMAGES = 64
-"""Least images in memory at a time; also the rows of a Parquet row group."""
+"""Smallest number of images in memory at a time; also the rows of a Parquet row group."""
 
 
 @dataclass(frozen=True)

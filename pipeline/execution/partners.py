@@ -14,7 +14,7 @@ from pipeline.shards.columns.class_table import NO_CLASS, ClassTable
 from pipeline.shards.reader import SourceRow
 
 MIN_ROWS = 8
-"""Least source rows of a window where an operator needs partners, whatever the number of copies."""
+"""Smallest number of source rows of a window where an operator needs partners, whatever the number of copies."""
 
 
 @dataclass(frozen=True)

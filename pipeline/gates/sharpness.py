@@ -13,7 +13,7 @@ from pipeline.gates.parameters import GateParameters
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 FLOOR = 1.0
-"""Grey levels squared, added to both variances: a flat source is no division by nothing."""
+"""Grey levels squared, added to both variances, so that a flat source does not divide by zero."""
 
 
 class SharpnessParams(GateParameters):

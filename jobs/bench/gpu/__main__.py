@@ -39,7 +39,7 @@ SECTIONS: dict[str, Section] = {
     "compiled": stable_diffusion.compiled,
 }
 MIN_S = {"stable": 60.0, "run_stable": 75.0, "compiled": 100.0}
-"""A section is left out where less time than this is left, on a GPU; 10 seconds where nothing is said."""
+"""A section is left out where less time than this is left, on a GPU; 10 seconds for the others."""
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from pipeline.devices import set_deterministic
 
 MIB = 2**20
 THREADS = torch.get_num_threads()
-"""Of torch on the CPU, before anything is pinned."""
+"""Threads of torch on the CPU, before `set_deterministic` changes them."""
 
 
 Make = Callable[[range, Pixels | None], object]

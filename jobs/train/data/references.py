@@ -20,7 +20,7 @@ def absolute_reference(reference: str) -> str:
 
 
 Anywhere = Annotated[str, AfterValidator(absolute_reference)]
-"""A reference in a configuration, which `anywhere` has seen."""
+"""A reference in a configuration, made absolute by `absolute_reference`."""
 
 
 def local_model(reference: str) -> Path:

@@ -31,7 +31,7 @@ from pipeline.validation import EarlierLayoutError, read_record
 from schemas.manifest import FileRecord, Marker
 
 EARLIER = "use the commit that made it, or make the data set anew with another output.uri"
-"""What to do with a data set whose records have the names of before."""
+"""What to do with a data set whose records have earlier field names."""
 FOLDERS = ("data", "rejected", "quarantine")
 COMMITS = "_commits"
 INDEX = f"{COMMITS}/index.jsonl"
