@@ -12,11 +12,11 @@ import pyarrow as pa
 from pipeline.devices import device_model
 from pipeline.errors import UnitError
 from pipeline.execution.background import BackgroundThreads
-from pipeline.execution.gate_retries import make_samples
 from pipeline.execution.job import LoadedBranch
 from pipeline.execution.micro_batches import ComputeReport
 from pipeline.execution.output_rows import tables_of
 from pipeline.execution.row_failures import RowFailures
+from pipeline.execution.sample_generation import make_samples
 from pipeline.execution.window import Window, windows
 from pipeline.plan import Unit
 from pipeline.shards.output.commit import UnitFiles

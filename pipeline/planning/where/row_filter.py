@@ -1,8 +1,8 @@
 """`where`: which source rows a branch takes, as a pandas expression over the light columns (without image data).
 
 Rows are evaluated in batches whose size depends on the run. So only elementwise expressions are allowed
-(`_ELEMENTWISE`), and every column has the type of its schema, with or without nulls. A comparison with null is false;
-`isna()` finds nulls.
+(`allowed_functions.py`), and every column has the type of its schema, with or without nulls. A comparison with null is
+false; `isna()` finds nulls.
 """
 
 import ast
@@ -15,7 +15,8 @@ import pyarrow as pa
 
 from pipeline.errors import RecipeError, UnitError
 from pipeline.messages import one_line, short_repr
-from pipeline.planning.where.expression_limits import QUOTED, text_problem, tree_problem
+from pipeline.planning.where.allowed_functions import ELEMENTWISE, FUNCTIONS, METHODS, TEXT_METHODS, TIME_FIELDS
+from pipeline.planning.where.expression_size import QUOTED, text_problem, tree_problem
 from pipeline.planning.where.expression_types import type_problem
 from pipeline.shards.columns.column_types import is_string, plain
 from pipeline.shards.columns.layout import Layout
@@ -24,22 +25,6 @@ from pipeline.validation import nearest
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_ELEMENTWISE = (
-    ast.Expression, ast.BoolOp, ast.boolop, ast.UnaryOp, ast.unaryop, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div,
-    ast.FloorDiv, ast.Mod, ast.Pow, ast.BitAnd, ast.BitOr, ast.Compare, ast.cmpop, ast.Name, ast.Load, ast.Constant,
-    ast.Call, ast.Attribute, ast.keyword, ast.List, ast.Tuple,
-)  # fmt: skip
-_FUNCTIONS = {"abs", "floor", "ceil", "sqrt"}
-_METHODS = {"isin", "isna", "notna", "isnull", "notnull", "between", "abs", "fillna"}
-_OF_TEXT = {
-    "startswith", "endswith", "contains", "match", "fullmatch", "lower", "upper", "casefold", "strip", "lstrip",
-    "rstrip", "removeprefix", "removesuffix", "replace", "slice", "len", "count", "find", "isdigit", "isalpha",
-    "isalnum", "isnumeric", "isdecimal", "isspace", "islower", "isupper", "istitle",
-}  # fmt: skip
-_OF_TIME = {
-    "year", "quarter", "month", "day", "hour", "minute", "second", "microsecond", "dayofweek", "weekday", "dayofyear",
-}  # fmt: skip
 
 
 class RowFilter:
@@ -129,7 +114,7 @@ class RowFilter:
             raise self._error("it says something else of a row alone than among others; write a condition of one row")
 
     def _check_node(self, node: ast.AST, inner: set[int], columns: dict[str, str]) -> None:
-        if not isinstance(node, _ELEMENTWISE) or isinstance(node, ast.Is | ast.IsNot):
+        if not isinstance(node, ELEMENTWISE) or isinstance(node, ast.Is | ast.IsNot):
             raise self._error(f"{type(node).__name__} is not for conditions of one row")
         if isinstance(node, ast.Name) and id(node) not in inner:
             name, known = columns.get(node.id, node.id), self._columns()
@@ -148,18 +133,18 @@ class RowFilter:
         if isinstance(node, ast.Call):
             self._check_call(node)
         if isinstance(node, ast.Attribute) and id(node) not in inner:
-            of_time = isinstance(node.value, ast.Attribute) and node.value.attr == "dt" and node.attr in _OF_TIME
+            of_time = isinstance(node.value, ast.Attribute) and node.value.attr == "dt" and node.attr in TIME_FIELDS
             if not of_time:
                 raise self._error(f"`.{node.attr}` is not for conditions of one row")
 
     def _check_call(self, node: ast.Call) -> None:
         made = node.func
         if isinstance(made, ast.Name):
-            if made.id not in _FUNCTIONS or node.keywords or any(_is_list(part) for part in node.args):
+            if made.id not in FUNCTIONS or node.keywords or any(_is_list(part) for part in node.args):
                 raise self._error(f"`{made.id}(...)` is not for conditions of one row")
             return
         of_text = isinstance(made, ast.Attribute) and isinstance(made.value, ast.Attribute) and made.value.attr == "str"
-        known = _OF_TEXT if of_text else _METHODS
+        known = TEXT_METHODS if of_text else METHODS
         if not isinstance(made, ast.Attribute) or made.attr not in known:
             name = getattr(made, "attr", "call")
             raise self._error(
