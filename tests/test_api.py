@@ -378,14 +378,13 @@ palimpsest.run(plan, executor="dask")
 @pytest.mark.slow
 def test_a_script_of_others_is_checked_by_its_types(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "mypy", "--strict", "--no-color-output", "--cache-dir", str(tmp_path), "script.py"]
-    environment = {"MYPYPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    told = [line.partition(": ")[2] for line in done.stdout.splitlines() if line.startswith("script.py")]
-    assert told[:3] == [
+    command = [sys.executable, "-m", "mypy", "--no-color-output", str(tmp_path / "script.py")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)  # strict, with what mypy knows of ROOT
+    lines = [line.partition("script.py:")[2].partition(": ")[2] for line in done.stdout.splitlines()]
+    assert [line.replace("builtins.", "") for line in lines[:3]] == [
         'note: Revealed type is "pipeline.plan.Plan"',
-        'note: Revealed type is "builtins.int"',
-        'note: Revealed type is "builtins.bool"',
+        'note: Revealed type is "int"',
+        'note: Revealed type is "bool"',
     ], done.stdout
-    assert len(told) == 4
-    assert 'Argument "executor" to "run" has incompatible type' in told[3]
+    assert 'Argument "executor" to "run" has incompatible type' in lines[3]
+    assert "1 error in 1 file" in done.stdout

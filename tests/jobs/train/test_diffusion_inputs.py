@@ -52,7 +52,7 @@ def recipe(folder: Path, operator: str, **params: Any) -> Path:
         ({"lora": "old.ckpt"}, "is a pickle, which is not safe to load; convert it to .safetensors"),
         ({"prompt": "a {captoin}"}, "there is no column 'captoin'"),
         ({"strength_range": [0.1, 0.5]}, "the smallest usable strength is 0.25"),
-        ({"clip": "gone"}, "gone"),
+        ({"clip_model": "gone"}, "gone"),
         ({"scheduler": "ddmi"}, "scheduler = 'ddmi'"),
     ],
 )
