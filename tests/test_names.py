@@ -86,7 +86,8 @@ def test_identifiers_are_the_fields_words(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(page for pattern in PAGES for page in ROOT.glob(pattern)), ids=lambda p: p.name)
 def test_pages_say_the_fields_words(path: Path) -> None:
-    found = [word for word in PROSE if word in path.read_text().lower()]
+    text = path.read_text().lower().replace("least_squares", "")
+    found = [word for word in PROSE if word in text]
     assert not found, f"{path.relative_to(ROOT)}: {found}"
 
 
