@@ -74,11 +74,11 @@ class AdaINOperator(Operator):
 
         encoder, decoder = encoder_file(assets), assets.models.get("model") or assets.models["decoder"]
         self._device = device
-        model_references = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
-        check_pair(*model_references, encoder, decoder)
-        self._encoder = with_dtype(model_references[0], assets.dtype)
-        self._decoder = with_dtype(fold_doublings(model_references[1]), assets.dtype)
-        return model_references[0]
+        networks = load_encoder(encoder).to(device), load_decoder(decoder).to(device)
+        check_pair(*networks, encoder, decoder)
+        self._encoder = with_dtype(networks[0], assets.dtype)
+        self._decoder = with_dtype(fold_doublings(networks[1]), assets.dtype)
+        return networks[0]
 
     def stylise_batch(
         self, batch: ImageBatch, alpha: Sequence[float], statistics: "StatisticsOf", regions: Pixels | None = None
