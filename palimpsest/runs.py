@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from palimpsest.datasets import StrPath
 from pipeline.errors import JobError, RecipeError, RunError
 from pipeline.monitoring.stopping import stoppable, stopped_by
 from pipeline.plan import Plan
@@ -16,7 +17,6 @@ from pipeline.working_dir import refuse_packed_keys
 from schemas.manifest import Counts, Failure, Manifest, Marker
 from schemas.recipe import Recipe
 
-StrPath = str | os.PathLike[str]
 RecipeSource = StrPath | Mapping[str, Any] | Recipe
 
 

@@ -5,12 +5,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pipeline.contracts import Gate, Operator
+from pipeline.contracts import Gate, Operator, Part
 from pipeline.model_files.references import FileRef
 from pipeline.packages import Package
-from pipeline.registry import GATE, OPERATOR, planned_class
+from pipeline.registry import GATE, OPERATOR, Kind, planned_class
 from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
@@ -21,6 +21,7 @@ from schemas.recipe import Recipe
 ORIGINAL = "original"
 """Name of the branch that `output.keep_originals` adds."""
 
+P = TypeVar("P", bound=Part)
 Models = Mapping[str, FileRef]
 Images = Mapping[str, tuple[FileRef, ...]]
 
@@ -31,67 +32,82 @@ def content(params: Mapping[str, Any], models: Models, images: Images) -> dict[s
     return {**params, **files, **{name: [image.sha256 for image in some] for name, some in images.items()}}
 
 
+class PartPlan(Generic[P]):
+    """What the plans of an operator and of a gate have in common; the data classes below hold the fields."""
+
+    kind: ClassVar[Kind[Any]]
+    version: int
+    params: Mapping[str, Any]
+    models: Models
+    images: Images
+    package: Package | None
+
+    @property
+    def name(self) -> str:
+        """The name that errors and digests use."""
+        raise NotImplementedError
+
+    def identity(self) -> list[Any]:
+        """Return what the result of this part depends on, for the unit digests. Paths of files are not part of it."""
+        made = [self.name, self.version, content(self.params, self.models, self.images)]
+        return made if self.package is None else [*made, self.package.identity()]
+
+    @property
+    def part_class(self) -> type[P]:
+        """The part's class. Raises JobError where its code is not here, or is other code than the planned one."""
+        return planned_class(self.kind, self.name, self.package)
+
+    def make(self) -> P:
+        """Return the operator or gate, not loaded yet. Raises JobError as `part_class`."""
+        found = self.part_class
+        return found(parse(found.Params, self.params, self.name))
+
+
 @dataclass(frozen=True)
-class StepPlan:
+class StepPlan(PartPlan[Operator]):
     """One operator of a branch, with its parameters, model files and reference images.
 
     `operator` is the name as the recipe writes it; `package` its code, None where it is built in.
     """
 
+    kind: ClassVar[Kind[Any]] = OPERATOR
+
     operator: str
     version: int
     params: Mapping[str, Any]
-    models: Mapping[str, FileRef] = field(default_factory=dict)
-    images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
+    models: Models = field(default_factory=dict)
+    images: Images = field(default_factory=dict)
     package: Package | None = None
     changes_labels: bool = False
 
-    def identity(self) -> list[Any]:
-        """Return what the result of this step depends on, for the unit digests. Paths of files are not part of it."""
-        made = [self.operator, self.version, content(self.params, self.models, self.images)]
-        return made if self.package is None else [*made, self.package.identity()]
-
     @property
-    def part_class(self) -> type[Operator]:
-        """The operator's class. Raises JobError where its code is not here, or is other code than the planned one."""
-        return planned_class(OPERATOR, self.operator, self.package)
-
-    def make(self) -> Operator:
-        """Return the operator, not loaded yet. Raises JobError as `part_class`."""
-        found = self.part_class
-        return found(parse(found.Params, self.params, self.operator))
+    def name(self) -> str:
+        """The operator's name as the recipe writes it."""
+        return self.operator
 
 
 @dataclass(frozen=True)
-class GatePlan:
+class GatePlan(PartPlan[Gate]):
     """One gate of a branch, with its parameters, model files and reference images. `gate` is its own name.
 
     `package` is its code, None where it is built in; if set, `bounds` are its bounds (None: none) for readers that do
     not import it.
     """
 
+    kind: ClassVar[Kind[Any]] = GATE
+
     gate: str
     version: int
     params: Mapping[str, Any]
-    models: Mapping[str, FileRef] = field(default_factory=dict)
-    images: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
+    models: Models = field(default_factory=dict)
+    images: Images = field(default_factory=dict)
     package: Package | None = None
     bounds: tuple[float | None, float | None] | None = None
 
-    def identity(self) -> list[Any]:
-        """Return what the score of this gate depends on, for the unit digests. Paths of files are not part of it."""
-        made = [self.gate, self.version, content(self.params, self.models, self.images)]
-        return made if self.package is None else [*made, self.package.identity()]
-
     @property
-    def part_class(self) -> type[Gate]:
-        """The gate's class. Raises JobError where its code is not here, or is other code than the planned one."""
-        return planned_class(GATE, self.gate, self.package)
-
-    def make(self) -> Gate:
-        """Return the gate, not loaded yet. Raises JobError as `part_class`."""
-        found = self.part_class
-        return found(parse(found.Params, self.params, self.gate))
+    def name(self) -> str:
+        """The gate's own name."""
+        return self.gate
 
 
 @dataclass(frozen=True)
