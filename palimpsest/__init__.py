@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
     from pipeline.seeding import generators
     from pipeline.watermark_key import read_key
-    from schemas.manifest import Counts, Failure, Manifest, Marker
+    from schemas.manifest import Counts, Failure, Manifest, UnitRecord
     from schemas.recipe import Recipe
 
 __all__ = [
@@ -67,7 +67,6 @@ __all__ = [
     "JobError",
     "MadeBatch",
     "Manifest",
-    "Marker",
     "ModelError",
     "Noise",
     "Operator",
@@ -88,6 +87,7 @@ __all__ = [
     "StorageError",
     "TraceResult",
     "UnitError",
+    "UnitRecord",
     "Verification",
     "__version__",
     "estimate",
@@ -168,7 +168,7 @@ _MODULES: Final = {
         "Counts",
         "Failure",
         "Manifest",
-        "Marker",
+        "UnitRecord",
     ),
     "schemas.recipe": ("Recipe",),
 }

@@ -14,7 +14,7 @@ from pipeline.planning.planner import plan_recipe
 from pipeline.planning.recipe_file import Override, as_data, base_of, complete, plain, read_recipe
 from pipeline.watermark_key import chosen_key, key_id
 from pipeline.working_dir import refuse_packed_keys
-from schemas.manifest import Counts, Failure, Manifest, Marker
+from schemas.manifest import Counts, Failure, Manifest, UnitRecord
 from schemas.recipe import Recipe
 
 RecipeSource = StrPath | Mapping[str, Any] | Recipe
@@ -105,7 +105,7 @@ def run(
     executor: Literal["ray", "inline"] = "ray",
     address: str = "local",
     key: bytes | None = None,
-    progress: bool | Callable[[Marker | Failure], None] = True,
+    progress: bool | Callable[[UnitRecord | Failure], None] = True,
 ) -> RunResult:
     """Make a data set; the same call again makes only what is missing, however the one before ended.
 
@@ -121,7 +121,7 @@ def run(
             HOST[:PORT] that with this head. Where `ray.init()` was called before, its Ray is used and left running.
         key: as for `plan`; a `Plan` runs with the key that it was made with.
         progress: whether to show a bar or lines on stderr; or a function, called in this thread with each unit that
-            ends: its `Marker`, or its `Failure` where all attempts failed. What the function raises stops the run.
+            ends: its `UnitRecord`, or its `Failure` where all attempts failed. What the function raises stops the run.
 
     Raises:
         JobError: recipe, input, model, key or output are not as they must be: RecipeError, InputError, ModelError,

@@ -20,11 +20,11 @@ from pipeline.publishing.prepare import prepare
 from pipeline.publishing.seal import SEAL, is_sealed, seal_dataset
 from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import Store, open_store
-from schemas.manifest import Failure, Manifest, Marker
+from schemas.manifest import Failure, Manifest, UnitRecord
 
 _log = logging.getLogger(__name__)
 
-Outcome = Marker | Failure
+Outcome = UnitRecord | Failure
 Listener = Callable[[Outcome], None]
 
 _one_at_a_time = threading.RLock()
@@ -90,7 +90,7 @@ class _Run:
     plan: Plan
     store: Store
     lease: Lease
-    done: Mapping[str, Marker]
+    done: Mapping[str, UnitRecord]
     key: bytes | None
 
     def make_missing(self, executor: str, address: str, progress: Progress, listeners: Sequence[Listener]) -> None:

@@ -25,7 +25,7 @@ class FileRecord(Record):
     sha256: str
 
 
-class Marker(Record):
+class UnitRecord(Record):
     """The commit record of a unit, written last: the unit is done, and these are its files."""
 
     renamed: ClassVar[Mapping[str, str]] = {"remade": "retried"}

@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 KEY = b"a key of the tests"
 NAMES = """
 NO_PARTNER Applied Assets BranchEstimate BudgetError ClassRequirements ConflictError Counts Draws Failure Fittable Gate
-ImageBatch InputError JobError MadeBatch Manifest Marker ModelError Noise Operator PalimpsestError Parameters Partner
+ImageBatch InputError JobError MadeBatch Manifest ModelError Noise Operator PalimpsestError Parameters Partner
 PartnerRow Pixels Plan Recipe RecipeError ReferenceImage ReplayResult Requirements RowError RunError RunResult
-StorageError TraceResult UnitError Verification __version__ estimate gates generators operators plan read_key replay
-report run trace verify
+StorageError TraceResult UnitError UnitRecord Verification __version__ estimate gates generators operators plan read_key
+replay report run trace verify
 """
 """What is public. A name that goes, or means something else, breaks the code of others: think, then change this."""
 
@@ -156,14 +156,14 @@ def test_what_is_wrong_with_a_run_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_run_is_verified_traced_replayed_and_shown(tmp_path: Path) -> None:
-    ended: list[palimpsest.Marker | palimpsest.Failure] = []
+    ended: list[palimpsest.UnitRecord | palimpsest.Failure] = []
     asked = recipe(tmp_path, watermark={"scheme": "stdm"})
     made = palimpsest.run(asked, executor="inline", key=KEY, progress=ended.append)
     assert repr(made) == (
         f"RunResult('{tmp_path / 'out'}', complete=True, accepted=20, rejected=0, quarantined=0, failed=0)"
     )
     assert (made.counts.asked, made.branches["flipped"].accepted, made.failed) == (20, 20, [])
-    assert [(outcome.unit[:8], type(outcome)) for outcome in ended] == [("flipped-", palimpsest.Marker)] * 2
+    assert [(outcome.unit[:8], type(outcome)) for outcome in ended] == [("flipped-", palimpsest.UnitRecord)] * 2
     verified = palimpsest.verify(made.output, KEY)
     assert (verified.ok, verified.images, verified.watermarks, verified.sealed) == (True, 20, 20, True)
     row = rows_of(tmp_path / "out")[7]
@@ -221,7 +221,7 @@ def test_an_interrupt_leaves_what_the_next_run_goes_on_with(tmp_path: Path) -> N
     asked = recipe(tmp_path)
     whole = palimpsest.run(asked, executor="inline", output=tmp_path / "whole", progress=False)
 
-    def interrupt(outcome: palimpsest.Marker | palimpsest.Failure) -> None:
+    def interrupt(outcome: palimpsest.UnitRecord | palimpsest.Failure) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -273,7 +273,7 @@ def test_an_interrupt_on_a_ray_that_is_there_leaves_it(tmp_path: Path, ray_local
 
     asked = recipe(tmp_path)
 
-    def interrupt(outcome: palimpsest.Marker | palimpsest.Failure) -> None:
+    def interrupt(outcome: palimpsest.UnitRecord | palimpsest.Failure) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

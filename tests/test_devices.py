@@ -11,7 +11,7 @@ import torch
 from pipeline.audit.replay import replay_sample
 from pipeline.devices import WORKSPACE, device_for_model, device_model, installed_versions, processor, set_deterministic
 from pipeline.shards.output.store import open_store
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 from tests.fixtures.arithmetic import PARTS, arithmetic_kept
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 
@@ -58,7 +58,7 @@ def test_what_is_not_installed_has_no_version() -> None:
 def test_a_data_set_says_which_device_made_it_and_replay_which_made_it_again(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=6)
     manifest, (marker,) = run_here(plan_of(write_recipe(tmp_path)))
-    assert isinstance(marker, Marker)
+    assert isinstance(marker, UnitRecord)
     assert marker.device == device_model("cpu") == f"cpu ({processor()})"
     assert manifest.devices == [marker.device]
     store, sample = open_store(str(tmp_path / "out")), rows_of(tmp_path / "out")[0]["sample_id"]

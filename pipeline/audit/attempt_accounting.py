@@ -11,7 +11,7 @@ from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.messages import short_repr
 from pipeline.plan import BranchPlan, GatePlan
 from pipeline.seeding import sample_id, synthetic_id
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 
 Place = tuple[int, int]
 """Place of an image in its unit: (source row, copy), or (index, 0) without sources."""
@@ -34,7 +34,7 @@ class AttemptAccounting:
     Raises RecipeError where the branch has a gate that this version does not know.
     """
 
-    def __init__(self, marker: Marker, branch: BranchPlan, seed: int) -> None:
+    def __init__(self, marker: UnitRecord, branch: BranchPlan, seed: int) -> None:
         self._marker, self._seed = marker, seed
         self._max_attempts = branch.attempts
         self._gates = {planned.gate: _bounds(planned) for planned in branch.gates}

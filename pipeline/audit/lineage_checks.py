@@ -11,7 +11,7 @@ from pipeline.lineage.records import input_features
 from pipeline.plan import ORIGINAL, BranchPlan, StepPlan
 from pipeline.seeding import step_seed
 from schemas.images import IMAGE, LINEAGE, QUARANTINE
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 
 _MADE = (pa.field("image", IMAGE), *LINEAGE)
 _COLUMNS = {"data": _MADE, "rejected": (*_MADE, pa.field("rejected_reason", pa.string())), "quarantine": QUARANTINE}
@@ -50,7 +50,7 @@ def class_findings(path: str, schema: pa.Schema, manifest: Manifest) -> Iterator
 class LineageChecks:
     """Checks rows of `data/` and `rejected/` of one unit, and those of `quarantine/`."""
 
-    def __init__(self, manifest: Manifest, marker: Marker, branch: BranchPlan) -> None:
+    def __init__(self, manifest: Manifest, marker: UnitRecord, branch: BranchPlan) -> None:
         """Raise RecipeError where the branch has a built-in operator that this version does not know."""
         self._manifest, self._marker, self._branch = manifest, marker, branch
         self._chain = [

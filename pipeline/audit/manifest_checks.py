@@ -8,11 +8,11 @@ from pipeline.publishing.manifest import count, same_counts
 from pipeline.registry import GATES, OPERATORS
 from pipeline.seeding import digest
 from pipeline.shards.output.commit import FOLDERS, INDEX, markers_digest
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 from schemas.recipe import Recipe
 
 
-def manifest_findings(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:
+def manifest_findings(manifest: Manifest, markers: Mapping[str, UnitRecord]) -> Iterator[str]:
     """Yield every contradiction between a manifest, its recipe and the markers."""
     if not manifest.complete:
         yield f"the manifest says incomplete: {len(markers)} of {manifest.units} units are there"
@@ -28,14 +28,14 @@ def manifest_findings(manifest: Manifest, markers: Mapping[str, Marker]) -> Iter
         yield from _units(manifest, markers)
 
 
-def index_findings(index: Mapping[str, Marker], markers: Mapping[str, Marker]) -> Iterator[str]:
+def index_findings(index: Mapping[str, UnitRecord], markers: Mapping[str, UnitRecord]) -> Iterator[str]:
     """Yield every record of the index that differs from the unit's marker; the newest ones may be missing there."""
     for unit, marker in index.items():
         if marker != markers.get(unit):
             yield f"{INDEX}: unit {unit} is not there as in its commit record"
 
 
-def marker_findings(manifest: Manifest, name: str, marker: Marker, copies: int, where: str | None) -> Iterator[str]:
+def marker_findings(manifest: Manifest, name: str, marker: UnitRecord, copies: int, where: str | None) -> Iterator[str]:
     """Yield every contradiction between a marker, its own sums and its branch in the manifest."""
     unit = f"unit {name}"
     if marker.copies != max(1, copies):
@@ -54,7 +54,7 @@ def marker_findings(manifest: Manifest, name: str, marker: Marker, copies: int, 
         yield f"shard {marker.shard}: rows were made from it, and the manifest does not list it"
 
 
-def _branches(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:
+def _branches(manifest: Manifest, markers: Mapping[str, UnitRecord]) -> Iterator[str]:
     recipe = Recipe.model_validate(manifest.recipe)
     names = [chain.get("name") for chain in manifest.chains]
     asked = [ORIGINAL] * recipe.output.keep_originals + [branch.name for branch in recipe.branches]
@@ -94,7 +94,7 @@ def _watermark(manifest: Manifest) -> Iterator[str]:
         yield f"the manifest's watermark is {recorded or 'none'}, and its recipe asks for {settings or 'none'}"
 
 
-def _units(manifest: Manifest, markers: Mapping[str, Marker]) -> Iterator[str]:
+def _units(manifest: Manifest, markers: Mapping[str, UnitRecord]) -> Iterator[str]:
     """Yield findings about the units of a complete data set: they are those of the plan, and cover every shard."""
     branches = {chain.get("name"): place for place, chain in enumerate(manifest.chains)}
     shards = {record.path: place for place, record in enumerate(manifest.shards)}

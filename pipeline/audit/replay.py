@@ -27,7 +27,7 @@ from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import from_text, is_clear, keyed_digest
 from schemas.images import IMAGE
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 from schemas.recipe import Recipe
 
 PROVENANCE = (
@@ -133,7 +133,7 @@ def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, A
     return any(each.sample_id == stored["sample_id"] for each in replayed)
 
 
-def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any], pa.DataType]:
+def find_sample(store: Store, sample: str) -> tuple[UnitRecord, dict[str, Any], pa.DataType]:
     """Return the marker and the stored row of a sample, and the type of its label.
 
     Raises:
@@ -152,7 +152,7 @@ def find_sample(store: Store, sample: str) -> tuple[Marker, dict[str, Any], pa.D
     raise InputError(f"sample {sample!r}: no image in {store.uri} has this id")
 
 
-def _source(manifest: Manifest, marker: Marker, kind: pa.DataType) -> tuple[Shard | None, Layout]:
+def _source(manifest: Manifest, marker: UnitRecord, kind: pa.DataType) -> tuple[Shard | None, Layout]:
     """Return the source shard and its layout; without one, what the label is stored as. Class names as planned."""
     if marker.shard is None:
         schema = pa.schema([pa.field("image", IMAGE), pa.field("label", kind)])

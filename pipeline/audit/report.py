@@ -20,7 +20,7 @@ from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.output.commit import open_parquet, read_markers
 from pipeline.shards.output.store import Store
 from pipeline.shards.reader import read_windows
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def renew_report(store: Store, key: bytes | None = None) -> None:
 
 
 def _sheet(
-    store: Store, manifest: Manifest, markers: dict[str, Marker], chain: dict[str, Any], sources: "SourceImages"
+    store: Store, manifest: Manifest, markers: dict[str, UnitRecord], chain: dict[str, Any], sources: "SourceImages"
 ) -> Sheet:
     synthetic = chain["copies"] == 0
     limit = SOURCES_PER_CLASS * (4 if synthetic else 1) if manifest.classes else SOURCES_WITHOUT_CLASSES
@@ -111,14 +111,14 @@ def _sheet(
     return Sheet(chain["name"], text, cards)
 
 
-def _accepted(store: Store, markers: dict[str, Marker], branch: str) -> Iterator[dict[str, Any]]:
+def _accepted(store: Store, markers: dict[str, UnitRecord], branch: str) -> Iterator[dict[str, Any]]:
     files = _files(markers, branch, "data")
     step = max(1, len(files) // FILES_READ)
     for path in files[::step][:FILES_READ]:
         yield from _rows(store, path, COLUMNS)
 
 
-def _files(markers: dict[str, Marker], branch: str, folder: str) -> list[str]:
+def _files(markers: dict[str, UnitRecord], branch: str, folder: str) -> list[str]:
     return [m.files[folder].path for _, m in sorted(markers.items()) if m.branch == branch and folder in m.files]
 
 
@@ -128,7 +128,7 @@ def _rows(store: Store, path: str, columns: list[str]) -> Iterator[dict[str, Any
         yield from file.read_row_group(group, columns=columns).to_pylist()
 
 
-def _gate_lines(store: Store, markers: dict[str, Marker], chain: dict[str, Any]) -> list[GateLine]:
+def _gate_lines(store: Store, markers: dict[str, UnitRecord], chain: dict[str, Any]) -> list[GateLine]:
     """Return a line for each of a branch's gates; scores of kept images are those of `FILES_READ` files."""
     gates = [gate["gate"] for gate in chain.get("gates", ())]
     if not gates:
@@ -177,7 +177,7 @@ def thumbnail(data: bytes, max_px: int = TILE_PX, bit_depth: int | None = None) 
     return encode(small, "jpeg", 85), "image/jpeg"
 
 
-def _reasons(store: Store, markers: dict[str, Marker], folder: str, column: str) -> dict[str, int]:
+def _reasons(store: Store, markers: dict[str, UnitRecord], folder: str, column: str) -> dict[str, int]:
     counted: Counter[str] = Counter()
     for marker in markers.values():
         if folder in marker.files:

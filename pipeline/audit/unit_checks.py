@@ -22,7 +22,7 @@ from pipeline.publishing.manifest import branch_from
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.commit import open_parquet
 from pipeline.shards.output.store import Store
-from schemas.manifest import FileRecord, Manifest, Marker
+from schemas.manifest import FileRecord, Manifest, UnitRecord
 
 MALFORMED = (TypeError, KeyError, AttributeError, ValueError, PalimpsestError)
 """Errors that a malformed row or record raises where a check reads it."""
@@ -34,7 +34,7 @@ class UnitChecks:
 
     store: Store
     manifest: Manifest
-    marker: Marker
+    marker: UnitRecord
     branch: BranchPlan
     seen: set[str]
     source_checks: SourceChecks
@@ -147,7 +147,7 @@ class UnitChecks:
             self.found.findings.extend(self.source_checks.add_quarantined(self.marker.shard, row))
 
 
-def branch_of(manifest: Manifest, marker: Marker, found: Verification) -> BranchPlan | None:
+def branch_of(manifest: Manifest, marker: UnitRecord, found: Verification) -> BranchPlan | None:
     """Return a unit's branch of the manifest; where it cannot be read, add a finding and return None."""
     for chain in manifest.chains:
         if chain.get("name") == marker.branch:

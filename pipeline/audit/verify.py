@@ -13,7 +13,7 @@ from pipeline.publishing.manifest import read_manifest
 from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
 from pipeline.shards.output.commit import FOLDERS, read_index, read_markers
 from pipeline.shards.output.store import Store
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 
 __all__ = ["SHOWN", "Verification", "read_manifest", "verify_dataset"]
 
@@ -51,7 +51,7 @@ def verify_dataset(store: Store, key: bytes | None = None) -> Verification:
 
 
 def _check_seal(
-    store: Store, manifest: Manifest, markers: Mapping[str, Marker], key: bytes | None, found: Verification
+    store: Store, manifest: Manifest, markers: Mapping[str, UnitRecord], key: bytes | None, found: Verification
 ) -> None:
     """Check the seal; without it, a changed file with a matching new checksum would not be found."""
     unguarded = "recipe, versions, drawn values, own columns and texts are guarded by checksums alone"

@@ -19,7 +19,7 @@ from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
 from pipeline.watermark_key import key_id, read_key
-from schemas.manifest import Failure, Marker
+from schemas.manifest import Failure, UnitRecord
 
 UNITS_COLUMN = "units"
 """Name of a block's one column; its one row holds pickled units."""
@@ -57,7 +57,7 @@ class UnitActor:
                 except (JobError, RunError) as error:
                     yield answer_row(error)
 
-    def run(self, unit: Unit) -> Marker | Failure:
+    def run(self, unit: Unit) -> UnitRecord | Failure:
         """Return the unit's marker or failure; a unit that is committed already is not made again.
 
         Raises:
@@ -66,7 +66,7 @@ class UnitActor:
         worker = self._worker or self._load()
         store = self._job.open_store()
         if store.exists(marker_path(unit.name)):  # a block comes again when its worker died
-            marker = Marker.model_validate_json(store.read(marker_path(unit.name)))
+            marker = UnitRecord.model_validate_json(store.read(marker_path(unit.name)))
             check_digest(marker, unit.digest)
             return marker
         deaths = self._ledger.start(unit.name)
@@ -133,7 +133,7 @@ def record_excluded_unit(store: Store, unit: Unit, deaths: int) -> Failure:
     return failure
 
 
-def answer_row(answer: Marker | Failure | JobError | RunError) -> pa.Table:
+def answer_row(answer: UnitRecord | Failure | JobError | RunError) -> pa.Table:
     """Return a table of one row, the columns `kind` and `body`, that carries an answer to the driver."""
     if isinstance(answer, Exception):
         kind = RunError if isinstance(answer, RunError) else JobError

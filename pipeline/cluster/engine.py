@@ -23,9 +23,9 @@ from pipeline.execution.job import Job
 from pipeline.monitoring.stopping import RESUMES, stoppable
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.store import LocalStore
-from schemas.manifest import Failure, Marker
+from schemas.manifest import Failure, UnitRecord
 
-Outcomes = Generator[Marker | Failure, None, None]
+Outcomes = Generator[UnitRecord | Failure, None, None]
 
 SPARE_DEATHS = 10
 """Worker deaths allowed beside those that units may cause, such as the loss of a node."""
@@ -114,7 +114,9 @@ def _run_group(
             for kind, body in answers:
                 if kind in STOPPING_ERRORS:
                     raise STOPPING_ERRORS[kind](body)
-                yield Marker.model_validate_json(body) if kind == "Marker" else Failure.model_validate_json(body)
+                yield (
+                    UnitRecord.model_validate_json(body) if kind == "UnitRecord" else Failure.model_validate_json(body)
+                )
         finally:
             if not is_lost():  # a lost Ray never answers, and this would wait for it
                 answers.close()  # lets the actors go; the end of the ledger then ends those that are busy

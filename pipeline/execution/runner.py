@@ -20,13 +20,13 @@ from pipeline.execution.sample_generation import make_samples
 from pipeline.execution.window import Window, windows
 from pipeline.plan import Unit
 from pipeline.shards.output.commit import UnitFiles
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 
 COUNT_NAMES = {"data": "accepted", "rejected": "rejected", "quarantine": "quarantined"}
 """The count in the marker that rows of each folder add to."""
 
 
-def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
+def run_unit(branch: LoadedBranch, unit: Unit) -> UnitRecord:
     """Make one unit and commit it.
 
     Raises:
@@ -56,7 +56,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> Marker:
             counts["retried"] += len(retried)
             counts["rejected"] -= len(retried)
             reasons.subtract(str(each.rejected) for each in retried)
-        marker = Marker(
+        marker = UnitRecord(
             unit=unit.name,
             digest=unit.digest,
             branch=unit.branch,
@@ -102,7 +102,7 @@ def make_window(
     return tables_of(branch, unit, window, background)
 
 
-def check_counts(marker: Marker) -> None:
+def check_counts(marker: UnitRecord) -> None:
     """Raise UnitError unless every image asked for is accepted, finally rejected, or quarantined with its row."""
     asked = marker.selected * marker.copies
     accounted = marker.accepted + marker.rejected + marker.quarantined * marker.copies

@@ -10,7 +10,7 @@ from pipeline.execution.runner import run_unit
 from pipeline.messages import error_line, format_traceback, one_line
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.files.uris import is_local
-from schemas.manifest import Failure, Marker
+from schemas.manifest import Failure, UnitRecord
 
 UNIT_ATTEMPTS = 3
 """Tries of one unit before its failure is written to `_failed/`."""
@@ -33,7 +33,7 @@ class Worker:
         if self._loaded is None:
             self._loaded = LoadedBranch.load(self.job, self.branch, self.device, self.key)
 
-    def run(self, unit: Unit, attempts: int = UNIT_ATTEMPTS) -> Marker | Failure:
+    def run(self, unit: Unit, attempts: int = UNIT_ATTEMPTS) -> UnitRecord | Failure:
         """Return the unit's marker, or its failure after `attempts` tries. JobError and RunError end the job."""
         self.load()
         assert self._loaded is not None
@@ -56,7 +56,7 @@ class Worker:
 
 def run_inline(
     job: Job, branches: Iterable[BranchPlan], units: Iterable[Unit], key: bytes | None = None
-) -> Generator[Marker | Failure, None, None]:
+) -> Generator[UnitRecord | Failure, None, None]:
     """Run units one after another in this process.
 
     Raises:

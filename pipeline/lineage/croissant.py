@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 
 TERMS = [
     *("citeAs", "column", "data", "dataType", "equivalentProperty", "examples", "extract", "field", "fileObject"),
@@ -41,7 +41,7 @@ FIELDS = {
 FILES = "data-files"
 
 
-def croissant(manifest: Manifest, markers: Mapping[str, Marker]) -> dict[str, Any]:
+def croissant(manifest: Manifest, markers: Mapping[str, UnitRecord]) -> dict[str, Any]:
     """Return the Croissant description: every file in `data/`, and the columns `image` and those in `FIELDS`."""
     files = sorted((m.files["data"] for m in markers.values() if "data" in m.files), key=lambda file: file.path)
     distribution: list[dict[str, Any]] = [

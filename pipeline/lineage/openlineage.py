@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from schemas.manifest import Failure, FileRecord, Manifest, Marker
+from schemas.manifest import Failure, FileRecord, Manifest, UnitRecord
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset, RunEvent
@@ -20,7 +20,7 @@ PRODUCER = "urn:palimpsest"
 
 
 def openlineage_lines(
-    manifest: Manifest, markers: Mapping[str, Marker], failures: Sequence[Failure], output: str
+    manifest: Manifest, markers: Mapping[str, UnitRecord], failures: Sequence[Failure], output: str
 ) -> Iterator[str]:
     """Yield JSON lines: every committed and every failed unit, then the run.
 
@@ -45,7 +45,7 @@ class _RunEvents:
         self.run_id = str(uuid.uuid5(RUN_IDS, manifest.plan_digest))
         self.shards = {shard.path: shard for shard in manifest.shards}
 
-    def committed(self, marker: Marker) -> "RunEvent":
+    def committed(self, marker: UnitRecord) -> "RunEvent":
         files = list(marker.files.values())
         shards = [] if marker.shard is None else [marker.shard]
         outputs = [self._written(file.path, [file], file.sha256) for file in files]
@@ -57,7 +57,7 @@ class _RunEvents:
         facet = ErrorMessageRunFacet(message=failure.error, programmingLanguage="python")
         return self._event("FAIL", failure.digest, failure.unit, [], [], {"errorMessage": facet})
 
-    def run(self, markers: Mapping[str, Marker]) -> "RunEvent":
+    def run(self, markers: Mapping[str, UnitRecord]) -> "RunEvent":
         files = [file for marker in markers.values() for file in marker.files.values()]
         outputs = [self._written("", files, self.manifest.markers["sha256"])]
         state = "COMPLETE" if self.manifest.complete else "FAIL" if self.manifest.failed else "ABORT"

@@ -14,7 +14,7 @@ from pipeline.errors import BudgetError
 from pipeline.messages import counted, short_repr
 from pipeline.monitoring.progress import reason_counts
 from pipeline.plan import Plan
-from schemas.manifest import Counts, Failure, Marker
+from schemas.manifest import Counts, Failure, UnitRecord
 
 MIN_ROWS_TO_STOP = 1_000
 """Selected rows of a branch from which on a share beyond the limit stops the run."""
@@ -34,7 +34,7 @@ class _BranchCounts:
 class Budget:
     """Counts units and rows as units end, and raises BudgetError where a run should stop."""
 
-    def __init__(self, plan: Plan, done: Iterable[Marker]) -> None:
+    def __init__(self, plan: Plan, done: Iterable[UnitRecord]) -> None:
         self._quality = plan.recipe.quality
         self._counts = {branch.name: _BranchCounts(left=0) for branch in plan.branches}
         for unit in plan.units:
@@ -56,7 +56,7 @@ class Budget:
                 share = self._quality.max_quarantined_share
                 raise BudgetError(_beyond(name, counts.quarantined, counts.selected, share), name)
 
-    def add(self, outcome: Marker | Failure) -> None:
+    def add(self, outcome: UnitRecord | Failure) -> None:
         """Count a unit that ended. Raises BudgetError where the run should stop."""
         if isinstance(outcome, Failure):
             self.failures.append(outcome)
@@ -66,7 +66,7 @@ class Budget:
             self._count(outcome)
         self.check()
 
-    def _count(self, marker: Marker) -> None:
+    def _count(self, marker: UnitRecord) -> None:
         self._made += 1
         counts = self._counts[marker.branch]
         counts.left -= marker.rows

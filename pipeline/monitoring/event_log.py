@@ -22,7 +22,7 @@ from pipeline.messages import counted, one_line
 from pipeline.monitoring.progress import Progress, reason_counts, summary
 from pipeline.plan import Plan
 from pipeline.shards.output.store import Store
-from schemas.manifest import Counts, Failure, Manifest, Marker, RowFailure
+from schemas.manifest import Counts, Failure, Manifest, RowFailure, UnitRecord
 
 log = logging.getLogger("palimpsest")
 
@@ -51,7 +51,7 @@ class EventLog:
         text = f"{done} of {units} units are done already" if done else f"{planned} -> {self._plan.output}"
         _emit(logging.INFO, "run_started", text, {"units": units, "done": done, "output": self._plan.output})
 
-    def unit_ended(self, outcome: Marker | Failure) -> None:
+    def unit_ended(self, outcome: UnitRecord | Failure) -> None:
         """Log a unit that ended, and the first row of each new kind of row failure."""
         if isinstance(outcome, Failure):
             self._failures.append(outcome)

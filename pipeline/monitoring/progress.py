@@ -11,7 +11,7 @@ from tqdm import tqdm
 from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.messages import counted, one_line
 from pipeline.plan import Plan
-from schemas.manifest import Counts, Failure, Manifest, Marker
+from schemas.manifest import Counts, Failure, Manifest, UnitRecord
 
 LINE_EVERY_S = 10.0
 """Seconds between lines of progress where stderr is not a terminal."""
@@ -36,7 +36,7 @@ class Progress:
     def __init__(
         self,
         plan: Plan,
-        done: Iterable[Marker] = (),
+        done: Iterable[UnitRecord] = (),
         actors: int | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -81,7 +81,7 @@ class Progress:
         elif self._shown and self.now and self._printed > self._started:
             print(self.line(), file=self._stream, flush=True)
 
-    def add(self, outcome: Marker | Failure) -> None:
+    def add(self, outcome: UnitRecord | Failure) -> None:
         """Count a unit that ended."""
         weight = self._weights.get(outcome.unit, 0)
         self.now += weight

@@ -20,7 +20,7 @@ from pipeline.shards.output.commit import COMMITS, EARLIER, markers_digest
 from pipeline.shards.output.store import Store
 from pipeline.validation import EarlierLayoutError, parse, read_record
 from pipeline.working_dir import persistent_path
-from schemas.manifest import Counts, Manifest, Marker, ModelRecord, ShardRecord
+from schemas.manifest import Counts, Manifest, ModelRecord, ShardRecord, UnitRecord
 from schemas.recipe import MAX_COPIES, MAX_MICRO_BATCH, Recipe, Watermark
 
 MANIFEST = "manifest.json"
@@ -69,7 +69,7 @@ def _check_sections(manifest: Manifest) -> None:
 
 def build_manifest(
     plan: Plan,
-    markers: Mapping[str, Marker],
+    markers: Mapping[str, UnitRecord],
     complete: bool,
     failed: Sequence[str] = (),
     fitted: Mapping[str, str] | None = None,
@@ -113,7 +113,7 @@ def _shard_record(shard: Shard) -> ShardRecord:
     )
 
 
-def count(markers: Iterable[Marker]) -> Counts:
+def count(markers: Iterable[UnitRecord]) -> Counts:
     """Return the sums over some markers."""
     found = list(markers)
     return Counts(

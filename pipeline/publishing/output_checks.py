@@ -13,7 +13,7 @@ from pipeline.publishing.manifest import MANIFEST
 from pipeline.shards.files.discovery import would_find
 from pipeline.shards.output.commit import COMMITS, FOLDERS, read_markers
 from pipeline.shards.output.store import Store
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 
 LEFT_BY_KILLED_RUNS = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
 
@@ -37,7 +37,7 @@ def check_place(plan: Plan) -> None:
             )
 
 
-def check_owner(plan: Plan, store: Store, done: Mapping[str, Marker]) -> None:
+def check_owner(plan: Plan, store: Store, done: Mapping[str, UnitRecord]) -> None:
     """Raise ConflictError where the output holds files that are not of a Palimpsest run.
 
     Files that a killed run leaves are accepted: those of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
@@ -66,7 +66,7 @@ def _normal(uri: str) -> str:
     return uri if "://" in path else str(Path(path).resolve())
 
 
-def check_markers(plan: Plan, store: Store) -> dict[str, Marker]:
+def check_markers(plan: Plan, store: Store) -> dict[str, UnitRecord]:
     """Return the markers in the output.
 
     Raises:
@@ -96,7 +96,7 @@ def rewritten_shards(plan: Plan, store: Store) -> list[str]:
     return [shard.path for shard, version in known if version is not None and version != shard.file_version]
 
 
-def check_files(plan: Plan, store: Store, markers: Mapping[str, Marker]) -> set[str]:
+def check_files(plan: Plan, store: Store, markers: Mapping[str, UnitRecord]) -> set[str]:
     """Return the paths of data files that the output may hold: those of planned units and of markers.
 
     Raises:

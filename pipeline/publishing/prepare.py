@@ -16,12 +16,12 @@ from pipeline.publishing.manifest import (
 from pipeline.publishing.output_checks import check_markers, check_owner, check_place, rewritten_shards
 from pipeline.shards.output.commit import damaged_units, forget_units
 from pipeline.shards.output.store import Store
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 
 _log = logging.getLogger(__name__)
 
 
-def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, Marker]:
+def prepare(plan: Plan, store: Store, lease: Lease | None = None) -> dict[str, UnitRecord]:
     """Make the output ready, and return the markers of units that are done and whose files are there.
 
     Args:

@@ -16,7 +16,7 @@ from pipeline.seeding import canonical_json
 from pipeline.shards.output.commit import COMMITS, FOLDERS, INDEX, marker_path
 from pipeline.shards.output.store import Store
 from pipeline.watermark_key import derived_key, key_id
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 from schemas.seal import Seal
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _TIMES = {"seconds", "busy_s"}
 _DIGITS = 32
 
 
-def seal_dataset(store: Store, markers: Mapping[str, Marker], key: bytes, earlier: Collection[str] = ()) -> None:
+def seal_dataset(store: Store, markers: Mapping[str, UnitRecord], key: bytes, earlier: Collection[str] = ()) -> None:
     """Seal a data set as it is now.
 
     Args:
@@ -86,7 +86,7 @@ def is_sealed(store: Store, path: str) -> bool:
     return seal is None or seal.files.get(path) == _sha256(store, path)
 
 
-def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes, marked: bool) -> Iterator[str]:
+def seal_findings(store: Store, markers: Mapping[str, UnitRecord], key: bytes, marked: bool) -> Iterator[str]:
     """Yield every difference from the seal, as text; nothing where there is no seal.
 
     Args:
@@ -124,7 +124,7 @@ def seal_findings(store: Store, markers: Mapping[str, Marker], key: bytes, marke
             yield f"{path}: not the sealed one"
 
 
-def _commits(markers: Mapping[str, Marker]) -> dict[str, str]:
+def _commits(markers: Mapping[str, UnitRecord]) -> dict[str, str]:
     """Return a digest of each commit record by unit, without its times and without fields at their defaults."""
     found = {}
     for unit, marker in sorted(markers.items()):

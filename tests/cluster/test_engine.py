@@ -22,7 +22,7 @@ from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.registry import OPERATORS
 from pipeline.shards.output.store import LocalStore, open_store
-from schemas.manifest import Failure, Marker
+from schemas.manifest import Failure, UnitRecord
 from tests.cluster.probes import REGISTRATION, probe_job
 from tests.cluster.processes import descendants, unit_actors
 from tests.fixtures.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
@@ -32,7 +32,7 @@ from tests.fixtures.shard_files import photos, write_shard
 pytestmark = pytest.mark.usefixtures("ray_local")
 
 BRIGHT: dict[str, Any] = {"name": "bright", "copies": 1, "operators": [{"classical": {}}]}
-Outcome = Marker | Failure
+Outcome = UnitRecord | Failure
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_unit_that_kills_its_worker_is_left_out_and_the_others_complete(
 ) -> None:
     plan = probe_plan("kill")
     outcomes = run_on_ray(plan)
-    assert kinds(outcomes) == {"Marker": 2, "Failure": 1}
+    assert kinds(outcomes) == {"UnitRecord": 2, "Failure": 1}
     (failure,) = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     assert failure.attempts == 3
     assert "died 3 times" in failure.error
@@ -96,7 +96,7 @@ def test_a_unit_that_kills_its_worker_is_left_out_and_the_others_complete(
 
 def test_a_unit_that_fails_is_tried_three_times_and_the_others_complete(probe_plan: Callable[..., Plan]) -> None:
     outcomes = run_on_ray(probe_plan("fail", actors=2))
-    assert kinds(outcomes) == {"Marker": 2, "Failure": 1}
+    assert kinds(outcomes) == {"UnitRecord": 2, "Failure": 1}
     (failure,) = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     assert failure.attempts == 3
     assert "out of memory" in failure.error

@@ -17,7 +17,7 @@ from pipeline.plan import Plan
 from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 from tests.fixtures.data_sets import findings, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.outside import EXAMPLES, forget, install, install_example
 
@@ -51,7 +51,7 @@ def test_a_package_runs_is_verified_and_replayed(
     install_example("acme_blur")
     install("acme-empty", {"empty.py": EMPTY}, {"palimpsest.gates": {"empty": "empty:Empty"}})
     plan = plan_of(recipe_of(tmp_path, [BLURRED, NAMED], quality={"gates": [{"empty": {}}]}))
-    assert all(isinstance(outcome, Marker) for outcome in run_on_ray(plan))
+    assert all(isinstance(outcome, UnitRecord) for outcome in run_on_ray(plan))
     package = plan.branches[0].steps[0].package
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 24

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.execution.background import BackgroundThreads
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -50,6 +50,6 @@ def test_cores_change_no_byte_of_a_run(tmp_path: Path) -> None:
         )
         manifest, markers = run_here(plan_of(recipe))
         assert manifest.counts.accepted == 2 * 220 and manifest.counts.quarantined == 1
-        assert all(isinstance(each, Marker) for each in markers)
+        assert all(isinstance(each, UnitRecord) for each in markers)
         found[cpus] = contents(tmp_path / f"out{cpus}")
     assert found[3] == found[1]

@@ -16,7 +16,7 @@ from pipeline.noise import Noise
 from pipeline.operators.diffusion.diffusion_edit import DiffusionEdit
 from pipeline.registry import OPERATORS
 from pipeline.shards.images.codecs import decode
-from schemas.manifest import Failure, Marker
+from schemas.manifest import Failure, UnitRecord
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
@@ -58,7 +58,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def made(folder: Path, operator: str) -> list[Marker | Failure]:
+def made(folder: Path, operator: str) -> list[UnitRecord | Failure]:
     params = {"model": "tiny.safetensors", "steps": 4, "strength_range": [0.5, 0.5]}
     branch = {"name": "edited", "copies": 1, "operators": [{operator: params}]}
     plan = plan_of(write_recipe(folder, [branch], output={"uri": operator, "rows_per_unit": 12}))
@@ -70,7 +70,7 @@ def test_a_call_without_memory_is_halved_and_every_row_comes_out(folder: Path, e
     (whole,) = made(folder, "diffusion_edit")
     Hungry.error, Hungry.limit = error, 3
     (halved,) = made(folder, "hungry_edit")
-    assert isinstance(whole, Marker) and isinstance(halved, Marker)
+    assert isinstance(whole, UnitRecord) and isinstance(halved, UnitRecord)
     assert whole.exact and not halved.exact
     assert (halved.accepted, halved.quarantined) == (12, 0)
     assert max(size for size in Hungry.calls if size <= 3) == 3 and 12 in Hungry.calls

@@ -21,7 +21,7 @@ from pipeline.operators.diffusion.diffusion_generate import DiffusionGenerate
 from pipeline.operators.gan.gan_synth import GanSynth, GanSynthParams
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.tiny_models import OWN_WARNING
 from tests.operators.diffusion.test_diffusion_generate import assets_in
@@ -62,7 +62,7 @@ def branch(**params: Any) -> list[dict[str, Any]]:
 def run(folder: Path, dtype: str) -> list[dict[str, Any]]:
     recipe = write_recipe(folder, branch(), output={"uri": dtype}, numerics={"dtype": dtype})
     _, outcomes = run_here(plan_of(recipe))
-    assert all(isinstance(each, Marker) and each.exact for each in outcomes)
+    assert all(isinstance(each, UnitRecord) and each.exact for each in outcomes)
     return rows_of(folder / dtype)
 
 

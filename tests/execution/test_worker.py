@@ -12,7 +12,7 @@ from pipeline.execution import worker
 from pipeline.execution.job import Job
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
-from schemas.manifest import Failure, Marker
+from schemas.manifest import Failure, UnitRecord
 from tests.fixtures.data_sets import plan_of, run_here, write_input, write_recipe
 
 
@@ -29,7 +29,7 @@ class Refusing(MemoryFileSystem):
         return super()._open(*arguments, **options)
 
 
-@pytest.mark.parametrize(("refused", "ends"), [(2, Marker), (3, Failure)])
+@pytest.mark.parametrize(("refused", "ends"), [(2, UnitRecord), (3, Failure)])
 def test_a_unit_of_a_shard_on_a_server_that_refuses_is_tried_again_after_a_while(
     tmp_path: Path, refused: int, ends: type, monkeypatch: pytest.MonkeyPatch
 ) -> None:

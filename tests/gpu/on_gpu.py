@@ -19,7 +19,7 @@ from pipeline.publishing.prepare import prepare
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
 from pipeline.watermark_key import key_id
-from schemas.manifest import Manifest, Marker
+from schemas.manifest import Manifest, UnitRecord
 from tests.fixtures.data_sets import rows_of, write_input, write_recipe
 
 KEY = bytes(range(32))
@@ -52,15 +52,15 @@ def plan_of(path: Path) -> Plan:
     return make_plan(recipe, base, None, None if recipe.watermark == "none" else key_id(KEY))
 
 
-def made(plan: Plan) -> tuple[Manifest, list[Marker]]:
+def made(plan: Plan) -> tuple[Manifest, list[UnitRecord]]:
     """Run what is missing of a plan here, and publish; every unit must have been made."""
     store = open_store(plan.output)
     done = prepare(plan, store)
     missing = [unit for unit in plan.units if unit.name not in done]
     key = None if plan.recipe.watermark == "none" else KEY
     outcomes = list(run_inline(Job.of(plan), plan.branches, missing, key))
-    markers = [outcome for outcome in outcomes if isinstance(outcome, Marker)]
-    assert len(markers) == len(missing), [outcome for outcome in outcomes if not isinstance(outcome, Marker)]
+    markers = [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
+    assert len(markers) == len(missing), [outcome for outcome in outcomes if not isinstance(outcome, UnitRecord)]
     return finalise(plan, store), markers
 
 

@@ -15,12 +15,12 @@ import sys
 from pathlib import Path
 from pipeline.execution.worker import run_inline
 from pipeline.execution.job import Job
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 from tests.gpu.on_gpu import KEY, plan_of
 plan = plan_of(Path(sys.argv[1]))
 mine = [unit for index, unit in enumerate(reversed(plan.units)) if index % 2 == int(sys.argv[2])]
 ended = list(run_inline(Job.of(plan), plan.branches, mine, KEY))
-sys.exit(0 if ended and all(isinstance(each, Marker) and each.exact for each in ended) else 1)
+sys.exit(0 if ended and all(isinstance(each, UnitRecord) and each.exact for each in ended) else 1)
 """
 
 

@@ -10,7 +10,7 @@ from pipeline.monitoring.progress import LINE_EVERY_S, Progress, duration, summa
 from pipeline.plan import Plan
 from pipeline.publishing.manifest import same_counts
 from pipeline.shards.output.store import open_store
-from schemas.manifest import Counts, Failure, Marker
+from schemas.manifest import Counts, Failure, UnitRecord
 from tests.fixtures.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -33,9 +33,9 @@ def plan(tmp_path: Path) -> Plan:
     return plan_of(write_recipe(tmp_path))  # 4 units of 10 rows, 2 copies each
 
 
-def marker(plan: Plan, index: int, busy_s: float = 1.0) -> Marker:
+def marker(plan: Plan, index: int, busy_s: float = 1.0) -> UnitRecord:
     unit = plan.units[index]
-    return Marker(
+    return UnitRecord(
         unit=unit.name, digest=unit.digest, branch=unit.branch, shard=None, first=0, rows=10, selected=10, copies=2,
         accepted=20, rejected=0, quarantined=0, files={}, seconds=2.0, busy_s=busy_s,
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_the_summary_and_the_card_say_why_rows_are_in_quarantine(tmp_path: Path)
     plan = plan_of(write_recipe(tmp_path))
     manifest, outcomes = run_here(plan)
     why = {"decode_failed": 1, "not_an_image": 1, "null_image": 1}
-    assert [each.quarantine_reasons for each in outcomes if isinstance(each, Marker)] == [why]
+    assert [each.quarantine_reasons for each in outcomes if isinstance(each, UnitRecord)] == [why]
     assert manifest.branches["flipped"].quarantine_reasons == why
     line = "flipped: 3 of 9 rows are in quarantine: decode_failed 1, not_an_image 1, null_image 1"
     assert line in summary(manifest, Progress(plan, stream=io.StringIO()), "out").splitlines()
@@ -151,6 +151,6 @@ def test_a_marker_knows_why_its_images_were_rejected(tmp_path: Path) -> None:
     gates = {"gates": [{"sharpness": {"min_ratio": 1e9}}], "max_attempts": 3}
     _, outcomes = run_here(plan_of(write_recipe(tmp_path, quality=gates)))
     (marker,) = outcomes
-    assert isinstance(marker, Marker)
+    assert isinstance(marker, UnitRecord)
     assert (marker.rejected, marker.retried) == (16, 32)
     assert marker.reasons == {"sharpness": 16}

@@ -28,7 +28,7 @@ from pipeline.errors import ConflictError, InputError
 from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import Store
 from pipeline.validation import EarlierLayoutError, read_record
-from schemas.manifest import FileRecord, Marker
+from schemas.manifest import FileRecord, UnitRecord
 
 EARLIER = "use the commit that made it, or make the data set anew with another output.uri"
 """What to do with a data set whose records have earlier field names."""
@@ -43,7 +43,7 @@ def marker_path(unit: str) -> str:
     return f"{COMMITS}/{unit}.json"
 
 
-def read_markers(store: Store, indexed: bool = True) -> dict[str, Marker]:
+def read_markers(store: Store, indexed: bool = True) -> dict[str, UnitRecord]:
     """Return every marker in the store, by unit name: those in the index, then the files the index does not know.
 
     Args:
@@ -64,7 +64,7 @@ def read_markers(store: Store, indexed: bool = True) -> dict[str, Marker]:
     return markers
 
 
-def read_index(store: Store) -> dict[str, Marker]:
+def read_index(store: Store) -> dict[str, UnitRecord]:
     """Return the markers in the index, by unit name; none where there is no index.
 
     Raises:
@@ -77,10 +77,10 @@ def read_index(store: Store) -> dict[str, Marker]:
     return {marker.unit: marker for marker in (parse_marker(INDEX, line) for line in lines)}
 
 
-def parse_marker(path: str, data: bytes) -> Marker:
+def parse_marker(path: str, data: bytes) -> UnitRecord:
     """Return the marker that `data` holds; raise InputError, which names its file, where it holds none."""
     try:
-        return read_record(Marker, data)
+        return read_record(UnitRecord, data)
     except EarlierLayoutError as field:
         raise InputError(f"{path}: written by an earlier Palimpsest in another layout ({field}); {EARLIER}") from None
     except ValueError:
@@ -88,14 +88,14 @@ def parse_marker(path: str, data: bytes) -> Marker:
         raise InputError(f"{path}: this marker cannot be read; {remedy}") from None
 
 
-def write_index(store: Store, markers: Mapping[str, Marker]) -> None:
+def write_index(store: Store, markers: Mapping[str, UnitRecord]) -> None:
     """Write all markers into one index file, so that reading very many of them later is one read."""
     if len(markers) >= INDEX_FROM:
         lines = [markers[name].model_dump_json() for name in sorted(markers)]
         store.write(INDEX, "\n".join(lines).encode())
 
 
-def markers_digest(markers: Mapping[str, Marker]) -> str:
+def markers_digest(markers: Mapping[str, UnitRecord]) -> str:
     """Return one sha256 over the digest and the files of every unit; timings are left out."""
     found = hashlib.sha256()
     for name in sorted(markers):
@@ -105,7 +105,7 @@ def markers_digest(markers: Mapping[str, Marker]) -> str:
     return found.hexdigest()
 
 
-def check_digest(found: Marker, digest: str) -> None:
+def check_digest(found: UnitRecord, digest: str) -> None:
     """Raise ConflictError if an existing marker was made by another plan."""
     if found.digest != digest:
         raise ConflictError(
@@ -114,7 +114,7 @@ def check_digest(found: Marker, digest: str) -> None:
         )
 
 
-def damaged_units(store: Store, markers: Mapping[str, Marker]) -> dict[str, str]:
+def damaged_units(store: Store, markers: Mapping[str, UnitRecord]) -> dict[str, str]:
     """Return the units whose committed files are missing or of another size: {unit: what is wrong}."""
     sizes = {path: size for folder in FOLDERS for path, size in store.sizes(folder).items()}
     found = {}
@@ -207,7 +207,7 @@ class UnitFiles:
             )
         self._writers[folder].write_table(table, row_group_size=table.num_rows)
 
-    def commit(self, marker: Marker) -> Marker:
+    def commit(self, marker: UnitRecord) -> UnitRecord:
         """Publish the files, then the marker; return the marker in the store, which another process may have written.
 
         Raises:

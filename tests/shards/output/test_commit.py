@@ -22,11 +22,11 @@ from pipeline.shards.output.commit import (
     remove_orphans,
 )
 from pipeline.shards.output.store import LocalStore, open_store
-from schemas.manifest import Marker
+from schemas.manifest import UnitRecord
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
-MARKER = Marker(
+MARKER = UnitRecord(
     unit="u", digest="d", branch="b", shard=None, first=0, rows=3, selected=3, copies=1, accepted=3, rejected=0,
     quarantined=0, files={},
 )  # fmt: skip
@@ -64,7 +64,7 @@ class Slow(LocalStore):
         return found
 
 
-def commit(store: LocalStore, *folders: str, word: str = "x") -> Marker:
+def commit(store: LocalStore, *folders: str, word: str = "x") -> UnitRecord:
     with UnitFiles(store, "u") as files:
         for folder in folders:
             files.add(folder, pa.table({"word": [word] * 3}))
