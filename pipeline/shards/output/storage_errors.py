@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from pipeline.errors import StorageError
 
+ELSEWHERE = "choose another place"
+
 _FULL = "free some space there"
 _RIGHT = "give this user the right to write there"
 _BLOCKED = "something else stands where a folder is needed; move it away"

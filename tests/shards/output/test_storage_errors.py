@@ -15,7 +15,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from jobs.cli import main
 from pipeline.errors import InputError, StorageError
-from pipeline.shards.output import store as stores
+from pipeline.shards.output import object_store as stores
 from pipeline.shards.output.storage_errors import raising_storage_errors
 from pipeline.shards.output.store import LocalStore, open_store
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe

@@ -1,6 +1,7 @@
 """One seam for a folder and a bucket: whole or absent, and `create` only once."""
 
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.errors import InputError, UnitError
 from pipeline.shards.columns.layout import read_layout
 from pipeline.shards.files.discovery import Shard, find_shards
 from pipeline.shards.identity import changed_columns, with_column_digests
+from pipeline.shards.output import s3_requests
 from pipeline.shards.output.store import Store, open_store
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
@@ -61,6 +63,64 @@ def test_write_read_list_remove(store: Store) -> None:
     assert not store.exists("data/b")
     with pytest.raises(FileNotFoundError):
         store.read("data/b")
+
+
+def test_scan_yields_every_file_below_a_folder_with_its_size(store: Store) -> None:
+    assert list(store.scan("")) == list(store.scan("data")) == []
+    for path in ("data/b", "data/deep/er/a", "database", "data.txt"):
+        store.write(path, b"x" * len(path))
+    assert sorted(store.scan("data")) == [("data/b", 6), ("data/deep/er/a", 14)]
+    assert sorted(store.scan("")) == [("data.txt", 8), ("data/b", 6), ("data/deep/er/a", 14), ("database", 8)]
+    assert list(store.scan("data/b")) == []
+
+
+def test_remove_many_removes_what_is_there(store: Store) -> None:
+    for name in "abcd":
+        store.write(f"data/{name}", b"x")
+    store.remove_many(f"data/{name}" for name in "abx")
+    assert store.list("") == ["data/c", "data/d"]
+    store.remove_many([])
+
+
+@pytest.mark.usefixtures("s3")
+def test_pages_and_bulk_removals_follow_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_requests, "MAX_KEYS", 3)
+    store = open_store(f"s3://bucket/{tmp_path.name}")
+    paths = [f"data/{number}" for number in range(8)]
+    for path in paths:
+        store.write(path, b"x")
+    assert store.list("data") == paths
+    store.remove_many(paths[:7])
+    assert store.list("data") == paths[7:]
+
+
+def test_a_file_that_a_bulk_removal_leaves_is_an_error() -> None:
+    class Refusing:
+        """A file system of which one object is locked."""
+
+        def split_path(self, path: str) -> tuple[str, str, None]:
+            bucket, _, key = path.partition("/")
+            return bucket, key, None
+
+        def call_s3(self, method: str, **asked: object) -> dict[str, object]:
+            assert method == "delete_objects"
+            return {"Errors": [{"Key": "b", "Code": "AccessDenied", "Message": "locked"}]}
+
+    with pytest.raises(PermissionError, match="1 of 2 files cannot be removed: b: AccessDenied: locked"):
+        s3_requests.delete(Refusing(), ["bucket/a", "bucket/b"])
+
+
+def test_scan_holds_no_list_of_what_it_finds(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(3000):
+        (tmp_path / f"data/{number:060d}").touch()
+    store = open_store(str(tmp_path))
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in store.scan("data")) == 3000
+        assert tracemalloc.get_traced_memory()[1] < 100_000  # names alone are 300 KB
+    finally:
+        tracemalloc.stop()
 
 
 def test_create_writes_only_once(store: Store) -> None:
