@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-from jobs.commands import bench, demo, new_operator, operators, plan, replay, report, run, trace, train, verify
+from jobs.commands import bench, demo, new_operator, operators, plan, replay, report, run, status, trace, train, verify
 from jobs.logs import configure, report_error
 from pipeline import __version__
 from pipeline.errors import JobError, PalimpsestError, RunError
@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "demo": demo,
     "run": run,
     "plan": plan,
+    "status": status,
     "verify": verify,
     "trace": trace,
     "replay": replay,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from palimpsest.catalogue import gates, operators
-    from palimpsest.datasets import replay, report, trace, verify
+    from palimpsest.datasets import replay, report, status, trace, verify
     from palimpsest.runs import RunResult, plan, run
     from pipeline import __version__
     from pipeline.audit.replay import ReplayResult
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pipeline.noise import Noise
     from pipeline.plan import Plan
     from pipeline.planning.estimate import BranchEstimate, estimate
+    from pipeline.publishing.status import BranchStatus, DatasetStatus, Driver
     from pipeline.requirements import (
         NO_PARTNER,
         Assets,
@@ -54,11 +55,14 @@ __all__ = [
     "Applied",
     "Assets",
     "BranchEstimate",
+    "BranchStatus",
     "BudgetError",
     "ClassRequirements",
     "ConflictError",
     "Counts",
+    "DatasetStatus",
     "Draws",
+    "Driver",
     "Failure",
     "Fittable",
     "Gate",
@@ -99,6 +103,7 @@ __all__ = [
     "replay",
     "report",
     "run",
+    "status",
     "trace",
     "verify",
 ]
@@ -111,6 +116,7 @@ _MODULES: Final = {
     "palimpsest.datasets": (
         "replay",
         "report",
+        "status",
         "trace",
         "verify",
     ),
@@ -150,6 +156,11 @@ _MODULES: Final = {
     "pipeline.planning.estimate": (
         "BranchEstimate",
         "estimate",
+    ),
+    "pipeline.publishing.status": (
+        "BranchStatus",
+        "DatasetStatus",
+        "Driver",
     ),
     "pipeline.requirements": (
         "NO_PARTNER",

@@ -1,4 +1,4 @@
-"""Functions over a data set: verify it, trace an image, replay one, and write the report page.
+"""Functions over a data set: verify it, trace an image, replay one, write the report page, and say how far it is.
 
 Each function imports its own code: `verify` of a data set without marks needs no torch.
 """
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.audit.replay import ReplayResult
     from pipeline.audit.trace import TraceResult
     from pipeline.audit.verification import Verification
+    from pipeline.publishing.status import DatasetStatus
 
 StrPath = str | os.PathLike[str]
 
@@ -107,6 +108,27 @@ def report(dataset: StrPath, key: bytes | None = None) -> str:
     store = _open(dataset)
     renew_report(store, _key(key))
     return f"{store.uri}/{REPORT}"
+
+
+def status(dataset: StrPath) -> "DatasetStatus":
+    """Return how far a data set is, what failed and who is at work there; reads only, and needs no key.
+
+    Works also while a run goes on, from another machine, on every kind of store. A driver on another machine is watched
+    until it shows that it is alive: about 5 s, and 20 s where it is dead.
+
+    Args:
+        dataset: path or URI of a run's output.
+
+    Returns:
+        Units planned, done and failed, counts by branch, reasons, the driver and its speed; `state` is `complete`,
+        `running` or `stopped`.
+
+    Raises:
+        InputError: there is no data set, or its records cannot be read.
+    """
+    from pipeline.publishing.status import dataset_status
+
+    return dataset_status(_open(dataset))
 
 
 def _open(dataset: StrPath) -> Store:

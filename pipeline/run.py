@@ -13,6 +13,7 @@ from pipeline.execution.worker import run_inline
 from pipeline.monitoring.error_budget import Budget, check_result
 from pipeline.monitoring.event_log import EventLog
 from pipeline.monitoring.progress import Progress
+from pipeline.monitoring.recent_speed import RecentSpeed
 from pipeline.plan import Plan, Unit
 from pipeline.publishing.finalise import finalise
 from pipeline.publishing.lease import Lease
@@ -59,7 +60,8 @@ def run_plan(
     event_log = EventLog(plan, store)
     for note in plan.notes:
         event_log.note(note)
-    with Lease(store) as lease:
+    speed = RecentSpeed()
+    with Lease(store, speed.record) as lease:
         run = _Run(plan, store, lease, prepare(plan, store, lease), key)
         budget = Budget(plan, run.done.values())
         event_log.run_started(len(run.done))
@@ -67,7 +69,7 @@ def run_plan(
         stopped: BudgetError | None = None
         try:
             budget.check()
-            heard = (shown.add, event_log.unit_ended, *listeners, budget.add)
+            heard = (shown.add, event_log.unit_ended, speed.add, *listeners, budget.add)
             run.make_missing(executor, address, shown, heard)
         except BudgetError as error:
             stopped = error

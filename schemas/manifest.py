@@ -140,6 +140,7 @@ class Manifest(Record):
     models: list[ModelRecord]
     artifacts: dict[str, str]  # sha256 -> where it came from
     units: int
+    planned: dict[str, int] = {}  # of these by branch; empty in the manifests of earlier versions
     failed: list[str]
     counts: Counts
     branches: dict[str, Counts]

@@ -18,11 +18,11 @@ from tests.fixtures.data_sets import CLASSES, FLIP, contents, rows_of, write_inp
 ROOT = Path(__file__).resolve().parent.parent
 KEY = b"a key of the tests"
 NAMES = """
-NO_PARTNER Applied Assets BranchEstimate BudgetError ClassRequirements ConflictError Counts Draws Failure Fittable Gate
-ImageBatch InputError JobError MadeBatch Manifest ModelError Noise Operator PalimpsestError Parameters Partner
-PartnerRow Pixels Plan Recipe RecipeError ReferenceImage ReplayResult Requirements RowError RunError RunResult
-StorageError TraceResult UnitError UnitRecord Verification __version__ estimate gates generators operators plan read_key
-replay report run trace verify
+Applied Assets BranchEstimate BranchStatus BudgetError ClassRequirements ConflictError Counts DatasetStatus Draws
+Driver Failure Fittable Gate ImageBatch InputError JobError MadeBatch Manifest ModelError NO_PARTNER Noise Operator
+PalimpsestError Parameters Partner PartnerRow Pixels Plan Recipe RecipeError ReferenceImage ReplayResult Requirements
+RowError RunError RunResult StorageError TraceResult UnitError UnitRecord Verification __version__ estimate gates
+generators operators plan read_key replay report run status trace verify
 """
 """What is public. A name that goes, or means something else, breaks the code of others: think, then change this."""
 

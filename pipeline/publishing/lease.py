@@ -13,8 +13,10 @@ import re
 import threading
 import time
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
+from typing import Any
 
 from pipeline.errors import ConflictError, StorageError
 from pipeline.shards.output.process_identity import ProcessIdentity
@@ -39,11 +41,58 @@ class Holder:
     owner: ProcessIdentity
 
 
-class Lease:
-    """The right to write one output; released at the end of its `with`."""
+def current_holder(store: Store) -> Holder | None:
+    """Return the driver that holds an output, dead or alive; None where nobody does."""
+    found = [_NAME.fullmatch(path) for path in store.list("_tmp")]
+    for number in sorted((int(match[1]) for match in found if match), reverse=True):
+        try:
+            data = json.loads(store.read(_path(number)))
+            return Holder(number, data["id"], data["since"], ProcessIdentity(**data["owner"]))
+        except FileNotFoundError:  # given back since
+            continue
+        except (ValueError, KeyError, TypeError):
+            return Holder(number, "", "", ProcessIdentity("", "", 0, ""))
+    return None
 
-    def __init__(self, store: Store) -> None:
+
+def is_alive(store: Store, holder: Holder) -> bool:
+    """Return whether a holder still runs; that of another machine is watched, for `HEARTBEAT_TIMEOUT_S` at most."""
+    known = holder.owner.alive()
+    if known is not None:
+        return known
+    if not holder.id:
+        return False
+    first, until = _last_heartbeat(store, holder), time.monotonic() + HEARTBEAT_TIMEOUT_S
+    _log.warning(
+        "%s was written by process %d on %s; watching for %d s whether it still is",
+        store.uri, holder.owner.pid, holder.owner.host, HEARTBEAT_TIMEOUT_S,
+    )  # fmt: skip
+    while time.monotonic() < until:
+        time.sleep(HEARTBEAT_S / 5)
+        if _last_heartbeat(store, holder) != first:
+            return True
+    return False
+
+
+def last_progress(store: Store, holder: Holder) -> dict[str, Any]:
+    """Return what a holder's last heartbeat says of its progress; empty where it says nothing."""
+    try:
+        progress = json.loads(_last_heartbeat(store, holder))["progress"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return progress if isinstance(progress, dict) else {}
+
+
+class Lease:
+    """The right to write one output; released at the end of its `with`.
+
+    Args:
+        progress: called with every heartbeat, in another thread; the JSON values it returns are stored with it.
+    """
+
+    def __init__(self, store: Store, progress: Callable[[], Mapping[str, Any]] = dict) -> None:
         self._store = store
+        self._progress = progress
         self._held: Holder | None = None
         self._lost = False
         self._released = threading.Event()
@@ -58,7 +107,7 @@ class Lease:
             self._renewer.join()
         if self._held is not None:
             with contextlib.suppress(Exception):  # left behind, it is the next driver's to remove
-                last = self._current_holder()
+                last = current_holder(self._store)
                 if last is None or last.id == self._held.id:  # one that took over keeps its own
                     self._store.remove(_path(self._held.number))
                 self._store.remove(_heartbeat_path(self._held.id))
@@ -70,8 +119,8 @@ class Lease:
             ConflictError: another driver writes there.
         """
         for _ in range(MAX_TRIES):
-            before = self._current_holder()
-            if before is not None and self._is_alive(before):
+            before = current_holder(self._store)
+            if before is not None and is_alive(self._store, before):
                 raise ConflictError(
                     f"{self._store.uri}: process {before.owner.pid} on {before.owner.host} has been writing it since "
                     f"{before.since}; wait for it or stop it, or choose another output"
@@ -97,7 +146,7 @@ class Lease:
         """
         if self._held is None:
             return
-        last = self._current_holder()
+        last = current_holder(self._store)
         if last is not None and last.id == self._held.id and not self._lost:
             return
         self._lost = True
@@ -116,44 +165,10 @@ class Lease:
         """Whether the lease was found to be lost."""
         return self._lost
 
-    def _current_holder(self) -> Holder | None:
-        found = [_NAME.fullmatch(path) for path in self._store.list("_tmp")]
-        for number in sorted((int(match[1]) for match in found if match), reverse=True):
-            try:
-                data = json.loads(self._store.read(_path(number)))
-                return Holder(number, data["id"], data["since"], ProcessIdentity(**data["owner"]))
-            except FileNotFoundError:  # given back since
-                continue
-            except (ValueError, KeyError, TypeError):
-                return Holder(number, "", "", ProcessIdentity("", "", 0, ""))
-        return None
-
-    def _is_alive(self, holder: Holder) -> bool:
-        known = holder.owner.alive()
-        if known is not None:
-            return known
-        if not holder.id:
-            return False
-        first, until = self._last_heartbeat(holder), time.monotonic() + HEARTBEAT_TIMEOUT_S
-        _log.warning(
-            "%s was written by process %d on %s; watching for %d s whether it still is",
-            self._store.uri, holder.owner.pid, holder.owner.host, HEARTBEAT_TIMEOUT_S,
-        )  # fmt: skip
-        while time.monotonic() < until:
-            time.sleep(HEARTBEAT_S / 5)
-            if self._last_heartbeat(holder) != first:
-                return True
-        return False
-
-    def _last_heartbeat(self, holder: Holder) -> bytes:
-        try:
-            return self._store.read(_heartbeat_path(holder.id))
-        except FileNotFoundError:
-            return b""
-
     def _renew(self) -> None:
         assert self._held is not None
-        self._store.write(_heartbeat_path(self._held.id), uuid.uuid4().hex.encode())
+        beat = {"beat": uuid.uuid4().hex, "progress": dict(self._progress())}
+        self._store.write(_heartbeat_path(self._held.id), json.dumps(beat).encode())
 
     def _renew_until_released(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
@@ -169,6 +184,13 @@ class Lease:
         self._store.remove(_path(number))
         if name:
             self._store.remove(_heartbeat_path(name))
+
+
+def _last_heartbeat(store: Store, holder: Holder) -> bytes:
+    try:
+        return store.read(_heartbeat_path(holder.id))
+    except FileNotFoundError:
+        return b""
 
 
 def _path(number: int) -> str:

@@ -91,6 +91,7 @@ def build_manifest(
         models=[ModelRecord(reference=reference, sha256=sha256) for reference, sha256 in sorted(models)],
         artifacts={ref.sha256: ref.uri for ref in references(plan)} | dict(fitted or {}),
         units=len(plan.units),
+        planned=dict(Counter(unit.branch for unit in plan.units)),
         failed=sorted(failed),
         counts=count(markers.values()),
         branches={name: count(found) for name, found in branches.items()},
