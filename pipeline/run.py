@@ -29,7 +29,7 @@ Outcome = UnitRecord | Failure
 Listener = Callable[[Outcome], None]
 
 _one_at_a_time = threading.RLock()
-"""Held by a run on Ray: one takes a whole cluster, and Ray Data's settings are of the whole process."""
+"""Held by a run on Ray: one takes a whole cluster."""
 
 
 def run_plan(

@@ -25,9 +25,6 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 RAYS_OWN_WARNINGS = (
     "ignore::DeprecationWarning:ray.data.context",  # Ray Data 2.60 sets its own deprecated fields
-    "ignore:`ray_remote_args` is deprecated",  # announced for 2.64; nothing else says how often an actor may die
-    # Two executions that overlap: the end of one opens the other's log file again and drops the open one.
-    "ignore:unclosed file .*/ray-data-dataset:ResourceWarning",
 )
 
 

@@ -1,16 +1,12 @@
-"""The Ray actor: a process that loads one branch once and makes the units it is sent."""
+"""The Ray actor: a process that loads one branch once and makes the units it is sent, one after another."""
 
 import os
-import pickle
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
 
-import pyarrow as pa
-import ray
-
-from pipeline.cluster.ledger import DEATHS, Ledger
+from pipeline import errors
+from pipeline.cluster.driver_actor import DriverActor
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
 from pipeline.execution.worker import Worker, device_for
@@ -21,95 +17,76 @@ from pipeline.shards.output.store import Store
 from pipeline.watermark_key import key_id, read_key
 from schemas.manifest import Failure, UnitRecord
 
-UNITS_COLUMN = "units"
-"""Name of a block's one column; its one row holds pickled units."""
 GRACE_S = 1.0
 """Seconds a worker may take to end by itself once the run is over; after them it is ended."""
 
-
-def block_row(units: Sequence[Unit]) -> dict[str, bytes]:
-    """Return the row that carries `units` to a worker."""
-    return {UNITS_COLUMN: pickle.dumps(tuple(units))}
+StoppingError = JobError | RunError
+"""What ends the whole run."""
 
 
 class UnitActor:
-    """A worker of one branch's pool. Its models are loaded with the first block.
+    """A worker of one branch. Errors that end the run are returned, because Ray would wrap what is raised."""
 
-    Errors are returned as rows like results, because Ray would turn a raised JobError into a traceback of its own.
-    """
-
-    def __init__(self, job: "ray.ObjectRef[Job]", branch: BranchPlan, ledger: Ledger, token: str | None) -> None:
-        if ledger.is_closed():  # Ray starts a worker that ended again, for as long as anybody holds its handle
-            ray.actor.exit_actor()  # type: ignore[no-untyped-call]
-        self._job = ray.get(job)
+    def __init__(self, job: Job, branch: BranchPlan, driver: DriverActor, token: str | None) -> None:
+        self._job = job
         self._branch = branch
-        self._ledger = ledger
+        self._driver = driver
         self._token = token
         self._worker: Worker | None = None
-        threading.Thread(target=_exit_with, args=(ledger,), daemon=True).start()
+        threading.Thread(target=_exit_with, args=(driver,), daemon=True).start()
 
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Yield one row for each unit as soon as it ends; a block that Ray retries yields as many rows again."""
-        for units in batch[UNITS_COLUMN].to_pylist():
-            for unit in pickle.loads(units):  # noqa: S301 - the driver's own
-                try:
-                    yield answer_row(self.run(unit))
-                except (JobError, RunError) as error:
-                    yield answer_row(error)
+    def host(self) -> str:
+        """Return the name of this worker's node."""
+        return socket.gethostname()
 
-    def run(self, unit: Unit) -> UnitRecord | Failure:
-        """Return the unit's marker or failure; a unit that is committed already is not made again.
-
-        Raises:
-            JobError: the branch cannot load, the output is not visible here, the unit belongs to another plan.
-        """
-        worker = self._worker or self._load()
-        store = self._job.open_store()
-        if store.exists(marker_path(unit.name)):  # a block comes again when its worker died
-            marker = UnitRecord.model_validate_json(store.read(marker_path(unit.name)))
-            check_digest(marker, unit.digest)
-            return marker
-        deaths = self._ledger.start(unit.name)
-        if deaths >= DEATHS:
-            return record_excluded_unit(store, unit, deaths)
-        ended = worker.run(unit)
-        self._ledger.finish(unit.name)
-        return ended
-
-    def _load(self) -> Worker:
-        work = f"load {ray.get_runtime_context().get_actor_id()}"  # the same after a restart
-        if (deaths := self._ledger.start(work)) >= DEATHS:
-            raise JobError(
-                f"branch {self._branch.name!r}: a worker died {deaths} times while it loaded the models, on node "
-                f"{socket.gethostname()}: too little memory, or a fault in native code; "
-                f"lower resources.{self._branch.name}.actors or look into Ray's logs there"
-            )
-        if self._token is not None:
-            require_token(self._job.open_store(), self._token)
-        worker = Worker(self._job, self._branch, device_for(self._branch), self._key())
+    def load(self) -> StoppingError | None:
+        """Load the branch. Return the error if it cannot load, or if the output is not visible here."""
         try:
+            if self._token is not None:
+                require_token(self._job.open_store(), self._token)
+            worker = Worker(self._job, self._branch, device_for(self._branch), self._key())
             worker.load()
-        except (JobError, RunError):
-            raise
+            self._worker = worker
+        except (JobError, RunError) as error:
+            return portable(error)
         except Exception as error:
-            raise JobError(f"branch {self._branch.name!r} cannot load: {error_line(error)}") from error
-        self._ledger.finish(work)
-        self._worker = worker
-        return worker
+            return JobError(f"branch {self._branch.name!r} cannot load: {error_line(error)}")
+        return None
+
+    def make(self, unit: Unit) -> UnitRecord | Failure | StoppingError:
+        """Return the unit's marker or failure; a unit that is committed already is not made again."""
+        assert self._worker is not None
+        try:
+            return committed(self._job.open_store(), unit) or self._worker.run(unit)
+        except (JobError, RunError) as error:
+            return portable(error)
 
     def _key(self) -> bytes | None:
-        """Return the watermark key: from this node where it has the run's key, else from the ledger."""
+        """Return the watermark key: from this node where it has the run's key, else from the driver."""
         if self._job.key_id is None:
             return None
         own = read_key(None)
-        return own if own is not None and key_id(own) == self._job.key_id else self._ledger.key()
+        return own if own is not None and key_id(own) == self._job.key_id else self._driver.key()
 
 
-def _exit_with(ledger: Ledger) -> None:
-    """Wait until the run's ledger is closed or lost, then end this process, even while it is busy."""
-    ledger.wait()
+def _exit_with(driver: DriverActor) -> None:
+    """Wait until the run is over or its driver lost, then end this process, even while it is busy."""
+    driver.wait()
     time.sleep(GRACE_S)
     os._exit(0)
+
+
+def committed(store: Store, unit: Unit) -> UnitRecord | None:
+    """Return the marker of a unit that is there: it is sent again where its worker died after the commit.
+
+    Raises:
+        ConflictError: the unit there belongs to another plan.
+    """
+    if not store.exists(marker_path(unit.name)):
+        return None
+    marker = UnitRecord.model_validate_json(store.read(marker_path(unit.name)))
+    check_digest(marker, unit.digest)
+    return marker
 
 
 def require_token(store: Store, token: str) -> None:
@@ -121,21 +98,8 @@ def require_token(store: Store, token: str) -> None:
         )
 
 
-def record_excluded_unit(store: Store, unit: Unit, deaths: int) -> Failure:
-    """Write and return the failure of a unit that is not tried again, since `deaths` workers died of it."""
-    failure = Failure(
-        unit=unit.name,
-        digest=unit.digest,
-        attempts=deaths,
-        error=f"its worker process died {deaths} times (killed, out of memory, or a fault in native code)",
-    )
-    store.write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
-    return failure
-
-
-def answer_row(answer: UnitRecord | Failure | JobError | RunError) -> pa.Table:
-    """Return a table of one row, the columns `kind` and `body`, that carries an answer to the driver."""
-    if isinstance(answer, Exception):
-        kind = RunError if isinstance(answer, RunError) else JobError
-        return pa.table({"kind": [kind.__name__], "body": [str(answer)]})
-    return pa.table({"kind": [type(answer).__name__], "body": [answer.model_dump_json()]})
+def portable(error: StoppingError) -> StoppingError:
+    """Return an equal error of a class that every process can import."""
+    if type(error) is getattr(errors, type(error).__name__, None):
+        return error.with_traceback(None)
+    return (JobError if isinstance(error, JobError) else RunError)(str(error))

@@ -17,7 +17,6 @@ import ray._private.services
 import ray._private.worker
 import ray.util.client
 
-from pipeline.cluster.scheduling import SPARE_CPUS
 from pipeline.cluster.watchdog import watched
 from pipeline.errors import JobError
 from pipeline.monitoring.stopping import Stopped
@@ -39,7 +38,7 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
     A Ray that this process is connected to already (`ray.init()` in a notebook) is used, and it is there afterwards,
     whatever `address` says.
 
-    A local Ray gets one logical CPU for each core, and `SPARE_CPUS` more; it listens on the loopback interface alone.
+    A local Ray gets one logical CPU for each core; it listens on the loopback interface alone.
     Ray's own settings decide about authentication. Signal handlers stay as they were.
 
     Args:
@@ -143,7 +142,7 @@ def _init(address: str, gpus: float | None, cpus: float | None) -> None:
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             ray.init(
                 address="local",
-                num_cpus=int(cores + SPARE_CPUS if cpus is None else cpus),
+                num_cpus=int(cores if cpus is None else cpus),
                 num_gpus=None if gpus is None else int(gpus),
                 include_dashboard=False,
                 logging_level=logging.ERROR,

@@ -19,7 +19,7 @@ REGISTRATION = ("probe", "tests.cluster.probes:Probe")
 class ProbeParams(Parameters):
     """What goes wrong, and for images of which class."""
 
-    what: Literal["sleep", "kill", "fail", "unloadable", "crash_loading"]
+    what: Literal["sleep", "kill", "fail", "unloadable", "crash_loading", "kill_loading"]
     label: int = 1
     seconds: float = 0.0
 
@@ -36,6 +36,8 @@ class Probe(Operator):
     def load(self, device: str, assets: Assets) -> None:
         if self.params.what == "unloadable":
             raise ModelError("models/probe.safetensors: no such file; give its path in the recipe")
+        if self.params.what == "kill_loading":
+            os.kill(os.getpid(), signal.SIGKILL)
         if self.params.what == "crash_loading":
             raise RuntimeError("the weights have another shape")
 

@@ -1,6 +1,7 @@
 """The engine on a real local Ray: the same bytes as without it, and every way a worker can go wrong."""
 
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
-from ray.data.exceptions import SystemException
 
-from pipeline.cluster.actor import UnitActor, require_token
-from pipeline.cluster.engine import execute, planned_pools, pool_options, reason_of
-from pipeline.cluster.ledger import Ledger
+from pipeline.cluster.actor import require_token
+from pipeline.cluster.dispatcher import actor_options, reason_of
+from pipeline.cluster.engine import execute, planned_pools
 from pipeline.cluster.scheduling import Pool
 from pipeline.errors import JobError, RunError
-from pipeline.execution.job import Job
 from pipeline.plan import BranchPlan, Plan
 from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
@@ -24,7 +23,7 @@ from pipeline.registry import OPERATORS
 from pipeline.shards.output.store import LocalStore, open_store
 from schemas.manifest import Failure, UnitRecord
 from tests.cluster.probes import REGISTRATION, probe_job
-from tests.cluster.processes import descendants, unit_actors
+from tests.cluster.processes import unit_actors
 from tests.fixtures.data_sets import FLIP, contents, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.disks import mounted
 from tests.fixtures.shard_files import photos, write_shard
@@ -120,6 +119,16 @@ def test_a_branch_that_cannot_load_ends_the_job_with_its_line(
 
 
 @pytest.mark.slow
+def test_a_worker_that_dies_while_it_loads_ends_the_job_with_its_line(probe_plan: Callable[..., Plan]) -> None:
+    with pytest.raises(JobError) as error:
+        run_on_ray(probe_plan("kill_loading"))
+    assert (
+        f"branch 'probed': a worker died 3 times while it loaded the models, on node {socket.gethostname()}: "
+        in str(error.value)
+    )
+
+
+@pytest.mark.slow
 def test_a_disk_that_is_full_ends_the_run_with_its_line_and_no_unit_fails(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -141,20 +150,17 @@ def test_a_gpu_that_is_not_there_is_an_error_before_anything_starts(probe_plan: 
         list(execute(probe_job(plan), greedy, plan.units))
 
 
-def test_two_actors_with_a_gpu_each_see_different_ones(tmp_path: Path) -> None:
+def test_two_actors_with_a_gpu_each_see_different_ones() -> None:
     class Seen:
-        """Note the visible device, and hold the block until the other actor noted its own."""
+        """Tell the visible device."""
 
-        def __call__(self, batch: Any) -> dict[str, list[str]]:
-            (tmp_path / os.environ["CUDA_VISIBLE_DEVICES"]).touch()
-            deadline = time.monotonic() + 60
-            while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
-                time.sleep(0.05)
-            return {"devices": [os.environ["CUDA_VISIBLE_DEVICES"]]}
+        def device(self) -> str:
+            return os.environ["CUDA_VISIBLE_DEVICES"]
 
-    pool = Pool(BranchPlan("a", (), 1, None, 8, None), 2, 1.0, 1.0)
-    dataset = ray.data.from_items([1, 2], override_num_blocks=2).map_batches(Seen, **pool_options(pool, 2))
-    assert sorted(row["devices"] for row in dataset.take_all()) == ["0", "1"]
+    remote: Any = ray.remote(Seen)
+    options = actor_options(Pool(BranchPlan("a", (), 1, None, 8, None), 2, 1.0, 1.0))
+    both = [remote.options(**options).remote() for _ in range(2)]
+    assert sorted(ray.get([actor.device.remote() for actor in both], timeout=60)) == ["0", "1"]
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
@@ -163,38 +169,6 @@ def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-class HeldUnitActor(UnitActor):
-    """A worker that its maker keeps a handle of, as Ray Data may do for a while after a run."""
-
-    def __init__(self, jobs: list["ray.ObjectRef[Job]"], *others: Any) -> None:
-        super().__init__(jobs[0], *others)  # a reference in a list is handed on as it is
-
-
-@pytest.mark.slow
-def test_a_worker_is_not_started_again_when_the_run_is_over(probe_plan: Callable[..., Plan]) -> None:
-    plan = probe_plan("sleep", seconds=0.0)
-    ledger = Ledger.open()
-    remote = ray.remote(HeldUnitActor).options(max_restarts=1000, num_cpus=0)
-    job = ray.put(probe_job(plan))
-    held = remote.remote([job], plan.branches[0], ledger, None)
-    ray.get(held.__ray_ready__.remote())
-    assert "HeldUnitActor" in titles()
-    ledger.close()
-    seen = time.monotonic()
-    deadline = seen + 40
-    while time.monotonic() - seen < 5:  # at most one restart that was on its way; otherwise one every second or two
-        if "HeldUnitActor" in titles():
-            seen = time.monotonic()
-        assert seen < deadline
-        time.sleep(0.1)
-    del held, job
-
-
-def titles() -> str:
-    """The command lines of all processes below this one."""
-    return "\n".join(descendants(os.getpid()).values())
 
 
 @pytest.mark.slow
@@ -229,14 +203,12 @@ def test_a_node_with_another_disk_is_named(tmp_path: Path) -> None:
 
 def test_pools_are_what_the_cluster_has_room_for(probe_plan: Callable[..., Plan]) -> None:
     plan = probe_plan("sleep", actors=2)
-    assert [
-        [(pool.branch.name, pool.actors) for pool in group] for group in planned_pools(plan.branches, plan.units)
-    ] == [[("probed", 2)]]
+    assert [(pool.branch.name, pool.actors) for pool in planned_pools(plan.branches, plan.units)] == [("probed", 2)]
 
 
 def test_the_reason_is_the_error_that_says_something() -> None:
     fault = RuntimeError("the store is full\nno room for a block")
-    fault.__cause__ = SystemException()
+    fault.__cause__ = OSError()
     assert reason_of(fault) == "RuntimeError: no room for a block"
     fault.__cause__ = OSError("disk")
     assert reason_of(fault) == "OSError: disk"

@@ -1,0 +1,286 @@
+"""The dispatcher: one loop that starts actors where there is capacity, sends units to them, and replaces the dead."""
+
+import contextlib
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from pipeline.cluster.actor import UnitActor
+from pipeline.cluster.driver_actor import DriverActor
+from pipeline.cluster.node_capacity import node_capacities
+from pipeline.cluster.scheduling import Pool, actors_to_add
+from pipeline.cluster.unit_queue import DEATHS, UnitQueue
+from pipeline.cluster.watchdog import is_lost
+from pipeline.errors import JobError, RunError
+from pipeline.execution.job import Job
+from pipeline.monitoring.stopping import RESUMES
+from pipeline.plan import Unit
+from schemas.manifest import Failure, UnitRecord
+
+SPARE_DEATHS = 10
+"""Worker deaths of a branch allowed beside those that its units may cause, such as the loss of a node."""
+LOOK_EVERY_S = 5.0
+"""Seconds between two looks at the nodes of the cluster, while a branch could use more."""
+IN_FLIGHT = 2
+"""Units an actor holds at most: one that runs, and one that waits so that it never waits for the driver."""
+DIED = "its worker process died {times} (killed, out of memory, or a fault in native code)"
+
+_ray: Any = ray
+_LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
+"""What a call raises whose actor, or whose answer, is gone."""
+
+
+@dataclass(eq=False)
+class _Actor:
+    """An actor of a branch. `calls` are what it has not answered yet, in order: its load (index None), then units."""
+
+    branch: "_Branch"
+    handle: Any
+    host: Any
+    calls: deque[tuple[Any, int | None]]
+    loading_deaths: int  # of actors in whose place this one is, while they loaded
+    loaded: bool = False
+
+    def node(self) -> str:
+        """Return the name of its node, as far as it could say."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            return str(_ray.get(self.host, timeout=0))
+        return "of unknown name"
+
+
+@dataclass(eq=False)
+class _Branch:
+    """A branch of the run: its units that are still to be sent, and its actors."""
+
+    pool: Pool
+    queue: UnitQueue
+    units: int
+    actors: set[_Actor] = field(default_factory=set)
+    deaths: int = 0
+    loading_deaths: list[int] = field(default_factory=list)  # of places that are to be taken again
+
+    @property
+    def name(self) -> str:
+        return self.pool.branch.name
+
+    def wanted(self) -> int:
+        """Return how many more actors are of use, whatever the capacity."""
+        limit = self.pool.branch.actors
+        loading = sum(not actor.loaded for actor in self.actors)
+        left = len(self.queue) - loading
+        return max(0, left if limit is None else min(left, limit - len(self.actors)))
+
+
+class Dispatcher:
+    """Makes the units of all branches; each branch's actors live from its first unit to its last."""
+
+    def __init__(
+        self,
+        job: Job,
+        pools: Sequence[Pool],
+        units: Sequence[Unit],
+        indexes: Mapping[str, Sequence[int]],
+        driver: DriverActor,
+        token: str | None,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            pools: in the order in which they get resources.
+            indexes: into `units`, by branch name.
+            token: a path in the output that every node must see; None: not looked for.
+        """
+        self._job = job
+        self._job_reference = ray.put(job)
+        self._units = units
+        self._branches = [
+            _Branch(pool, UnitQueue(indexes[pool.branch.name]), len(indexes[pool.branch.name])) for pool in pools
+        ]
+        self._driver = driver
+        self._token = token
+        self._looked = 0.0
+
+    def outcomes(self) -> Generator[UnitRecord | Failure, None, None]:
+        """Yield each marker or failure as soon as it is known. When closed, all actors are ended.
+
+        Raises:
+            JobError: a branch cannot load.
+            RunError: the workers of a branch keep dying, or fail outside of a unit.
+        """
+        try:
+            self._add_actors()
+            while any(branch.actors or branch.queue for branch in self._branches):
+                found: list[UnitRecord | Failure] = []
+                stopping: JobError | RunError | None = None
+                try:
+                    for actor in self._answering():
+                        found.extend(self._hear(actor))
+                    self._add_actors()
+                except (JobError, RunError) as error:
+                    stopping = error
+                yield from found  # also where the run stops: these units are made
+                if stopping is not None:
+                    raise stopping
+        finally:
+            if not is_lost():  # a lost Ray never answers
+                for branch in self._branches:
+                    for actor in list(branch.actors):
+                        self._end(actor)
+
+    def _answering(self) -> list[_Actor]:
+        """Wait until an actor has an answer, or it is time to look at the nodes; return all that have one."""
+        first = {actor.calls[0][0]: actor for branch in self._branches for actor in branch.actors if actor.calls}
+        if not first:
+            time.sleep(LOOK_EVERY_S / 10)  # no node is there to start one on
+            return []
+        ready, _ = _ray.wait(list(first), timeout=LOOK_EVERY_S)
+        if ready:
+            ready, _ = _ray.wait(list(first), num_returns=len(first), timeout=0)
+        return [first[reference] for reference in ready]
+
+    def _hear(self, actor: _Actor) -> Iterator[UnitRecord | Failure]:
+        """Take an actor's answer, send it what comes next, and yield what its unit ended with."""
+        if actor not in actor.branch.actors:  # ended since: it had loaded, and no unit was left
+            return
+        reference, index = actor.calls.popleft()
+        try:
+            answer = _ray.get(reference)
+        except _LOST as error:
+            actor.calls.appendleft((reference, index))
+            yield from self._bury(actor, error)
+            return
+        except ray.exceptions.RayError as error:
+            raise RunError(_cannot_go_on(actor.branch, error)) from error
+        if isinstance(answer, JobError | RunError):
+            raise answer
+        if index is None:
+            actor.loaded, actor.loading_deaths = True, 0
+        else:
+            actor.branch.queue.finish(index)
+            yield answer
+        self._feed(actor)
+
+    def _feed(self, actor: _Actor) -> None:
+        """Send units to an actor; end it where none is left, with those of its branch that still load."""
+        branch, queue = actor.branch, actor.branch.queue
+        depth = IN_FLIGHT if len(queue) > len(branch.actors) else 1
+        while queue and len(actor.calls) < depth and not self._is_apart(actor):
+            index = queue.take()
+            actor.calls.append((actor.handle.make.remote(self._units[index]), index))
+        if not queue:
+            for other in list(branch.actors):
+                if not other.calls or not other.loaded:
+                    self._end(other)
+
+    def _is_apart(self, actor: _Actor) -> bool:
+        """Whether the next unit must not join those in flight: one of them may have killed a worker before."""
+        queue = actor.branch.queue
+        suspects = [queue.is_suspect(index) for _, index in actor.calls if index is not None]
+        return bool(suspects) and (any(suspects) or queue.is_suspect(queue.peek()))
+
+    def _bury(self, actor: _Actor, error: Exception) -> Iterator[Failure]:
+        """Put the units of a dead actor back; yield the failure of the one that it ran, where that is its last try."""
+        branch = actor.branch
+        self._end(actor)
+        branch.deaths += 1
+        if branch.deaths > DEATHS * branch.units + SPARE_DEATHS or getattr(error, "actor_init_failed", False):
+            raise RunError(_cannot_go_on(branch, error)) from error
+        if not actor.loaded:
+            self._count_loading_death(actor)
+            return
+        indexes = [index for _, index in actor.calls if index is not None]
+        for index in reversed(indexes[1:]):
+            branch.queue.put_back(index)
+        for index in indexes[:1]:
+            deaths = branch.queue.add_death(index, DIED)
+            if len(deaths) < DEATHS:
+                branch.queue.put_back(index)
+            else:
+                branch.queue.finish(index)
+                yield self._record_failure(self._units[index], deaths)
+
+    def _count_loading_death(self, actor: _Actor) -> None:
+        deaths = actor.loading_deaths + 1
+        if deaths >= DEATHS:
+            raise JobError(
+                f"branch {actor.branch.name!r}: a worker died {deaths} times while it loaded the models, on node "
+                f"{actor.node()}: too little memory, or a fault in native code; "
+                f"lower resources.{actor.branch.name}.actors or look into Ray's logs there"
+            )
+        actor.branch.loading_deaths.append(deaths)
+
+    def _record_failure(self, unit: Unit, deaths: Sequence[str]) -> Failure:
+        """Write and return the failure of a unit that is not tried again."""
+        counts = {reason: deaths.count(reason) for reason in dict.fromkeys(deaths)}
+        error = "; ".join(reason.format(times=f"{count} times") for reason, count in counts.items())
+        failure = Failure(unit=unit.name, digest=unit.digest, attempts=len(deaths), error=error)
+        self._job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
+        return failure
+
+    def _add_actors(self) -> None:
+        """Start the actors that are of use and that the cluster has capacity for."""
+        wanted = {branch.name: branch.wanted() for branch in self._branches}
+        if not any(wanted.values()):
+            return
+        pools = [branch.pool for branch in self._branches]
+        running = {branch.name: len(branch.actors) for branch in self._branches}
+        added = actors_to_add(pools, running, wanted, self._nodes())
+        for branch in self._branches:
+            for _ in range(added[branch.name]):
+                self._start(branch)
+
+    def _nodes(self) -> Sequence[Any]:
+        if not self._looked or time.monotonic() - self._looked > LOOK_EVERY_S:
+            self._seen = node_capacities()
+            self._looked = time.monotonic()
+        return self._seen
+
+    def _start(self, branch: _Branch) -> None:
+        options = actor_options(branch.pool)
+        handle = (
+            _ray.remote(UnitActor)
+            .options(**options)
+            .remote(self._job_reference, branch.pool.branch, self._driver, self._token)
+        )
+        deaths = branch.loading_deaths.pop() if branch.loading_deaths else 0
+        branch.actors.add(_Actor(branch, handle, handle.host.remote(), deque([(handle.load.remote(), None)]), deaths))
+
+    def _end(self, actor: _Actor) -> None:
+        actor.branch.actors.discard(actor)
+        _ray.kill(actor.handle)
+
+
+def actor_options(pool: Pool) -> dict[str, Any]:
+    """Return the options of a pool's actors. Ray restarts none and repeats no call: deaths are counted here."""
+    spread = "DEFAULT" if pool.gpus > 0 else "SPREAD"  # shares of a GPU are packed
+    return {
+        "num_cpus": pool.cpus,
+        "num_gpus": pool.gpus,
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "scheduling_strategy": spread,
+    }
+
+
+def _cannot_go_on(branch: _Branch, error: BaseException) -> str:
+    return f"the workers of {branch.name} cannot go on: {reason_of(error)}; {RESUMES}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the last line of the innermost cause of a Ray error that has a text."""
+    cause = getattr(error, "cause", None) or error.__cause__
+    if isinstance(cause, BaseException) and str(cause).strip():
+        return reason_of(cause)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1] if lines else 'no details'}"
