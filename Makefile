@@ -3,7 +3,7 @@ BIN := .venv/bin
 STAMP := .venv/.locked
 TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: demo test check bench gpu-bench golden clean
+.PHONY: demo test check chaos bench gpu-bench golden clean
 
 demo: $(STAMP)
 	$(BIN)/palimpsest demo --out demo-out
@@ -19,6 +19,9 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(TESTS)
+
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos.fuzz
 
 bench: $(STAMP)
 	$(BIN)/palimpsest bench light
