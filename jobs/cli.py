@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return status
         except PalimpsestError as error:
-            report_error(options, str(error))
+            report_error(options, str(error), error)
             return FAILED if isinstance(error, RunError) else WRONG
         except KeyboardInterrupt as error:
             return _stopped(options, error)
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _drop_output()
             return PIPE_CLOSED
         except Exception as error:  # a bug here, or a fault of the storage: one line in either case, no traceback
-            report_error(options, _unexpected(error))
+            report_error(options, _unexpected(error), error)
             _drop_output()
             return FAILED
 

@@ -1,16 +1,12 @@
 """Log output of a command on stderr: lines for a person, or one JSON object a line. stdout is for results."""
 
 import argparse
-import datetime
-import json
 import logging
 import sys
 
-from pipeline.messages import printable
+from pipeline.messages import format_traceback, printable
+from pipeline.monitoring.log_lines import LOGGERS, as_json
 from pipeline.monitoring.stopping import print_line
-
-LOGGERS = ("palimpsest", "pipeline", "py.warnings")
-"""Loggers that are shown: events of a run, messages of our modules, and warnings of libraries."""
 
 
 def add_log_options(command: argparse.ArgumentParser) -> None:
@@ -38,10 +34,11 @@ def configure(options: argparse.Namespace) -> None:
         logger.propagate = False
 
 
-def report_error(options: argparse.Namespace, text: str) -> None:
-    """Write the error that ended a command to stderr, in the form of its other lines."""
+def report_error(options: argparse.Namespace, text: str, error: BaseException | None = None) -> None:
+    """Write the error that ended a command to stderr, in the form of its other lines: JSON has its traceback, too."""
     if getattr(options, "log_json", False):
-        logging.getLogger(LOGGERS[0]).error("%s", text, extra={"event": "error"})
+        fields = {} if error is None else {"error": type(error).__name__, "traceback": format_traceback(error)}
+        logging.getLogger(LOGGERS[0]).error("%s", text, extra={"event": "error", "fields": fields})
     else:
         print_line(text)
 
@@ -64,14 +61,6 @@ class _Stderr(logging.Handler):
             self.handleError(record)
 
 
-def as_json(record: logging.LogRecord) -> str:
-    """Return a record as one JSON object: time, level, event, message and the event's own fields."""
-    at = datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat(timespec="milliseconds")
-    event = getattr(record, "event", "message")
-    fields = {"time": at, "level": record.levelname.lower(), "event": event, "message": record.getMessage()}
-    return json.dumps(fields | getattr(record, "fields", {}), default=str)
-
-
 def as_text(record: logging.LogRecord, form: str) -> str:
     """Return the text of a record for a person; empty if it is not shown."""
     event, detail = getattr(record, "event", ""), getattr(record, "detail", "")
@@ -83,6 +72,8 @@ def as_text(record: logging.LogRecord, form: str) -> str:
         return detail or f"note: {text}"
     if record.levelno >= logging.ERROR:
         return f"{text}\n{detail}".strip()
+    if event == "unit_attempt_failed" and form == "plain":  # another try follows, or the unit's failure is told
+        return ""
     if record.levelno >= logging.WARNING:
         text = f"palimpsest: {text}"
     elif form == "plain":

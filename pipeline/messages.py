@@ -1,8 +1,13 @@
-"""Text in messages: values of shards, recipes and libraries are made safe to print and short enough for one line."""
+"""Text in messages: values of shards, recipes and libraries are made safe to print and short enough for one line.
+
+Also the unit that a message is about, for log lines of code that does not know it.
+"""
 
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 MAX_CHARACTERS = 500
@@ -16,6 +21,9 @@ MAX_LISTED_CHARACTERS = 40
 MAX_LINES = 60
 """Most lines of a traceback that is stored."""
 
+_UNIT_HERE: ContextVar[str] = ContextVar("unit", default="")
+_UNITS: list[str] = []
+"""Units that threads of this process are making."""
 _JOINERS = "\u200c\u200d"
 """Characters that join letters and emoji: not printable by Python's rule, but harmless."""
 _ODD = re.compile(r"[^\x20-\x7e]")  # the rest of ASCII is printable
@@ -94,3 +102,21 @@ def format_traceback(error: BaseException) -> str:
 def _indented(line: str) -> str:
     body = line.lstrip(" ")
     return " " * min(12, len(line) - len(body)) + one_line(body)
+
+
+@contextmanager
+def about_unit(unit: str) -> Iterator[None]:
+    """Let log lines that are written inside this context, also by other threads, name the unit."""
+    token = _UNIT_HERE.set(unit)
+    _UNITS.append(unit)
+    try:
+        yield
+    finally:
+        _UNITS.remove(unit)
+        _UNIT_HERE.reset(token)
+
+
+def unit_in_hand() -> str:
+    """Return the unit that this thread is making, or the only one of this process; empty where there is none."""
+    units = [*_UNITS]
+    return _UNIT_HERE.get() or (units[0] if len(units) == 1 else "")

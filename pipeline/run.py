@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ def outcomes(
     else:
         from pipeline.cluster.connection import connect
         from pipeline.cluster.engine import execute
+        from pipeline.cluster.metrics_export import exported
 
         with _one_at_a_time, connect(address), closing(execute(job, plan.branches, units, key)) as stream:
-            yield stream
+            yield exported(stream, Counter(unit.branch for unit in units))

@@ -56,6 +56,7 @@ class Failure(Record):
     """A unit that failed for good, in `_failed/<unit>.json`."""
 
     unit: str
+    branch: str = ""  # empty in the records of earlier versions
     digest: str
     attempts: int
     error: str  # one line

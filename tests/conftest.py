@@ -12,6 +12,7 @@ import pytest
 # Before Ray is imported: a test cluster asks for no token, reports nothing, and its workers find `tests`.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # Ray's own 10 s would be waited for
 os.environ["PALIMPSEST_CACHE"] = tempfile.mkdtemp(prefix="palimpsest-tests-")  # nothing of an earlier version
 os.environ["PALIMPSEST_TEST_SITE"] = tempfile.mkdtemp(prefix="palimpsest-site-")  # for packages of others
 os.environ["PYTHONPATH"] = os.pathsep.join(

@@ -1,16 +1,19 @@
 """The worker, which loads a branch and tries each unit up to three times, and the `inline` executor, a loop over it."""
 
+import logging
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.runner import run_unit
-from pipeline.messages import error_line, format_traceback, one_line
+from pipeline.messages import about_unit, error_line, format_traceback, one_line
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.files.uris import is_local
 from schemas.manifest import Failure, UnitRecord
+
+_log = logging.getLogger(__name__)
 
 UNIT_ATTEMPTS = 3
 """Tries of one unit before its failure is written to `_failed/`."""
@@ -20,12 +23,16 @@ PAUSE_S = 2.0
 
 @dataclass
 class Worker:
-    """One branch, loaded once, and the loop that tries a unit. Nothing is loaded before `load`."""
+    """One branch, loaded once, and the loop that tries a unit. Nothing is loaded before `load`.
+
+    `on_retry` is called before each further try of a unit.
+    """
 
     job: Job
     branch: BranchPlan
     device: str = "cpu"
     key: bytes | None = None
+    on_retry: Callable[[], None] = lambda: None
     _loaded: LoadedBranch | None = None
 
     def load(self) -> None:
@@ -36,6 +43,10 @@ class Worker:
     def run(self, unit: Unit, attempts: int = UNIT_ATTEMPTS) -> UnitRecord | Failure:
         """Return the unit's marker, or its failure after `attempts` tries. JobError and RunError end the job."""
         self.load()
+        with about_unit(unit.name):
+            return self._try(unit, attempts)
+
+    def _try(self, unit: Unit, attempts: int) -> UnitRecord | Failure:
         assert self._loaded is not None
         reason = traceback_text = ""
         remote = unit.shard is not None and not is_local(unit.shard.uri)
@@ -49,9 +60,32 @@ class Worker:
             except Exception as error:  # whatever a model or a file does, the other units go on
                 reason = one_line(error) if isinstance(error, UnitError) else error_line(error)
                 traceback_text = format_traceback(error)
-        failure = Failure(unit=unit.name, digest=unit.digest, attempts=attempts, error=reason, traceback=traceback_text)
+                _log_attempt(unit, attempt + 1, attempts, reason, traceback_text)
+                if attempt + 1 < attempts:
+                    self.on_retry()
+        failure = Failure(
+            unit=unit.name,
+            branch=unit.branch,
+            digest=unit.digest,
+            attempts=attempts,
+            error=reason,
+            traceback=traceback_text,
+        )
         self.job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
         return failure
+
+
+def _log_attempt(unit: Unit, attempt: int, attempts: int, reason: str, traceback_text: str) -> None:
+    """Log a try that failed, in the process that made it."""
+    fields = {"unit": unit.name, "branch": unit.branch, "attempt": attempt, "attempts": attempts, "error": reason}
+    _log.warning(
+        "%s", one_line(f"unit {unit.name}: attempt {attempt} of {attempts} failed: {reason}"),
+        extra={
+            "event": "unit_attempt_failed",
+            "fields": {**fields, "traceback": traceback_text},
+            "detail": traceback_text,
+        },
+    )  # fmt: skip
 
 
 def run_inline(

@@ -10,6 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipeline.execution import worker
 from pipeline.execution.job import Job
+from pipeline.messages import unit_in_hand
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure, UnitRecord
@@ -31,7 +32,7 @@ class Refusing(MemoryFileSystem):
 
 @pytest.mark.parametrize(("refused", "ends"), [(2, UnitRecord), (3, Failure)])
 def test_a_unit_of_a_shard_on_a_server_that_refuses_is_tried_again_after_a_while(
-    tmp_path: Path, refused: int, ends: type, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, refused: int, ends: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fsspec.register_implementation("refusing", Refusing, clobber=True)
     monkeypatch.setattr(worker, "PAUSE_S", 0.02)
@@ -41,9 +42,19 @@ def test_a_unit_of_a_shard_on_a_server_that_refuses_is_tried_again_after_a_while
     plan = plan_of(write_recipe(tmp_path), input__uri=uri)
     prepare(plan, open_store(plan.output))
     began, Refusing.left = time.monotonic(), refused
-    (outcome,) = worker.run_inline(Job.of(plan), plan.branches, plan.units)
+    retries: list[str] = []
+    (unit,) = plan.units
+    one = worker.Worker(Job.of(plan), plan.branches[0], on_retry=lambda: retries.append(unit_in_hand()))
+    outcome = one.run(unit)
     assert type(outcome) is ends and Refusing.left == 0
     assert time.monotonic() - began >= 0.02 + 0.08
+    assert retries == [unit.name] * 2
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * refused
+    for attempt, record in enumerate(caplog.records, start=1):
+        fields = record.fields  # type: ignore[attr-defined]
+        assert (fields["unit"], fields["branch"], fields["attempt"]) == (unit.name, "flipped", attempt)
+        assert "ConnectionRefusedError: refused" in fields["traceback"]
     if isinstance(outcome, Failure):
+        assert outcome.branch == "flipped"
         assert "ConnectionRefusedError: refused" in outcome.error and "Traceback" in outcome.traceback
         assert run_here(plan)[0].complete

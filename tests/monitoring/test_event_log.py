@@ -104,3 +104,14 @@ def test_a_failed_unit_is_told_with_its_traceback(tmp_path: Path, capsys: pytest
     record = json.loads((tmp_path / f"out/_failed/{failed['unit']}.json").read_text())
     assert record["traceback"] == failed["traceback"]
     assert found[-1]["failed"] == [failed["unit"]]
+    attempts = [event for event in found if event["event"] == "unit_attempt_failed"]
+    assert [(event["attempt"], event["unit"]) for event in attempts] == [(n, failed["unit"]) for n in (1, 2, 3)]
+    assert attempts[-1]["traceback"] == failed["traceback"]
+
+
+def test_the_error_that_ends_a_run_has_its_traceback_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "no such recipe", "--log-json"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    found = json.loads(line)
+    assert (found["event"], found["error"]) == ("error", "RecipeError")
+    assert found["traceback"].startswith("Traceback (most recent call last)") and found["message"] in found["traceback"]
