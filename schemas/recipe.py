@@ -117,7 +117,7 @@ class Branch(Closed):
 
 
 class Quality(Closed):
-    """Gates that decide which images are kept, and how much may fail. The limits on failures are in no unit digest."""
+    """Gates that decide which images are kept, and how much may fail. Limits on failures and time are in no digest."""
 
     gates: tuple[dict[str, Any], ...] = Field((), description="one gate an entry; each scores every made image")
     max_attempts: int = Field(1, ge=1, le=100, description="most attempts to make an image that no gate refuses")
@@ -131,6 +131,11 @@ class Quality(Closed):
         None,
         ge=0,
         description="failed units beyond which the run stops, exit 1; if omitted 10, or 2 while none is made",
+    )
+    unit_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="seconds after which a unit's worker on Ray is ended, as if it had died; no limit if omitted",
     )
 
 

@@ -18,6 +18,7 @@ from pipeline.cluster.unit_queue import DEATHS, UnitQueue
 from pipeline.cluster.watchdog import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
+from pipeline.messages import counted
 from pipeline.monitoring.stopping import RESUMES
 from pipeline.plan import Unit
 from schemas.manifest import Failure, UnitRecord
@@ -28,7 +29,10 @@ LOOK_EVERY_S = 5.0
 """Seconds between two looks at the nodes of the cluster, while a branch could use more."""
 IN_FLIGHT = 2
 """Units an actor holds at most: one that runs, and one that waits so that it never waits for the driver."""
+WEIGHT_OF_LAST = 0.1
+"""Weight of the last unit's time in the mean of its branch."""
 DIED = "its worker process died {times} (killed, out of memory, or a fault in native code)"
+OVERDUE = "it ran longer than quality.unit_timeout_s ({limit:g} s) {{times}}"
 
 _ray: Any = ray
 _LOST = (
@@ -51,6 +55,8 @@ class _Actor:
     calls: deque[tuple[Any, int | None]]
     loading_deaths: int  # of actors in whose place this one is, while they loaded
     loaded: bool = False
+    since: float = 0.0  # when its first unit began to run, monotonic
+    unit_s: float = 0.0  # how long its last unit took
 
     def node(self) -> str:
         """Return the name of its node, as far as it could say."""
@@ -67,6 +73,7 @@ class _Branch:
     queue: UnitQueue
     units: int
     actors: set[_Actor] = field(default_factory=set)
+    unit_s: float = 0.0  # how long a unit takes, mean of the last ones
     deaths: int = 0
     loading_deaths: list[int] = field(default_factory=list)  # of places that are to be taken again
 
@@ -80,6 +87,16 @@ class _Branch:
         loading = sum(not actor.loaded for actor in self.actors)
         left = len(self.queue) - loading
         return max(0, left if limit is None else min(left, limit - len(self.actors)))
+
+    def depth(self, actor: _Actor) -> int:
+        """Return how many units an actor may hold: towards the end one, for a slow one earlier, so no unit waits."""
+        slowness = max(1.0, actor.unit_s / self.unit_s) if self.unit_s else 1.0
+        return IN_FLIGHT if len(self.queue) > len(self.actors) * slowness else 1
+
+    def note_time(self, actor: _Actor, seconds: float) -> None:
+        """Note how long a unit took."""
+        actor.unit_s = seconds
+        self.unit_s += (seconds - self.unit_s) * (WEIGHT_OF_LAST if self.unit_s else 1.0)
 
 
 class Dispatcher:
@@ -109,6 +126,7 @@ class Dispatcher:
         ]
         self._driver = driver
         self._token = token
+        self._timeout_s = job.recipe.quality.unit_timeout_s
         self._looked = 0.0
 
     def outcomes(self) -> Generator[UnitRecord | Failure, None, None]:
@@ -124,8 +142,12 @@ class Dispatcher:
                 found: list[UnitRecord | Failure] = []
                 stopping: JobError | RunError | None = None
                 try:
-                    for actor in self._answering():
+                    overdue = self._overdue()
+                    answering = self._answering()
+                    for actor in answering:
                         found.extend(self._hear(actor))
+                    for actor in overdue - {*answering}:
+                        found.extend(self._bury(actor, None))
                     self._add_actors()
                 except (JobError, RunError) as error:
                     stopping = error
@@ -144,10 +166,28 @@ class Dispatcher:
         if not first:
             time.sleep(LOOK_EVERY_S / 10)  # no node is there to start one on
             return []
-        ready, _ = _ray.wait(list(first), timeout=LOOK_EVERY_S)
+        ready, _ = _ray.wait(list(first), timeout=self._patience_s())
         if ready:
             ready, _ = _ray.wait(list(first), num_returns=len(first), timeout=0)
         return [first[reference] for reference in ready]
+
+    def _running(self) -> list[_Actor]:
+        """Return the actors that run a unit."""
+        return [actor for branch in self._branches for actor in branch.actors if actor.loaded and actor.calls]
+
+    def _overdue(self) -> set[_Actor]:
+        """Return the actors whose unit runs for longer than the recipe allows."""
+        if self._timeout_s is None:
+            return set()
+        began = time.monotonic() - self._timeout_s
+        return {actor for actor in self._running() if actor.since < began}
+
+    def _patience_s(self) -> float:
+        """Return how long to wait for an answer before a look at the clock or at the nodes."""
+        if self._timeout_s is None:
+            return LOOK_EVERY_S
+        first = min((actor.since for actor in self._running()), default=time.monotonic())
+        return min(LOOK_EVERY_S, max(0.0, first + self._timeout_s - time.monotonic()) + 0.01)
 
     def _hear(self, actor: _Actor) -> Iterator[UnitRecord | Failure]:
         """Take an actor's answer, send it what comes next, and yield what its unit ended with."""
@@ -168,14 +208,15 @@ class Dispatcher:
             actor.loaded, actor.loading_deaths = True, 0
         else:
             actor.branch.queue.finish(index)
+            actor.branch.note_time(actor, time.monotonic() - actor.since)
             yield answer
+        actor.since = time.monotonic()
         self._feed(actor)
 
     def _feed(self, actor: _Actor) -> None:
         """Send units to an actor; end it where none is left, with those of its branch that still load."""
         branch, queue = actor.branch, actor.branch.queue
-        depth = IN_FLIGHT if len(queue) > len(branch.actors) else 1
-        while queue and len(actor.calls) < depth and not self._is_apart(actor):
+        while queue and len(actor.calls) < branch.depth(actor) and not self._is_apart(actor):
             index = queue.take()
             actor.calls.append((actor.handle.make.remote(self._units[index]), index))
         if not queue:
@@ -189,12 +230,17 @@ class Dispatcher:
         suspects = [queue.is_suspect(index) for _, index in actor.calls if index is not None]
         return bool(suspects) and (any(suspects) or queue.is_suspect(queue.peek()))
 
-    def _bury(self, actor: _Actor, error: Exception) -> Iterator[Failure]:
-        """Put the units of a dead actor back; yield the failure of the one that it ran, where that is its last try."""
+    def _bury(self, actor: _Actor, error: Exception | None) -> Iterator[Failure]:
+        """Put the units of a dead actor back; yield the failure of the one that it ran, where that is its last try.
+
+        Args:
+            error: that it died of; None: it is overdue, and ended here.
+        """
         branch = actor.branch
         self._end(actor)
         branch.deaths += 1
-        if branch.deaths > DEATHS * branch.units + SPARE_DEATHS or getattr(error, "actor_init_failed", False):
+        excess = branch.deaths > DEATHS * branch.units + SPARE_DEATHS
+        if error is not None and (excess or getattr(error, "actor_init_failed", False)):
             raise RunError(_cannot_go_on(branch, error)) from error
         if not actor.loaded:
             self._count_loading_death(actor)
@@ -203,7 +249,8 @@ class Dispatcher:
         for index in reversed(indexes[1:]):
             branch.queue.put_back(index)
         for index in indexes[:1]:
-            deaths = branch.queue.add_death(index, DIED)
+            reason = DIED if error is not None else OVERDUE.format(limit=self._timeout_s)
+            deaths = branch.queue.add_death(index, reason)
             if len(deaths) < DEATHS:
                 branch.queue.put_back(index)
             else:
@@ -223,7 +270,7 @@ class Dispatcher:
     def _record_failure(self, unit: Unit, deaths: Sequence[str]) -> Failure:
         """Write and return the failure of a unit that is not tried again."""
         counts = {reason: deaths.count(reason) for reason in dict.fromkeys(deaths)}
-        error = "; ".join(reason.format(times=f"{count} times") for reason, count in counts.items())
+        error = "; ".join(reason.format(times=counted(count, "time")) for reason, count in counts.items())
         failure = Failure(unit=unit.name, digest=unit.digest, attempts=len(deaths), error=error)
         self._job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
         return failure

@@ -18,6 +18,7 @@ NOT_IN_BYTES = (
     "output.uri",
     "quality.max_quarantined_share",
     "quality.max_failed_units",
+    "quality.unit_timeout_s",
 )
 """Recipe fields that are not compared: no byte depends on them, or their effects are compared instead."""
 ABSENT = "(absent)"

@@ -19,7 +19,7 @@ REGISTRATION = ("probe", "tests.cluster.probes:Probe")
 class ProbeParams(Parameters):
     """What goes wrong, and for images of which class."""
 
-    what: Literal["sleep", "kill", "fail", "unloadable", "crash_loading", "kill_loading"]
+    what: Literal["sleep", "hang", "kill", "fail", "unloadable", "crash_loading", "kill_loading"]
     label: int = 1
     seconds: float = 0.0
 
@@ -45,8 +45,10 @@ class Probe(Operator):
         return Draws({})
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
-        time.sleep(self.params.seconds)
-        if self.params.label in batch.labels.tolist():
+        here = self.params.label in batch.labels.tolist()
+        if self.params.what != "hang" or here:
+            time.sleep(self.params.seconds)
+        if here:
             if self.params.what == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.params.what == "fail":
