@@ -15,8 +15,11 @@ from pipeline.shards.columns.label_values import LabelValues
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.listing import Skipped
+from pipeline.shards.units import Totals, Unit, Units
 from pipeline.validation import parse
 from schemas.recipe import Recipe
+
+__all__ = ["Totals", "Unit", "Units"]  # and what is defined here
 
 ORIGINAL = "original"
 """Name of the branch that `output.keep_originals` adds."""
@@ -142,19 +145,6 @@ class BranchPlan:
         return [*made, {"gates": [gate.identity() for gate in self.gates], "attempts": self.attempts}]
 
 
-@dataclass(frozen=True)
-class Unit:
-    """The unit of work, retry and commit: a range of rows of one shard or, without sources, of images of a class."""
-
-    name: str  # also its file name: data/<name>.parquet
-    digest: str
-    branch: str
-    first: int
-    rows: int
-    shard: Shard | None = None
-    label: int | str | None = None
-
-
 @dataclass(frozen=True, repr=False)
 class Plan:
     """Everything that `run` needs, decided before anything runs."""
@@ -165,7 +155,7 @@ class Plan:
     layout: Layout | None
     shards: tuple[Shard, ...]
     branches: tuple[BranchPlan, ...]
-    units: tuple[Unit, ...]
+    units: Units
     digest: str
     limit: int | None = None
     key_id: str | None = None  # public id of the watermark key; a plan never holds the key
@@ -185,4 +175,8 @@ class Plan:
 
     def images(self, branch: BranchPlan) -> int:
         """Return the largest number of images a branch can make, before `where`."""
-        return sum(unit.rows for unit in self.units if unit.branch == branch.name) * max(1, branch.copies)
+        return self.units_in(branch.name).rows * max(1, branch.copies)
+
+    def units_in(self, branch: str) -> Totals:
+        """Return how many units a branch has, and the rows (or images without sources) in them."""
+        return self.units.totals.get(branch, Totals())

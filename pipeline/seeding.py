@@ -1,10 +1,14 @@
 """Seeds: each is a pure function of recipe seed, shard, row, branch, copy and step, so every run draws the same."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+_AT_ONCE = 1_000
+"""Values of a list that are turned into JSON at a time."""
 
 
 def canonical_json(value: object) -> str:
@@ -15,6 +19,34 @@ def canonical_json(value: object) -> str:
 def digest(value: object) -> str:
     """Return the sha256 (64 hex digits) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def digest_of_list(values: Iterable[object]) -> str:
+    """Return `digest(list(values))`, without holding the list or its JSON."""
+    made = hashlib.sha256(b"[")
+    between, left = b"", iter(values)
+    while some := list(itertools.islice(left, _AT_ONCE)):
+        made.update(between + canonical_json(some)[1:-1].encode())
+        between = b","
+    made.update(b"]")
+    return made.hexdigest()
+
+
+def digests_of_lists(
+    before: Sequence[object], numbers: Iterable[tuple[int, int]], after: Sequence[object]
+) -> bytearray:
+    """Return the sha256 (32 bytes each) of the canonical JSON of `[*before, *pair, *after]` for each pair of numbers.
+
+    `before`, which must not be empty, is turned into JSON and hashed once.
+    """
+    begun = hashlib.sha256(canonical_json(before)[:-1].encode())
+    end = "".join(f",{canonical_json(value)}" for value in after) + "]"
+    found = bytearray()
+    for first, second in numbers:
+        made = begun.copy()
+        made.update(f",{first},{second}{end}".encode())
+        found += made.digest()
+    return found
 
 
 def sample_id(run_seed: int, shard: str, row: int, branch: str, copy: int, attempt: int = 0) -> str:

@@ -6,8 +6,8 @@ from typing import Any
 from pipeline.plan import ORIGINAL
 from pipeline.publishing.manifest import count, same_counts
 from pipeline.registry import GATES, OPERATORS
-from pipeline.seeding import digest
 from pipeline.shards.output.commit import FOLDERS, INDEX, markers_digest
+from pipeline.shards.units import plan_digest
 from schemas.manifest import Manifest, UnitRecord
 from schemas.recipe import Recipe
 
@@ -107,7 +107,7 @@ def _units(manifest: Manifest, markers: Mapping[str, UnitRecord]) -> Iterator[st
         return branches.get(marker.branch, -1), part, str(marker.label), marker.first
 
     ordered = sorted(markers, key=place)
-    if digest([[name, markers[name].digest] for name in ordered]) != manifest.plan_digest:
+    if plan_digest((name, markers[name].digest) for name in ordered) != manifest.plan_digest:
         yield "the plan_digest in the manifest is not that of its units"
     for chain in manifest.chains:
         left = manifest.limit

@@ -45,7 +45,7 @@ def _branch(plan: Plan, branch: BranchPlan, megapixels: float, source_bytes: int
         per_image += megapixels * (work + CODEC_S_PER_MEGAPIXEL[plan.recipe.output.encoding])
         per_image += sum(planned.part_class.s_per_image[on_gpu] for planned in branch.gates)
         size = int(megapixels * 1e6 * BYTES_PER_PIXEL[plan.recipe.output.encoding])
-    units = sum(unit.branch == branch.name for unit in plan.units)
+    units = plan.units_in(branch.name).units
     seconds = round(images * per_image, 1)
     return BranchEstimate(branch.name, units, images, branch.actors, branch.gpus, seconds, images * (size + 300))
 

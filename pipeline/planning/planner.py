@@ -18,7 +18,6 @@ from pipeline.planning.input.link_checks import check_links
 from pipeline.planning.recipe_file import absolute
 from pipeline.planning.units import check_count, units_of
 from pipeline.planning.where.row_filter import RowFilter
-from pipeline.seeding import digest
 from pipeline.shards.identity import with_column_digests
 from pipeline.shards.links.linked_images import ImageLinks
 from pipeline.working_dir import require_persistent
@@ -63,7 +62,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
     notes = check_branches(recipe.branches, {branch.name: branch for branch in branches}, shards, layout, values)
     common = common_digest_inputs(recipe, layout, key_id)
     check_count(recipe, branches, found, limit)
-    units = tuple(unit for branch in branches for unit in units_of(recipe, branch, found, common, limit))
+    units = units_of(recipe, branches, found, common, limit)
     return Plan(
         recipe=recipe,
         base=base,
@@ -72,7 +71,7 @@ def make_plan(recipe: Recipe, base: str, limit: int | None = None, key_id: str |
         shards=found.shards,
         branches=tuple(branches),
         units=units,
-        digest=digest([[unit.name, unit.digest] for unit in units]),
+        digest=units.plan_digest(),
         limit=limit,
         key_id=key_id,
         labels=values,

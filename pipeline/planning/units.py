@@ -1,17 +1,20 @@
-"""The units of a plan: their order, names and digests."""
+"""The units of a plan: their order and digests."""
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import InputError, RecipeError
 from pipeline.messages import listed
-from pipeline.plan import BranchPlan, Unit
+from pipeline.plan import BranchPlan
 from pipeline.planning.classes.class_checks import names_read
 from pipeline.planning.input.input_plan import InputPlan
-from pipeline.seeding import digest
+from pipeline.seeding import digests_of_lists
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
+from pipeline.shards.units import Indexes, UnitGroup, Units
 from schemas.recipe import MAX_ROWS_PER_UNIT, Recipe
 
 MAX_UNITS = 2_000_000
@@ -34,24 +37,44 @@ def check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPlan
 
 
 def units_of(
-    recipe: Recipe, branch: BranchPlan, found: InputPlan, common: list[Any], limit: int | None
-) -> Iterator[Unit]:
-    """Yield the units of a branch in the order of shards and rows, or of classes and indexes.
+    recipe: Recipe, branches: Iterable[BranchPlan], found: InputPlan, common: Sequence[Any], limit: int | None
+) -> Units:
+    """Return the units of a plan, by branch in the order of shards and rows, or of classes and indexes.
 
     Args:
         common: the result of `common_digest_inputs`.
     """
+    size = recipe.output.rows_per_unit
+    groups = (group for branch in branches for group in _groups(recipe, branch, found, common, limit))
+    return Units.of(_in_units(*group, size) for group in groups)
+
+
+Group = tuple[UnitGroup, int, list[Any], list[Any]]
+"""A group of units, its rows, and what their digests hold before and after the range of rows."""
+
+
+def _groups(
+    recipe: Recipe, branch: BranchPlan, found: InputPlan, common: Sequence[Any], limit: int | None
+) -> Iterator[Group]:
     identity = [*common, *branch.identity(), *names_read(branch.parts, found.layout)]
     if branch.copies == 0:
-        yield from _synthetic_units(recipe, branch, found.layout, identity, limit)
+        labels, count = _asked_for(recipe, branch, found.layout, limit)
+        for label in labels:
+            yield UnitGroup(branch.name, None, label), count, [*identity, label], []
         return
-    for shard, rows_in in _rows_taken(found.shards, limit):
-        more = found.row_identities.get(shard.path, [])
-        for first in range(0, rows_in, recipe.output.rows_per_unit):
-            rows = min(recipe.output.rows_per_unit, rows_in - first)
-            name = f"{branch.name}-{_slug(shard.path)}-{first:09d}"
-            made = digest([*identity, branch.where, shard.path, shard.digest, shard.columns, first, rows, *more])
-            yield Unit(name, made, branch.name, first, rows, shard)
+    for shard, rows in _rows_taken(found.shards, limit):
+        before = [*identity, branch.where, shard.path, shard.digest, shard.columns]
+        yield UnitGroup(branch.name, shard), rows, before, found.row_identities.get(shard.path, [])
+
+
+def _in_units(
+    group: UnitGroup, total: int, before: list[Any], after: list[Any], size: int
+) -> tuple[UnitGroup, Indexes, npt.NDArray[np.int32], bytearray]:
+    """Cut `total` rows into units of `size` rows, the last one smaller; return their columns for `Units.of`."""
+    first = np.arange(0, total, size, dtype=np.int64)
+    rows = np.minimum(size, total - first).astype(np.int32)
+    ranges = ((start, min(size, total - start)) for start in range(0, total, size))
+    return group, first, rows, digests_of_lists(before, ranges, after)
 
 
 def _rows_taken(shards: Sequence[Shard], limit: int | None) -> Iterator[tuple[Shard, int]]:
@@ -61,17 +84,6 @@ def _rows_taken(shards: Sequence[Shard], limit: int | None) -> Iterator[tuple[Sh
         rows = shard.rows if left is None else min(shard.rows, left)
         yield shard, rows
         left = None if left is None else left - rows
-
-
-def _synthetic_units(
-    recipe: Recipe, branch: BranchPlan, layout: Layout, identity: list[Any], limit: int | None
-) -> Iterator[Unit]:
-    labels, count = _asked_for(recipe, branch, layout, limit)
-    for label in labels:
-        for first in range(0, count, recipe.output.rows_per_unit):
-            rows = min(recipe.output.rows_per_unit, count - first)
-            name = f"{branch.name}-{_class_slug(label)}-{first:09d}"
-            yield Unit(name, digest([*identity, label, first, rows]), branch.name, first, rows, None, label)
 
 
 def _asked_for(
@@ -97,15 +109,3 @@ def _asked_for(
         labels = [*sorted(layout.classes)] if text else [*range(len(layout.classes))]  # the order `verify` knows
     count = asked.per_class or asked.count or 0
     return labels, count if limit is None else min(count, -(-limit // len(labels)))
-
-
-def _class_slug(label: int | str | None) -> str:
-    if label is None:
-        return "any"
-    return f"class{label:04d}" if isinstance(label, int) else f"class-{_slug(label)}"
-
-
-def _slug(path: str) -> str:
-    """Return a shard's path as part of a file name; the hash keeps a/b.parquet and a-b.parquet apart."""
-    stem = re.sub(r"[^A-Za-z0-9_.]+", "-", path.removesuffix(".parquet")).strip("-.")[-80:]
-    return f"{stem}-{digest(path)[:6]}"
