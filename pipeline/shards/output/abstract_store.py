@@ -65,7 +65,11 @@ class Store(ABC):
 
     @abstractmethod
     def create(self, path: str, data: bytes) -> bool:
-        """Create a file exclusively; return False, and write nothing, if it exists."""
+        """Create a file exclusively; return False, and write nothing, if it exists.
+
+        An object store returns True as well where the file holds these very bytes: it may have created it and its
+        answer been lost. Whoever must know to be the first writes bytes of its own.
+        """
 
     @abstractmethod
     def stage(self) -> contextlib.AbstractContextManager[Path]:

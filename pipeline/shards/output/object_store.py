@@ -61,9 +61,13 @@ class ObjectStore(Store):
             raise storage_error(self.uri, error) from error
 
     def read(self, path: str) -> bytes:
-        return self._ask(lambda: bytes(self._filesystem.cat_file(self._full(path))))
+        one_request = {"max_concurrency": 1} if self._is_s3 else {}  # else s3fs asks for the size first
+        return self._ask(lambda: bytes(self._filesystem.cat_file(self._full(path), **one_request)))
 
     def exists(self, path: str) -> bool:
+        if self._is_s3:
+            return self.size(path) is not None
+        self._filesystem.invalidate_cache(self._full(path))
         return self._ask(lambda: bool(self._filesystem.exists(self._full(path))))
 
     def scan(self, folder: str) -> Iterator[tuple[str, int]]:
@@ -93,8 +97,9 @@ class ObjectStore(Store):
 
     def size(self, path: str) -> int | None:
         self._filesystem.invalidate_cache(self._full(path))
+        size = functools.partial(s3_requests.size, self._filesystem) if self._is_s3 else self._filesystem.size
         try:
-            return self._ask(lambda: int(self._filesystem.size(self._full(path))))
+            return self._ask(lambda: int(size(self._full(path))))
         except FileNotFoundError:
             return None
 
@@ -119,10 +124,21 @@ class ObjectStore(Store):
 
     def create(self, path: str, data: bytes) -> bool:
         try:
-            self._put(lambda: self._filesystem.pipe_file(self._full(path), data, mode="create"))
+            self._put(lambda: self._create(path, data))
         except FileExistsError:
-            return False
+            try:
+                return self.read(path) == data  # ours, where an answer was lost and the request sent again
+            except FileNotFoundError:  # removed meanwhile
+                return False
         return True
+
+    def _create(self, path: str, data: bytes) -> None:
+        try:
+            self._filesystem.pipe_file(self._full(path), data, mode="create")
+        except Exception as error:
+            if s3_requests.says_exists(error):
+                raise FileExistsError(path) from error
+            raise
 
     @contextlib.contextmanager
     def stage(self) -> Iterator[Path]:

@@ -34,6 +34,25 @@ def list_page(filesystem: Any, folder: str, token: str | None) -> Page:
     return Page(files, found.get("NextContinuationToken") if found.get("IsTruncated") else None)
 
 
+def size(filesystem: Any, file: str) -> int:
+    """Return the size of a file in bytes by one request; s3fs also asks whether it may be a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    bucket, key, _ = filesystem.split_path(file)
+    return int(filesystem.call_s3("head_object", Bucket=bucket, Key=key)["ContentLength"])
+
+
+def says_exists(error: Exception) -> bool:
+    """Return whether the error of a conditional creation says that the file exists.
+
+    s3fs raises FileExistsError only where the answer also names the condition, as that of AWS does and others do not.
+    """
+    answer = getattr(error.__cause__, "response", None)
+    return isinstance(answer, dict) and answer.get("Error", {}).get("Code") in ("PreconditionFailed", "412")
+
+
 def delete(filesystem: Any, files: Sequence[str]) -> None:
     """Remove at most MAX_KEYS files of one bucket; those that are not there are no error.
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline.errors import InputError, UnitError
 from pipeline.shards.columns.layout import read_layout
@@ -19,25 +18,15 @@ from pipeline.shards.output.store import Store, open_store
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.object_stores import moto, s3_settings
 from tests.fixtures.shard_files import photos
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[None]:
     """A real S3 API on the loopback, behind the settings that s3fs reads."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        import s3fs
-
-        s3fs.S3FileSystem().mkdir("bucket")
+    with moto() as url, s3_settings(url):
         yield
-    server.stop()
 
 
 @pytest.fixture(params=["local", "memory", "s3"])
