@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import yaml
 from jsonschema import ValidationError
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -44,5 +45,14 @@ def test_the_engine_counts_the_gpus_that_will_come(config: dict[str, Any]) -> No
     assert nodes_to_come(config, [NodeCapacity(0)]) == [NodeCapacity(8, 1)] * 8
 
 
-def test_it_says_that_it_was_never_launched() -> None:
-    assert "never launched" in FILE.read_text().split("\n\n")[0]
+def test_it_says_what_was_validated_and_that_it_was_never_launched() -> None:
+    head = FILE.read_text().split("\n\n")[0]
+    assert f"Ray {ray.__version__}'s own schema" in head and "never launched" in head
+
+
+def test_nodes_install_the_lock_file_ask_for_a_token_and_get_no_key(config: dict[str, Any]) -> None:
+    installs = " ".join(config["setup_commands"])
+    assert "--require-hashes -r /home/ubuntu/palimpsest/requirements.lock" in installs
+    starts = [line for who in ("head", "worker") for line in config[f"{who}_start_ray_commands"] if "ray start" in line]
+    assert len(starts) == 2 and all("RAY_AUTH_MODE=token" in line for line in starts)
+    assert "/home/ubuntu/.ray/auth_token" in config["file_mounts"] and "**/*.key" in config["rsync_exclude"]
