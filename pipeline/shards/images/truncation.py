@@ -57,7 +57,7 @@ def check_not_truncated(image: Image.Image, data: bytes) -> None:
         if image.info.get("interlace") or _is_last_row_marked(image):
             _check_png(data)
     elif isinstance(image, JpegImagePlugin.JpegImageFile):
-        if _ends_grey(image) and _is_short(data):
+        if _ends_grey(image) and is_short_jpeg(data):
             raise _missing_codes(image)
     elif isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff(image, data)
@@ -146,7 +146,7 @@ def _missing_codes(image: Image.Image) -> RowError:
     return RowError("decode_failed", message)
 
 
-def _is_short(data: bytes) -> bool:
+def is_short_jpeg(data: bytes) -> bool:
     """Return whether the first scan of a JPEG is truncated: decode it with and without extra codes, at 1/8 size.
 
     Extra codes after a complete scan change nothing; after a truncated one they are decoded as the missing blocks.
@@ -219,7 +219,7 @@ def _check_tiff(image: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
             if _rows(part) < rows:
                 raise _missing(_rows(part), rows, "rows of a strip or tile")
         tables = tags.get(347, b"")[:-2] or b"\xff\xd8"
-        if parts and _ends_grey(image) and _is_short(tables + parts[-1][2:]):
+        if parts and _ends_grey(image) and is_short_jpeg(tables + parts[-1][2:]):
             raise _missing_codes(image)
 
 
