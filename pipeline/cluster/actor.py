@@ -1,5 +1,6 @@
 """The Ray actor: a process that loads one branch once and makes the units it is sent, one after another."""
 
+import logging
 import os
 import socket
 import threading
@@ -7,15 +8,20 @@ import time
 
 from pipeline import errors
 from pipeline.cluster.driver_actor import DriverActor
+from pipeline.cluster.metrics_export import add
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
 from pipeline.execution.worker import Worker, device_for
 from pipeline.messages import error_line
+from pipeline.monitoring.log_lines import log_as_worker
+from pipeline.monitoring.metrics import UNIT_RETRIES
 from pipeline.plan import BranchPlan, Unit
 from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
 from pipeline.watermark_key import key_id, read_key
 from schemas.manifest import Failure, UnitRecord
+
+_log = logging.getLogger(__name__)
 
 GRACE_S = 1.0
 """Seconds a worker may take to end by itself once the run is over; after them it is ended."""
@@ -33,6 +39,7 @@ class UnitActor:
         self._driver = driver
         self._token = token
         self._worker: Worker | None = None
+        log_as_worker(branch.name)
         threading.Thread(target=_exit_with, args=(driver,), daemon=True).start()
 
     def host(self) -> str:
@@ -44,12 +51,13 @@ class UnitActor:
         try:
             if self._token is not None:
                 require_token(self._job.open_store(), self._token)
-            worker = Worker(self._job, self._branch, device_for(self._branch), self._key())
+            worker = Worker(self._job, self._branch, device_for(self._branch), self._key(), self._count_retry)
             worker.load()
             self._worker = worker
         except (JobError, RunError) as error:
             return portable(error)
         except Exception as error:
+            _log.exception("branch %r cannot load", self._branch.name)
             return JobError(f"branch {self._branch.name!r} cannot load: {error_line(error)}")
         return None
 
@@ -60,6 +68,9 @@ class UnitActor:
             return committed(self._job.open_store(), unit) or self._worker.run(unit)
         except (JobError, RunError) as error:
             return portable(error)
+
+    def _count_retry(self) -> None:
+        add(UNIT_RETRIES, 1, {"branch": self._branch.name})
 
     def _key(self) -> bytes | None:
         """Return the watermark key: from this node where it has the run's key, else from the driver."""

@@ -12,6 +12,7 @@ import ray.exceptions
 
 from pipeline.cluster.actor import UnitActor
 from pipeline.cluster.driver_actor import DriverActor
+from pipeline.cluster.metrics_export import add
 from pipeline.cluster.node_capacity import node_capacities
 from pipeline.cluster.scheduling import Pool, actors_to_add
 from pipeline.cluster.unit_queue import DEATHS, UnitQueue
@@ -19,6 +20,7 @@ from pipeline.cluster.watchdog import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
 from pipeline.messages import counted
+from pipeline.monitoring.metrics import WORKERS
 from pipeline.monitoring.stopping import RESUMES
 from pipeline.plan import Unit
 from schemas.manifest import Failure, UnitRecord
@@ -271,7 +273,8 @@ class Dispatcher:
         """Write and return the failure of a unit that is not tried again."""
         counts = {reason: deaths.count(reason) for reason in dict.fromkeys(deaths)}
         error = "; ".join(reason.format(times=counted(count, "time")) for reason, count in counts.items())
-        failure = Failure(unit=unit.name, digest=unit.digest, attempts=len(deaths), error=error)
+        attempts = len(deaths)
+        failure = Failure(unit=unit.name, branch=unit.branch, digest=unit.digest, attempts=attempts, error=error)
         self._job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
         return failure
 
@@ -302,9 +305,11 @@ class Dispatcher:
         )
         deaths = branch.loading_deaths.pop() if branch.loading_deaths else 0
         branch.actors.add(_Actor(branch, handle, handle.host.remote(), deque([(handle.load.remote(), None)]), deaths))
+        add(WORKERS, len(branch.actors), {"branch": branch.name})
 
     def _end(self, actor: _Actor) -> None:
         actor.branch.actors.discard(actor)
+        add(WORKERS, len(actor.branch.actors), {"branch": actor.branch.name})
         _ray.kill(actor.handle)
 
 

@@ -47,6 +47,7 @@ UNIT_RETRIES = Metric("unit_retries", "counter", "Tries of a unit that failed an
 UNIT_SECONDS = Metric("unit_seconds", "histogram", "Seconds of a unit, from its first row to its commit")
 BUSY_SECONDS = Metric("busy_seconds", "counter", "Seconds of units that were spent inside operators")
 UNITS_LEFT = Metric("units_left", "gauge", "Units of this run that have not ended yet: the queue")
+WORKERS = Metric("workers", "gauge", "Workers of the run: those that load their models, and those that make units")
 METRICS = (
     IMAGES,
     REJECTED,
@@ -59,6 +60,7 @@ METRICS = (
     UNIT_SECONDS,
     BUSY_SECONDS,
     UNITS_LEFT,
+    WORKERS,
 )
 """Every metric there is."""
 

@@ -20,15 +20,15 @@ BRANCH = "measured"
 DEADLINE_S = 30
 
 
-def scraped() -> dict[tuple[str, str], float]:
-    """Return the values of this branch's series by name and folder, as the nodes serve them."""
+def scraped(branch: str) -> dict[tuple[str, str], float]:
+    """Return the values of a branch's series by name and folder, as the nodes serve them."""
     found: dict[tuple[str, str], float] = {}
     for node in ray.nodes():
         place = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
         with urllib.request.urlopen(place, timeout=10) as page:
             text = page.read().decode()
         for name, labels, value in re.findall(r"^(ray_palimpsest_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
-            if f'branch="{BRANCH}"' in labels:
+            if f'branch="{branch}"' in labels:
                 folder = re.search(r'[{,]folder="(\w+)"', "{" + labels)
                 bound = re.search(r'[{,]le="([^"]+)"', "{" + labels)
                 key = (name, folder[1] if folder else bound[1] if bound else "")
@@ -36,11 +36,11 @@ def scraped() -> dict[tuple[str, str], float]:
     return found
 
 
-def served(expected: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+def served(expected: Mapping[tuple[str, str], float], branch: str = BRANCH) -> dict[tuple[str, str], float]:
     """Return what is served once it holds what is expected, or after a while."""
     deadline = time.monotonic() + DEADLINE_S
     while True:
-        found = scraped()
+        found = scraped(branch)
         if expected.items() <= found.items() or time.monotonic() > deadline:
             return found
         time.sleep(0.2)
@@ -58,6 +58,7 @@ def test_a_node_serves_what_a_run_made(tmp_path: Path) -> None:
         ("ray_palimpsest_quarantined_rows_total", ""): 1.0,
         ("ray_palimpsest_units_done_total", ""): 3.0,
         ("ray_palimpsest_units_left", ""): 0.0,
+        ("ray_palimpsest_workers", ""): 0.0,
         ("ray_palimpsest_unit_seconds_count", ""): 3.0,
         ("ray_palimpsest_unit_seconds_bucket", "+Inf"): 3.0,
         **{("ray_palimpsest_written_bytes_total", folder): float(size) for folder, size in sizes.items()},
