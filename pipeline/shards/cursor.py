@@ -15,7 +15,7 @@ from pipeline.errors import InputError, UnitError
 from pipeline.messages import error_line
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.parquet_footer import Footer, read_footer
-from pipeline.shards.files.uris import cause_of, open_binary
+from pipeline.shards.files.uris import ROWS_AHEAD_BYTES, cause_of, open_binary
 
 _BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
 _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard
@@ -27,6 +27,10 @@ class Cursor:
     Args:
         columns: those to read; the shard may lack some.
 
+    Attributes:
+        pinned: whether a read fails once the shard has changed; else `check` looks.
+        has_known_columns: set by whoever has compared the shard's columns with the plan's, after it was opened.
+
     Raises:
         UnitError: the shard cannot be opened, or has changed since the plan.
     """
@@ -35,6 +39,8 @@ class Cursor:
         self.shard = shard
         self.columns = tuple(columns)
         self._stream = _opened(shard)
+        self.pinned: bool = getattr(self._stream, "pinned", False)
+        self.has_known_columns = False
         try:
             footer = _checked(self._stream, shard)
         except UnitError:
@@ -67,7 +73,9 @@ class Cursor:
         return self.shard == shard and self.columns == tuple(columns)
 
     def check(self) -> None:
-        """Raise UnitError if the shard has changed since the plan."""
+        """Raise UnitError if the shard has changed since the plan; costs nothing where each read checks that."""
+        if self.pinned:
+            return
         with _opened(self.shard) as stream:
             _checked(stream, self.shard)
 
@@ -147,7 +155,7 @@ class CursorCache:
 
 def _opened(shard: Shard) -> BinaryIO:
     try:
-        return open_binary(shard.uri)
+        return open_binary(shard.uri, ROWS_AHEAD_BYTES)
     except OSError as error:
         raise UnitError(f"{shard.uri}: cannot be opened: {error_line(cause_of(error))}") from error
 

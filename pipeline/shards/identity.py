@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
 import pyarrow.parquet as pq
 
@@ -29,7 +29,7 @@ from pipeline.messages import error_line
 from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.parquet_footer import ReadRange, read_file_footer
-from pipeline.shards.files.uris import filesystem, is_local
+from pipeline.shards.files.uris import filesystem, is_local, open_binary
 
 _THREADS: Final = 8
 _DIGITS: Final = 16
@@ -86,7 +86,7 @@ def column_digests(shard: Shard, layout: Layout, file_version: str) -> Columns:
     if footer.digest != shard.digest:
         raise InputError(f"{shard.uri}: the file has changed since it was found; plan again")
     try:
-        with _ranges(shard.uri, fs, path) as read:
+        with _ranges(shard.uri) as read:
             found = _hashed(footer.metadata, wanted, read)
     except Exception as error:  # every object store brings its own errors
         raise InputError(f"{shard.uri}: cannot be read: {error_line(error)}") from error
@@ -138,12 +138,9 @@ def _leaves(metadata: pq.FileMetaData, wanted: dict[str, bool]) -> dict[int, str
 
 
 @contextlib.contextmanager
-def _ranges(uri: str, fs: Any, path: str) -> Iterator[ReadRange]:
+def _ranges(uri: str) -> Iterator[ReadRange]:
     """Give a function that reads a range of bytes of a file."""
-    if not is_local(uri):
-        yield lambda first, end: cast(bytes, fs.cat_file(path, start=first, end=end))
-        return
-    with open(uri.removeprefix("file://"), "rb") as file:
+    with open_binary(uri) as file:
 
         def read(first: int, end: int) -> bytes:
             file.seek(first)

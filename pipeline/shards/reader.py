@@ -75,7 +75,9 @@ def read_windows(
             cursor_cache = CursorCache()
             stack.callback(cursor_cache.close)
         cursor = stack.enter_context(cursor_cache.at(shard, layout.schema.names))
-        _check_columns(shard, layout)
+        if not (cursor.pinned and cursor.has_known_columns):
+            _check_columns(shard, layout)
+            cursor.has_known_columns = True
         held: list[pa.RecordBatch] = []
         count, start = 0, first
         for batch in cursor.read(first, rows):

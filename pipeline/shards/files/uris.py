@@ -7,7 +7,12 @@ import fsspec
 
 from pipeline.errors import InputError
 from pipeline.messages import error_line
+from pipeline.shards.files.remote_file import RemoteFile
 
+SCAN_AHEAD_BYTES: Final = 1 << 18
+"""For a reader that wants a few small columns among large ones."""
+ROWS_AHEAD_BYTES: Final = 1 << 22
+"""For a reader that wants all columns of consecutive rows."""
 _EXTRAS: Final = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -44,8 +49,10 @@ def filesystem(uri: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
-def open_binary(uri: str) -> BinaryIO:
+def open_binary(uri: str, ahead: int = SCAN_AHEAD_BYTES) -> BinaryIO:
     """Open a local path or a URI for reading bytes, seekable.
+
+    Each request to a remote file brings at least `ahead` bytes (`RemoteFile`).
 
     Raises:
         InputError: its protocol cannot be opened (see `filesystem`).
@@ -54,8 +61,8 @@ def open_binary(uri: str) -> BinaryIO:
     if is_local(uri):
         return open(uri.removeprefix("file://"), "rb")
     fs, path = filesystem(uri)
-    # Parquet readers jump between columns: a read-ahead cache would fetch most bytes several times over.
-    return cast(BinaryIO, fs.open(path, "rb", cache_type="none"))
+    stream = fs.open(path, "rb", cache_type="none")
+    return cast(BinaryIO, stream if getattr(stream, "size", None) is None else RemoteFile(stream, ahead))
 
 
 def cause_of(error: Exception) -> BaseException:

@@ -9,17 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jobs.cli import main
-from pipeline.errors import InputError
+from pipeline.errors import InputError, UnitError
+from pipeline.shards.columns.layout import read_layout
+from pipeline.shards.cursor import CursorCache
+from pipeline.shards.files.discovery import find_shards
+from pipeline.shards.identity import with_column_digests
 from pipeline.shards.output import object_store
 from pipeline.shards.output.store import Store, open_store
+from pipeline.shards.reader import read_windows
+from schemas.recipe import Columns
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.disks import mounted
 from tests.fixtures.faulty_proxy import FaultyProxy, proxied
 from tests.fixtures.object_stores import BUCKET, KEY_ID, SECRET, fake_gcs, moto, rclone, s3_settings, seaweedfs
-from tests.fixtures.shard_files import write_shard
+from tests.fixtures.shard_files import photos, write_shard
 
 FAULTS = ("busy", "dropped", "answer lost")
 
@@ -144,6 +152,7 @@ def test_a_large_file_goes_up_in_parts(proxy: FaultyProxy, bucket: str, tmp_path
     assert hashlib.sha256(store.read("data/large")).hexdigest() == digest
 
 
+@pytest.mark.slow
 def test_the_data_set_is_never_on_the_local_disk(proxy: FaultyProxy, bucket: str, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (24, 200, 300, 3), np.uint8)  # 180 KB each
     write_shard(tmp_path / "data/a.parquet", list(noise), labels=[0] * 24)
@@ -181,6 +190,42 @@ def test_credentials_are_in_no_line_and_no_file(
     everything = [said.out.encode(), said.err.encode(), *(store.read(path) for path in store.list(""))]
     assert len(everything) > 5
     assert not [each for each in everything if SECRET.encode() in each or KEY_ID.encode() in each]
+
+
+def test_units_of_one_shard_ask_little_and_notice_a_change(proxy: FaultyProxy, bucket: str, tmp_path: Path) -> None:
+    table = pa.table({"image": photos(40, 8, 8), "label": [0] * 40, "id": [str(row) for row in range(40)]})
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=4)
+    store = open_store(f"{bucket}/data")
+    store.write("a.parquet", (tmp_path / "a.parquet").read_bytes())
+    shards = find_shards(f"{bucket}/data", "/")
+    layout = read_layout(shards, Columns(), ())
+    (shard,) = with_column_digests(shards, layout)
+    cache = CursorCache()
+    assert len(list(read_windows(shard, layout, 0, 4, 4, cursor_cache=cache))) == 1
+    proxy.clear()
+    for first in range(4, 40, 4):
+        ((_, rows),) = read_windows(shard, layout, first, 4, 4, cursor_cache=cache)
+        assert [row.id for row in rows] == [str(row) for row in range(first, first + 4)]
+    assert proxy.counts.total() == 0  # all of the shard came with the first request
+    store.write("a.parquet", (tmp_path / "a.parquet").read_bytes()[:-1] + b"0")
+    with pytest.raises(UnitError):
+        list(read_windows(shard, layout, 0, 4, 4))
+
+
+def test_a_shard_that_changes_while_it_is_open_is_an_error(proxy: FaultyProxy, bucket: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (30, 240, 320, 3), np.uint8)
+    write_shard(tmp_path / "a.parquet", list(noise), labels=[0] * 30, row_group=10)  # 7 MB
+    store = open_store(f"{bucket}/data")
+    store.write("a.parquet", (tmp_path / "a.parquet").read_bytes())
+    shards = find_shards(f"{bucket}/data", "/")
+    layout = read_layout(shards, Columns(), ())
+    (shard,) = with_column_digests(shards, layout)
+    cache = CursorCache()
+    assert len(list(read_windows(shard, layout, 0, 10, 10, cursor_cache=cache))) == 1
+    write_shard(tmp_path / "a.parquet", list(255 - noise), labels=[0] * 30, row_group=10)
+    store.write("a.parquet", (tmp_path / "a.parquet").read_bytes())
+    with pytest.raises(UnitError):
+        list(read_windows(shard, layout, 20, 10, 10, cursor_cache=cache))
 
 
 def test_many_creators_of_one_file_and_one_wins(proxy: FaultyProxy, bucket: str) -> None:
