@@ -1,7 +1,8 @@
 """Planning and running a recipe from Python."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,9 @@ def run(
     address: str = "local",
     key: bytes | None = None,
     progress: bool | Callable[[UnitRecord | Failure], None] = True,
+    only: Sequence[str] = (),
+    units: Sequence[str] = (),
+    prune: bool = False,
 ) -> RunResult:
     """Make a data set; the same call again makes only what is missing, however the one before ended.
 
@@ -122,6 +126,9 @@ def run(
         key: as for `plan`; a `Plan` runs with the key that it was made with.
         progress: whether to show a bar or lines on stderr; or a function, called in this thread with each unit that
             ends: its `UnitRecord`, or its `Failure` where all attempts failed. What the function raises stops the run.
+        only: names of branches; units of others are not made.
+        units: names of units, or patterns with `*` and `?`: these alone are made, also where they are there already.
+        prune: remove what was made of shards that changed, or that are no longer in the input.
 
     Raises:
         JobError: recipe, input, model, key or output are not as they must be: RecipeError, InputError, ModelError,
@@ -130,30 +137,44 @@ def run(
         StorageError: the storage of the output failed.
         RunError: workers cannot go on, or Ray's own processes are gone; Ray then soon ends this process, too.
     """
+    from pipeline.publishing.run_options import RunOptions
     from pipeline.run import run_plan
 
     if executor not in ("ray", "inline"):
         raise JobError(f"executor = {executor!r}: needs 'ray' or 'inline'")
-    if isinstance(recipe, Plan):
-        if (input, output, overrides, limit) != (None, None, None, None):
-            raise JobError("a plan is run as it is: give input, output, overrides and limit to `plan`")
+    if not isinstance(recipe, Plan):
+        planned = plan(recipe, input=input, output=output, overrides=overrides, limit=limit, key=key)
+    elif (input, output, overrides, limit) == (None, None, None, None):
         planned = recipe
     else:
-        planned = plan(recipe, input=input, output=output, overrides=overrides, limit=limit, key=key)
+        raise JobError("a plan is run as it is: give input, output, overrides and limit to `plan`")
     key = chosen_key(key)
-    if planned.recipe.watermark != "none" and key is not None and key_id(key) != planned.key_id:
-        with_key = "without a key" if planned.key_id is None else f"with key {planned.key_id}"
-        raise JobError(f"the plan was made {with_key}, and this is key {key_id(key)}: give the same key to `plan`")
+    _check_key(planned, key)
     listeners = (progress,) if callable(progress) else ()
+    asked = RunOptions(tuple(only), tuple(units), prune)
+    with _stoppable():
+        manifest = run_plan(planned, executor, address, key, progress is True, listeners, asked)
+    return RunResult(planned.output, manifest)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Let a run be stopped; raise RunError where Ray's own processes stopped it."""
     with stoppable(()):
         try:
-            manifest = run_plan(planned, executor, address, key, progress is True, listeners)
+            yield
         except KeyboardInterrupt as error:
             stopped = stopped_by(error)
             if stopped.abrupt:  # not asked for: Ray's processes are gone
                 raise RunError(str(stopped)) from None
             raise
-    return RunResult(planned.output, manifest)
+
+
+def _check_key(planned: Plan, key: bytes | None) -> None:
+    """Raise JobError where images would be marked with another key than the plan was made with."""
+    if planned.recipe.watermark != "none" and key is not None and key_id(key) != planned.key_id:
+        with_key = "without a key" if planned.key_id is None else f"with key {planned.key_id}"
+        raise JobError(f"the plan was made {with_key}, and this is key {key_id(key)}: give the same key to `plan`")
 
 
 def _loaded(

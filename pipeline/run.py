@@ -2,8 +2,7 @@
 
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -15,12 +14,13 @@ from pipeline.monitoring.error_budget import Budget, check_result
 from pipeline.monitoring.event_log import EventLog
 from pipeline.monitoring.progress import Progress
 from pipeline.monitoring.recent_speed import RecentSpeed
-from pipeline.plan import Plan, Unit
+from pipeline.plan import Plan, Units
 from pipeline.publishing.finalise import finalise
 from pipeline.publishing.lease import Lease
-from pipeline.publishing.prepare import prepare
-from pipeline.publishing.seal import SEAL, is_sealed, seal_dataset
-from pipeline.shards.output.commit import read_markers
+from pipeline.publishing.log_writer import LogWriter
+from pipeline.publishing.prepare import Prepared, prepare
+from pipeline.publishing.run_options import EVERYTHING, RunOptions
+from pipeline.publishing.seal import SEAL, is_sealed, seal_dataset, sealed_log
 from pipeline.shards.output.store import Store, open_store
 from schemas.manifest import Failure, Manifest, UnitRecord
 
@@ -40,12 +40,14 @@ def run_plan(
     key: bytes | None = None,
     progress: bool = True,
     listeners: Sequence[Listener] = (),
+    options: RunOptions = EVERYTHING,
 ) -> Manifest:
     """Make every unit of `plan` that its output does not hold yet, and publish, also where the run is stopped.
 
     Args:
         progress: show how far it is, on stderr.
         listeners: each is called with every unit that ends, in this thread; what it raises stops the run.
+        options: which of its units are made, and whether those of shards that changed are removed.
 
     Raises:
         RecipeError: the recipe asks for watermarks, and there is no key.
@@ -57,16 +59,19 @@ def run_plan(
             "the recipe asks for watermarks: give --key-file FILE (16 bytes or more), PALIMPSEST_KEY or, from Python, "
             "`key=`, or say `watermark: none`"
         )
+    options.check(plan)
     store = open_store(plan.output)
     event_log = EventLog(plan, store)
     for note in plan.notes:
         event_log.note(note)
     speed = RecentSpeed()
     with Lease(store, speed.record) as lease:
-        run = _Run(plan, store, lease, prepare(plan, store, lease), key)
-        budget = Budget(plan, run.done.values())
-        event_log.run_started(len(run.done))
-        shown = Progress(plan, run.done.values(), shown=progress)
+        prepared = prepare(plan, store, lease, options.prune)
+        log = LogWriter(store, prepared.run, lease.check)
+        run = _Run(plan, store, lease, prepared, log, key, options)
+        budget = Budget(plan, prepared.state.sums)
+        event_log.run_started(int(prepared.done.sum()))
+        shown = Progress(plan, prepared.state.sums, shown=progress)
         stopped: BudgetError | None = None
         try:
             budget.check()
@@ -88,26 +93,28 @@ def run_plan(
 
 @dataclass(frozen=True)
 class _Run:
-    """A run in progress. `done` are the markers of units that earlier runs made."""
+    """A run in progress."""
 
     plan: Plan
     store: Store
     lease: Lease
-    done: Mapping[str, UnitRecord]
+    prepared: Prepared
+    log: LogWriter
     key: bytes | None
+    options: RunOptions
 
     def make_missing(self, executor: str, address: str, progress: Progress, listeners: Sequence[Listener]) -> None:
-        """Make the units that have no marker yet, and call every listener with each that ends.
+        """Make the units that are not there yet, and call every listener with each that ends.
 
         `progress` is shown from the first unit to the last, without the start and the end of Ray.
 
         If anything but the error budget ends it early, what was made is published before the error is raised.
         """
-        missing = [unit for unit in self.plan.units if unit.name not in self.done]
+        chosen = self.options.chosen(self.plan.units, self.prepared.done)
         try:
-            with outcomes(self.plan, missing, executor, address, self.key) as stream, progress:
+            with self.log, outcomes(self.plan, chosen, executor, address, self.key) as stream, progress:
                 for outcome in stream:
-                    for listener in listeners:
+                    for listener in (self.log.add, *listeners):
                         listener(outcome)
                     if self.lease.lost:
                         self.lease.check()
@@ -116,8 +123,7 @@ class _Run:
         except BaseException as error:
             with suppress(PalimpsestError):  # the first error is the one that is raised
                 self.lease.check()
-                finalise(self.plan, self.store)
-                self._seal()
+                self._publish()
             if isinstance(error, StorageError):
                 raise StorageError(f"{error}; the same command then goes on where this run ended") from error
             raise
@@ -125,26 +131,27 @@ class _Run:
     def publish(self) -> Manifest:
         """Write the manifest, the report and the seal of what is there now."""
         self.lease.check()
-        manifest = finalise(self.plan, self.store)
-        some_made = len(self.done) < len(self.plan.units)
-        if some_made or not self.store.exists(REPORT) or not is_sealed(self.store, REPORT):
-            write_report(self.store, manifest)
-        self._seal()
-        return manifest
+        return self._publish(report=True)
 
-    def _seal(self) -> None:
-        if self.key is not None:
-            seal_dataset(self.store, read_markers(self.store), self.key, self.done)
+    def _publish(self, report: bool = False) -> Manifest:
+        own = [*self.prepared.segments, *self.log.segments]
+        sealed = sealed_log(self.store, self.key, own) if self.key is not None else None
+        published = finalise(self.plan, self.store, self.prepared.run, self.prepared.pruned, sealed)
+        some_made = not self.prepared.done.all()
+        if report and (some_made or not self.store.exists(REPORT) or not is_sealed(self.store, REPORT)):
+            write_report(self.store, published.manifest)
+        if self.key is not None and sealed is not None:
+            seal_dataset(self.store, published.log, self.key, sealed)
         elif self.store.exists(SEAL):
             place = f"{self.store.uri}/{SEAL}"
             _log.warning("%s is of an earlier run with a key; run again with the key to seal this one", place)
+        published.clean(self.store)
+        return published.manifest
 
 
 @contextmanager
-def outcomes(
-    plan: Plan, units: Sequence[Unit], executor: str, address: str, key: bytes | None
-) -> Iterator[Iterator[Outcome]]:
-    """Give an iterator of the outcomes of `units`, a marker or a failure each; without units, nothing is started.
+def outcomes(plan: Plan, units: Units, executor: str, address: str, key: bytes | None) -> Iterator[Iterator[Outcome]]:
+    """Give an iterator of the outcomes of `units`, a record or a failure each; without units, nothing is started.
 
     Args:
         executor: `inline`: one unit after another in this process; anything else: on Ray.
@@ -162,4 +169,4 @@ def outcomes(
         from pipeline.cluster.metrics_export import exported
 
         with _one_at_a_time, connect(address), closing(execute(job, plan.branches, units, key)) as stream:
-            yield exported(stream, Counter(unit.branch for unit in units))
+            yield exported(stream, {branch: totals.units for branch, totals in units.totals.items()})

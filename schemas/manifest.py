@@ -1,7 +1,7 @@
-"""The records of finished work: a marker for each unit, and the manifest of the data set."""
+"""The records of finished work: one for each unit, which the commit log holds, and the manifest of the data set."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
@@ -26,9 +26,9 @@ class FileRecord(Record):
 
 
 class UnitRecord(Record):
-    """The commit record of a unit, written last: the unit is done, and these are its files."""
+    """The record of a finished unit in the commit log: the unit is done, and these are its files."""
 
-    renamed: ClassVar[Mapping[str, str]] = {"remade": "retried"}
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     unit: str
     digest: str
@@ -43,20 +43,24 @@ class UnitRecord(Record):
     rejected: int  # for good: of an image that was made again, only the last attempt
     quarantined: int  # source rows
     retried: int = 0  # attempts a gate refused and another followed; their images are in rejected/, too
-    reasons: dict[str, int] = {}  # why images were rejected for good; empty in the markers of earlier versions
-    quarantine_reasons: dict[str, int] = {}  # error codes of the quarantined rows; likewise
+    reasons: dict[str, int] = {}  # why images were rejected for good
+    quarantine_reasons: dict[str, int] = {}  # error codes of the quarantined rows
     files: dict[str, FileRecord]  # by folder: data, rejected, quarantine
     exact: bool = True  # False: memory back-off changed a micro-batch
     seconds: float = 0.0
     busy_s: float = 0.0  # of them inside operators
-    device: str = ""  # model of the device that made it; empty in the markers of earlier versions
+    device: str = ""  # model of the device that made it; empty where the record was read from the unit's own file
+    run: int = 0  # number of the run that put it into the log
+    sample_ids: bytes = Field(default=b"", repr=False)  # 16 bytes a row of data/, then of rejected/
+    payloads: bytes = Field(default=b"", repr=False)  # 8 bytes a row: the first of the recorded payload's digest
 
 
 class Failure(Record):
     """A unit that failed for good, in `_failed/<unit>.json`."""
 
     unit: str
-    branch: str = ""  # empty in the records of earlier versions
+    branch: str
+    rows: int  # of the unit
     digest: str
     attempts: int
     error: str  # one line
@@ -99,6 +103,16 @@ class ShardRecord(Record):
     file_version: str = Field(default="", validation_alias=AliasChoices("file_version", "stamp"))
 
 
+class PrunedShard(Record):
+    """What `run --prune` removed: the units and accepted images of a shard that changed, or left the input."""
+
+    shard: str
+    digest: str  # of its footer then
+    reason: Literal["gone", "changed"]
+    units: int
+    images: int
+
+
 class InputRecord(Record):
     """The columns of the input that the run used; `columns` is the Arrow schema, as IPC in base64."""
 
@@ -109,8 +123,23 @@ class InputRecord(Record):
     id: str | None
 
 
+class SegmentRecord(Record):
+    """A segment of the commit log: its path, which holds its sha256, the units it names, and its bytes."""
+
+    path: str
+    units: int
+    bytes: int
+
+
+class CommitsRecord(Record):
+    """The commit log as it was published: a sha256 over the digest and the files of every unit, and its segments."""
+
+    sha256: str
+    segments: list[SegmentRecord]
+
+
 class Counts(Record):
-    """Sums over all markers, of the whole data set or of one branch."""
+    """Sums over the records of all units, of the whole data set or of one branch."""
 
     renamed: ClassVar[Mapping[str, str]] = {"remade": "retried"}
 
@@ -121,12 +150,14 @@ class Counts(Record):
     rejected: int = 0
     quarantined: int = 0
     retried: int = 0
-    reasons: dict[str, int] = {}  # of rejected images; like those of quarantined rows not in early manifests
+    reasons: dict[str, int] = {}  # of rejected images
     quarantine_reasons: dict[str, int] = {}
 
 
 class Manifest(Record):
     """`manifest.json`: the recipe, the inputs and models, and the counts of a data set."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"markers": "commits"}
 
     palimpsest: str
     complete: bool
@@ -137,7 +168,7 @@ class Manifest(Record):
     chains: list[dict[str, Any]]  # every branch, resolved: operators, versions, parameters, files by sha256
     classes: list[str]
     shards: list[ShardRecord]
-    input: InputRecord | None = None  # None in the manifests of earlier versions
+    input: InputRecord | None = None
     models: list[ModelRecord]
     artifacts: dict[str, str]  # sha256 -> where it came from
     units: int
@@ -145,7 +176,9 @@ class Manifest(Record):
     failed: list[str]
     counts: Counts
     branches: dict[str, Counts]
-    markers: dict[str, str]  # folder, and sha256 over the sorted markers
+    run: int  # number of the last run that wrote here, from 1
+    commits: CommitsRecord
     watermark: dict[str, Any] | None
     versions: dict[str, str]
     devices: list[str] = []  # models of the devices that made it
+    pruned: list[PrunedShard] = []

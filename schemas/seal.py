@@ -6,15 +6,14 @@ from schemas.manifest import Record
 
 
 class Seal(Record):
-    """One hash over every commit record and every published file.
+    """One hash over the commit log and every published file.
 
-    `commits` holds a digest (32 hex digits) of each unit's commit record, which names the sha256 of its data files;
-    `files` the sha256 of every other published file, by path; `hmac` is over all that stands here.
+    `files` holds the sha256 of every published file but the data files, by path: the segments of the commit log, which
+    name the sha256 of those, among them. `hmac` is over all that stands here.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     algorithm: Literal["HMAC-SHA256"] = "HMAC-SHA256"
     key_id: str
-    commits: dict[str, str]
     files: dict[str, str]
     hmac: str = ""

@@ -1,6 +1,5 @@
 """What makes bytes beside a recipe: versions, device models, pinned arithmetic."""
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from pipeline.devices import WORKSPACE, device_for_model, device_model, installe
 from pipeline.shards.output.store import open_store
 from schemas.manifest import UnitRecord
 from tests.fixtures.arithmetic import PARTS, arithmetic_kept
+from tests.fixtures.commit_logs import update
 from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
 
 
@@ -57,20 +57,18 @@ def test_what_is_not_installed_has_no_version() -> None:
 
 def test_a_data_set_says_which_device_made_it_and_replay_which_made_it_again(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=6)
-    manifest, (marker,) = run_here(plan_of(write_recipe(tmp_path)))
-    assert isinstance(marker, UnitRecord)
-    assert marker.device == device_model("cpu") == f"cpu ({processor()})"
-    assert manifest.devices == [marker.device]
+    manifest, (record,) = run_here(plan_of(write_recipe(tmp_path)))
+    assert isinstance(record, UnitRecord)
+    assert record.device == device_model("cpu") == f"cpu ({processor()})"
+    assert manifest.devices == [record.device]
     store, sample = open_store(str(tmp_path / "out")), rows_of(tmp_path / "out")[0]["sample_id"]
     made = replay_sample(store, sample)
-    assert (made.stored_device, made.replayed_device, made.other_device) == (marker.device, marker.device, False)
-    (path,) = (tmp_path / "out" / "_commits").glob("*.json")
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "device": "cpu (of another make)"}))
+    assert (made.stored_device, made.replayed_device, made.other_device) == (record.device, record.device, False)
+    update(tmp_path / "out", record.unit, device="cpu (of another make)")
     made = replay_sample(store, sample)
     assert made.equal and made.other_device and made.stored_device == "cpu (of another make)"
-    path.write_text(json.dumps({key: value for key, value in record.items() if key != "device"}))
-    made = replay_sample(store, sample)  # as an earlier version wrote it
+    update(tmp_path / "out", record.unit, device="")
+    made = replay_sample(store, sample)  # as where the record was read from the unit's own file
     assert made.equal and made.stored_device == "" and not made.other_device
 
 

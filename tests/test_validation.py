@@ -1,5 +1,6 @@
 """Keys that were renamed before 0.1.0: the error of an old one names the new one, in recipes, trainers and records."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from jobs.train.loop.config import read_config
 from pipeline.errors import InputError, RecipeError
 from pipeline.publishing.manifest import read_manifest
 from pipeline.registry import GATES, OPERATORS, gate_class, operator_class
-from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.commit_log import CommitLog
 from pipeline.shards.output.store import open_store
 from pipeline.validation import parse
 from schemas.recipe import Recipe
@@ -108,26 +109,36 @@ def test_an_old_key_of_a_trainer_names_the_new_one(
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
-    """A recipe, and its data set with the fields of the version before."""
+    """A recipe, and its data set in the layout of the version before, with a file for each unit."""
     write_input(tmp_path / "data", 1, 4)
     recipe = write_recipe(tmp_path, [FLIP])
     run_here(plan_of(recipe))
-    for path in [tmp_path / "out" / "manifest.json", *(tmp_path / "out" / "_commits").glob("*.json")]:
-        path.write_text(path.read_text().replace('"retried"', '"remade"').replace('"file_version"', '"stamp"'))
+    path, out = tmp_path / "out" / "manifest.json", tmp_path / "out"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({"markers": {"sha256": before.pop("commits")["sha256"]}, **before}))
+    for segment in (out / "_commits").iterdir():
+        segment.unlink()
+    (out / "_commits/flipped-00000.json").write_text("{}")
     return recipe
 
 
 def test_a_data_set_of_an_earlier_layout_is_refused_in_one_line(earlier: Path) -> None:
-    store = open_store(str(earlier.parent / "out"))
-    with pytest.raises(InputError) as caught:
-        read_manifest(store)
-    line = str(caught.value)
-    assert "manifest.json: written by an earlier Palimpsest, '0.1.0', in another layout (counts.remade, now" in line
-    assert "\n" not in line and "another output.uri" in line
-    with pytest.raises(
-        InputError, match=r"^_commits/.*in another layout \(remade, now called retried\); use the commit"
+    store, path = open_store(str(earlier.parent / "out")), earlier.parent / "out/manifest.json"
+    for text, field in (
+        (path.read_text(), "markers, now called commits"),
+        (path.read_text().replace('"retried"', '"remade"').replace('"file_version"', '"stamp"'), "counts.remade, now"),
     ):
-        read_markers(store)
+        path.write_text(text)
+        with pytest.raises(InputError) as caught:
+            read_manifest(store)
+        line = str(caught.value)
+        assert f"manifest.json: written by an earlier Palimpsest, '0.1.0', in another layout ({field}" in line
+        assert "\n" not in line and "another output.uri" in line
+    with pytest.raises(
+        InputError, match=r"out/_commits/flipped-00000\.json: written by an earlier Palimpsest"
+    ) as caught:
+        CommitLog(store)
+    assert "\n" not in str(caught.value) and "another output.uri" in str(caught.value)
 
 
 @pytest.mark.parametrize("command", ["run", "verify", "report", "replay"])
@@ -138,4 +149,5 @@ def test_every_command_ends_with_exit_code_2(command: str, earlier: Path, capsys
     }
     assert main([command, *options.get(command, [str(earlier.parent / "out")])]) == 2
     told = capsys.readouterr().err.strip()
-    assert "in another layout (" in told and "Traceback" not in told and "pydantic" not in told
+    assert "written by an earlier Palimpsest" in told and "another output.uri" in told
+    assert "\n" not in told and "Traceback" not in told and "pydantic" not in told

@@ -20,7 +20,8 @@ from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.output.commit import open_parquet, read_markers
+from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store, open_store
 from pipeline.watermark_key import key_id, read_key
 
@@ -30,8 +31,8 @@ JPEG_QUALITY = 75
 
 def rows_of(store: Store, branch: str) -> Iterator[dict[str, Any]]:
     """The rows of a branch, unit by unit."""
-    for name, marker in sorted(read_markers(store).items()):
-        if marker.branch == branch and "data" in marker.files:
+    for name, record in sorted((record.unit, record) for record in CommitLog(store).records()):
+        if record.branch == branch and "data" in record.files:
             file = open_parquet(store.read(f"data/{name}.parquet"))
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group, columns=["image", "sample_id"]).to_pylist()

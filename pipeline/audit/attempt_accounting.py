@@ -100,13 +100,13 @@ class AttemptAccounting:
         if (accepted, rejected) != (marker.accepted, marker.rejected):
             yield (
                 f"unit {marker.unit}: {marker.accepted} images accepted and {marker.rejected} rejected for good by its "
-                f"marker, {accepted} and {rejected} by its rows"
+                f"record, {accepted} and {rejected} by its rows"
             )
         counted = {"reasons": dict(reasons), "quarantine_reasons": dict(Counter(self._quarantined.values()))}
         for name, rows in counted.items():
             recorded = getattr(marker, name)
             if name in marker.model_fields_set and recorded != rows:  # the markers of earlier versions say none
-                yield f"unit {marker.unit}: {name} {short_repr(recorded)} by its marker, {short_repr(rows)} by its rows"
+                yield f"unit {marker.unit}: {name} {short_repr(recorded)} by its record, {short_repr(rows)} by its rows"
 
 
 def _bounds(gate: GatePlan) -> tuple[float, float]:

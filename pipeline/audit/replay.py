@@ -23,7 +23,8 @@ from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.links.linked_images import ImageLinks
-from pipeline.shards.output.commit import open_parquet, read_markers
+from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import from_text, is_clear, keyed_digest
 from schemas.images import IMAGE
@@ -139,7 +140,7 @@ def find_sample(store: Store, sample: str) -> tuple[UnitRecord, dict[str, Any], 
     Raises:
         InputError: no row has this id.
     """
-    for marker in read_markers(store).values():
+    for marker in CommitLog(store).records():
         for folder in ("data", "rejected"):
             if folder not in marker.files:
                 continue
@@ -163,7 +164,7 @@ def _source(manifest: Manifest, marker: UnitRecord, kind: pa.DataType) -> tuple[
         raise InputError(f"unit {marker.unit}: the manifest does not list its shard {short_repr(marker.shard)}")
     shard, layout = reopen(manifest, record)
     if marker.first + marker.rows > shard.rows:
-        raise InputError(f"unit {marker.unit}: its marker names rows that {record.uri} has not")
+        raise InputError(f"unit {marker.unit}: its record names rows that {record.uri} has not")
     if shard.digest != record.digest:
         raise InputError(f"{record.uri}: the source shard has changed since the run")
     return shard, layout.named(manifest.classes, layout.class_source)

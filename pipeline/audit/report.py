@@ -17,7 +17,8 @@ from pipeline.publishing.manifest import read_manifest
 from pipeline.publishing.seal import SEAL, is_sealed, seal_file
 from pipeline.shards.images.codecs import decode, encode, resize
 from pipeline.shards.links.linked_images import OWN_FOLDER
-from pipeline.shards.output.commit import open_parquet, read_markers
+from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
 from pipeline.shards.reader import read_windows
 from schemas.manifest import Manifest, UnitRecord
@@ -60,7 +61,7 @@ class ShownRows:
 
 def write_report(store: Store, manifest: Manifest) -> None:
     """Write `report/index.html`, one page that needs no other file."""
-    markers = read_markers(store)
+    markers = {record.unit: record for record in CommitLog(store).records()}
     sources = SourceImages(manifest)
     sheets = [
         _sheet(store, manifest, markers, chain, sources) for chain in manifest.chains if chain["name"] != ORIGINAL

@@ -15,7 +15,8 @@ from pipeline.contracts import Pixels
 from pipeline.errors import InputError, RowError
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.output.commit import open_parquet, read_markers
+from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import keyed_digest, payload, to_text
 from pipeline.watermark.stdm import Stdm
@@ -108,7 +109,7 @@ def _traced(word: str, score: float, row: dict[str, Any] | None) -> TraceResult:
 
 def _marks(store: Store) -> Iterator[tuple[pq.ParquetFile, int, list[tuple[str, str]]]]:
     """Yield every row group of made images, with each row's sample id and recorded payload (empty without a mark)."""
-    for marker in read_markers(store).values():
+    for marker in CommitLog(store).records():
         for folder in MADE:
             if folder not in marker.files:
                 continue

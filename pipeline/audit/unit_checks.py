@@ -1,4 +1,4 @@
-"""Unit checks: a unit's marker, the bytes and columns of its files, and each of their rows."""
+"""Unit checks: a unit's record, the bytes and columns of its files, and each of their rows."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.audit.attempt_accounting import AttemptAccounting
 from pipeline.audit.lineage_checks import LineageChecks, class_findings, columns_read, schema_findings
-from pipeline.audit.manifest_checks import marker_findings
+from pipeline.audit.manifest_checks import record_findings
 from pipeline.audit.source_checks import SourceChecks
 from pipeline.audit.verification import Verification
 from pipeline.audit.watermark_checks import WatermarkChecks
@@ -20,7 +20,7 @@ from pipeline.messages import error_line
 from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.publishing.manifest import branch_from
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.output.commit import open_parquet
+from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
 from schemas.manifest import FileRecord, Manifest, UnitRecord
 
@@ -30,7 +30,7 @@ MALFORMED = (TypeError, KeyError, AttributeError, ValueError, PalimpsestError)
 
 @dataclass
 class UnitChecks:
-    """Checks the marker, files and rows of one unit, and adds findings and counts to `found`."""
+    """Checks the record, files and rows of one unit, and adds findings and counts to `found`."""
 
     store: Store
     manifest: Manifest
@@ -44,7 +44,7 @@ class UnitChecks:
 
     def run(self, name: str) -> None:
         marker, found = self.marker, self.found
-        found.findings.extend(marker_findings(self.manifest, name, marker, self.branch.copies, self.branch.where))
+        found.findings.extend(record_findings(self.manifest, name, marker, self.branch.copies, self.branch.where))
         try:
             accounting = AttemptAccounting(marker, self.branch, self.manifest.recipe["seed"])
             lineage_checks = LineageChecks(self.manifest, marker, self.branch)
@@ -65,7 +65,7 @@ class UnitChecks:
             if count is None:
                 readable = False
             else:
-                message = f"unit {marker.unit}: {folder}/ holds {count} rows, and its marker says {expected}"
+                message = f"unit {marker.unit}: {folder}/ holds {count} rows, and its record says {expected}"
                 found.expect(count == expected, message)
         if readable:
             found.findings.extend(accounting.findings())
@@ -168,7 +168,7 @@ def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | N
         found.findings.append(f"{file.path}: the file is missing")
         return None
     if hashlib.sha256(data).hexdigest() == file.sha256:
-        found.expect(len(data) == file.bytes, f"{file.path}: {len(data)} bytes, and its marker says {file.bytes}")
+        found.expect(len(data) == file.bytes, f"{file.path}: {len(data)} bytes, and its record says {file.bytes}")
         return data
     found.findings.append(f"{file.path}: sha256 is not the committed one")
     return None

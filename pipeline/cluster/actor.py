@@ -16,7 +16,6 @@ from pipeline.messages import error_line
 from pipeline.monitoring.log_lines import log_as_worker
 from pipeline.monitoring.metrics import UNIT_RETRIES
 from pipeline.plan import BranchPlan, Unit
-from pipeline.shards.output.commit import check_digest, marker_path
 from pipeline.shards.output.store import Store
 from pipeline.watermark_key import key_id, read_key
 from schemas.manifest import Failure, UnitRecord
@@ -62,10 +61,10 @@ class UnitActor:
         return None
 
     def make(self, unit: Unit) -> UnitRecord | Failure | StoppingError:
-        """Return the unit's marker or failure; a unit that is committed already is not made again."""
+        """Return the unit's record or failure."""
         assert self._worker is not None
         try:
-            return committed(self._job.open_store(), unit) or self._worker.run(unit)
+            return self._worker.run(unit)
         except (JobError, RunError) as error:
             return portable(error)
 
@@ -85,19 +84,6 @@ def _exit_with(driver: DriverActor) -> None:
     driver.wait()
     time.sleep(GRACE_S)
     os._exit(0)
-
-
-def committed(store: Store, unit: Unit) -> UnitRecord | None:
-    """Return the marker of a unit that is there: it is sent again where its worker died after the commit.
-
-    Raises:
-        ConflictError: the unit there belongs to another plan.
-    """
-    if not store.exists(marker_path(unit.name)):
-        return None
-    marker = UnitRecord.model_validate_json(store.read(marker_path(unit.name)))
-    check_digest(marker, unit.digest)
-    return marker
 
 
 def require_token(store: Store, token: str) -> None:

@@ -273,8 +273,14 @@ class Dispatcher:
         """Write and return the failure of a unit that is not tried again."""
         counts = {reason: deaths.count(reason) for reason in dict.fromkeys(deaths)}
         error = "; ".join(reason.format(times=counted(count, "time")) for reason, count in counts.items())
-        attempts = len(deaths)
-        failure = Failure(unit=unit.name, branch=unit.branch, digest=unit.digest, attempts=attempts, error=error)
+        failure = Failure(
+            unit=unit.name,
+            branch=unit.branch,
+            rows=unit.rows,
+            digest=unit.digest,
+            attempts=len(deaths),
+            error=error,
+        )
         self._job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
         return failure
 

@@ -1,4 +1,4 @@
-"""`run_unit` makes one unit: read, decode, draw and apply, score, watermark, encode, write, commit.
+"""`run_unit` makes one unit: read, decode, draw and apply, score, watermark, encode, write, publish its files.
 
 A unit is a pure function of its inputs: no byte depends on the caller, on other units, or on earlier runs.
 """
@@ -19,19 +19,18 @@ from pipeline.execution.row_failures import RowFailures
 from pipeline.execution.sample_generation import make_samples
 from pipeline.execution.window import Window, windows
 from pipeline.plan import Unit
-from pipeline.shards.output.commit import UnitFiles
+from pipeline.shards.output.unit_files import UnitFiles
 from schemas.manifest import UnitRecord
 
 COUNT_NAMES = {"data": "accepted", "rejected": "rejected", "quarantine": "quarantined"}
-"""The count in the marker that rows of each folder add to."""
+"""The count in the record that rows of each folder add to."""
 
 
 def run_unit(branch: LoadedBranch, unit: Unit) -> UnitRecord:
-    """Make one unit and commit it.
+    """Make one unit and publish its files; return its record, which the driver puts into the commit log.
 
     Raises:
         UnitError: the shard cannot be read, memory ran out, an operator failed on every image.
-        ConflictError: the unit is there already with another digest.
     """
     started = time.perf_counter()
     report = ComputeReport()
@@ -56,7 +55,7 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> UnitRecord:
             counts["retried"] += len(retried)
             counts["rejected"] -= len(retried)
             reasons.subtract(str(each.rejected) for each in retried)
-        marker = UnitRecord(
+        record = UnitRecord(
             unit=unit.name,
             digest=unit.digest,
             branch=unit.branch,
@@ -74,9 +73,9 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> UnitRecord:
             busy_s=round(report.busy_s, 3),
             device=device_model(branch.device),
         )
-        check_counts(marker)
+        check_counts(record)
         row_failures.write(branch.job.open_store())
-        return files.commit(marker)
+        return files.publish(record)
 
 
 def _windows_with_tables(
@@ -102,9 +101,9 @@ def make_window(
     return tables_of(branch, unit, window, background)
 
 
-def check_counts(marker: UnitRecord) -> None:
+def check_counts(record: UnitRecord) -> None:
     """Raise UnitError unless every image asked for is accepted, finally rejected, or quarantined with its row."""
-    asked = marker.selected * marker.copies
-    accounted = marker.accepted + marker.rejected + marker.quarantined * marker.copies
+    asked = record.selected * record.copies
+    accounted = record.accepted + record.rejected + record.quarantined * record.copies
     if accounted != asked:
-        raise UnitError(f"unit {marker.unit}: {asked} images asked for, {accounted} accounted for")
+        raise UnitError(f"unit {record.unit}: {asked} images asked for, {accounted} accounted for")

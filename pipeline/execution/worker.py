@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable
 from dataclasses import dataclass
 
 from pipeline.errors import JobError, RunError, UnitError
@@ -41,7 +41,7 @@ class Worker:
             self._loaded = LoadedBranch.load(self.job, self.branch, self.device, self.key)
 
     def run(self, unit: Unit, attempts: int = UNIT_ATTEMPTS) -> UnitRecord | Failure:
-        """Return the unit's marker, or its failure after `attempts` tries. JobError and RunError end the job."""
+        """Return the unit's record, or its failure after `attempts` tries. JobError and RunError end the job."""
         self.load()
         with about_unit(unit.name):
             return self._try(unit, attempts)
@@ -66,6 +66,7 @@ class Worker:
         failure = Failure(
             unit=unit.name,
             branch=unit.branch,
+            rows=unit.rows,
             digest=unit.digest,
             attempts=attempts,
             error=reason,
@@ -89,22 +90,21 @@ def _log_attempt(unit: Unit, attempt: int, attempts: int, reason: str, traceback
 
 
 def run_inline(
-    job: Job, branches: Iterable[BranchPlan], units: Iterable[Unit], key: bytes | None = None
+    job: Job, branches: Iterable[BranchPlan], units: Collection[Unit], key: bytes | None = None
 ) -> Generator[UnitRecord | Failure, None, None]:
     """Run units one after another in this process.
 
     Raises:
         JobError: a branch asks for a GPU and this process sees none.
     """
-    by_branch: dict[str, list[Unit]] = {}
-    for unit in units:
-        by_branch.setdefault(unit.branch, []).append(unit)
+    wanted = {unit.branch for unit in units}
     for branch in branches:
-        if branch.name not in by_branch:
+        if branch.name not in wanted:
             continue
         worker = Worker(job, branch, device_for(branch), key)
-        for unit in by_branch[branch.name]:
-            yield worker.run(unit)
+        for unit in units:
+            if unit.branch == branch.name:
+                yield worker.run(unit)
 
 
 def device_for(branch: BranchPlan) -> str:

@@ -1,9 +1,10 @@
 """`croissant.json`: the data set described for machines (MLCommons Croissant 1.0), file by file with sha256."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from schemas.manifest import Manifest, UnitRecord
+from pipeline.seeding import canonical_json
+from schemas.manifest import Manifest
 
 TERMS = [
     *("citeAs", "column", "data", "dataType", "equivalentProperty", "examples", "extract", "field", "fileObject"),
@@ -41,21 +42,33 @@ FIELDS = {
 FILES = "data-files"
 
 
-def croissant(manifest: Manifest, markers: Mapping[str, UnitRecord]) -> dict[str, Any]:
-    """Return the Croissant description: every file in `data/`, and the columns `image` and those in `FIELDS`."""
-    files = sorted((m.files["data"] for m in markers.values() if "data" in m.files), key=lambda file: file.path)
-    distribution: list[dict[str, Any]] = [
-        {
-            "@type": "cr:FileObject",
-            "@id": file.path,
-            "name": file.path.rsplit("/", 1)[-1],
-            "contentUrl": file.path,
-            "contentSize": f"{file.bytes} B",
-            "encodingFormat": "application/x-parquet",
-            "sha256": file.sha256,
-        }
-        for file in files
-    ]
+def croissant_json(manifest: Manifest, files: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield parts of the JSON of the Croissant description: every file in `data/`, and columns of its rows.
+
+    Args:
+        files: `path`, `bytes` and `sha256` of every file in `data/`; one is held at a time.
+    """
+    before, after = canonical_json(_described(manifest)).split('"distribution":[')
+    yield f'{before}"distribution":['
+    for file in files:
+        yield canonical_json(_file(file)) + ","
+    yield after
+
+
+def _file(file: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": file["path"],
+        "name": file["path"].rsplit("/", 1)[-1],
+        "contentUrl": file["path"],
+        "contentSize": f"{file['bytes']} B",
+        "encodingFormat": "application/x-parquet",
+        "sha256": file["sha256"],
+    }
+
+
+def _described(manifest: Manifest) -> dict[str, Any]:
+    """Return the description with the set of all files alone."""
     everything = {
         "@type": "cr:FileSet",
         "@id": FILES,
@@ -72,7 +85,7 @@ def croissant(manifest: Manifest, markers: Mapping[str, UnitRecord]) -> dict[str
         "description": f"{manifest.counts.accepted} images made by Palimpsest {manifest.palimpsest}, with lineage.",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "version": manifest.palimpsest,
-        "distribution": [*distribution, everything],
+        "distribution": [everything],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "images", "name": "images", "field": fields}],
     }
 

@@ -1,4 +1,4 @@
-"""`openlineage.jsonl`: one OpenLineage 2.0 event for the run and one for each unit.
+"""`openlineage.jsonl`: one OpenLineage 2.0 event for each branch, one for each failed unit, and one for the run.
 
 Run ids are functions of the plan and unit digests, so a run that is published twice has the same id.
 """
@@ -6,10 +6,10 @@ Run ids are functions of the plan and unit digests, so a run that is published t
 import datetime
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
-from schemas.manifest import Failure, FileRecord, Manifest, UnitRecord
+from schemas.manifest import Failure, Manifest
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset, RunEvent
@@ -19,21 +19,31 @@ RUN_IDS = uuid.uuid5(uuid.NAMESPACE_DNS, NAMESPACE)
 PRODUCER = "urn:palimpsest"
 
 
-def openlineage_lines(
-    manifest: Manifest, markers: Mapping[str, UnitRecord], failures: Sequence[Failure], output: str
-) -> Iterator[str]:
-    """Yield JSON lines: every committed and every failed unit, then the run.
+class Written(Protocol):
+    """Rows, bytes and number of some files."""
 
-    output: URI or absolute path of the data set. The time of all events is that of this call.
+    rows: int
+    bytes: int
+    files: int
+
+
+def openlineage_lines(
+    manifest: Manifest, written: Mapping[str, Written], failures: Sequence[Failure], output: str
+) -> Iterator[str]:
+    """Yield JSON lines: every branch, every failed unit, then the run. The time of all events is that of this call.
+
+    Args:
+        written: the files of each branch.
+        output: URI or absolute path of the data set.
     """
     from openlineage.client.serde import Serde
 
     events = _RunEvents(manifest, output)
-    for name in sorted(markers):
-        yield Serde.to_json(events.committed(markers[name]))
+    for chain in manifest.chains:
+        yield Serde.to_json(events.branch(chain, written.get(chain["name"])))
     for failure in failures:
         yield Serde.to_json(events.failed(failure))
-    yield Serde.to_json(events.run(markers))
+    yield Serde.to_json(events.run([*written.values()]))
 
 
 class _RunEvents:
@@ -44,12 +54,13 @@ class _RunEvents:
         self.time = datetime.datetime.now(datetime.UTC).isoformat()
         self.run_id = str(uuid.uuid5(RUN_IDS, manifest.plan_digest))
         self.shards = {shard.path: shard for shard in manifest.shards}
+        self.state = "COMPLETE" if manifest.complete else "FAIL" if manifest.failed else "ABORT"
 
-    def committed(self, marker: UnitRecord) -> "RunEvent":
-        files = list(marker.files.values())
-        shards = [] if marker.shard is None else [marker.shard]
-        outputs = [self._written(file.path, [file], file.sha256) for file in files]
-        return self._event("COMPLETE", marker.digest, marker.branch, shards, outputs)
+    def branch(self, chain: Mapping[str, Any], written: Written | None) -> "RunEvent":
+        name = chain["name"]
+        digest = f"{self.manifest.plan_digest}/{name}"
+        outputs = [] if written is None else [self._written("", [written], self.manifest.commits.sha256)]
+        return self._event(self.state, digest, name, list(self.shards) if chain["copies"] else [], outputs)
 
     def failed(self, failure: Failure) -> "RunEvent":
         from openlineage.client.generated.error_message_run import ErrorMessageRunFacet
@@ -57,11 +68,9 @@ class _RunEvents:
         facet = ErrorMessageRunFacet(message=failure.error, programmingLanguage="python")
         return self._event("FAIL", failure.digest, failure.unit, [], [], {"errorMessage": facet})
 
-    def run(self, markers: Mapping[str, UnitRecord]) -> "RunEvent":
-        files = [file for marker in markers.values() for file in marker.files.values()]
-        outputs = [self._written("", files, self.manifest.markers["sha256"])]
-        state = "COMPLETE" if self.manifest.complete else "FAIL" if self.manifest.failed else "ABORT"
-        return self._event(state, None, "run", list(self.shards), outputs)
+    def run(self, written: Sequence[Written]) -> "RunEvent":
+        outputs = [self._written("", written, self.manifest.commits.sha256)]
+        return self._event(self.state, None, "run", list(self.shards), outputs)
 
     def _event(
         self,
@@ -106,15 +115,15 @@ class _RunEvents:
             inputFacets={"inputStatistics": InputStatisticsInputDatasetFacet(rowCount=shard.rows, size=shard.bytes)},
         )
 
-    def _written(self, path: str, files: Sequence[FileRecord], version: str) -> "OutputDataset":
+    def _written(self, path: str, written: Sequence[Written], version: str) -> "OutputDataset":
         from openlineage.client.event_v2 import OutputDataset
         from openlineage.client.generated.dataset_version_dataset import DatasetVersionDatasetFacet
         from openlineage.client.generated.output_statistics_output_dataset import OutputStatisticsOutputDatasetFacet
 
         counted = OutputStatisticsOutputDatasetFacet(
-            rowCount=sum(file.rows for file in files),
-            size=sum(file.bytes for file in files),
-            fileCount=len(files),
+            rowCount=sum(each.rows for each in written),
+            size=sum(each.bytes for each in written),
+            fileCount=sum(each.files for each in written),
         )
         return OutputDataset(
             *_place(f"{self.output}/{path}" if path else self.output),

@@ -7,13 +7,14 @@ soon as it is beyond it. Units: a run stops beyond `quality.max_failed_units`, o
 beyond 10, or with 3 failed and none made. None of this is in a unit's digest.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.errors import BudgetError
 from pipeline.messages import counted, short_repr
 from pipeline.monitoring.progress import reason_counts
 from pipeline.plan import Plan
+from pipeline.shards.output.counts import CountSums
 from schemas.manifest import Counts, Failure, UnitRecord
 
 MIN_ROWS_TO_STOP = 1_000
@@ -34,16 +35,13 @@ class _BranchCounts:
 class Budget:
     """Counts units and rows as units end, and raises BudgetError where a run should stop."""
 
-    def __init__(self, plan: Plan, done: Iterable[UnitRecord]) -> None:
+    def __init__(self, plan: Plan, done: Mapping[str, CountSums]) -> None:
         self._quality = plan.recipe.quality
-        self._counts = {branch.name: _BranchCounts(left=0) for branch in plan.branches}
-        for unit in plan.units:
-            self._counts[unit.branch].left += unit.rows
+        self._counts = {branch.name: _BranchCounts(left=plan.units_in(branch.name).rows) for branch in plan.branches}
         self.failures: list[Failure] = []  # of this run: those of earlier ones are tried again
-        self._rows = {unit.name: (unit.branch, unit.rows) for unit in plan.units}
         self._made = 0
-        for marker in done:
-            self._count(marker)
+        for name, sums in done.items():
+            self._count(name, sums)
 
     def check(self) -> None:
         """Raise BudgetError where failures so far are beyond the budget."""
@@ -60,18 +58,19 @@ class Budget:
         """Count a unit that ended. Raises BudgetError where the run should stop."""
         if isinstance(outcome, Failure):
             self.failures.append(outcome)
-            branch, rows = self._rows[outcome.unit]
-            self._counts[branch].left -= rows
+            self._counts[outcome.branch].left -= outcome.rows
         else:
-            self._count(outcome)
+            made = CountSums()
+            made.add(outcome)
+            self._count(outcome.branch, made)
         self.check()
 
-    def _count(self, marker: UnitRecord) -> None:
-        self._made += 1
-        counts = self._counts[marker.branch]
-        counts.left -= marker.rows
-        counts.selected += marker.selected
-        counts.quarantined += marker.quarantined
+    def _count(self, branch: str, made: CountSums) -> None:
+        self._made += made.units
+        counts = self._counts[branch]
+        counts.left -= made.rows
+        counts.selected += made.selected
+        counts.quarantined += made.quarantined
 
     def _check_units(self) -> None:
         failed, limit = len(self.failures), self._quality.max_failed_units

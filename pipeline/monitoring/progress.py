@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -11,6 +11,7 @@ from tqdm import tqdm
 from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.messages import counted, one_line
 from pipeline.plan import Plan
+from pipeline.shards.output.counts import CountSums
 from schemas.manifest import Counts, Failure, Manifest, UnitRecord
 
 LINE_EVERY_S = 10.0
@@ -29,27 +30,26 @@ class Progress:
     """Shows a bar on a terminal, and a line every `LINE_EVERY_S` elsewhere; writes nothing to stdout.
 
     Args:
-        done: markers of units that earlier runs made.
+        done: what earlier runs made, by branch.
         actors: workers that run at the same time; without it the busy share is that of the time spent in units.
     """
 
     def __init__(
         self,
         plan: Plan,
-        done: Iterable[UnitRecord] = (),
+        done: Mapping[str, CountSums] | None = None,
         actors: int | None = None,
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         shown: bool = True,
     ) -> None:
-        copies = {branch.name: max(1, branch.copies) for branch in plan.branches}
-        self._weights = {unit.name: unit.rows * copies[unit.branch] for unit in plan.units}  # for bar and time left
+        self._copies = {branch.name: max(1, branch.copies) for branch in plan.branches}
         self._all, self._ended_units = len(plan.units), 0
-        self.total = sum(self._weights.values())
+        self.total = sum(plan.images(branch) for branch in plan.branches)
         self.earlier = 0
-        for marker in done:
-            self.earlier += self._weights.get(marker.unit, 0)
-            self._ended_units += 1
+        for branch, sums in (done or {}).items():
+            self.earlier += self._weight(branch, sums.rows)
+            self._ended_units += sums.units
         self.now = 0  # weight of units that ended in this run, failed ones included
         self.images = 0  # made in this run: accepted, rejected, or refused and made again
         self.failures: list[Failure] = []
@@ -83,7 +83,7 @@ class Progress:
 
     def add(self, outcome: UnitRecord | Failure) -> None:
         """Count a unit that ended."""
-        weight = self._weights.get(outcome.unit, 0)
+        weight = self._weight(outcome.branch, outcome.rows)
         self.now += weight
         self._ended_units += 1
         if isinstance(outcome, Failure):
@@ -98,6 +98,10 @@ class Progress:
         elif self._shown and self._clock() - self._printed >= LINE_EVERY_S:
             self._printed = self._clock()
             print(self.line(), file=self._stream, flush=True)
+
+    def _weight(self, branch: str, rows: int) -> int:
+        """Return what rows count for in bar and time left: the images they may become."""
+        return rows * self._copies.get(branch, 1)
 
     @property
     def seconds(self) -> float:

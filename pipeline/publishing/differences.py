@@ -33,7 +33,7 @@ def difference_text(before: Manifest, plan: Plan) -> str:
 
 def differences(before: Manifest, plan: Plan) -> Iterator[str]:
     """Yield every difference that may change a unit, as text, the likeliest cause first."""
-    now = build_manifest(plan, {}, complete=False)
+    now = build_manifest(plan)
     if before.limit != now.limit:
         yield f"--limit was {_text(before.limit)}, and is {_text(now.limit)}"
     shards = list(_shards(before.shards, now.shards))

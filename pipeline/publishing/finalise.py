@@ -1,69 +1,105 @@
-"""After the units: write the manifest, the card, the index and the files for other tools; remove orphan files."""
+"""After the units: merge the commit log, write the manifest, the card and the files for other tools, clean up."""
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pipeline.execution.fit import fitted_artifacts
 from pipeline.execution.row_failures import FOLDER, drop_row_failures
 from pipeline.lineage.card import dataset_card
-from pipeline.lineage.croissant import croissant
+from pipeline.lineage.croissant import croissant_json
 from pipeline.lineage.openlineage import openlineage_lines
 from pipeline.plan import Plan
-from pipeline.publishing.manifest import (
-    MANIFEST,
-    build_manifest,
-    manifest_json,
-)
-from pipeline.publishing.output_checks import check_files, check_markers
-from pipeline.seeding import canonical_json
-from pipeline.shards.output.commit import damaged_units, remove_orphans, write_index
+from pipeline.publishing.log_state import LogState, read_state
+from pipeline.publishing.manifest import MANIFEST, build_manifest, manifest_json
+from pipeline.publishing.output_checks import check_others
+from pipeline.publishing.recovery import check_leftovers, recover_units
+from pipeline.publishing.seal import SealedLog
+from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.leftovers import data_files
 from pipeline.shards.output.store import Store
-from schemas.manifest import Failure, Manifest
+from schemas.manifest import Failure, Manifest, PrunedShard
 
 _log = logging.getLogger(__name__)
 
 
-def finalise(plan: Plan, store: Store) -> Manifest:
-    """Write the manifest, the card and the index; the data set is complete if every planned unit has its marker.
+@dataclass(frozen=True)
+class Published:
+    """The manifest that was written, the log that it describes, and data files that neither names."""
+
+    manifest: Manifest
+    log: CommitLog
+    unnamed: list[str]
+
+    def clean(self, store: Store) -> None:
+        """Remove what the manifest does not need; for after the seal."""
+        self.log.remove_merged()
+        store.remove_many(self.unnamed)
+
+
+def finalise(
+    plan: Plan, store: Store, run: int, pruned: Sequence[PrunedShard] = (), sealed: SealedLog | None = None
+) -> Published:
+    """Publish what is there; the data set is complete if every planned unit is.
+
+    Merged segments and files that no record names stay until `Published.clean`, which is for after the seal.
+
+    Args:
+        run: number of this run.
+        pruned: what this run and earlier ones removed.
+        sealed: segments of the last seal; those that contradict it stay as they are, for `verify` to name.
 
     Raises:
-        ConflictError: a file lies in `data/`, `rejected/` or `quarantine/` that no marker names.
+        ConflictError: a file lies in `data/`, `rejected/` or `quarantine/` that no record names, or units are there
+            that the plan does not make.
     """
-    markers = check_markers(plan, store)
-    remove_orphans(store, {unit.name for unit in plan.units} - set(markers))
-    check_files(plan, store, markers)
-    damaged = damaged_units(store, markers)
-    for name, what in damaged.items():
+    log = CommitLog(store)
+    state = read_state(plan, log, data_files(store))
+    check_others(plan, store, state, pruned)
+    check_leftovers(plan, state)
+    if recover_units(plan, store, state, run).units:
+        log = CommitLog(store)
+    for name, what in state.damaged.items():
         _log.warning("unit %s: %s; the same command makes it again", name, what)
-    drop_row_failures(store, ((m.branch, code) for m in markers.values() for code in m.quarantine_reasons))
-    failures = _failures(store, {unit.name: unit.digest for unit in plan.units if unit.name not in markers})
-    failed = sorted({failure.unit for failure in failures} | set(damaged))
-    complete, fitted = len(markers) == len(plan.units) and not damaged, fitted_artifacts(plan, store)
-    manifest = build_manifest(plan, markers, complete, failed, fitted)
-    write_index(store, markers)
+    gone = [*state.damaged, *(name for each in state.others.values() for name in each.names)]
+    log = log.merge(without=gone, untouched=sealed.suspicious(log) if sealed else ())
+    kinds = ((branch, code) for branch, sums in state.sums.items() for code in sums.quarantine_reasons)
+    drop_row_failures(store, kinds)
+    failures = _failures(plan, store, state)
+    failed = sorted({failure.unit for failure in failures} | {*state.damaged})
+    manifest = build_manifest(plan, state, log, run, failed, fitted_artifacts(plan, store), pruned)
     store.write("README.md", dataset_card(manifest).encode())
-    store.write("croissant.json", canonical_json(croissant(manifest, markers)).encode())
-    lines = openlineage_lines(manifest, markers, failures, plan.output)
+    with store.stage() as folder:
+        staged = folder / "croissant.json"
+        with store.raising_storage_errors(), staged.open("w") as file:
+            files = (each for table in log.scan(["data_file"]) for each in table.column(0).to_pylist() if each)
+            file.writelines(croissant_json(manifest, files))
+        store.publish(staged, "croissant.json")
+    lines = openlineage_lines(manifest, state.written, failures, plan.output)
     store.write("openlineage.jsonl", "".join(f"{line}\n" for line in lines).encode())
     store.tidy()
     store.write(MANIFEST, manifest_json(manifest))
-    return manifest
+    unnamed = [*state.leftovers, *(path for each in state.others.values() for path in each.files)]
+    return Published(manifest, log, unnamed)
 
 
-def _failures(store: Store, missing: Mapping[str, str]) -> list[Failure]:
+def _failures(plan: Plan, store: Store, state: LogState) -> list[Failure]:
     """Return the failures of units that are still missing, by name and digest, and remove all other failures.
 
     The others were made since, or belong to another plan. Files that are no failures are kept.
     """
-    found = []
+    found: list[tuple[str, Failure]] = []
     for path in store.list("_failed"):
         if path.startswith(f"{FOLDER}/"):
             continue
         with contextlib.suppress(FileNotFoundError, ValueError):
-            failure = Failure.model_validate_json(store.read(path))
-            if missing.get(failure.unit) == failure.digest:
-                found.append(failure)
-            else:
-                store.remove(path)
-    return found
+            found.append((path, Failure.model_validate_json(store.read(path))))
+    wanted = {failure.unit for _, failure in found}
+    missing = {
+        name: plan.units[index].digest
+        for index, name in (enumerate(plan.units.names()) if wanted else ())
+        if name in wanted and not state.done[index]
+    }
+    store.remove_many([path for path, failure in found if missing.get(failure.unit) != failure.digest])
+    return [failure for _, failure in found if missing.get(failure.unit) == failure.digest]

@@ -161,6 +161,11 @@ class Lease:
         )
 
     @property
+    def number(self) -> int:
+        """The number of the lease, which grows from holder to holder while none gives it back; 0 before it is taken."""
+        return self._held.number if self._held else 0
+
+    @property
     def lost(self) -> bool:
         """Whether the lease was found to be lost."""
         return self._lost

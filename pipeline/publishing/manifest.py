@@ -1,9 +1,8 @@
-"""`manifest.json`: written from a plan and its markers, read back and checked."""
+"""`manifest.json`: written from a plan and what is there of it, read back and checked."""
 
 import dataclasses
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline import __version__
@@ -14,13 +13,15 @@ from pipeline.messages import error_line, short_repr
 from pipeline.model_files.references import FileRef
 from pipeline.packages import package_from
 from pipeline.plan import BranchPlan, GatePlan, Plan, StepPlan
+from pipeline.publishing.log_state import LogState
 from pipeline.shards.columns.layout import record_of
 from pipeline.shards.files.discovery import Shard
-from pipeline.shards.output.commit import COMMITS, EARLIER, markers_digest
+from pipeline.shards.output.commit_log import EARLIER, CommitLog
+from pipeline.shards.output.counts import CountSums, total
 from pipeline.shards.output.store import Store
 from pipeline.validation import EarlierLayoutError, parse, read_record
 from pipeline.working_dir import persistent_path
-from schemas.manifest import Counts, Manifest, ModelRecord, ShardRecord, UnitRecord
+from schemas.manifest import CommitsRecord, Manifest, ModelRecord, PrunedShard, ShardRecord
 from schemas.recipe import MAX_COPIES, MAX_MICRO_BATCH, Recipe, Watermark
 
 MANIFEST = "manifest.json"
@@ -67,16 +68,36 @@ def _check_sections(manifest: Manifest) -> None:
         raise RecipeError("chains: one has no name")
 
 
+def earlier_manifest(store: Store) -> Manifest | None:
+    """Return the manifest of an earlier run; None where there is none that can be read."""
+    try:
+        return Manifest.model_validate_json(store.read(MANIFEST))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def build_manifest(
     plan: Plan,
-    markers: Mapping[str, UnitRecord],
-    complete: bool,
+    state: LogState | None = None,
+    log: CommitLog | None = None,
+    run: int = 1,
     failed: Sequence[str] = (),
     fitted: Mapping[str, str] | None = None,
+    pruned: Sequence[PrunedShard] = (),
 ) -> Manifest:
-    """Return the manifest of the units that have markers; `fitted` is the origin of fitted artifacts by sha256."""
-    branches = {branch.name: [m for m in markers.values() if m.branch == branch.name] for branch in plan.branches}
+    """Return the manifest of the units that are there.
+
+    Args:
+        state: what is there; None: nothing.
+        log: of a data set that is published; None: a run goes on, so it is not complete.
+        run: number of this run.
+        failed: names of units that failed.
+        fitted: the origin of fitted artifacts by sha256.
+        pruned: what `--prune` removed.
+    """
+    sums = state.sums if state else {}
     models = {(model.reference, model.sha256) for part in parts(plan) for model in part.models.values()}
+    complete = state is not None and log is not None and bool(state.done.all())
     return Manifest(
         palimpsest=__version__,
         complete=complete,
@@ -91,14 +112,16 @@ def build_manifest(
         models=[ModelRecord(reference=reference, sha256=sha256) for reference, sha256 in sorted(models)],
         artifacts={ref.sha256: ref.uri for ref in references(plan)} | dict(fitted or {}),
         units=len(plan.units),
-        planned=dict(Counter(unit.branch for unit in plan.units)),
+        planned={branch.name: plan.units_in(branch.name).units for branch in plan.branches},
         failed=sorted(failed),
-        counts=count(markers.values()),
-        branches={name: count(found) for name, found in branches.items()},
-        markers={"folder": COMMITS, "sha256": markers_digest(markers)},
+        counts=total(sums.values()),
+        branches={branch.name: sums.get(branch.name, CountSums()).counts() for branch in plan.branches},
+        run=run,
+        commits=CommitsRecord(sha256=state.sha256 if state else "", segments=log.described() if log else []),
         watermark=_watermark(plan),
         versions=installed_versions(PACKAGES),
-        devices=sorted({marker.device for marker in markers.values() if marker.device}),
+        devices=sorted(state.devices) if state else [],
+        pruned=list(pruned),
     )
 
 
@@ -112,36 +135,6 @@ def _shard_record(shard: Shard) -> ShardRecord:
         columns=dict(shard.columns),
         file_version=shard.file_version,
     )
-
-
-def count(markers: Iterable[UnitRecord]) -> Counts:
-    """Return the sums over some markers."""
-    found = list(markers)
-    return Counts(
-        units=len(found),
-        selected=sum(m.selected for m in found),
-        asked=sum(m.selected * m.copies for m in found),
-        accepted=sum(m.accepted for m in found),
-        rejected=sum(m.rejected for m in found),
-        quarantined=sum(m.quarantined for m in found),
-        retried=sum(m.retried for m in found),
-        reasons=_totals(m.reasons for m in found),
-        quarantine_reasons=_totals(m.quarantine_reasons for m in found),
-    )
-
-
-def same_counts(stated: Counts | None, counted: Counts) -> bool:
-    """Whether a manifest's counts are those of the markers; manifests of earlier versions have no reasons."""
-    early = {"reasons", "quarantine_reasons"} - (stated.model_fields_set if stated else set())
-    return stated == counted.model_copy(update={name: {} for name in early})
-
-
-def _totals(found: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Return sums by reason, the most frequent first."""
-    totals: Counter[str] = Counter()
-    for each in found:
-        totals.update(each)
-    return dict(sorted(totals.items(), key=lambda item: (-item[1], item[0])))
 
 
 def chain_record(branch: BranchPlan) -> dict[str, Any]:

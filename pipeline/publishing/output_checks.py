@@ -1,6 +1,6 @@
 """Checks of an output before a run: it is empty, or holds files that this plan makes."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import ConflictError, RecipeError
@@ -9,11 +9,14 @@ from pipeline.plan import Plan
 from pipeline.planning.input.input_plan import uris_of
 from pipeline.planning.recipe_file import absolute
 from pipeline.publishing.differences import difference_text
-from pipeline.publishing.manifest import MANIFEST
+from pipeline.publishing.log_state import LogState
+from pipeline.publishing.manifest import MANIFEST, earlier_manifest
+from pipeline.publishing.prune import pruned_shards
 from pipeline.shards.files.discovery import would_find
-from pipeline.shards.output.commit import COMMITS, FOLDERS, read_markers
+from pipeline.shards.output.commit_log import COMMITS
+from pipeline.shards.output.segments import FOLDERS
 from pipeline.shards.output.store import Store
-from schemas.manifest import Manifest, UnitRecord
+from schemas.manifest import Manifest, PrunedShard
 
 LEFT_BY_KILLED_RUNS = ("_tmp/", f"{COMMITS}/", "_artifacts/", "_failed/")
 
@@ -37,28 +40,22 @@ def check_place(plan: Plan) -> None:
             )
 
 
-def check_owner(plan: Plan, store: Store, done: Mapping[str, UnitRecord]) -> None:
+def check_owner(store: Store, state: LogState, before: Manifest | None) -> None:
     """Raise ConflictError where the output holds files that are not of a Palimpsest run.
 
     Files that a killed run leaves are accepted: those of planned units, `_tmp`, `_commits`, `_artifacts`, `_failed`.
+
+    Args:
+        before: the manifest of an earlier run.
     """
-    planned = check_files(plan, store, done)
-    if done or _earlier_manifest(store) is not None:
+    if state.done.any() or before is not None:
         return
-    for path in store.list(""):
-        if path not in planned and not path.startswith((*LEFT_BY_KILLED_RUNS, ".")):
+    for path, _ in store.scan(""):
+        if path not in state.leftovers and not path.startswith((*LEFT_BY_KILLED_RUNS, ".")):
             raise ConflictError(
                 f"{store.uri} holds {path} and is not a Palimpsest data set (no {MANIFEST} that can be read); "
                 "choose another output, or empty it"
             )
-
-
-def _earlier_manifest(store: Store) -> Manifest | None:
-    """Return the manifest of an earlier run; None where there is none that can be read."""
-    try:
-        return Manifest.model_validate_json(store.read(MANIFEST))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def _normal(uri: str) -> str:
@@ -66,46 +63,34 @@ def _normal(uri: str) -> str:
     return uri if "://" in path else str(Path(path).resolve())
 
 
-def check_markers(plan: Plan, store: Store) -> dict[str, UnitRecord]:
-    """Return the markers in the output.
+def check_others(plan: Plan, store: Store, state: LogState, pruned: Sequence[PrunedShard] = ()) -> None:
+    """Raise ConflictError, which says why, where units are there that this plan does not make, or makes differently.
 
-    Raises:
-        ConflictError: one belongs to a unit that this plan does not make, or makes differently; the message says why.
+    Args:
+        pruned: units of these shards are going to be removed.
     """
-    markers = read_markers(store)
-    planned = {unit.name: unit.digest for unit in plan.units}
-    others = [name for name, marker in markers.items() if planned.get(name) != marker.digest]
-    if others:
-        unknown = [name for name in others if name not in planned]
-        what = "this plan does not make" if unknown else "this plan makes otherwise"
-        before = _earlier_manifest(store)
-        why = (difference_text(before, plan) if before else "") or "another recipe, seed, operator, model or --limit"
-        raise ConflictError(
-            f"{store.uri} holds {len(others)} of {len(markers)} units that {what} "
-            f"({short_repr((unknown or others)[0])}): {why}; undo that, or choose another output"
-        )
-    return markers
+    shards = {each.shard for each in pruned}
+    others = [each for each in state.others.values() if each.shard not in shards]
+    if not others:
+        return
+    unknown = [each for each in others if not each.planned]
+    count = sum(len(each.names) for each in others)
+    what = "this plan does not make" if unknown else "this plan makes otherwise"
+    first = short_repr((unknown or others)[0].names[0])
+    before = earlier_manifest(store)
+    why = (difference_text(before, plan) if before else "") or "another recipe, seed, operator, model or --limit"
+    remedy = "undo that, or choose another output"
+    if pruned_shards(plan, before, state):
+        remedy = "undo that, run with --prune to remove what was made of it, or choose another output"
+    total = count + int(state.done.sum()) + len(state.damaged)
+    raise ConflictError(
+        f"{store.uri} holds {count} of {total} units that {what} ({short_repr(first)}): {why}; {remedy}"
+    )
 
 
-def rewritten_shards(plan: Plan, store: Store) -> list[str]:
+def rewritten_shards(plan: Plan, before: Manifest | None) -> list[str]:
     """Return the shards whose files were written again since the last run with the same footers and hashed columns."""
-    before = _earlier_manifest(store)
     records = before.shards if before else ()
     versions = {(record.uri, record.path): record.file_version for record in records if record.file_version}
     known = [(shard, versions.get((shard.uri, shard.path))) for shard in plan.shards if shard.file_version]
     return [shard.path for shard, version in known if version is not None and version != shard.file_version]
-
-
-def check_files(plan: Plan, store: Store, markers: Mapping[str, UnitRecord]) -> set[str]:
-    """Return the paths of data files that the output may hold: those of planned units and of markers.
-
-    Raises:
-        ConflictError: a file is in a data folder that is none of them.
-    """
-    known = {f"{folder}/{unit.name}.parquet" for folder in FOLDERS for unit in plan.units}
-    known |= {file.path for marker in markers.values() for file in marker.files.values()}
-    unknown = [path for folder in FOLDERS for path in store.list(folder) if path not in known]
-    if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        raise ConflictError(f"{unknown[0]}{more}: no marker names this file; move it away and run again")
-    return known

@@ -1,63 +1,97 @@
-"""The seal of a data set: an HMAC with the watermark key over its commit records and every published file.
+"""The seal of a data set: an HMAC with the watermark key over its commit log and every published file.
 
-Whoever changes a file can also change its checksum, but cannot make the seal without the key. It covers the recipe and
-the versions in the manifest, drawn parameters, the order of rows, the user's own columns and the texts beside the data.
-A further run seals what it made itself and keeps earlier entries, so a file that was changed meanwhile stays a finding
-of `verify`. Whoever holds the key can make any seal, so it proves nothing to others.
+Whoever changes a file can also change its checksum, but cannot make the seal without the key. It covers the segments of
+the log by name, which is the sha256 of their bytes, and so every data file; recipe and versions in the manifest, drawn
+parameters, the order of rows, the user's own columns and the texts beside the data. A further run seals what it
+made itself: a segment that was sealed and is gone, or that says otherwise of a sealed unit, stays a finding of
+`verify`. Whoever holds the key can make any seal, so it proves nothing to others.
 """
 
 import hashlib
 import hmac
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from pipeline.errors import InputError
 from pipeline.seeding import canonical_json
-from pipeline.shards.output.commit import COMMITS, FOLDERS, INDEX, marker_path
+from pipeline.shards.output.commit_log import COMMITS, CommitLog
+from pipeline.shards.output.segments import FOLDERS
 from pipeline.shards.output.store import Store
 from pipeline.watermark_key import derived_key, key_id
-from schemas.manifest import UnitRecord
 from schemas.seal import Seal
 
 _log = logging.getLogger(__name__)
 
 SEAL = "provenance/seal.json"
-PURPOSE = "seal/1"
+PURPOSE = "seal/2"
 ARTIFACTS = "_artifacts"
-_FILES = ("manifest.json", "README.md", "croissant.json", "openlineage.jsonl", "report/index.html", INDEX)
+_FILES = ("manifest.json", "README.md", "croissant.json", "openlineage.jsonl", "report/index.html")
 _FOLDERS = (ARTIFACTS, "_failed")
 _NOT_SEALED = (*(f"{folder}/" for folder in FOLDERS), "_tmp/", ".git/", ".cache/")
-"""Not sealed by themselves: data files, whose commit records are, and files of a run, Git and Hugging Face's client."""
+"""Not sealed by themselves: data files, which the log names, and files of a run, Git and Hugging Face's client."""
 _IGNORED_FILES = (".gitattributes", ".DS_Store")
 """Files that Git and macOS add to a folder."""
-_TIMES = {"seconds", "busy_s"}
-_DIGITS = 32
 
 
-def seal_dataset(store: Store, markers: Mapping[str, UnitRecord], key: bytes, earlier: Collection[str] = ()) -> None:
-    """Seal a data set as it is now.
+@dataclass(frozen=True)
+class SealedLog:
+    """The segments that were sealed before a run, and those that the run has written itself."""
+
+    sealed: frozenset[str]
+    own: frozenset[str]
+
+    def suspicious(self, log: CommitLog) -> list[str]:
+        """Return segments that are neither sealed nor of this run, and say otherwise of a unit that is sealed."""
+        there = [segment.path for segment in log.segments]
+        others = [path for path in there if path not in self.sealed and path not in self.own]
+        found = log.contradictions(others, [path for path in there if path in self.sealed])
+        for path in found:
+            _log.warning(
+                "%s: not sealed, and it says otherwise of sealed units, so `palimpsest verify` will name it; remove it "
+                "unless a run that was killed made those units again", path,
+            )  # fmt: skip
+        return found
+
+    def missing(self, log: CommitLog, merged: Collection[str]) -> list[str]:
+        """Return segments that were sealed, and that neither are there nor were merged by this run."""
+        there = {segment.path for segment in log.segments} | {*merged}
+        found = sorted(self.sealed - there)
+        for path in found:
+            _log.warning("%s: sealed, and it is gone; `palimpsest verify` will name it", path)
+        return found
+
+
+def sealed_log(store: Store, key: bytes, own: Collection[str]) -> SealedLog:
+    """Return what the seal says of the log; nothing where there is none of this key.
 
     Args:
-        earlier: units that were there before this run; one that differs from its sealed record is logged as a warning,
-            and keeps its old entry.
+        own: segments that this run has written.
     """
-    commits, before = _commits(markers), read_seal(store)
-    if before is not None and not (before.key_id == key_id(key) and _is_made_with(key, before)):
+    before = read_seal(store)
+    if before is None:
+        return SealedLog(frozenset(), frozenset(own))
+    if before.key_id != key_id(key) or not _is_made_with(key, before):
         _log.warning(
             "%s was not made with this key: what was there is sealed as it is now, whatever it was before", SEAL
         )
-    elif before is not None:
-        for unit in sorted({*earlier} & {*commits} & {*before.commits}):
-            if not _same(commits[unit], before.commits[unit]):
-                commits[unit] = before.commits[unit]
-                _log.warning(
-                    "%s: not the record that was sealed, so `palimpsest verify` will name it; remove it, and the same "
-                    "command makes its unit again", marker_path(unit),
-                )  # fmt: skip
+        return SealedLog(frozenset(), frozenset(own))
+    return SealedLog(frozenset(path for path in before.files if path.startswith(f"{COMMITS}/")), frozenset(own))
+
+
+def seal_dataset(store: Store, log: CommitLog, key: bytes, before: SealedLog) -> None:
+    """Seal a data set as it is now, but for what contradicts the seal before.
+
+    Args:
+        log: as it was published, before the segments that it merged are removed.
+        before: the seal before, read before the log was merged.
+    """
+    unsealed = {*before.suspicious(log)}
     paths = [path for path in _FILES if store.exists(path)]
     paths += [path for folder in _FOLDERS for path in store.list(folder)]
-    files = {path: _sha256(store, path) for path in paths}
-    _write(store, Seal(key_id=key_id(key), commits=commits, files=files), key)
+    paths += [segment.path for segment in log.segments if segment.path not in unsealed]
+    paths += before.missing(log, log.merged)
+    _write(store, Seal(key_id=key_id(key), files={path: _sha256(store, path) for path in paths}), key)
 
 
 def seal_file(store: Store, path: str, key: bytes) -> None:
@@ -86,8 +120,10 @@ def is_sealed(store: Store, path: str) -> bool:
     return seal is None or seal.files.get(path) == _sha256(store, path)
 
 
-def seal_findings(store: Store, markers: Mapping[str, UnitRecord], key: bytes, marked: bool) -> Iterator[str]:
+def seal_findings(store: Store, key: bytes, marked: bool) -> Iterator[str]:
     """Yield every difference from the seal, as text; nothing where there is no seal.
+
+    Segments and artifacts are compared by name: whether their bytes are those is not looked at here.
 
     Args:
         marked: the images are marked with this key, so a seal of another one is a finding.
@@ -109,12 +145,7 @@ def seal_findings(store: Store, markers: Mapping[str, UnitRecord], key: bytes, m
     if not _is_made_with(key, seal):
         yield f"{SEAL}: was not made with this key"
         return
-    commits = _commits(markers)
-    for unit in sorted({*commits, *seal.commits}):
-        if not _same(commits.get(unit), seal.commits.get(unit)):
-            state = "missing, and sealed" if unit not in commits else "not sealed"
-            yield f"unit {unit}: its commit record is {'not the sealed one' if unit in seal.commits else state}"
-    there = {path for path in store.list("") if _is_sealable(path)}
+    there = {path for path, _ in store.scan("") if _is_sealable(path)}
     for path in sorted({*there, *seal.files}):
         if path not in seal.files:
             yield f"{path}: not sealed, so not of the run; move it out of the data set"
@@ -124,34 +155,20 @@ def seal_findings(store: Store, markers: Mapping[str, UnitRecord], key: bytes, m
             yield f"{path}: not the sealed one"
 
 
-def _commits(markers: Mapping[str, UnitRecord]) -> dict[str, str]:
-    """Return a digest of each commit record by unit, without its times and without fields at their defaults."""
-    found = {}
-    for unit, marker in sorted(markers.items()):
-        record = canonical_json(marker.model_dump(mode="json", exclude=_TIMES, exclude_defaults=True))
-        found[unit] = hashlib.sha256(record.encode()).hexdigest()[:_DIGITS]
-    return found
-
-
 def is_sha256(name: str) -> bool:
     """Whether the name of an artifact is the sha256 of its content; records of fits are named by their inputs."""
     return len(name) == 64 and set(name) <= set("0123456789abcdef")
 
 
 def _is_sealable(path: str) -> bool:
-    """Whether a file in a data set has to be named by the seal itself."""
-    is_record = path.startswith(f"{COMMITS}/") and path.endswith(".json")
-    return not (is_record or path == SEAL or path in _IGNORED_FILES or path.startswith(_NOT_SEALED))
-
-
-def _same(digest: str | None, sealed: str | None) -> bool:
-    """Whether a record's digest is the sealed one, which is shorter in the first seals."""
-    return sealed == (digest[: len(sealed)] if digest and sealed else digest)
+    """Whether a file in a data set has to be named by the seal."""
+    return not (path == SEAL or path in _IGNORED_FILES or path.startswith(_NOT_SEALED))
 
 
 def _sha256(store: Store, path: str) -> str:
-    name = path.removeprefix(f"{ARTIFACTS}/")
-    if name != path and is_sha256(name):  # `verify` compares it with its content
+    folder, _, name = path.partition("/")
+    name = name.removesuffix(".parquet")
+    if folder in (ARTIFACTS, COMMITS) and is_sha256(name):  # `verify` compares it with the content
         return name
     try:
         return hashlib.sha256(store.read(path)).hexdigest()

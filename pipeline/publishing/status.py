@@ -1,17 +1,17 @@
 """The status of a data set: what is done, what failed, and who is at work there. Reads only; also during a run."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pipeline.execution.row_failures import FOLDER
 from pipeline.publishing.lease import Holder, current_holder, is_alive, last_progress
-from pipeline.publishing.manifest import count, read_manifest
-from pipeline.shards.output.commit import read_markers
+from pipeline.publishing.manifest import read_manifest
+from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.counts import CountSums, total
 from pipeline.shards.output.store import Store
-from schemas.manifest import Counts, Failure, Manifest, UnitRecord
+from schemas.manifest import Counts, Failure, Manifest
 
 MAX_FAILURES = 100
 """Failed units that are read and named; the others are counted."""
@@ -90,20 +90,24 @@ def dataset_status(store: Store) -> DatasetStatus:
     read_manifest(store)  # where there is none, nobody is waited for
     holder = current_holder(store)
     driver = _driver(store, holder) if holder is not None and is_alive(store, holder) else None
-    manifest, done = read_manifest(store), read_markers(store)  # after the wait, as a run may have ended in it
-    branches = _branches(manifest, done.values())
-    failed, failures = _failures(store, done)
-    complete = manifest.complete and driver is None and len(done) == manifest.units
+    manifest = read_manifest(store)  # after the wait, as a run may have ended in it
+    failed, failures = _failures(store)
+    sums: dict[str, CountSums] = {}
+    for record in CommitLog(store).records():
+        sums.setdefault(record.branch, CountSums()).add(record)
+        failed.discard(record.unit)
+    counts = total(sums.values())
+    complete = manifest.complete and driver is None and counts.units == manifest.units
     return DatasetStatus(
         output=store.uri,
         state="complete" if complete else "running" if driver is not None else "stopped",
         plan_digest=manifest.plan_digest,
         planned=manifest.units,
-        done=len(done),
-        failed=failed,
-        branches=branches,
-        counts=count(done.values()),
-        failures=failures,
+        done=counts.units,
+        failed=len(failed),
+        branches=_branches(manifest, sums),
+        counts=counts,
+        failures=tuple(failure for failure in failures if failure.unit in failed),
         driver=driver,
     )
 
@@ -118,25 +122,21 @@ def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def _branches(manifest: Manifest, records: Iterable[UnitRecord]) -> dict[str, BranchStatus]:
-    by_branch: dict[str, list[UnitRecord]] = defaultdict(list)
-    for record in records:
-        by_branch[record.branch].append(record)
+def _branches(manifest: Manifest, sums: Mapping[str, CountSums]) -> dict[str, BranchStatus]:
     names = [str(chain["name"]) for chain in manifest.chains]
-    names += [name for name in by_branch if name not in names]
-    return {name: BranchStatus(manifest.planned.get(name), count(by_branch[name])) for name in names}
+    names += [name for name in sums if name not in names]
+    return {name: BranchStatus(manifest.planned.get(name), sums.get(name, CountSums()).counts()) for name in names}
 
 
-def _failures(store: Store, done: Mapping[str, UnitRecord]) -> tuple[int, tuple[Failure, ...]]:
-    """Return how many units failed and were not made since, and the records of the first of them by name."""
-    number = 0
+def _failures(store: Store) -> tuple[set[str], list[Failure]]:
+    """Return the names of units that failed, and the records of the first of them."""
+    units: set[str] = set()
     found: list[Failure] = []
     for path in store.list("_failed"):
-        unit = path.removeprefix("_failed/").removesuffix(".json")
-        if path.startswith(f"{FOLDER}/") or unit in done:
+        if path.startswith(f"{FOLDER}/"):
             continue
-        number += 1
+        units.add(path.removeprefix("_failed/").removesuffix(".json"))
         if len(found) < MAX_FAILURES:
             with suppress(FileNotFoundError, ValueError):  # made since, or no record of ours
                 found.append(Failure.model_validate_json(store.read(path)))
-    return number, tuple(found)
+    return units, found

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 
-from pipeline.shards.output.commit import sha256_file
+from tests.fixtures.commit_logs import change_rows, records_in, update
 from tests.fixtures.data_sets import findings
-from tests.fixtures.gated import first, mark, rewrite
+from tests.fixtures.gated import first_unit, rewrite
 
 
 def all_scores(score: float) -> Callable[[list[Any]], list[Any]]:
@@ -38,29 +38,20 @@ def test_a_tampered_verdict_is_found(
 
 
 def test_a_vanished_attempt_is_found_though_every_sum_is_mended(gated_copy: Path) -> None:
-    path = first(gated_copy, "rejected")
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    gone = next(i for i, row in enumerate(rows) if row["attempt"] == 0)
-    pq.write_table(table.filter(np.arange(len(rows)) != gone), path)
+    def without_a_first_attempt(table: pa.Table) -> pa.Table:
+        gone = table.column("attempt").to_pylist().index(0)
+        return table.filter(np.arange(table.num_rows) != gone)
 
-    def mend(marker: dict[str, Any]) -> None:
-        marker["files"]["rejected"].update(sha256=sha256_file(path), bytes=path.stat().st_size, rows=len(rows) - 1)
-        marker["retried"] -= 1
-
-    mark(gated_copy, mend)
+    record = records_in(gated_copy)[first_unit(gated_copy)]
+    change_rows(gated_copy, record.unit, "rejected", without_a_first_attempt, retried=record.retried - 1)
     assert any("attempts [1" in finding for finding in findings(gated_copy)), findings(gated_copy)
 
 
 def test_final_and_earlier_refusals_are_not_mixed_up(gated_copy: Path) -> None:
-    def lie(marker: dict[str, Any]) -> None:
-        marker["rejected"] += 1
-        marker["retried"] -= 1
-        marker["accepted"] -= 1
-        marker["selected"] -= 0
-
-    mark(gated_copy, lie)
-    assert any("rejected for good by its marker" in finding for finding in findings(gated_copy)), findings(gated_copy)
+    record = records_in(gated_copy)[first_unit(gated_copy)]
+    lie = {"rejected": record.rejected + 1, "retried": record.retried - 1, "accepted": record.accepted - 1}
+    update(gated_copy, record.unit, **lie)
+    assert any("rejected for good by its record" in finding for finding in findings(gated_copy)), findings(gated_copy)
 
 
 def test_another_number_of_attempts_in_the_manifest_is_found(gated_copy: Path) -> None:

@@ -1,5 +1,6 @@
 """Forged data sets whose checksums and sums fit: `verify` finds what is left, and shows no traceback."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,10 +15,12 @@ import pytest
 from jobs.cli import main
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.publishing.manifest import count
-from pipeline.shards.output.commit import markers_digest, read_markers, sha256_file
+from pipeline.publishing.log_state import record_hash
+from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.counts import count
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
+from tests.fixtures.commit_logs import change_file, change_rows, put, records_in, unit_at, update
 from tests.fixtures.data_sets import FLIP, findings, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -37,31 +40,24 @@ def out(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made / "out", tmp_path / "out"))
 
 
-def forge(
-    out: Path,
-    change: Callable[[pa.Table], pa.Table],
-    folder: str = "data",
-    marker_change: Callable[[dict[str, Any]], None] = lambda marker: None,
-) -> None:
-    """Change a file of the flipped unit; mend the marker and the manifest."""
-    path = next((out / folder).glob("flipped-*.parquet"))
-    pq.write_table(change(pq.read_table(path)), path)
-    mend(out, folder, path, marker_change)
+def forge(out: Path, change: Callable[[pa.Table], pa.Table], folder: str = "data", **fields: Any) -> None:
+    """Change a file of the flipped unit, and fields of its record; mend the log and the manifest."""
+    change_rows(out, unit_name(out), folder, change, **fields)
+    mend(out)
 
 
-def mend(out: Path, folder: str, path: Path, change: Callable[[dict[str, Any]], None] = lambda marker: None) -> None:
-    marker_path = out / f"_commits/{path.stem}.json"
-    marker = json.loads(marker_path.read_text())
-    marker["files"][folder].update(sha256=sha256_file(path), bytes=path.stat().st_size)
-    change(marker)
-    marker_path.write_text(json.dumps(marker))
-    markers = read_markers(open_store(str(out)))
+def mend(out: Path) -> None:
+    """Let the manifest be that of the log."""
+    records = records_in(out)
 
     def update(manifest: dict[str, Any]) -> None:
-        manifest["markers"]["sha256"] = markers_digest(markers)
-        manifest["counts"] = count(markers.values()).model_dump()
+        places = [chain["name"] for chain in manifest["chains"]]
+        ordered = sorted(records.values(), key=lambda record: (places.index(record.branch), record.first))
+        manifest["commits"]["sha256"] = hashlib.sha256(b"".join(map(record_hash, ordered))).hexdigest()
+        manifest["commits"]["segments"] = [each.model_dump() for each in CommitLog(open_store(str(out))).described()]
+        manifest["counts"] = count(ordered).model_dump()
         for name in manifest["branches"]:
-            manifest["branches"][name] = count(m for m in markers.values() if m.branch == name).model_dump()
+            manifest["branches"][name] = count(m for m in ordered if m.branch == name).model_dump()
 
     edit(out, update)
 
@@ -96,7 +92,7 @@ def test_what_was_made_and_marked_verifies(out: Path) -> None:
     ("change", "word"),
     [
         (lambda table: table.take(list(range(len(table) - 1, -1, -1))), "not in the order rows are made in"),
-        (lambda table: table.slice(1), "holds 13 rows, and its marker says 14"),
+        (lambda table: table.slice(1), "holds 13 rows, and its record says 14"),
         (lambda table: table.drop_columns(["steps"]), "column steps is missing"),
         (lambda table: table.drop_columns(["digital_source_type"]), "column digital_source_type is missing"),
         (lambda table: table.drop_columns(["id"]), "differ from its own: id"),
@@ -129,16 +125,12 @@ def test_a_forged_row_is_found_though_every_checksum_is_mended(
 
 
 def test_a_row_that_vanished_with_all_its_copies_is_found_though_every_sum_is_mended(out: Path) -> None:
-    def fewer(marker: dict[str, Any]) -> None:
-        marker.update(selected=7, accepted=12)
-        marker["files"]["data"]["rows"] = 12
-
-    forge(out, lambda table: table.slice(2), marker_change=fewer)
+    forge(out, lambda table: table.slice(2), selected=7, accepted=12)
     assert findings(out) == [f"unit {unit_name(out)}: 7 of 8 rows selected, and its branch selects all"]
 
 
 def unit_name(out: Path) -> str:
-    return next((out / "data").glob("flipped-*.parquet")).stem
+    return unit_at(next((out / "data").glob("flipped-*.parquet")))
 
 
 def test_a_quarantine_that_is_emptied_or_doubled_is_found(out: Path) -> None:
@@ -150,21 +142,17 @@ def test_a_quarantine_that_is_emptied_or_doubled_is_found(out: Path) -> None:
 
 @pytest.mark.parametrize("name", ["reasons", "quarantine_reasons"])
 def test_reasons_that_no_row_has_are_found(out: Path, name: str) -> None:
-    forge(out, lambda table: table, "quarantine", lambda marker: marker.update({name: {"too_large": 1}}))
-    assert any(f"{name} {{'too_large': 1}} by its marker" in finding for finding in findings(out)), findings(out)
+    update(out, unit_name(out), **{name: {"too_large": 1}})
+    mend(out)
+    assert any(f"{name} {{'too_large': 1}} by its record" in finding for finding in findings(out)), findings(out)
 
 
-def test_an_index_that_is_not_what_the_records_say_is_found(out: Path) -> None:
-    store = open_store(str(out))
-    markers = read_markers(store)
-    index = out / "_commits/index.jsonl"
-    index.write_text("\n".join(marker.model_dump_json() for marker in markers.values()))
-    assert findings(out) == []
-    name = unit_name(out)
-    index.write_text(markers[name].model_copy(update={"exact": False}).model_dump_json())
-    assert findings(out) == [f"_commits/index.jsonl: unit {name} is not there as in its commit record"]
-    index.write_text("junk")
-    assert any("_commits/index.jsonl: this marker cannot be read" in finding for finding in findings(out))
+def test_a_second_record_of_a_unit_is_no_way_around_its_first(out: Path) -> None:
+    record = records_in(out)[unit_name(out)]
+    put(out, [record.model_copy(update={"run": record.run + 1, "quarantine_reasons": {"too_large": 1}})])
+    assert any("quarantine_reasons {'too_large': 1} by its record" in each for each in findings(out)), findings(out)
+    put(out, [record.model_copy(update={"run": record.run + 2, "digest": "0" * 64})])
+    assert "the commit log is not the one the manifest was written for" in findings(out)
 
 
 def test_quarantined_bytes_that_are_not_the_source_are_found(out: Path) -> None:
@@ -189,7 +177,7 @@ def test_quarantined_bytes_that_are_not_the_source_are_found(out: Path) -> None:
         (lambda m: m["chains"].pop(), "chains are of ['original']"),
         (lambda m: m["chains"][1].pop("steps"), "cannot be read"),
         (lambda m: m["chains"][1].update(gates=[{}]), "cannot be read"),
-        (lambda m: m.update(markers={}), "the markers are not those"),
+        (lambda m: m["commits"].update(sha256="0" * 64), "the commit log is not the one"),
     ],
 )
 def test_a_forged_manifest_is_found(out: Path, change: Callable[[dict[str, Any]], Any], word: str) -> None:
@@ -243,40 +231,59 @@ def flipped(manifest: dict[str, Any]) -> dict[str, Any]:
         ("manifest", lambda m: m["shards"][0].update(path="x"), "the manifest does not list its shard"),
         ("manifest", lambda m: m["input"].update(columns="x"), "record of the input's columns cannot be read"),
         ("manifest", lambda m: m["input"].update(label="x"), "record of the input names no column 'x'"),
-        ("marker", lambda m: m.update(first=10**12), "its marker names rows that"),
-        ("marker", lambda m: m.update(rows=10**12), "this marker cannot be read"),
-        ("marker", lambda m: m["files"]["data"].update(path="/dev/zero"), "this marker cannot be read"),
-        ("marker", lambda m: m["files"]["data"].update(path="data/../../x"), "this marker cannot be read"),
+        ("record", {"first": 10**12}, "its record names rows that"),
+        ("record", {"first": -1}, "cannot be read"),
+        ("record", {"rows": 10**12}, "cannot be read"),
+        ("record", {"rows": -1}, "cannot be read"),
+        ("record", {"accepted": None}, "cannot be read"),
+        ("record", {"sha256": None}, "cannot be read"),
+        ("record", {"path": "/dev/zero"}, "cannot be read"),
+        ("record", {"path": "data/../../x"}, "cannot be read"),
     ],
 )
 def test_a_forged_record_misleads_no_replay(
-    out: Path, where: str, change: Callable[[dict[str, Any]], Any], said: str, capsys: pytest.CaptureFixture[str]
+    out: Path, where: str, change: Any, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = out / "manifest.json" if where == "manifest" else out / f"_commits/{unit_name(out)}.json"
+    unit = unit_name(out)
     sample = pq.read_table(next((out / "data").glob("flipped-*.parquet")))["sample_id"][0].as_py()
     key = out.parent / "key"
     key.write_bytes(KEY)
-    record = json.loads(path.read_text())
-    change(record)
-    path.write_text(json.dumps(record))
+    if where == "manifest":
+        edit(out, change)
+    elif "path" in change or "sha256" in change:
+        files = records_in(out)[unit].files
+        update(out, unit, files={**files, "data": files["data"].model_copy(update=change)})
+    else:
+        update(out, unit, **change)
     assert main(["replay", str(out), "--sample-id", sample, "--key-file", str(key)]) == 2
     assert said in capsys.readouterr().err
     assert main(["verify", str(out), "--key-file", str(key)]) == 1
 
 
 def test_a_data_file_that_is_not_parquet_is_a_finding(out: Path) -> None:
-    path = next((out / "data").glob("flipped-*.parquet"))
-    path.write_bytes(b"junk")
-    mend(out, "data", path)
+    change_file(out, unit_name(out), "data", b"junk")
+    mend(out)
     assert any("not a Parquet file" in finding for finding in findings(out))
     assert main(["verify", str(out)]) == 1
 
 
-def test_a_broken_marker_is_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (out / "_commits/x.json").write_text("junk")
-    with pytest.raises(InputError, match=r"_commits/x\.json.*remove it"):
-        read_markers(open_store(str(out)))
-    assert any("_commits/x.json" in finding for finding in findings(out))
+def a_log_of_another_schema(out: Path, path: Path) -> None:
+    pq.write_table(pa.table({"unit": ["x"]}), path)
+
+
+def junk(out: Path, path: Path) -> None:
+    path.write_bytes(b"junk")
+
+
+@pytest.mark.parametrize("write", [junk, a_log_of_another_schema])
+def test_a_segment_that_cannot_be_read_is_named(
+    out: Path, capsys: pytest.CaptureFixture[str], write: Callable[[Path, Path], None]
+) -> None:
+    write(out, out / "_commits/x.parquet")
+    with pytest.raises(InputError, match=r"_commits/x\.parquet.*remove it"):
+        CommitLog(open_store(str(out)))
+    assert any("_commits/x.parquet" in finding for finding in findings(out))
     assert main(["report", str(out)]) == 2
     assert main(["replay", str(out), "--sample-id", "0" * 32]) == 2
-    assert all(line.startswith("palimpsest: _commits/x.json") for line in capsys.readouterr().err.splitlines())
+    said = "_commits/x.parquet: this segment of the commit log cannot be read"
+    assert [said in line for line in capsys.readouterr().err.splitlines()] == [True, True]

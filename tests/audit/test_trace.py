@@ -18,10 +18,10 @@ from pipeline.plan import Plan
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
 from pipeline.publishing.finalise import finalise
+from pipeline.publishing.log_writer import LogWriter
 from pipeline.publishing.prepare import prepare
-from pipeline.publishing.seal import seal_dataset
+from pipeline.publishing.seal import seal_dataset, sealed_log
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.output.commit import read_markers
 from pipeline.shards.output.store import open_store
 from pipeline.watermark_key import key_id
 from tests.fixtures.data_sets import FLIP, rows_of, write_recipe
@@ -40,10 +40,15 @@ def marked_plan(recipe: Path, key: bytes = KEY) -> Plan:
 def run_marked(recipe: Path, key: bytes = KEY) -> Path:
     plan = marked_plan(recipe, key)
     store = open_store(plan.output)
-    prepare(plan, store)
-    list(run_inline(Job.of(plan), plan.branches, plan.units, key))
-    assert finalise(plan, store).complete
-    seal_dataset(store, read_markers(store), key)
+    prepared = prepare(plan, store)
+    with LogWriter(store, prepared.run) as log:
+        for outcome in run_inline(Job.of(plan), plan.branches, prepared.missing(), key):
+            log.add(outcome)
+    sealed = sealed_log(store, key, log.segments)
+    published = finalise(plan, store, prepared.run, (), sealed)
+    assert published.manifest.complete
+    seal_dataset(store, published.log, key, sealed)
+    published.clean(store)
     return Path(plan.output)
 
 

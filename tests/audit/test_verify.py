@@ -12,8 +12,8 @@ import pytest
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.shards.output.commit import sha256_file
 from pipeline.shards.output.store import open_store
+from tests.fixtures.commit_logs import change_rows, forget, unit_at
 from tests.fixtures.data_sets import FLIP, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
 
 CLASSICAL = {"name": "classic", "copies": 1, "operators": [{"classical": {"policy": "aug_mix"}}]}
@@ -38,14 +38,8 @@ def first_file(out: Path, branch: str = "flipped") -> Path:
 
 
 def rewrite(out: Path, change: Callable[[pa.Table], pa.Table]) -> None:
-    """Change a data file and cover the tracks: its marker names the new sha256."""
-    path = first_file(out)
-    pq.write_table(change(pq.read_table(path)), path)
-    marker_path = out / f"_commits/{path.stem}.json"
-    marker = json.loads(marker_path.read_text())
-    rows = pq.read_metadata(path).num_rows
-    marker["files"]["data"] |= {"sha256": sha256_file(path), "bytes": path.stat().st_size, "rows": rows}
-    marker_path.write_text(json.dumps(marker))
+    """Change a data file and cover the tracks: its record names the new sha256."""
+    change_rows(out, unit_at(first_file(out)), "data", change)
 
 
 def test_what_was_made_verifies(out: Path) -> None:
@@ -63,14 +57,24 @@ def test_a_tampered_byte_is_found(out: Path, place: float) -> None:
     assert any(path.name in finding for finding in findings(out))
 
 
-def test_a_missing_file_a_strange_file_and_a_missing_marker_are_found(out: Path) -> None:
+def test_a_missing_file_a_strange_file_and_a_missing_record_are_found(out: Path) -> None:
     path = first_file(out)
     path.rename(out / "data/other.parquet")
     found = findings(out)
-    assert any("missing" in finding for finding in found)
-    assert any("data/other.parquet" in finding for finding in found)
-    (out / f"_commits/{path.stem}.json").unlink()
-    assert any("markers" in finding for finding in findings(out))
+    assert f"data/{path.name}: the file is missing" in found
+    assert "data/other.parquet: no record names this file" in found
+    forget(out, unit_at(path), files=False)
+    found = findings(out)
+    assert "12 units planned, 11 records found" in found
+    assert "the commit log is not the one the manifest was written for" in found
+
+
+def test_a_segment_whose_bytes_changed_is_named(out: Path) -> None:
+    (segment,) = (out / "_commits").iterdir()
+    shutil.copy(segment, out / "_commits" / f"{'0' * 64}.parquet")
+    assert f"_commits/{'0' * 64}.parquet: its content does not match its name" in findings(out)
+    segment.write_bytes(segment.read_bytes()[:-9])
+    assert any(f"{segment.name}: this segment of the commit log cannot be read" in each for each in findings(out))
 
 
 def set_column(name: str, change: Callable[[list[object]], list[object]]) -> Callable[[pa.Table], pa.Table]:
@@ -95,13 +99,13 @@ def set_column(name: str, change: Callable[[list[object]], list[object]]) -> Cal
         (set_column("copy_index", lambda values: [5 for _ in values]), "seed and source"),
     ],
 )
-def test_a_tampered_row_is_found_even_under_a_new_marker(
+def test_a_tampered_row_is_found_even_under_a_new_record(
     out: Path, change: Callable[[pa.Table], pa.Table], word: str
 ) -> None:
     rewrite(out, change)
     found = findings(out)
     assert any(word in finding for finding in found), found
-    assert any("markers are not those" in finding for finding in found)
+    assert "the commit log is not the one the manifest was written for" in found
 
 
 def test_a_changed_source_is_found(made: Path, tmp_path: Path) -> None:

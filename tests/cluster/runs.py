@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.cluster.processes import descendants, kill_all
+from tests.fixtures.commit_logs import unit_at
 
 DEADLINE_S = 120
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -24,9 +25,9 @@ class Run:
                 cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
 
-    def units(self, folder: str) -> set[str]:
-        """Return the units that have a file in a folder of the output."""
-        return {path.stem for path in (self.out / folder).glob("*")}
+    def units(self) -> set[str]:
+        """Return the units that have a data file in the output."""
+        return {unit_at(path) for path in (self.out / "data").glob("*.parquet")}
 
     def wait_until(self, happened: Callable[[], bool], every_s: float) -> None:
         deadline = time.monotonic() + DEADLINE_S
@@ -34,12 +35,9 @@ class Run:
             assert time.monotonic() < deadline and self.process.poll() is None, self.log.read_text()
             time.sleep(every_s)
 
-    def wait_for_markers(self, count: int) -> None:
-        self.wait_until(lambda: len(self.units("_commits")) >= count, 0.05)
-
-    def wait_for_a_file_without_a_marker(self, after: set[str]) -> None:
-        """Return inside the window between a unit's rename and its marker, or hardly later."""
-        self.wait_until(lambda: bool(self.units("data") - after - self.units("_commits")), 0.0002)
+    def wait_for_units(self, count: int) -> None:
+        """Return when so many units have a data file, whether the commit log names them or not."""
+        self.wait_until(lambda: len(self.units()) >= count, 0.05)
 
     def wait_for_the_end_of(self, pids: set[int]) -> None:
         deadline = time.monotonic() + DEADLINE_S

@@ -76,7 +76,7 @@ def test_a_submitted_folder_from_its_first_refusal_to_the_whole_data_set(
 
     job = submit(address, folder, "--output", str(out), id="stopped")
     deadline = time.monotonic() + 2 * DEADLINE_S
-    while len(list((out / "_commits").glob("*.json"))) < 3:
+    while len(list((out / "data").glob("*.parquet"))) < 3:
         assert time.monotonic() < deadline and job.poll() is None
         time.sleep(0.05)
     subprocess.run([RAY, "job", "stop", "--address", address, "stopped"], check=True, capture_output=True)

@@ -14,6 +14,7 @@ import yaml
 
 from tests.cluster.processes import descendants, kill_all, unit_actors
 from tests.cluster.runs import ROOT, Run
+from tests.fixtures.commit_logs import records_in
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 
 SEED = int(os.environ.get("PALIMPSEST_KILL_SEED", time.time_ns() % 1_000_000))
@@ -62,16 +63,16 @@ def check(recipe: Path) -> None:
 def test_killed_runs_go_on_where_they_ended(recipe: Path) -> None:
     draw = random.Random(SEED)
     run = start(recipe)
-    run.wait_for_markers(draw.randint(1, UNITS // 4))
+    run.wait_for_units(draw.randint(1, UNITS // 4))
     kill_all([draw.choice(unit_actors(run.process.pid))])  # one actor: Ray brings it back
-    run.wait_for_markers(len(run.units("_commits")) + draw.randint(2, UNITS // 4))
+    run.wait_for_units(len(run.units()) + draw.randint(2, UNITS // 4))
     time.sleep(draw.uniform(0, 0.1))
     run.kill()
-    committed = {path: path.stat().st_mtime_ns for path in (run.out / "_commits").glob("*.json")}
+    committed = {path: path.stat().st_mtime_ns for path in (run.out / "data").glob("*.parquet")}
     assert 0 < len(committed) < UNITS
 
     run = start(recipe)
-    run.wait_for_a_file_without_a_marker(run.units("data"))
+    run.wait_for_units(len(committed) + 1)
     run.kill()
 
     run = start(recipe)
@@ -93,13 +94,13 @@ def test_every_family_with_marks_survives_two_kills(tmp_path: Path, monkeypatch:
     recipe.write_text(yaml.safe_dump(demo))
     undisturbed = Run(recipe, "--limit", "24", "--executor", "inline", "--output", str(tmp_path / "undisturbed"))
     assert undisturbed.finish() == 0, undisturbed.log.read_text()
-    whole = len(list((tmp_path / "undisturbed" / "_commits").glob("*.json")))
+    whole = len(records_in(tmp_path / "undisturbed"))
 
     draw = random.Random(SEED)
     for limit in (whole // 2, whole - 1):
         run = start(recipe, "--limit", "24")
-        done = len(run.units("_commits"))
-        run.wait_for_markers(draw.randint(done + 1, max(done + 1, limit)))
+        done = len(run.units())
+        run.wait_for_units(draw.randint(done + 1, max(done + 1, limit)))
         run.kill()
     run = start(recipe, "--limit", "24")
     assert run.finish() == 0, run.log.read_text()
@@ -110,7 +111,7 @@ def test_every_family_with_marks_survives_two_kills(tmp_path: Path, monkeypatch:
 @pytest.mark.slow
 def test_ctrl_c_stops_the_run_quietly(recipe: Path) -> None:
     run = start(recipe)
-    run.wait_for_markers(3)
+    run.wait_for_units(3)
     below = descendants(run.process.pid)
     for _ in range(2):  # people press it twice
         os.killpg(run.process.pid, signal.SIGINT)

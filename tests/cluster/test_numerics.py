@@ -6,10 +6,9 @@ import pytest
 
 from pipeline.cluster.engine import execute
 from pipeline.execution.job import Job
-from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
-from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import contents, plan_of, publish, run_here, write_input, write_recipe
 from tests.operators.diffusion.test_diffusion_generate import assets_in
 
 pytestmark = pytest.mark.usefixtures("ray_local")
@@ -36,5 +35,5 @@ def test_bfloat16_makes_the_same_bytes_with_one_actor_with_two_and_inline(tmp_pa
             continue
         prepare(plan, open_store(plan.output))
         list(execute(Job.of(plan), plan.branches, plan.units))
-        assert finalise(plan, open_store(plan.output)).complete
+        assert publish(plan, open_store(plan.output)).complete
         assert contents(tmp_path / f"out-{actors}") == contents(tmp_path / "out-0") != {}

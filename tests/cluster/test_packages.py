@@ -14,11 +14,10 @@ from pipeline.cluster.engine import execute
 from pipeline.errors import ConflictError, JobError
 from pipeline.execution.job import Job
 from pipeline.plan import Plan
-from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from schemas.manifest import UnitRecord
-from tests.fixtures.data_sets import findings, plan_of, rows_of, run_here, write_input, write_recipe
+from tests.fixtures.data_sets import findings, plan_of, publish, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.outside import EXAMPLES, forget, install, install_example
 
 BLURRED: dict[str, Any] = {"name": "blurred", "operators": [{"acme_blur": {}}]}
@@ -34,7 +33,7 @@ class Empty(Blank):
 def run_on_ray(plan: Plan) -> list[Any]:
     prepare(plan, open_store(plan.output))
     outcomes = list(execute(Job.of(plan), plan.branches, plan.units))
-    finalise(plan, open_store(plan.output))
+    publish(plan, open_store(plan.output))
     return outcomes
 
 

@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 def end(run: Run, act: Callable[[dict[int, str]], None]) -> tuple[int, str]:
     """Let `act` happen to a run that goes well, with the processes below it; return its exit code and last line."""
-    run.wait_for_markers(2)
+    run.wait_for_units(2)
     below = descendants(run.process.pid)
     act(below)
     status = run.finish()

@@ -15,6 +15,7 @@ from pipeline.publishing.manifest import read_manifest
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
+from tests.fixtures.commit_logs import forget, records_in
 from tests.fixtures.data_sets import FLIP, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.gated import GATES, SIMILARITY, attempts_of, first, rewrite
 from tests.fixtures.shard_files import photos, write_shard
@@ -63,9 +64,9 @@ def test_a_lost_unit_comes_back_the_same(gated_copy: Path, gated: Path) -> None:
     plan = plan_of(gated / "recipe.yaml", output__uri=str(gated_copy))
     lost = [unit.name for unit in plan.units if unit.branch == "flipped"][1:3]
     for name in lost:
-        (gated_copy / f"_commits/{name}.json").unlink()
-        (gated_copy / f"data/{name}.parquet").unlink()
-        (gated_copy / f"rejected/{name}.parquet").write_bytes(b"half a file")
+        rejected = gated_copy / records_in(gated_copy)[name].files["rejected"].path
+        forget(gated_copy, name)
+        rejected.write_bytes(b"half a file")
     _, outcomes = run_here(plan)
     assert [outcome.unit for outcome in outcomes] == lost
     assert contents(gated_copy) == before

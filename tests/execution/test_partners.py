@@ -24,6 +24,7 @@ from pipeline.shards.output.store import open_store
 from pipeline.shards.reader import SourceRow
 from tests.audit.test_forgery import mend
 from tests.fixtures.broken_images import ugly_rows
+from tests.fixtures.commit_logs import change_rows, forget, unit_at
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -144,8 +145,7 @@ def test_partners_come_from_the_window_and_the_one_before_and_replay_finds_them(
         assert replay_sample(open_store(str(tmp_path / "out")), row["sample_id"]).equal
     before = contents(tmp_path / "out")
     unit = plan.units[0].name
-    (tmp_path / f"out/_commits/{unit}.json").unlink()
-    (tmp_path / f"out/data/{unit}.parquet").unlink()
+    forget(tmp_path / "out", unit)
     run_here(plan)
     assert contents(tmp_path / "out") == before
 
@@ -171,13 +171,16 @@ def test_a_partner_that_is_not_what_the_lineage_says_is_found(tmp_path: Path) ->
     write_input(tmp_path / "data", shards=1, rows=6)
     run_here(plan_of(write_recipe(tmp_path, [mixed()])))
     (path,) = (tmp_path / "out/data").glob("*.parquet")
-    table = pq.read_table(path)
-    partners = table.column("partners").to_pylist()
+    partners = pq.read_table(path).column("partners").to_pylist()
     partners[3][0]["sha256"] = "0" * 64
-    place = table.schema.get_field_index("partners")
-    table = table.set_column(place, table.schema.field(place), pa.array(partners, table.schema.field(place).type))
-    pq.write_table(table, path)
-    mend(tmp_path / "out", "data", path)
+
+    def forged(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index("partners")
+        field = table.schema.field(place)
+        return table.set_column(place, field, pa.array(partners, field.type))
+
+    change_rows(tmp_path / "out", unit_at(path), "data", forged)
+    mend(tmp_path / "out")
     findings = verify_dataset(open_store(str(tmp_path / "out"))).findings
     row = partners[3][0]["source_row"]
     assert any(f"row {row}" in finding and "sha256" in finding for finding in findings), findings

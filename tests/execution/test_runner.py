@@ -18,6 +18,7 @@ from pipeline.noise import Noise
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
 from tests.fixtures.broken_images import ugly_rows
+from tests.fixtures.commit_logs import forget
 from tests.fixtures.data_sets import CLASSES, FLIP, contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, pictures, write_shard
 
@@ -78,8 +79,8 @@ def test_running_again_does_nothing_and_a_lost_unit_comes_back_the_same(folder: 
     _, outcomes = run_here(plan)
     assert outcomes == []
     unit = plan.units[1].name
-    (folder / f"out/_commits/{unit}.json").unlink()
-    (folder / f"out/data/{unit}.parquet").write_bytes(b"half a file")
+    forget(folder / "out", unit)
+    (folder / f"out/data/{unit}-0123456789abcdef.parquet").write_bytes(b"half a file")
     _, outcomes = run_here(plan)
     assert [outcome.unit for outcome in outcomes] == [unit]
     assert contents(folder / "out") == before
@@ -114,7 +115,7 @@ def test_a_strange_file_stops_publishing(folder: Path) -> None:
     plan = plan_of(write_recipe(folder))
     (folder / "out/data").mkdir(parents=True)
     (folder / "out/data/mine.parquet").write_bytes(b"x")
-    with pytest.raises(ConflictError, match=r"mine\.parquet.*no marker"):
+    with pytest.raises(ConflictError, match=r"mine\.parquet.*no record"):
         run_here(plan)
 
 

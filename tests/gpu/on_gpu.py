@@ -14,13 +14,13 @@ from pipeline.plan import Plan
 from pipeline.planning.parts import find_files, read_assets
 from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
-from pipeline.publishing.finalise import finalise
+from pipeline.publishing.log_writer import LogWriter
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import open_store
 from pipeline.watermark_key import key_id
 from schemas.manifest import Manifest, UnitRecord
-from tests.fixtures.data_sets import rows_of, write_input, write_recipe
+from tests.fixtures.data_sets import publish, rows_of, write_input, write_recipe
 
 KEY = bytes(range(32))
 EDIT: dict[str, Any] = {
@@ -55,13 +55,16 @@ def plan_of(path: Path) -> Plan:
 def made(plan: Plan) -> tuple[Manifest, list[UnitRecord]]:
     """Run what is missing of a plan here, and publish; every unit must have been made."""
     store = open_store(plan.output)
-    done = prepare(plan, store)
-    missing = [unit for unit in plan.units if unit.name not in done]
+    prepared = prepare(plan, store)
     key = None if plan.recipe.watermark == "none" else KEY
-    outcomes = list(run_inline(Job.of(plan), plan.branches, missing, key))
-    markers = [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
-    assert len(markers) == len(missing), [outcome for outcome in outcomes if not isinstance(outcome, UnitRecord)]
-    return finalise(plan, store), markers
+    outcomes = []
+    with LogWriter(store, prepared.run) as log:
+        for outcome in run_inline(Job.of(plan), plan.branches, prepared.missing(), key):
+            log.add(outcome)
+            outcomes.append(outcome)
+    failed = [outcome for outcome in outcomes if not isinstance(outcome, UnitRecord)]
+    assert not failed and len(outcomes) == len(prepared.plan.units) - int(prepared.done.sum())
+    return publish(plan, store, prepared), [outcome for outcome in outcomes if isinstance(outcome, UnitRecord)]
 
 
 def images_in(out: Path) -> list[npt.NDArray[np.int16]]:

@@ -1,4 +1,4 @@
-"""Memory that runs out on the GPU: calls are halved, rows keep their order and seeds, and the marker says so."""
+"""Memory that runs out on the GPU: calls are halved, rows keep their order and seeds, and the record says so."""
 
 from pathlib import Path
 

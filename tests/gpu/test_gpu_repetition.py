@@ -38,9 +38,9 @@ def test_a_second_run_and_two_workers_side_by_side_make_the_same_bytes(tmp_path:
 
 
 def test_replay_on_the_same_device_makes_the_same_bytes(tmp_path: Path) -> None:
-    manifest, markers = made(gpu_plan(tmp_path, "out", BRANCHES[:2], marked=True))
+    manifest, records = made(gpu_plan(tmp_path, "out", BRANCHES[:2], marked=True))
     rows = rows_of(tmp_path / "out")
     for row in (rows[0], rows[-1]):
         again = replay_sample(open_store(str(tmp_path / "out")), row["sample_id"], KEY)
         assert again.equal and not again.other_device
-        assert again.stored_device == again.replayed_device == markers[0].device == manifest.devices[0]
+        assert again.stored_device == again.replayed_device == records[0].device == manifest.devices[0]

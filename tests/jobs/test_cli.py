@@ -117,7 +117,7 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path) -> N
     recipe = write_recipe(tmp_path, [branch], output={"rows_per_unit": 2})
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out/_commits").glob("*.json")):
+    while not list((tmp_path / "out/data").glob("*.parquet")):
         assert process.poll() is None
         time.sleep(0.005)
     for _ in range(2):  # people press it twice

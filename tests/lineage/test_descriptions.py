@@ -49,25 +49,30 @@ def test_croissant_is_valid_and_reads_every_row(out: Path) -> None:
     assert fresh(code, out).strip() == "36 (32, 24)"
 
 
-def test_openlineage_has_one_event_a_unit_and_one_of_the_run(out: Path) -> None:
+def test_openlineage_has_one_event_a_branch_and_one_of_the_run(out: Path) -> None:
     manifest = read_manifest(open_store(str(out)))
     events = [json.loads(line) for line in (out / "openlineage.jsonl").read_text().splitlines()]
-    *units, run = events
-    assert len(units) == manifest.units and {event["eventType"] for event in events} == {"COMPLETE"}
+    *branches, run = events
+    assert [event["job"]["name"] for event in branches] == ["original", "flipped"]
+    assert {event["eventType"] for event in events} == {"COMPLETE"}
     assert len({event["run"]["runId"] for event in events}) == len(events)
-    assert all(event["run"]["facets"]["parent"]["run"]["runId"] == run["run"]["runId"] for event in units)
+    assert all(event["run"]["facets"]["parent"]["run"]["runId"] == run["run"]["runId"] for event in branches)
     assert sorted(shard["name"] for shard in run["inputs"]) == sorted(shard.uri for shard in manifest.shards)
-    files = [file for event in units for file in event["outputs"]]
-    assert sum(file["outputFacets"]["outputStatistics"]["rowCount"] for file in files) == manifest.counts.accepted
-    assert {(file["namespace"], Path(file["name"]).exists()) for file in files} == {("file", True)}
-    assert run["outputs"][0]["outputFacets"]["outputStatistics"]["fileCount"] == len(files)
+    made = [output["outputFacets"]["outputStatistics"] for event in branches for output in event["outputs"]]
+    assert [each["rowCount"] for each in made] == [12, 24]
+    assert sum(each["rowCount"] for each in made) == manifest.counts.accepted
+    assert {(each["namespace"], each["name"]) for each in run["outputs"]} == {("file", str(out))}
+    files = [*(out / "data").iterdir()]
+    whole = run["outputs"][0]["outputFacets"]["outputStatistics"]
+    assert (whole["fileCount"], whole["size"]) == (len(files), sum(path.stat().st_size for path in files))
 
 
 def test_openlineage_tells_of_units_that_failed(out: Path) -> None:
     manifest = read_manifest(open_store(str(out))).model_copy(update={"complete": False, "failed": ["lost"]})
-    failure = Failure(unit="lost", digest="d" * 64, attempts=3, error="the disk is gone")
-    unit, run = map(json.loads, openlineage_lines(manifest, {}, [failure], "s3://bucket/made"))
-    assert (unit["eventType"], run["eventType"]) == ("FAIL", "FAIL")
+    failure = Failure(unit="lost", branch="flipped", rows=3, digest="d" * 64, attempts=3, error="the disk is gone")
+    *branches, unit, run = map(json.loads, openlineage_lines(manifest, {}, [failure], "s3://bucket/made"))
+    assert {event["eventType"] for event in (*branches, unit, run)} == {"FAIL"}
+    assert [event["outputs"] for event in branches] == [[], []]
     assert unit["run"]["facets"]["errorMessage"]["message"] == "the disk is gone"
     assert (run["outputs"][0]["namespace"], run["outputs"][0]["name"]) == ("s3://bucket", "made")
 

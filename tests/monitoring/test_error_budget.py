@@ -15,6 +15,7 @@ from pipeline.contracts import Applied, Draws, ImageBatch, Operator, Parameters
 from pipeline.monitoring.error_budget import allowed
 from pipeline.noise import Noise
 from pipeline.plan import Plan
+from tests.fixtures.commit_logs import records_in
 from tests.fixtures.data_sets import FLIP, contents, plan_of, rows_of, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -93,7 +94,7 @@ def test_an_operator_with_a_bug_stops_the_run_early_and_says_where(
     branch = {"name": "buggy", "copies": 1, "operators": [{"buggy": {}}]}
     recipe = write_recipe(tmp_path, [branch], output={"rows_per_unit": 64})
     assert run(recipe) == 1
-    assert len(list((tmp_path / "out/_commits").glob("*.json"))) == 1  # 57 of 64: no more can come back within 5 %
+    assert len(records_in(tmp_path / "out")) == 1  # 57 of 64: no more can come back within 5 %
     errors = capsys.readouterr().err
     assert "branch 'buggy': " in errors and "of 64 rows" in errors
     assert "raise KeyError(" in errors and "test_error_budget.py" in errors  # the traceback, short
@@ -117,7 +118,7 @@ def test_a_resumed_run_beyond_its_budget_says_so_at_once_until_the_recipe_allows
     recipe = write_recipe(tmp_path)  # units of 10: the first two are good
     assert run(recipe) == 1
     made = contents(tmp_path / "out")
-    assert len(list((tmp_path / "out/_commits").glob("*.json"))) == 3
+    assert len(records_in(tmp_path / "out")) == 3
     capsys.readouterr()
     assert run(recipe) == 1
     assert "10 of 30 rows (33.3%) are in quarantine" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def test_what_a_unit_adds() -> None:
 def test_what_adds_nothing_is_left_out() -> None:
     nothing = RECORD.model_copy(update={"accepted": 0, "rejected": 0, "retried": 0, "quarantined": 0, "busy_s": 0})
     assert {metric.name for metric, _, _ in changes(nothing)} == {"units_done", "unit_seconds", "written_bytes"}
-    failure = Failure(unit="u", branch="b", digest="d", attempts=3, error="e")
+    failure = Failure(unit="u", branch="b", rows=1, digest="d", attempts=3, error="e")
     assert [(m.name, value, labels) for m, value, labels in changes(failure)] == [("units_failed", 1, {"branch": "b"})]
 
 

@@ -8,9 +8,9 @@ import pytest
 from pipeline.audit.report import REPORT, write_report
 from pipeline.monitoring.progress import LINE_EVERY_S, Progress, duration, summary
 from pipeline.plan import Plan
-from pipeline.publishing.manifest import same_counts
+from pipeline.shards.output.counts import CountSums
 from pipeline.shards.output.store import open_store
-from schemas.manifest import Counts, Failure, UnitRecord
+from schemas.manifest import Failure, UnitRecord
 from tests.fixtures.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -33,7 +33,7 @@ def plan(tmp_path: Path) -> Plan:
     return plan_of(write_recipe(tmp_path))  # 4 units of 10 rows, 2 copies each
 
 
-def marker(plan: Plan, index: int, busy_s: float = 1.0) -> UnitRecord:
+def record(plan: Plan, index: int, busy_s: float = 1.0) -> UnitRecord:
     unit = plan.units[index]
     return UnitRecord(
         unit=unit.name, digest=unit.digest, branch=unit.branch, shard=None, first=0, rows=10, selected=10, copies=2,
@@ -42,19 +42,22 @@ def marker(plan: Plan, index: int, busy_s: float = 1.0) -> UnitRecord:
 
 
 def failure(plan: Plan, index: int) -> Failure:
-    return Failure(unit=plan.units[index].name, digest="d", attempts=3, error="out of memory\nmore")
+    unit = plan.units[index]
+    return Failure(
+        unit=unit.name, branch=unit.branch, rows=unit.rows, digest="d", attempts=3, error="out of memory\nmore"
+    )
 
 
 def test_a_log_gets_a_plain_line_every_ten_seconds(plan: Plan) -> None:
     clock, stream = Clock(), io.StringIO()
-    with Progress(plan, [marker(plan, 0)], actors=2, stream=stream, clock=clock) as progress:
+    with Progress(plan, {"flipped": CountSums(units=1, rows=10)}, actors=2, stream=stream, clock=clock) as progress:
         clock.now += 4
-        progress.add(marker(plan, 1))
+        progress.add(record(plan, 1))
         assert stream.getvalue() == ""
         clock.now += LINE_EVERY_S - 4
         progress.add(failure(plan, 2))
         assert stream.getvalue() == "3/4 units, 20 images, 2.0 images/s, busy 5%, 1 failed, 5 s left\n"
-        progress.add(marker(plan, 3))
+        progress.add(record(plan, 3))
     assert stream.getvalue().splitlines()[-1].startswith("4/4 units, 40 images")
 
 
@@ -63,7 +66,7 @@ def test_a_terminal_gets_one_bar(plan: Plan) -> None:
     with Progress(plan, stream=stream, clock=clock) as progress:
         clock.now += 4
         for index in range(4):
-            progress.add(marker(plan, index))
+            progress.add(record(plan, index))
     last = stream.getvalue().split("\r")[-1]
     assert "4/4 units, 80 images" in last
     assert "20.0 images/s" in last
@@ -137,20 +140,11 @@ def test_the_summary_and_the_card_say_why_rows_are_in_quarantine(tmp_path: Path)
     assert "<code>null_image</code> 1" in store.read(REPORT).decode()
 
 
-def test_counts_of_an_early_manifest_have_no_reasons() -> None:
-    made = Counts(units=1, selected=4, asked=4, quarantined=4, quarantine_reasons={"null_image": 4})
-    early = Counts.model_validate({"units": 1, "selected": 4, "asked": 4, "quarantined": 4})
-    assert same_counts(early, made)
-    assert not same_counts(early, made.model_copy(update={"selected": 5}))
-    assert not same_counts(made.model_copy(update={"quarantine_reasons": {"null_image": 3}}), made)
-    assert not same_counts(None, made)
-
-
-def test_a_marker_knows_why_its_images_were_rejected(tmp_path: Path) -> None:
+def test_a_record_knows_why_its_images_were_rejected(tmp_path: Path) -> None:
     write_input(tmp_path / "data", shards=1, rows=8)
     gates = {"gates": [{"sharpness": {"min_ratio": 1e9}}], "max_attempts": 3}
     _, outcomes = run_here(plan_of(write_recipe(tmp_path, quality=gates)))
-    (marker,) = outcomes
-    assert isinstance(marker, UnitRecord)
-    assert (marker.rejected, marker.retried) == (16, 32)
-    assert marker.reasons == {"sharpness": 16}
+    (record,) = outcomes
+    assert isinstance(record, UnitRecord)
+    assert (record.rejected, record.retried) == (16, 32)
+    assert record.reasons == {"sharpness": 16}

@@ -26,7 +26,7 @@ def test_the_speed_is_that_of_the_last_minutes() -> None:
     for _ in range(4):
         clock.now += 15
         speed.add(RECORD)
-    speed.add(Failure(unit="u", digest="d", attempts=3, error="e"))
+    speed.add(Failure(unit="u", branch="b", rows=1, digest="d", attempts=3, error="e"))
     expected = {"units_done": 4, "units_failed": 1, "over_s": 60.0, "images_per_s": 1.4, "units_per_min": 4.0}
     assert speed.record() == expected
     clock.now += WINDOW_S - 15  # three of the four are older now

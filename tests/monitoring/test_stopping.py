@@ -30,7 +30,7 @@ def test_a_signal_is_one_line_and_its_own_code(
     recipe = write_recipe(tmp_path, [{**FLIP, "copies": 20}], output={"rows_per_unit": 2})
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out/_commits").glob("*.json")):
+    while not list((tmp_path / "out/data").glob("*.parquet")):
         assert process.poll() is None
         time.sleep(0.005)
     for number in signals:
@@ -51,7 +51,7 @@ def test_a_second_signal_while_the_process_ends_changes_nothing(tmp_path: Path, 
     recipe = write_recipe(tmp_path, [{**FLIP, "copies": 20}], output={"rows_per_unit": 2})
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out/_commits").glob("*.json")):
+    while not list((tmp_path / "out/data").glob("*.parquet")):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGINT)
@@ -85,7 +85,7 @@ def test_what_was_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path, [{**FLIP, "copies": 10}], output={"rows_per_unit": 2})
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline"]
     process = subprocess.Popen(["nohup", *command], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not list((tmp_path / "out/_commits").glob("*.json")):
+    while not list((tmp_path / "out/data").glob("*.parquet")):
         assert process.poll() is None
         time.sleep(0.005)
     process.send_signal(signal.SIGHUP)

@@ -14,6 +14,7 @@ from pipeline.planning.planner import make_plan
 from pipeline.planning.recipe_file import load_recipe
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
+from tests.fixtures.commit_logs import rewrite_log
 from tests.fixtures.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -131,8 +132,7 @@ def test_an_earlier_version_is_named(folder: Path, change: Callable[[dict[str, A
     manifest = json.loads((folder / "out/manifest.json").read_text())
     change(manifest)
     (folder / "out/manifest.json").write_text(json.dumps(manifest))
-    for path in (folder / "out/_commits").iterdir():
-        path.write_text(path.read_text().replace('"digest":"', '"digest":"0'))
+    rewrite_log(folder / "out", lambda record: record.model_copy(update={"digest": "0" * 64}))
     assert word in conflict(folder)
 
 

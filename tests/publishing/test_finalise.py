@@ -12,11 +12,11 @@ import pytest
 import pipeline.publishing.prepare
 from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
-from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import LocalStore, Store, open_store
-from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.commit_logs import forget, unit_at
+from tests.fixtures.data_sets import contents, plan_of, publish, run_here, write_input, write_recipe
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_strange_data_file_is_told_before_anything_is_made(folder: Path) -> No
     plan = plan_of(write_recipe(folder))
     run_here(plan)
     (folder / "out/data/mine.parquet").write_bytes(b"x")
-    with pytest.raises(ConflictError, match=r"data/mine\.parquet.*no marker"):
+    with pytest.raises(ConflictError, match=r"data/mine\.parquet.*no record"):
         prepare(plan, open_store(plan.output))
 
 
@@ -76,7 +76,7 @@ def test_plan_refuses_such_an_output_as_well(folder: Path, capsys: pytest.Captur
 
 def test_an_output_beside_the_shards_that_the_input_does_not_find_is_taken(folder: Path) -> None:
     plan = plan_of(write_recipe(folder, output={"uri": "data/out"}))
-    assert prepare(plan, open_store(plan.output)) == {}
+    assert not prepare(plan, open_store(plan.output)).done.any()
 
 
 def test_an_empty_output_is_refused(folder: Path) -> None:
@@ -92,17 +92,16 @@ def test_what_a_kill_left_is_taken_up_again(folder: Path) -> None:
     for path in (folder / "out").glob("*"):
         if path.is_file():
             path.unlink()
-    first, *_ = plan.units
-    (folder / f"out/_commits/{first.name}.json").unlink()
+    forget(folder / "out", plan.units[0].name)
     (folder / "out/_tmp/half").mkdir(parents=True)
     (folder / "out/_tmp/half/data.parquet").write_bytes(b"half")
     assert run_here(plan)[0].complete
     assert contents(folder / "out") == before
 
 
-def test_a_kill_before_the_first_marker_or_manifest_is_taken_up_again(folder: Path) -> None:
+def test_a_kill_before_the_first_record_or_manifest_is_taken_up_again(folder: Path) -> None:
     plan = plan_of(write_recipe(folder))
-    for name in ("_tmp/x/file", "_artifacts/" + "0" * 64, f"data/{plan.units[0].name}.parquet"):
+    for name in ("_tmp/x/file", "_artifacts/" + "0" * 64, f"data/{plan.units[0].name}-0123456789abcdef.parquet"):
         path = folder / "out" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"half")
@@ -116,37 +115,35 @@ def test_the_manifest_is_there_before_any_artifact(folder: Path, monkeypatch: py
     assert json.loads((folder / "out/manifest.json").read_text())["complete"] is False
 
 
-def test_the_file_of_a_unit_that_failed_is_removed(folder: Path) -> None:
+def test_a_file_that_no_record_names_and_that_says_nothing_of_its_unit_is_removed(folder: Path) -> None:
     plan = plan_of(write_recipe(folder))
     run_here(plan)
-    unit = plan.units[0].name
-    (folder / f"out/_commits/{unit}.json").unlink()  # killed in the rename window; then the unit fails
-    manifest = finalise(plan, open_store(plan.output))
-    assert not manifest.complete
-    assert not (folder / f"out/data/{unit}.parquet").exists()
-    assert (folder / f"out/data/{plan.units[1].name}.parquet").exists()
+    forget(folder / "out", plan.units[0].name)
+    half = folder / f"out/data/{plan.units[0].name}-0123456789abcdef.parquet"
+    half.write_bytes(b"half")
+    assert not publish(plan, open_store(plan.output)).complete
+    assert not half.exists()
+    assert [unit_at(path) for path in (folder / "out/data").iterdir()] == [plan.units[1].name]
 
 
+@pytest.mark.parametrize("published", [False, True])
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:-9])])
-@pytest.mark.parametrize("indexed", [False, True])
 def test_a_committed_file_that_is_gone_or_cut_is_made_again(
-    folder: Path,
-    harm: Callable[[Path], object],
-    indexed: bool,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    folder: Path, harm: Callable[[Path], object], published: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pipeline.shards.output.commit.INDEX_FROM", 1 if indexed else 512)
     plan = plan_of(write_recipe(folder))
     run_here(plan)
     before = contents(folder / "out")
-    path = folder / f"out/data/{plan.units[0].name}.parquet"
+    path = next((folder / "out/data").glob(f"{plan.units[0].name}-*"))
     harm(path)
-    assert not finalise(plan, open_store(plan.output)).complete
+    if published:
+        assert not publish(plan, open_store(plan.output)).complete
     manifest, outcomes = run_here(plan)
     assert manifest.complete and [outcome.unit for outcome in outcomes] == [plan.units[0].name]
     assert contents(folder / "out") == before
-    assert f"unit {path.stem} is made again: data/{path.name}" in caplog.text
+    assert f"unit {plan.units[0].name}: data/{path.name}" in caplog.text or (
+        f"unit {plan.units[0].name} is made again: data/{path.name}" in caplog.text
+    )
 
 
 def test_staged_files_go_with_their_owner_or_with_age(folder: Path) -> None:

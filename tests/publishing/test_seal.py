@@ -15,14 +15,15 @@ from pipeline.audit.replay import replay_sample
 from pipeline.audit.trace import trace_image
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.publishing.seal import SEAL, seal_dataset, seal_file
+from pipeline.publishing.seal import SEAL, seal_dataset, seal_file, sealed_log
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.commit_log import CommitLog
 from pipeline.shards.output.store import open_store
 from pipeline.watermark.payload import payload, to_text
 from pipeline.watermark_key import key_id
 from tests.audit.test_forgery import column, edit, forge
 from tests.audit.test_trace import KEY, MARKED, run_marked
+from tests.fixtures.commit_logs import put, records_in, unit_at, update
 from tests.fixtures.data_sets import CLASSES, FLIP, findings, rows_of, write_recipe
 from tests.fixtures.reference_images import style
 from tests.fixtures.shard_files import photos, write_shard
@@ -97,10 +98,10 @@ def unmarked(out: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda out: forge(out, column("steps", drawn)), "unit "),
-        (lambda out: forge(out, column("partners", partner(out))), "unit "),
-        (lambda out: forge(out, column("id", lambda _: "x")), "unit "),
-        (lambda out: forge(out, lambda table: table.take(pa.array(range(len(table) - 1, -1, -1)))), "unit "),
+        (lambda out: forge(out, column("steps", drawn)), "_commits/"),
+        (lambda out: forge(out, column("partners", partner(out))), "_commits/"),
+        (lambda out: forge(out, column("id", lambda _: "x")), "_commits/"),
+        (lambda out: forge(out, lambda table: table.take(pa.array(range(len(table) - 1, -1, -1)))), "_commits/"),
         (lambda out: edit(out, lambda m: m["recipe"].update(seed=8)), "manifest.json"),
         (lambda out: edit(out, lambda m: m["versions"].update(torch="9.9")), "manifest.json"),
         (lambda out: edit(out, lambda m: m.update(palimpsest="9.9")), "manifest.json"),
@@ -131,35 +132,66 @@ def test_what_carries_a_data_set_is_no_part_of_it(out: Path) -> None:
     assert verified(out) == []
 
 
+def sealing_run(made: Path, out: Path, tmp_path: Path) -> list[str]:
+    """Return the command that goes on with a copy of the data set."""
+    (tmp_path / "key").write_bytes(KEY)
+    run = ["run", str(made / "recipe.yaml"), "--output", str(out), "--executor", "inline"]
+    return [*run, "--key-file", str(tmp_path / "key")]
+
+
+def segment(out: Path) -> str:
+    (path,) = (out / "_commits").glob("*.parquet")
+    return f"_commits/{path.name}"
+
+
 def test_a_further_run_seals_nothing_that_was_changed(
     made: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "key").write_bytes(KEY)
-    run = ["run", str(made / "recipe.yaml"), "--output", str(out), "--executor", "inline"]
-    run += ["--key-file", str(tmp_path / "key")]
+    run, sealed = sealing_run(made, out, tmp_path), segment(out)
     forge(out, column("id", lambda _: "x"))
     (out / "report/more.html").write_text("more")
-    record = next((out / "_commits").glob("*.json"))
-    named = [f"unit {record.stem}: its commit record is not the sealed one"]
-    named.append("report/more.html: not sealed, so not of the run; move it out of the data set")
-    assert {*named} <= {*verified(out)}
+    forged = segment(out)
+    more = "report/more.html: not sealed, so not of the run; move it out of the data set"
+    gone = f"{sealed}: sealed, and the file is missing"
+    assert {f"{forged}: not sealed, so not of the run; move it out of the data set", gone, more} <= {*verified(out)}
     assert main(run) == 0
-    assert f"_commits/{record.name}: not the record that was sealed" in capsys.readouterr().err
-    assert verified(out) == named
-    record.unlink()
-    (out / "report/more.html").unlink()
+    assert f"{sealed}: sealed, and it is gone" in capsys.readouterr().err
+    assert {gone, more} <= {*verified(out)}
+    for path in (*(out / "_commits").iterdir(), *(out / "data").iterdir(), out / "report/more.html", out / SEAL):
+        path.unlink()
     assert main(run) == 0
     assert verified(out) == []
     assert {row["id"] for row in rows_of(out)} == set("abcdef")
 
 
-def test_a_marker_whose_counts_change_is_named(out: Path) -> None:
-    path = next((out / "_commits").glob("*.json"))
-    marker = json.loads(path.read_text())
-    path.write_text(json.dumps({**marker, "seconds": 1.0}))  # what it took is no part of it
+def test_a_record_beside_the_sealed_one_is_not_sealed(
+    made: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = sealing_run(made, out, tmp_path)
+    record = next(iter(records_in(out).values()))
+    added = put(out, [record.model_copy(update={"run": record.run + 9, "exact": False})])
+    named = f"{added}: not sealed, so not of the run; move it out of the data set"
+    assert named in verified(out)
+    assert main(run) == 0
+    assert f"{added}: not sealed, and it says otherwise of sealed units" in capsys.readouterr().err
+    assert named in verified(out)
+    (out / added).unlink()
+    assert main(run) == 0
     assert verified(out) == []
-    path.write_text(json.dumps({**marker, "exact": False}))
-    assert verified(out) == [f"unit {path.stem}: its commit record is not the sealed one"]
+
+
+def test_a_record_that_changes_is_named_whatever_it_says(out: Path) -> None:
+    sealed, unit = segment(out), unit_at(next((out / "data").glob("*.parquet")))
+    update(out, unit, seconds=1.0)
+    assert verified(out) == [
+        f"{path}: {what}"
+        for path, what in sorted(
+            {
+                sealed: "sealed, and the file is missing",
+                segment(out): "not sealed, so not of the run; move it out of the data set",
+            }.items()
+        )
+    ]
 
 
 @pytest.mark.parametrize("claimed", ["as it was", "watermark: none"])
@@ -171,7 +203,7 @@ def test_a_seal_that_is_removed_or_forged_is_a_finding(out: Path, claimed: str) 
     assert any(finding.startswith(f"{SEAL}: there is none") for finding in verified(out))
     notes = verify_dataset(store).notes
     assert any("no seal" in note for note in notes)
-    seal_dataset(store, read_markers(store), OTHER)
+    seal_dataset(store, CommitLog(store), OTHER, sealed_log(store, OTHER, ()))
     with pytest.raises(InputError, match=r"sealed with key|marked with key"):
         verify_dataset(store, OTHER if claimed == "as it was" else KEY)
     if claimed == "as it was":
@@ -203,15 +235,6 @@ def test_a_report_that_is_written_again_is_sealed_with_the_key_alone(
     assert (
         main(["report", str(out), "--key-file", str(tmp_path / "key")]) == 2
     )  # a seal that does not hold is not mended
-
-
-def test_seals_of_shorter_digests_hold(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(str(out))
-    with monkeypatch.context() as before:
-        before.setattr("pipeline.publishing.seal._DIGITS", 16)
-        seal_dataset(store, read_markers(store), KEY)
-    assert {len(digest) for digest in json.loads((out / SEAL).read_text())["commits"].values()} == {16}
-    assert verified(out) == []
 
 
 def as_before(out: Path) -> None:

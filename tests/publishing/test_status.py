@@ -13,6 +13,7 @@ from pipeline.execution.worker import run_inline
 from pipeline.plan import Plan
 from pipeline.publishing import lease as leases
 from pipeline.publishing.lease import Lease
+from pipeline.publishing.log_writer import LogWriter
 from pipeline.publishing.prepare import prepare
 from pipeline.publishing.status import dataset_status
 from pipeline.run import run_plan
@@ -48,10 +49,14 @@ def test_what_is_complete(plan: Plan, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_what_was_stopped_says_what_failed(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     store = open_store(plan.output)
-    prepare(plan, store)
-    list(run_inline(Job.of(plan), plan.branches, plan.units[:1]))
+    with LogWriter(store, prepare(plan, store).run) as log:
+        for outcome in run_inline(Job.of(plan), plan.branches, plan.units[:1]):
+            log.add(outcome)
     for unit in plan.units[:2]:  # the first was made since
-        failure = Failure(unit=unit.name, digest=unit.digest, attempts=3, error="out of \x1b memory", traceback="Trace")
+        failure = Failure(
+            unit=unit.name, branch=unit.branch, rows=unit.rows, digest=unit.digest, attempts=3,
+            error="out of \x1b memory", traceback="Trace",
+        )  # fmt: skip
         store.write(f"_failed/{unit.name}.json", failure.model_dump_json().encode())
     assert main(["status", plan.output]) == 1
     text = capsys.readouterr().out
@@ -72,6 +77,7 @@ def test_where_there_is_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 def test_while_a_run_goes_on(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr("pipeline.publishing.log_writer.FLUSH_S", 0.0)
     seen = []
 
     def look(outcome: UnitRecord | Failure) -> None:

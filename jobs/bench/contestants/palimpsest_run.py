@@ -15,7 +15,7 @@ from jobs.bench.contestants.task import JPEG_QUALITY, Task
 from jobs.commands.plan import read_plan
 from pipeline.audit.report import write_report
 from pipeline.run import run_plan
-from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.commit_log import CommitLog
 from pipeline.shards.output.store import open_store
 
 
@@ -34,14 +34,14 @@ def main(text: str) -> None:
         manifest = run_plan(plan, task.executor, "local")
         seconds = time.perf_counter() - started
     store = open_store(task.output)
-    markers = read_markers(store).values()
+    records = list(CommitLog(store).records())
     began = time.perf_counter()
     write_report(store, manifest)  # once more, to know its share
     spent = {
         "plan_s": planned - started,
         "report_s": time.perf_counter() - began,
-        "units_s": sum(marker.seconds for marker in markers),
-        "operators_s": sum(marker.busy_s for marker in markers),
+        "units_s": sum(record.seconds for record in records),
+        "operators_s": sum(record.busy_s for record in records),
     }
     print(json.dumps({"rows": manifest.counts.accepted, "seconds": seconds, "spent": spent}))
 

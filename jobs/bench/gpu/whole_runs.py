@@ -24,7 +24,7 @@ from jobs.bench.inputs import reference_models, synthetic_shards
 from jobs.commands.plan import read_plan
 from pipeline.contracts import Pixels
 from pipeline.run import run_plan
-from pipeline.shards.output.commit import read_markers
+from pipeline.shards.output.commit_log import CommitLog
 from pipeline.shards.output.store import open_store
 
 
@@ -85,17 +85,17 @@ def _run(setting: Setting, edit_recipe: dict[str, Any], operator: str, limit: in
     plan = read_plan(argparse.Namespace(recipe=str(path), input=None, output=None, set=[], limit=limit))
     manifest = run_plan(plan, "inline", "local")
     seconds = time.perf_counter() - started
-    counts, markers = manifest.counts, list(read_markers(open_store(plan.output)).values())
-    if not manifest.complete or not markers:
+    counts, records = manifest.counts, list(CommitLog(open_store(plan.output)).records())
+    if not manifest.complete or not records:
         raise RuntimeError(f"{counts.units} of {manifest.units} units were made; failed: {manifest.failed}")
-    units_s = sum(marker.seconds for marker in markers)
+    units_s = sum(record.seconds for record in records)
     made = counts.accepted + counts.rejected  # random weights may make black images
     return {
         "images": made,
         "images_per_s": {"palimpsest": float(f"{made / units_s:.4g}")},
         "seconds": {"whole": round(seconds, 1), "units": round(units_s, 1)},
-        "operators_s": round(sum(marker.busy_s for marker in markers), 1),
-        "exact": all(marker.exact for marker in markers),
+        "operators_s": round(sum(record.busy_s for record in records), 1),
+        "exact": all(record.exact for record in records),
         "rejected": counts.rejected,
         "devices": manifest.devices,
         "cpus": setting.cpus,

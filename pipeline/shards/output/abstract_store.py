@@ -6,6 +6,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.errors import InputError, StorageError
 from pipeline.shards.output.storage_errors import ELSEWHERE, raising_storage_errors
@@ -22,6 +23,10 @@ class Store(ABC):
     @abstractmethod
     def read(self, path: str) -> bytes:
         """Return a file's bytes. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading at any place. Raises FileNotFoundError."""
 
     @abstractmethod
     def exists(self, path: str) -> bool: ...

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.errors import InputError
 from pipeline.shards.output.abstract_store import Store
@@ -47,6 +48,9 @@ class LocalStore(Store):
             raise _unusable(str(location), "read", error) from None
         except (NotADirectoryError, IsADirectoryError) as error:  # the root is a file, or lies below one
             raise FileNotFoundError(*error.args) from None
+
+    def open(self, path: str) -> BinaryIO:
+        return (self.root / path).open("rb")
 
     def exists(self, path: str) -> bool:
         with self.raising_storage_errors():

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 import fsspec
 
@@ -63,6 +63,10 @@ class ObjectStore(Store):
     def read(self, path: str) -> bytes:
         one_request = {"max_concurrency": 1} if self._is_s3 else {}  # else s3fs asks for the size first
         return self._ask(lambda: bytes(self._filesystem.cat_file(self._full(path), **one_request)))
+
+    def open(self, path: str) -> BinaryIO:
+        # Parquet readers jump between columns: a read-ahead cache would fetch most bytes several times over.
+        return self._ask(lambda: cast(BinaryIO, self._filesystem.open(self._full(path), "rb", cache_type="none")))
 
     def exists(self, path: str) -> bool:
         if self._is_s3:

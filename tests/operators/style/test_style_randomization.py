@@ -25,6 +25,7 @@ from pipeline.networks.style.style_distribution import (
 from pipeline.operators.style.style_randomization import StyleRandomization, StyleRandomizationParams
 from pipeline.shards.output.store import open_store
 from pipeline.validation import parse
+from tests.fixtures.commit_logs import forget
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.reference_images import no_image, reference, style
 from tests.fixtures.shard_files import photos
@@ -231,8 +232,7 @@ def test_it_is_fitted_once_and_units_need_no_style_image(folder: Path) -> None:
     with pytest.raises(InputError, match="paintings"):
         plan_of(recipe)
     unit = plan.units[1].name  # a resume on another machine: what is stored is used, whatever a fit would give here
-    (folder / f"out/_commits/{unit}.json").unlink()
-    (folder / f"out/data/{unit}.parquet").unlink()
+    forget(folder / "out", unit)
     _, outcomes = run_here(plan)
     assert [outcome.unit for outcome in outcomes] == [unit]
     assert contents(folder / "out") == before

@@ -15,6 +15,7 @@ from pipeline.shards.files.discovery import Shard, find_shards
 from pipeline.shards.identity import changed_columns, with_column_digests
 from pipeline.shards.output import s3_requests
 from pipeline.shards.output.store import Store, open_store
+from pipeline.shards.output.unit_files import unit_of
 from pipeline.shards.reader import read_windows
 from schemas.recipe import Columns
 from tests.fixtures.data_sets import contents, plan_of, run_here, write_input, write_recipe
@@ -187,7 +188,7 @@ def test_a_whole_run_from_bucket_to_bucket_is_the_local_one(tmp_path: Path) -> N
     manifest, _ = run_here(plan)
     assert manifest.complete
     store = open_store(f"{there}/out")
-    assert store.list("data") == sorted(local)
+    assert [unit_of(path) for path in store.list("data")] == sorted(map(unit_of, local))
     from pipeline.audit.verify import verify_dataset
 
     found = verify_dataset(store)

@@ -1,0 +1,68 @@
+"""Units whose files are there and that the commit log does not name, since a process died in between: taken up."""
+
+from dataclasses import dataclass
+
+from pipeline.errors import ConflictError
+from pipeline.plan import Plan
+from pipeline.publishing.log_state import LogState
+from pipeline.shards.output.commit_log import append
+from pipeline.shards.output.leftovers import recovered_record
+from pipeline.shards.output.store import Store
+from pipeline.shards.output.unit_files import unit_of
+from schemas.manifest import UnitRecord
+
+RECORDS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What came of the leftovers: how many units were taken up, and the paths of the segments that name them now."""
+
+    units: int
+    segments: list[str]
+
+
+def check_leftovers(plan: Plan, state: LogState) -> None:
+    """Raise ConflictError where a data file is of no unit of the plan."""
+    planned = _planned(plan, state)
+    unknown = [path for path in state.leftovers if unit_of(path) not in planned]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        raise ConflictError(f"{min(unknown)}{more}: no record names this file; move it away and run again")
+
+
+def recover_units(plan: Plan, store: Store, state: LogState, run: int) -> Recovery:
+    """Put units into the log whose files are there, complete and as planned; `state` then holds them.
+
+    Args:
+        run: number of this run.
+    """
+    planned, found, segments, units = _planned(plan, state), list[UnitRecord](), list[str](), 0
+    sizes = {**state.leftovers}
+    for path in sorted(sizes):
+        index = planned.get(unit_of(path))
+        if index is None or state.done[index]:
+            continue
+        record = recovered_record(store, path, sizes)
+        if record is None or record.digest != plan.units[index].digest:
+            continue
+        state.add(plan, record)
+        found.append(record.model_copy(update={"run": run}))
+        units += 1
+        if len(found) == RECORDS_AT_ONCE:
+            segments += _appended(store, found)
+            found = []
+    return Recovery(units, segments + _appended(store, found))
+
+
+def _appended(store: Store, records: list[UnitRecord]) -> list[str]:
+    path = append(store, records)
+    return [] if path is None else [path]
+
+
+def _planned(plan: Plan, state: LogState) -> dict[str, int]:
+    """Return the indexes of the planned units that leftovers say they are of, by name."""
+    wanted = {unit_of(path) for path in state.leftovers}
+    if not wanted:
+        return {}
+    return {name: index for index, name in enumerate(plan.units.names()) if name in wanted}
