@@ -95,7 +95,7 @@ def check_result(plan: Plan, branches: Mapping[str, Counts]) -> None:
     Under `--limit`, a preview, a branch whose `where` matches nothing is let pass where another made something.
     """
     share = plan.recipe.quality.max_quarantined_share
-    planned = {branch.name: sum(unit.branch == branch.name for unit in plan.units) for branch in plan.branches}
+    planned = {branch.name: plan.units_in(branch.name).units for branch in plan.branches}
     for name, counts in branches.items():
         if counts.units == planned[name] and counts.accepted and counts.quarantined > allowed(share, counts.selected):
             raise BudgetError(_beyond(name, counts.quarantined, counts.selected, share), name)
@@ -117,7 +117,7 @@ def _beyond(name: str, quarantined: int, selected: int, share: float) -> str:
 
 
 def _nothing(plan: Plan, name: str, counts: Counts) -> str:
-    rows = sum(unit.rows for unit in plan.units if unit.branch == name)
+    rows = plan.units_in(name).rows
     if not rows:
         return "there is no row to make anything of"
     if not counts.selected:

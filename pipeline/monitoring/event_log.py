@@ -38,7 +38,7 @@ class EventLog:
     def __init__(self, plan: Plan, store: Store) -> None:
         self._plan, self._store = plan, store
         self._logged: set[tuple[str, str]] = set()  # (branch, error code) of row failures that were logged
-        self._failures: list[Failure] = []
+        self._failures: list[Failure] = []  # the first `MAX_CAUSES`
 
     def note(self, note: str) -> None:
         """Log one note of the plan, before anything runs."""
@@ -54,7 +54,8 @@ class EventLog:
     def unit_ended(self, outcome: UnitRecord | Failure) -> None:
         """Log a unit that ended, and the first row of each new kind of row failure."""
         if isinstance(outcome, Failure):
-            self._failures.append(outcome)
+            if len(self._failures) < MAX_CAUSES:
+                self._failures.append(outcome)
             where = f"{self._plan.output}/_failed/{outcome.unit}.json"
             reason = one_line(outcome.error, 200)
             text = f"unit {outcome.unit} failed after {counted(outcome.attempts, 'attempt')}: {reason} ({where})"

@@ -115,9 +115,9 @@ class Units(Sequence[Unit]):
             if index.step is not None and index.step < 0:
                 raise ValueError("units stay in plan order: use reversed()")
             return Units(self.groups, *(column[index] for column in self._columns()))
-        group, first = self.groups[int(self.group[index])], int(self.first[index])
+        group, first = self.groups[self.group.item(index)], self.first.item(index)
         made = self.digests[index].tobytes().hex()
-        return Unit(group.name(first), made, group.branch, first, int(self.rows[index]), group.shard, group.label)
+        return Unit(group.name(first), made, group.branch, first, self.rows.item(index), group.shard, group.label)
 
     def __iter__(self) -> Iterator[Unit]:
         for start in range(0, len(self), _AT_ONCE):
@@ -155,7 +155,7 @@ class Units(Sequence[Unit]):
 
     def name(self, index: int) -> str:
         """Return the name of one unit."""
-        return self.groups[int(self.group[index])].name(int(self.first[index]))
+        return self.groups[self.group.item(index)].name(self.first.item(index))
 
     def plan_digest(self) -> str:
         """Return the digest of a plan with these units."""
@@ -177,8 +177,7 @@ class Units(Sequence[Unit]):
         within = [number for number, group in enumerate(self.groups) if group.branch == branch]
         if not within:
             return self[:0]
-        bounds = (int(self._starts[within[0]]), int(self._starts[within[-1] + 1]))
-        return self[slice(*bounds)]
+        return self[self._starts[within[0]] : self._starts[within[-1] + 1]]
 
     @cached_property
     def totals(self) -> Mapping[str, Totals]:
@@ -209,9 +208,13 @@ class Units(Sequence[Unit]):
         number = self.group_index(branch, shard, label)
         if number is None:
             return None
-        start, end = int(self._starts[number]), int(self._starts[number + 1])
-        index = start + int(np.searchsorted(self.first[start:end], first))
-        return index if index < end and self.first[index] == first else None
+        start, end = self._starts[number], self._starts[number + 1]
+        if start == end:
+            return None
+        index = start + (first - self.first.item(start)) // self.rows.item(start)  # where all are there, of one size
+        if not (start <= index < end and self.first.item(index) == first):
+            index = start + int(np.searchsorted(self.first[start:end], first))
+        return index if index < end and self.first.item(index) == first else None
 
     def indexes_of(self, groups: npt.NDArray[np.integer[Any]], first: npt.NDArray[np.integer[Any]]) -> Indexes:
         """Return [M] indexes of units by [M] indexes of groups and [M] first rows; -1 where there is no such unit.
@@ -226,9 +229,9 @@ class Units(Sequence[Unit]):
         return np.where(known & (groups >= 0) & (first >= 0) & (first < 1 << _FIRST_BITS), index, -1)
 
     @cached_property
-    def _starts(self) -> Indexes:
-        """[G + 1] index of each group's first unit."""
-        return np.searchsorted(self.group, np.arange(len(self.groups) + 1)).astype(np.int64)
+    def _starts(self) -> list[int]:
+        """G + 1 indexes: where each group begins, and the end of the last."""
+        return [int(start) for start in np.searchsorted(self.group, np.arange(len(self.groups) + 1))]
 
     @cached_property
     def _group_indexes(self) -> dict[tuple[str, str | None, int | str | None], int]:
