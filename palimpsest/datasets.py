@@ -54,7 +54,8 @@ def trace(image: "StrPath | bytes | Image | Pixels", dataset: StrPath, key: byte
         key: the watermark key it was made with; without it that of the variable PALIMPSEST_KEY.
 
     Returns:
-        The row as a dict in `row`, None where there is no mark, or none of this data set; `score` is the evidence.
+        The row as a dict in `row`, None where there is no mark, or none of this data set; `rows` are all of them where
+        several rows share a name of 48 bits; `score` is the evidence.
 
     Raises:
         RecipeError: there is no key.

@@ -29,7 +29,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def call(options: argparse.Namespace) -> int:
-    """Read the mark and print the row that it leads to. Return 0 where there is one, 3 where no mark is found."""
+    """Read the mark and print the rows it leads to, nearly always one. Return 0, or 3 where there is none."""
     import palimpsest
     from jobs.datasets import show_origin
     from jobs.terminal import say, show
@@ -37,15 +37,19 @@ def call(options: argparse.Namespace) -> int:
 
     traced = palimpsest.trace(options.image, options.dataset, read_key(options.key_file))
     if options.json:
-        row = None if traced.row is None else {k: v for k, v in traced.row.items() if k != "image"}
-        record = {"payload": traced.payload, "score": round(traced.score, 2), "row": row, "proves": PROVES}
+        rows = [{name: value for name, value in row.items() if name != "image"} for row in traced.rows]
+        record = {"payload": traced.payload, "score": round(traced.score, 2), "row": next(iter(rows), None)}
+        record |= {"rows": rows, "proves": PROVES}
         show(json.dumps(_plain(record), indent=1, allow_nan=False))
     elif traced.row is not None:
         sure = min(traced.score, MAX_EXPONENT)
         say(f"mark    {traced.payload}, read with this key")
         say(f"chance  10^-{sure:.0f} at most that an image without this mark reads so by accident")
         say(f"note    {PROVES}")
-        show_origin(traced.row)
+        if len(traced.rows) > 1:
+            say(f"note    {len(traced.rows)} rows share this mark's name: compare the image with each")
+        for row in traced.rows:
+            show_origin(row)
     else:
         say("no mark found" if traced.payload is None else f"mark {traced.payload} of this key, of another data set")
     if traced.other_key is not None:

@@ -31,9 +31,9 @@ JPEG_QUALITY = 75
 
 def rows_of(store: Store, branch: str) -> Iterator[dict[str, Any]]:
     """The rows of a branch, unit by unit."""
-    for name, record in sorted((record.unit, record) for record in CommitLog(store).records()):
+    for record in sorted(CommitLog(store).records(), key=lambda record: record.unit):
         if record.branch == branch and "data" in record.files:
-            file = open_parquet(store.read(f"data/{name}.parquet"))
+            file = open_parquet(store.read(record.files["data"].path))
             for group in range(file.num_row_groups):
                 yield from file.read_row_group(group, columns=["image", "sample_id"]).to_pylist()
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.audit.row_search import RowSearch
 from pipeline.audit.source_shards import reopen
 from pipeline.devices import device_for_model, device_model
 from pipeline.errors import InputError
@@ -23,8 +24,6 @@ from pipeline.shards.columns.layout import Layout
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.links.linked_images import ImageLinks
-from pipeline.shards.output.commit_log import CommitLog
-from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import from_text, is_clear, keyed_digest
 from schemas.images import IMAGE
@@ -73,9 +72,12 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: 
         JobError: it was marked, and this is not the key; or it was made by code that is not here, or not trusted.
     """
     manifest = read_manifest(store)
-    marker, stored, kind = find_sample(store, sample)
+    found = next(RowSearch(store).by_sample(sample), None)
+    if found is None:
+        raise InputError(f"sample {sample!r}: no image in {store.uri} has this id")
+    marker, stored = found.record, found.row
     recipe = Recipe.model_validate(manifest.recipe)
-    shard, layout = _source(manifest, marker, kind)
+    shard, layout = _source(manifest, marker, found.label)
     chain = next((chain for chain in manifest.chains if chain["name"] == marker.branch), None)
     if chain is None:
         raise InputError(f"sample {sample}: the manifest has no branch {short_repr(marker.branch)}")
@@ -132,25 +134,6 @@ def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, A
     places = ((each.source, each.copy) for each in window.samples)
     replayed = (new_sample(branch.job, unit, window, *place, None, stored["attempt"]) for place in places)
     return any(each.sample_id == stored["sample_id"] for each in replayed)
-
-
-def find_sample(store: Store, sample: str) -> tuple[UnitRecord, dict[str, Any], pa.DataType]:
-    """Return the marker and the stored row of a sample, and the type of its label.
-
-    Raises:
-        InputError: no row has this id.
-    """
-    for marker in CommitLog(store).records():
-        for folder in ("data", "rejected"):
-            if folder not in marker.files:
-                continue
-            file = open_parquet(store.read(marker.files[folder].path))
-            for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["sample_id"]).column(0).to_pylist()
-                if sample in ids:
-                    row: dict[str, Any] = file.read_row_group(group).slice(ids.index(sample), 1).to_pylist()[0]
-                    return marker, row, file.schema_arrow.field("label").type
-    raise InputError(f"sample {sample!r}: no image in {store.uri} has this id")
 
 
 def _source(manifest: Manifest, marker: UnitRecord, kind: pa.DataType) -> tuple[Shard | None, Layout]:

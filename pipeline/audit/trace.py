@@ -2,35 +2,36 @@
 
 import io
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.audit.row_search import RowSearch, recorded_payload
 from pipeline.contracts import Pixels
 from pipeline.errors import InputError, RowError
+from pipeline.plan import ORIGINAL
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.images.codecs import decode
-from pipeline.shards.output.commit_log import CommitLog
-from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
 from pipeline.watermark.payload import keyed_digest, payload, to_text
 from pipeline.watermark.stdm import Stdm
 from pipeline.watermark_key import key_id
 from schemas.recipe import MAX_IMAGE_BYTES
 
-MADE = ("data", "rejected")
+MAX_ROWS = 100
+"""Rows of one name that are read; a million rows have two of one name with a probability of 0.2 %."""
 
 
 @dataclass(frozen=True)
 class TraceResult:
     """What the mark of an image leads to.
 
-    `row` is None where there is no mark, or none of this data set. `payload` is in the form that rows record. `score`
+    `rows` are all rows of the name that the mark holds, nearly always one; there are none where there is no mark, or
+    none of this data set. `payload` is in the form that rows record. `score`
     is -log10 of the probability that an image without this mark reads as well by accident. It is no evidence against
     intent: whoever holds images with and without marks can copy and remove them. `other_key` is the id of the key that
     the data set was marked with, where it is not the given one.
@@ -38,8 +39,13 @@ class TraceResult:
 
     payload: str | None
     score: float
-    row: dict[str, Any] | None
+    rows: tuple[dict[str, Any], ...] = ()
     other_key: str | None = None
+
+    @property
+    def row(self) -> dict[str, Any] | None:
+        """The first of `rows`; None where there is none."""
+        return self.rows[0] if self.rows else None
 
 
 def read_image(image: str | os.PathLike[str] | bytes | Image.Image | Pixels) -> Pixels:
@@ -79,7 +85,7 @@ def _bytes_of(image: str | os.PathLike[str] | bytes | Image.Image) -> bytes:
 
 
 def trace_image(image: Pixels, store: Store, key: bytes) -> TraceResult:
-    """Read the mark of an image [H, W, C] uint8 with the key it was made with, and find its row.
+    """Read the mark of an image [H, W, C] uint8 with the key it was made with, and find the rows of its name.
 
     Raises:
         InputError: the data set was not marked.
@@ -91,39 +97,19 @@ def trace_image(image: Pixels, store: Store, key: bytes) -> TraceResult:
     reading = reader.read_any(image)
     if settings["key_id"] != key_id(key):
         word = None if reading.payload is None else keyed_digest(key, reading.payload)
-        return TraceResult(word, reading.score, None, settings["key_id"])
+        return TraceResult(word, reading.score, (), settings["key_id"])
+    search = RowSearch(store)
     if reading.payload is not None:
-        words = (keyed_digest(key, reading.payload), to_text(reading.payload))
-        return _traced(words[0], reading.score, _row_of(store, "payload", words))
-    known = sorted({name for _, _, marks in _marks(store) for name, word in marks if word})
-    index, score = reader.match(image, [payload(key, name) for name in known])
+        return _traced(search, key, reading.payload, reading.score)
+    known = search.sample_ids(without=ORIGINAL)
+    words = [payload(key, each.tobytes().hex()) for each in known]
+    index, score = reader.match(image, words)
     if index is None:
-        return TraceResult(None, max(score, reading.score), None)
-    word = keyed_digest(key, payload(key, known[index]))
-    return _traced(word, score, _row_of(store, "sample", (known[index],)))
+        return TraceResult(None, max(score, reading.score))
+    return _traced(search, key, words[index], score)
 
 
-def _traced(word: str, score: float, row: dict[str, Any] | None) -> TraceResult:
-    return TraceResult(word if row is None else row["watermarks"][0]["payload"], score, row)
-
-
-def _marks(store: Store) -> Iterator[tuple[pq.ParquetFile, int, list[tuple[str, str]]]]:
-    """Yield every row group of made images, with each row's sample id and recorded payload (empty without a mark)."""
-    for marker in CommitLog(store).records():
-        for folder in MADE:
-            if folder not in marker.files:
-                continue
-            file = open_parquet(store.read(marker.files[folder].path))
-            for group in range(file.num_row_groups):
-                rows = file.read_row_group(group, columns=["sample_id", "watermarks"]).to_pylist()
-                marks = [(row["sample_id"], row["watermarks"]) for row in rows]
-                yield file, group, [(name, mark[0]["payload"] if mark else "") for name, mark in marks]
-
-
-def _row_of(store: Store, by: str, wanted: tuple[str, ...]) -> dict[str, Any] | None:
-    for file, group, marks in _marks(store):
-        for place, (sample, word) in enumerate(marks):
-            if (sample if by == "sample" else word) in wanted:
-                row: dict[str, Any] = file.read_row_group(group).slice(place, 1).to_pylist()[0]
-                return row
-    return None
+def _traced(search: RowSearch, key: bytes, word: int, score: float) -> TraceResult:
+    recorded = (keyed_digest(key, word), to_text(word))
+    rows = tuple(each.row for each in islice(search.by_payload(recorded), MAX_ROWS))
+    return TraceResult((recorded_payload(rows[0]) if rows else None) or recorded[0], score, rows)

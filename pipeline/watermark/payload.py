@@ -27,7 +27,7 @@ DIGEST_DIGITS = 32
 
 def payload(key: bytes, sample_id: str) -> int:
     """Return the word in [0, 2^64) that marks the sample: name in the high 48 bits, tag in the low 16."""
-    name = hmac.new(key, b"palimpsest name/" + sample_id.encode(), hashlib.sha256).digest()[: NAME_BITS // 8]
+    name = hmac.digest(key, b"palimpsest name/" + sample_id.encode(), "sha256")[: NAME_BITS // 8]
     return int.from_bytes(name + _tag(key, name), "big")
 
 
@@ -83,4 +83,4 @@ def from_bits(bits: npt.NDArray[np.uint8]) -> list[int]:
 
 
 def _tag(key: bytes, name: bytes) -> bytes:
-    return hmac.new(key, b"palimpsest tag/" + name, hashlib.sha256).digest()[: TAG_BITS // 8]
+    return hmac.digest(key, b"palimpsest tag/" + name, "sha256")[: TAG_BITS // 8]

@@ -46,6 +46,7 @@ CLIPPING_RUNGS = 5
 ROUNDING = 1.0 / 12.0  # mean square of rounding to whole grey levels
 PIXELS_A_CHUNK = 1 << 19
 GPU_PIXELS_A_CHUNK = 1 << 23  # small chunks would leave a GPU waiting for its next call
+CANDIDATES_AT_ONCE = 1 << 14  # known payloads compared at once
 CANDIDATES = 4  # steps decoded for an image that the first does not read
 
 
@@ -161,13 +162,15 @@ class Stdm:
         if not _fits(image[None]) or not payloads:
             return None, 0.0
         bands = [band for band in BANDS if band <= min(image.shape[:2])]
-        words = 1.0 - 2.0 * torch.from_numpy(trellis.encode(to_bits(payloads), RATE)).to(self.device, torch.float32)
+        phases = torch.cat([self._phases(image[None], band)[0] for band in bands])
+        soft = torch.cos(2 * torch.pi * phases).to(torch.float32)  # [bands * R, M]
         best, place = -1.0, 0
-        for band in bands:
-            soft = torch.cos(2 * torch.pi * self._phases(image[None], band)[0]).to(torch.float32)  # [R, M]
+        for first in range(0, len(payloads), CANDIDATES_AT_ONCE):
+            bits = trellis.encode(to_bits(payloads[first : first + CANDIDATES_AT_ONCE]), RATE)
+            words = 1.0 - 2.0 * torch.from_numpy(bits).to(self.device, torch.float32)
             highest, index = (words @ soft.T / TERMS).max(dim=1).values.max(dim=0)
             if float(highest) > best:
-                best, place = float(highest), int(index)
+                best, place = float(highest), first + int(index)
         sure = float(confidence.match_score(np.array([best]), TERMS, len(RUNGS) * len(bands), len(payloads))[0])
         return (place if sure >= confidence.THRESHOLD else None), sure
 

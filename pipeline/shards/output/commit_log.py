@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -50,6 +50,13 @@ class Segment:
         return self.path.removeprefix(f"{COMMITS}/").removesuffix(".parquet")
 
 
+class Place(NamedTuple):
+    """A row group of a segment."""
+
+    segment: Segment
+    group: int
+
+
 class CommitLog:
     """The log as it is when this is made.
 
@@ -75,9 +82,23 @@ class CommitLog:
 
     def scan(self, columns: Sequence[str], segments: Iterable[Segment] | None = None) -> Iterator[pa.Table]:
         """Yield the standing rows of each row group, of bounded size, with some of the columns of `SEGMENT`."""
+        for _, table in self.places(columns, segments):
+            yield table
+
+    def places(
+        self, columns: Sequence[str], segments: Iterable[Segment] | None = None
+    ) -> Iterator[tuple[Place, pa.Table]]:
+        """Yield as `scan` does, each row group with its place."""
         for segment in self.segments if segments is None else segments:
             with self._reading(segment):
-                yield from self._groups(segment, columns)
+                for group, table in enumerate(self._groups(segment, columns)):
+                    yield Place(segment, group), table
+
+    def records_at(self, place: Place) -> Iterator[UnitRecord]:
+        """Yield the standing records of one row group, without their index columns."""
+        with self._reading(place.segment):
+            for table in self._groups(place.segment, RECORD_COLUMNS, only=place.group):
+                yield from records_of(table, place.segment.path)
 
     def records(self) -> Iterator[UnitRecord]:
         """Yield the standing record of every unit, without its index columns, in the order of the segments."""
@@ -162,7 +183,9 @@ class CommitLog:
         _log.warning("%s: its bytes are not those that its name says; see `palimpsest verify`", segment.path)
         return False
 
-    def _groups(self, segment: Segment, columns: Sequence[str], all_rows: bool = False) -> Iterator[pa.Table]:
+    def _groups(
+        self, segment: Segment, columns: Sequence[str], all_rows: bool = False, only: int | None = None
+    ) -> Iterator[pa.Table]:
         dropped, first = frozenset[int]() if all_rows else self._dropped.get(segment.path, frozenset()), 0
         with self._store.open(segment.path) as stream:
             file = pq.ParquetFile(stream)
@@ -170,8 +193,11 @@ class CommitLog:
                 raise ValueError("its columns are not those of a segment")
             schema = pa.schema([SEGMENT.field(name) for name in columns])
             for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if only not in (None, group):
+                    first += rows
+                    continue
                 table = file.read_row_group(group, [*columns]).cast(schema)
-                rows = table.num_rows
                 if dropped:
                     table = table.filter(pa.array([first + row not in dropped for row in range(rows)]))
                 first += rows
