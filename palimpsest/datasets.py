@@ -6,7 +6,7 @@ Each function imports its own code: `verify` of a data set without marks needs n
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.contracts import Pixels
 from pipeline.errors import RecipeError
@@ -26,23 +26,41 @@ if TYPE_CHECKING:
 StrPath = str | os.PathLike[str]
 
 
-def verify(dataset: StrPath, key: bytes | None = None) -> "Verification":
+def verify(
+    dataset: StrPath,
+    key: bytes | None = None,
+    *,
+    sample: float = 1.0,
+    seed: int | None = None,
+    executor: Literal["inline", "ray"] = "inline",
+    address: str = "local",
+) -> "Verification":
     """Recompute every checksum, count, lineage link, watermark and the seal of a data set; changes nothing.
 
     Args:
         dataset: path or URI of a run's output.
         key: the watermark key (`read_key`); without it that of the variable PALIMPSEST_KEY, if set. Without any, marks
             and the seal are not checked, and `notes` say so.
+        sample: share of the units whose files are read, in (0, 1]. Of the others, records, names and sizes are checked.
+        seed: of that draw; by chance where it is None, and then `notes` say which one it was.
+        executor: `inline`: one process; `ray`: on Ray, with the same result.
+        address: of the Ray cluster: `local`, `auto` or HOST.
 
     Returns:
-        What was checked; `ok` is True where nothing is in `findings`.
+        What was checked; `ok` is True where nothing is in `findings`, which holds the first 1,000.
 
     Raises:
-        InputError: there is no data set, or it was marked with another key.
+        InputError: there is no data set, it was marked with another key, or `sample` is no such share.
+        JobError: there is no cluster, or one of its nodes does not see the data set.
     """
-    from pipeline.audit.verify import verify_dataset
+    from pipeline.audit.verify import Scope, verify_dataset
 
-    return verify_dataset(_open(dataset), _key(key))
+    store, own, scope = _open(dataset), _key(key), Scope(sample, seed)
+    if executor == "inline":
+        return verify_dataset(store, own, scope)
+    from pipeline.cluster.check_pool import verify_on_ray
+
+    return verify_on_ray(store, own, scope, address)
 
 
 def trace(image: "StrPath | bytes | Image | Pixels", dataset: StrPath, key: bytes | None = None) -> "TraceResult":

@@ -1,4 +1,4 @@
-"""Attempt accounting of one unit: the outcome of every attempt at every image, against its gate scores and marker."""
+"""Attempt accounting of one unit: the outcome of every attempt at every image, against its gate scores and record."""
 
 import math
 from collections import Counter
@@ -34,8 +34,8 @@ class AttemptAccounting:
     Raises RecipeError where the branch has a gate that this version does not know.
     """
 
-    def __init__(self, marker: UnitRecord, branch: BranchPlan, seed: int) -> None:
-        self._marker, self._seed = marker, seed
+    def __init__(self, record: UnitRecord, branch: BranchPlan, seed: int) -> None:
+        self._record, self._seed = record, seed
         self._max_attempts = branch.attempts
         self._gates = {planned.gate: _bounds(planned) for planned in branch.gates}
         self._outcomes: dict[Place, dict[int, AttemptOutcome]] = {}
@@ -44,14 +44,14 @@ class AttemptAccounting:
 
     def place(self, row: Mapping[str, Any]) -> Place | None:
         """Return the place of a row's image; None where the sample id does not follow from seed, place and attempt."""
-        marker, name, attempt = self._marker, row["sample_id"], row["attempt"]
-        if marker.shard is not None:
+        record, name, attempt = self._record, row["sample_id"], row["attempt"]
+        if record.shard is not None:
             place = (row["source_row"], row["copy_index"])
-            expected = sample_id(self._seed, marker.shard, place[0], marker.branch, place[1], attempt)
+            expected = sample_id(self._seed, record.shard, place[0], record.branch, place[1], attempt)
             return place if name == expected else None
         if attempt not in self._indexes:
-            indexes = range(marker.first, marker.first + marker.rows)
-            ids = {synthetic_id(self._seed, marker.branch, marker.label, index, attempt): index for index in indexes}
+            indexes = range(record.first, record.first + record.rows)
+            ids = {synthetic_id(self._seed, record.branch, record.label, index, attempt): index for index in indexes}
             self._indexes[attempt] = ids
         index = self._indexes[attempt].get(name)
         return None if index is None else (index, 0)
@@ -59,7 +59,10 @@ class AttemptAccounting:
     def add(self, row: Mapping[str, Any], place: Place) -> Iterator[str]:
         """Add a row of `data/` or `rejected/`; yield findings about its gate scores."""
         reason = row.get("rejected_reason")
-        self._outcomes.setdefault(place, {})[row["attempt"]] = AttemptOutcome(row["sample_id"], reason)
+        outcomes = self._outcomes.setdefault(place, {})
+        if row["attempt"] in outcomes:
+            yield f"sample {row['sample_id']}: more than once"
+        outcomes[row["attempt"]] = AttemptOutcome(row["sample_id"], reason)
         scores = {score["gate"]: score["score"] for score in row["quality"]}
         scored = reason in (None, UNMARKABLE, *self._gates)
         if list(scores) != (list(self._gates) if scored else []):
@@ -73,12 +76,12 @@ class AttemptAccounting:
     def quarantine(self, row: int, code: str) -> Iterator[str]:
         """Add a row of `quarantine/` by its source row and error code; yield a finding where it was added before."""
         if row in self._quarantined:
-            yield f"unit {self._marker.unit}: row {row} is quarantined more than once"
+            yield f"unit {self._record.unit}: row {row} is quarantined more than once"
         self._quarantined[row] = code
 
     def findings(self) -> Iterator[str]:
         """Yield findings about attempts and counts, once all rows of the unit are added."""
-        marker = self._marker
+        record = self._record
         reasons: Counter[str | None] = Counter()
         for place, outcomes in self._outcomes.items():
             last = outcomes[max(outcomes)]
@@ -93,20 +96,20 @@ class AttemptAccounting:
                     how = _outcome_text(outcome.reason)
                     yield f"sample {outcome.sample}: {how}, and attempt {attempt + 1} is there as well"
         for row in sorted(
-            {row for row, _ in self._outcomes} & {*self._quarantined} if marker.shard is not None else ()
+            {row for row, _ in self._outcomes} & {*self._quarantined} if record.shard is not None else ()
         ):
-            yield f"unit {marker.unit}: row {row} is quarantined, and images of it are there as well"
+            yield f"unit {record.unit}: row {row} is quarantined, and images of it are there as well"
         accepted, rejected = reasons.pop(None, 0), reasons.total()
-        if (accepted, rejected) != (marker.accepted, marker.rejected):
+        if (accepted, rejected) != (record.accepted, record.rejected):
             yield (
-                f"unit {marker.unit}: {marker.accepted} images accepted and {marker.rejected} rejected for good by its "
+                f"unit {record.unit}: {record.accepted} images accepted and {record.rejected} rejected for good by its "
                 f"record, {accepted} and {rejected} by its rows"
             )
         counted = {"reasons": dict(reasons), "quarantine_reasons": dict(Counter(self._quarantined.values()))}
         for name, rows in counted.items():
-            recorded = getattr(marker, name)
-            if name in marker.model_fields_set and recorded != rows:  # the markers of earlier versions say none
-                yield f"unit {marker.unit}: {name} {short_repr(recorded)} by its record, {short_repr(rows)} by its rows"
+            recorded = getattr(record, name)
+            if recorded != rows:
+                yield f"unit {record.unit}: {name} {short_repr(recorded)} by its record, {short_repr(rows)} by its rows"
 
 
 def _bounds(gate: GatePlan) -> tuple[float, float]:

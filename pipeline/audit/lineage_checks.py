@@ -50,9 +50,9 @@ def class_findings(path: str, schema: pa.Schema, manifest: Manifest) -> Iterator
 class LineageChecks:
     """Checks rows of `data/` and `rejected/` of one unit, and those of `quarantine/`."""
 
-    def __init__(self, manifest: Manifest, marker: UnitRecord, branch: BranchPlan) -> None:
+    def __init__(self, manifest: Manifest, record: UnitRecord, branch: BranchPlan) -> None:
         """Raise RecipeError where the branch has a built-in operator that this version does not know."""
-        self._manifest, self._marker, self._branch = manifest, marker, branch
+        self._manifest, self._record, self._branch = manifest, record, branch
         self._chain = [
             (
                 step.operator,
@@ -66,10 +66,10 @@ class LineageChecks:
 
     def findings(self, row: Mapping[str, Any], folder: str) -> Iterator[str]:
         """Yield findings about a row of `data/` or `rejected/`."""
-        prefix, marker = f"sample {row['sample_id']}", self._marker
-        if row["branch"] != marker.branch:
+        prefix, record = f"sample {row['sample_id']}", self._record
+        if row["branch"] != record.branch:
             yield f"{prefix}: branch {row['branch']!r} is not its unit's"
-        if row["unit_digest"] != marker.digest:
+        if row["unit_digest"] != record.digest:
             yield f"{prefix}: unit_digest is not its unit's"
         image = hashlib.sha256(row["image"]["bytes"] or b"").hexdigest()
         if image != row["image_sha256"]:
@@ -78,8 +78,8 @@ class LineageChecks:
             yield f"{prefix}: digital_source_type is not its branch's"
         if row["soft_label"] is not None and not self.mixes:
             yield f"{prefix}: a soft_label, and no operator of its branch mixes labels"
-        if not 0 <= row["copy_index"] < marker.copies:
-            yield f"{prefix}: copy {row['copy_index']} of {marker.copies}"
+        if not 0 <= row["copy_index"] < record.copies:
+            yield f"{prefix}: copy {row['copy_index']} of {record.copies}"
         if folder == "rejected" and row["rejected_reason"] is None:
             yield f"{prefix}: rejected, and no reason is given"
         yield from self._steps(prefix, row, whole=folder == "data")
@@ -91,8 +91,8 @@ class LineageChecks:
 
     def quarantined(self, row: Mapping[str, Any]) -> Iterator[str]:
         """Yield findings about a row of `quarantine/`."""
-        prefix = f"unit {self._marker.unit}: quarantined row {row['source_row']}"
-        if row["branch"] != self._marker.branch:
+        prefix = f"unit {self._record.unit}: quarantined row {row['source_row']}"
+        if row["branch"] != self._record.branch:
             yield f"{prefix}: branch {row['branch']!r} is not its unit's"
         if not row["error_code"]:
             yield f"{prefix}: no error code"
@@ -113,8 +113,12 @@ class LineageChecks:
 
     def _partners(self, prefix: str, row: Mapping[str, Any]) -> Iterator[str]:
         for partner in row["partners"]:
-            if partner["sha256"] not in self._manifest.artifacts and partner["source_row"] is None:
-                yield f"{prefix}: partner {partner['sha256'][:12]} is not among the artifacts"
+            number = partner["source_row"]
+            if number is None:
+                if partner["sha256"] not in self._manifest.artifacts:
+                    yield f"{prefix}: partner {partner['sha256'][:12]} is not among the artifacts"
+            elif not self._holds(number) or partner["source_uri"] != row["source_uri"]:
+                yield f"{prefix}: partner row {number} is outside its unit"
 
     def _marks(self, prefix: str, row: Mapping[str, Any], folder: str) -> Iterator[str]:
         settings, marks = self._manifest.watermark, row["watermarks"]
@@ -131,17 +135,20 @@ class LineageChecks:
                 yield f"{prefix}: accepted, and its mark was not verified"
 
     def _source(self, prefix: str, row: Mapping[str, Any]) -> Iterator[str]:
-        marker = self._marker
-        if marker.shard is None:
+        record = self._record
+        if record.shard is None:
             if any(row.get(name) is not None for name in ("source_id", "source_uri", "source_row", "source_sha256")):
                 yield f"{prefix}: names a source, and its unit has none"
-            if marker.label is not None and row.get("label") != marker.label:  # without one, the operator may draw it
-                yield f"{prefix}: label {row.get('label')!r}, and its unit makes {marker.label!r}"
+            if record.label is not None and row.get("label") != record.label:  # without one, the operator may draw it
+                yield f"{prefix}: label {row.get('label')!r}, and its unit makes {record.label!r}"
             return
-        if row["source_row"] is None or not marker.first <= row["source_row"] < marker.first + marker.rows:
+        if row["source_row"] is None or not self._holds(row["source_row"]):
             yield f"{prefix}: source_row {row['source_row']} is outside its unit"
-        if not f"/{row['source_uri']}".endswith(f"/{marker.shard}"):  # data that moved keep their paths
-            yield f"{prefix}: source_uri {row['source_uri']} is not its unit's shard {marker.shard}"
+        if not f"/{row['source_uri']}".endswith(f"/{record.shard}"):  # data that moved keep their paths
+            yield f"{prefix}: source_uri {row['source_uri']} is not its unit's shard {record.shard}"
+
+    def _holds(self, row: int) -> bool:
+        return self._record.first <= row < self._record.first + self._record.rows
 
 
 def _changes_labels(step: StepPlan) -> bool:

@@ -1,27 +1,30 @@
 """The content of the report: gate scores, reasons, and sample images of every branch and class beside their source."""
 
+import heapq
 import logging
 import math
 import statistics
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from pipeline.audit.source_shards import reopen
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
-from pipeline.messages import one_line
+from pipeline.messages import error_line, one_line
 from pipeline.plan import ORIGINAL
 from pipeline.publishing.manifest import read_manifest
 from pipeline.publishing.seal import SEAL, is_sealed, seal_file
 from pipeline.shards.images.codecs import decode, encode, resize
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.output.commit_log import CommitLog
-from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
+from pipeline.shards.output.unit_files import MADE
 from pipeline.shards.reader import read_windows
-from schemas.manifest import Manifest, UnitRecord
+from schemas.manifest import Counts, Manifest, UnitRecord
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +36,30 @@ MAX_NAME = 100
 SOURCES_PER_CLASS = 2
 SOURCES_WITHOUT_CLASSES = 12
 FILES_READ = 12
-"""Files of a branch that are read for sample images, spread evenly over all its files."""
+"""Files of a branch that are read for sample images and scores: those whose hashes are the smallest."""
 TILE_PX = 160
 COLUMNS = ["image", "label", "sample_id", "source_uri", "source_row", "source_id", "copy_index", "steps", "partners"]
+
+
+class FilesRead:
+    """Some of the files of each branch, the same whatever the order of the log; of a few, all."""
+
+    def __init__(self) -> None:
+        self._heaps: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
+
+    def add(self, record: UnitRecord) -> None:
+        """Add a unit of the log."""
+        for folder in MADE:
+            if folder in record.files:
+                file = record.files[folder]
+                heap = self._heaps.setdefault((record.branch, folder), [])
+                heapq.heappush(heap, (-int(file.sha256[:16], 16), record.unit, file.path))
+                if len(heap) > FILES_READ:
+                    heapq.heappop(heap)
+
+    def of(self, branch: str, folder: str) -> list[str]:
+        """Return the paths of files of a branch, by unit."""
+        return [path for _, path in sorted((unit, path) for _, unit, path in self._heaps.get((branch, folder), ()))]
 
 
 @dataclass
@@ -61,16 +85,13 @@ class ShownRows:
 
 def write_report(store: Store, manifest: Manifest) -> None:
     """Write `report/index.html`, one page that needs no other file."""
-    markers = {record.unit: record for record in CommitLog(store).records()}
+    files = FilesRead()
+    for record in CommitLog(store).records():
+        files.add(record)
     sources = SourceImages(manifest)
-    sheets = [
-        _sheet(store, manifest, markers, chain, sources) for chain in manifest.chains if chain["name"] != ORIGINAL
-    ]
-    troubles = {
-        "rejected": _reasons(store, markers, "rejected", "rejected_reason"),
-        "quarantined": _reasons(store, markers, "quarantine", "error_code"),
-    }
-    gates = [line for chain in manifest.chains for line in _gate_lines(store, markers, chain)]
+    sheets = [_sheet(store, manifest, files, chain, sources) for chain in manifest.chains if chain["name"] != ORIGINAL]
+    troubles = {"rejected": manifest.counts.reasons, "quarantined": manifest.counts.quarantine_reasons}
+    gates = [line for chain in manifest.chains for line in _gate_lines(store, manifest, files, chain)]
     text = page(manifest, [sheet for sheet in sheets if sheet.cards], troubles, gates)
     store.write(REPORT, text.encode())
 
@@ -86,13 +107,11 @@ def renew_report(store: Store, key: bytes | None = None) -> None:
         seal_file(store, REPORT, key)
 
 
-def _sheet(
-    store: Store, manifest: Manifest, markers: dict[str, UnitRecord], chain: dict[str, Any], sources: "SourceImages"
-) -> Sheet:
+def _sheet(store: Store, manifest: Manifest, files: FilesRead, chain: dict[str, Any], sources: "SourceImages") -> Sheet:
     synthetic = chain["copies"] == 0
     limit = SOURCES_PER_CLASS * (4 if synthetic else 1) if manifest.classes else SOURCES_WITHOUT_CLASSES
     found = ShownRows(manifest.classes)
-    for row in _accepted(store, markers, chain["name"]):
+    for row in _rows(store, files.of(chain["name"], "data"), COLUMNS):
         found.add(row, limit, synthetic)
         if found.full(len(manifest.classes), limit) and row["copy_index"] == chain["copies"] - 1:
             break
@@ -112,43 +131,36 @@ def _sheet(
     return Sheet(chain["name"], text, cards)
 
 
-def _accepted(store: Store, markers: dict[str, UnitRecord], branch: str) -> Iterator[dict[str, Any]]:
-    files = _files(markers, branch, "data")
-    step = max(1, len(files) // FILES_READ)
-    for path in files[::step][:FILES_READ]:
-        yield from _rows(store, path, COLUMNS)
+def _rows(store: Store, paths: Sequence[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield rows of files, a row group at a time; no more of a file is read than is asked for."""
+    for path in paths:
+        try:
+            with store.open(path) as stream:
+                file = pq.ParquetFile(stream, pre_buffer=True)
+                for group in range(file.num_row_groups):
+                    yield from file.read_row_group(group, columns=[*columns], use_threads=False).to_pylist()
+        except FileNotFoundError:
+            raise InputError(f"{store.uri}/{path}: the file is missing; see `palimpsest verify`") from None
+        except pa.ArrowException as error:
+            raise InputError(f"{store.uri}/{path}: cannot be read: {error_line(error)}") from None
 
 
-def _files(markers: dict[str, UnitRecord], branch: str, folder: str) -> list[str]:
-    return [m.files[folder].path for _, m in sorted(markers.items()) if m.branch == branch and folder in m.files]
-
-
-def _rows(store: Store, path: str, columns: list[str]) -> Iterator[dict[str, Any]]:
-    file = open_parquet(store.read(path))
-    for group in range(file.num_row_groups):
-        yield from file.read_row_group(group, columns=columns).to_pylist()
-
-
-def _gate_lines(store: Store, markers: dict[str, UnitRecord], chain: dict[str, Any]) -> list[GateLine]:
-    """Return a line for each of a branch's gates; scores of kept images are those of `FILES_READ` files."""
-    gates = [gate["gate"] for gate in chain.get("gates", ())]
+def _gate_lines(store: Store, manifest: Manifest, files: FilesRead, chain: dict[str, Any]) -> list[GateLine]:
+    """Return a line for each of a branch's gates; the scores are those of some files."""
+    branch, gates = chain["name"], [gate["gate"] for gate in chain.get("gates", ())]
     if not gates:
         return []
     refused: dict[str, list[float]] = {gate: [] for gate in gates}
     kept: dict[str, list[float]] = {gate: [] for gate in gates}
-    for path in _files(markers, chain["name"], "rejected"):
-        for row in _rows(store, path, ["quality", "rejected_reason"]):
-            if row["rejected_reason"] in refused:
-                scores = {score["gate"]: score["score"] for score in row["quality"]}
-                refused[row["rejected_reason"]].append(scores[row["rejected_reason"]])
-    files = _files(markers, chain["name"], "data")
-    for path in files[:: max(1, len(files) // FILES_READ)][:FILES_READ]:
-        for row in _rows(store, path, ["quality"]):
-            for score in row["quality"]:
-                kept[score["gate"]].append(score["score"])
-    return [
-        GateLine(chain["name"], gate, len(refused[gate]), _spread(refused[gate]), _spread(kept[gate])) for gate in gates
-    ]
+    for row in _rows(store, files.of(branch, "rejected"), ["quality", "rejected_reason"]):
+        if row["rejected_reason"] in refused:
+            scores = {score["gate"]: score["score"] for score in row["quality"]}
+            refused[row["rejected_reason"]].append(scores[row["rejected_reason"]])
+    for row in _rows(store, files.of(branch, "data"), ["quality"]):
+        for score in row["quality"]:
+            kept[score["gate"]].append(score["score"])
+    counts = manifest.branches.get(branch, Counts()).reasons
+    return [GateLine(branch, gate, counts.get(gate, 0), _spread(refused[gate]), _spread(kept[gate])) for gate in gates]
 
 
 def _spread(scores: list[float]) -> tuple[float, float, float] | None:
@@ -176,15 +188,6 @@ def thumbnail(data: bytes, max_px: int = TILE_PX, bit_depth: int | None = None) 
         return encode(pixels, "png", 90), "image/png"
     small = resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
     return encode(small, "jpeg", 85), "image/jpeg"
-
-
-def _reasons(store: Store, markers: dict[str, UnitRecord], folder: str, column: str) -> dict[str, int]:
-    counted: Counter[str] = Counter()
-    for marker in markers.values():
-        if folder in marker.files:
-            table = open_parquet(store.read(marker.files[folder].path)).read([column])
-            counted.update(table.column(0).to_pylist())
-    return dict(counted.most_common())
 
 
 class SourceImages:

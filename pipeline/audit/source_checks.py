@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.audit.source_shards import reopen
+from pipeline.audit.source_shards import SourceShards
+from pipeline.audit.verification import Verification
 from pipeline.errors import PalimpsestError
 from pipeline.lineage.records import RowSchema
 from pipeline.shards.columns.class_metadata import CLASS_LABEL
@@ -17,6 +18,9 @@ from pipeline.shards.reader import SourceRow, read_windows
 from schemas.manifest import Manifest, ShardRecord
 
 _WINDOW_ROWS = 256
+_UNOPENED = (
+    "images that its rows name were not checked: they are gone, or outside its folder, where no data set is followed to"
+)
 
 
 @dataclass
@@ -30,23 +34,26 @@ class SourceLink:
 
 @dataclass
 class SourceChecks:
-    """Collects what rows record of their sources, and compares it with the shards; `read` counts compared rows."""
+    """Collects what the rows of some units record of one range of one shard, and compares it with the shard.
 
-    links: dict[str, dict[int, SourceLink]] = field(default_factory=dict)
-    columns: dict[str, list[str]] = field(default_factory=dict)  # of one file in `data/`, by shard
-    notes: list[str] = field(default_factory=list)
-    read: int = 0
+    Attributes:
+        links: by row of the shard.
+        columns: every order of columns that files in `data/` have.
+    """
 
-    def add(self, shard: str, row: Mapping[str, Any], mixed: bool) -> Iterator[str]:
+    links: dict[int, SourceLink] = field(default_factory=dict)
+    columns: dict[tuple[str, ...], None] = field(default_factory=dict)
+
+    def add(self, row: Mapping[str, Any], mixed: bool) -> Iterator[str]:
         """Add a row of `data/` or `rejected/`; yield where it contradicts another row of the same source."""
-        link = self._link(shard, row["source_row"], row["source_sha256"], row["source_id"])
+        link = self._link(row["source_row"], row["source_sha256"], row["source_id"])
         if link.sha256 != row["source_sha256"]:
             yield f"sample {row['sample_id']}: source_sha256 differs from another copy's"
         if link.id != row["source_id"]:
             yield f"sample {row['sample_id']}: source_id differs from another copy's"
         for partner in row["partners"]:
             if partner["source_row"] is not None and partner["source_uri"] == row["source_uri"]:
-                other = self._link(shard, partner["source_row"], partner["sha256"], partner["source_id"])
+                other = self._link(partner["source_row"], partner["sha256"], partner["source_id"])
                 if other.sha256 != partner["sha256"]:
                     yield f"sample {row['sample_id']}: partner row {partner['source_row']} has another sha256 elsewhere"
         if not mixed and row["label"] not in link.labels:
@@ -57,61 +64,67 @@ class SourceChecks:
         data = row["image"]["bytes"]
         if data is not None:
             sha256 = hashlib.sha256(data).hexdigest()
-            link = self._link(shard, row["source_row"], sha256, row["source_id"])
+            link = self._link(row["source_row"], sha256, row["source_id"])
             if (link.sha256, link.id) != (sha256, row["source_id"]):
                 yield f"shard {shard} row {row['source_row']}: what is quarantined differs from what images name"
 
-    def _link(self, shard: str, row: int, sha256: str, name: str | None) -> SourceLink:
-        return self.links.setdefault(shard, {}).setdefault(row, SourceLink(sha256, name))
+    def _link(self, row: int, sha256: str, name: str | None) -> SourceLink:
+        return self.links.setdefault(row, SourceLink(sha256, name))
 
-    def findings(self, manifest: Manifest) -> Iterator[str]:
-        """Read the source rows again where the shards can still be read; yield the differences."""
-        records = {record.path: record for record in manifest.shards}
-        for path, links in sorted(self.links.items()):
-            if path in records:  # else the marker checks have a finding
-                yield from self._shard(manifest, records[path], links)
+    def check(self, sources: SourceShards, path: str, opens: bool, found: Verification) -> None:
+        """Read the source rows again where the shard can still be read; add the differences.
 
-    def _shard(self, manifest: Manifest, record: ShardRecord, links: Mapping[int, SourceLink]) -> Iterator[str]:
+        Args:
+            opens: whether this is the first range of the shard, with which its columns are compared as a whole.
+        """
+        record = sources.record(path)
+        if record is None or not (self.links or self.columns):  # without a record, the log checks have a finding
+            return
         try:
-            shard, layout = reopen(manifest, record)
+            shard, layout = sources.open(path)
         except (PalimpsestError, OSError, ValueError) as error:
-            self.notes.append(f"shard {record.path}: {len(links)} source links were not checked: {error}")
+            found.not_checked(f"shard {path}", f"source links were not checked: {error}", len(self.links))
             return
         if shard.digest != record.digest:
-            yield f"shard {record.path}: the source file has changed since the run"
+            found.add(f"shard {path}: the source file has changed since the run")
             return
-        now = with_column_digests((shard,), layout)[0].columns if record.columns else ()
-        if names := changed_columns(tuple(record.columns.items()), now):
-            yield f"shard {record.path}: column {', '.join(names)} of the source has changed since the run"
-        if (shard.rows, shard.bytes) != (record.rows, record.bytes):
-            yield f"shard {record.path}: {shard.rows} rows, and the manifest says {record.rows}"
-        stated = list(layout.classes) if layout.class_source == CLASS_LABEL and layout.classes else None
-        known = manifest.classes[: len(stated or ())]  # a shard may state the first ones alone
-        if manifest.recipe["input"].get("class_names") is None and stated not in (None, known):
-            yield f"shard {record.path}: its classes are not those of the manifest"
+        if opens:
+            found.extend(_shard_findings(sources.manifest, record, shard, layout))
         wanted = RowSchema(layout.schema, layout.image, layout.carried_label).accepted.names
-        if self.columns.get(record.path, wanted) != wanted:
-            absent = sorted(set(wanted) ^ set(self.columns[record.path])) or ["their order"]
-            yield f"shard {record.path}: the columns made from it differ from its own: {', '.join(absent)}"
+        for names in self.columns:
+            if list(names) != wanted:
+                absent = sorted(set(wanted) ^ set(names)) or ["their order"]
+                found.add(f"shard {path}: the columns made from it differ from its own: {', '.join(absent)}")
         try:
-            yield from self._rows(shard, layout, links)
+            self._rows(shard, layout, found)
         except PalimpsestError as error:
-            yield f"shard {record.path}: its rows cannot be read: {error}"
+            found.add(f"shard {path}: its rows cannot be read: {error}")
 
-    def _rows(self, shard: Shard, layout: Layout, links: Mapping[int, SourceLink]) -> Iterator[str]:
-        last, unopened = min(max(links), shard.rows - 1), 0
-        for _, rows in read_windows(shard, layout, 0, last + 1, _WINDOW_ROWS, OWN_FOLDER):
+    def _rows(self, shard: Shard, layout: Layout, found: Verification) -> None:
+        inside = [row for row in self.links if isinstance(row, int) and 0 <= row < shard.rows]
+        if not inside:
+            return
+        first, last = min(inside), max(inside)
+        for _, rows in read_windows(shard, layout, first, last + 1 - first, _WINDOW_ROWS, OWN_FOLDER):
             for row in rows:
-                if row.row in links and row.link is not None and row.error is not None:
-                    unopened += 1
-                elif row.row in links:
-                    self.read += 1
-                    yield from _row_findings(shard.path, row, links[row.row])
-        if unopened:
-            self.notes.append(
-                f"shard {shard.path}: {unopened} images that its rows name were not checked: they are gone, or outside "
-                "its folder, where no data set is followed to"
-            )
+                if row.row in self.links and row.link is not None and row.error is not None:
+                    found.not_checked(f"shard {shard.path}", _UNOPENED, 1)
+                elif row.row in self.links:
+                    found.source_links += 1
+                    found.extend(_row_findings(shard.path, row, self.links[row.row]))
+
+
+def _shard_findings(manifest: Manifest, record: ShardRecord, shard: Shard, layout: Layout) -> Iterator[str]:
+    """Yield the differences of a shard from what the manifest says of it. Reads its columns beside the images."""
+    now = with_column_digests((shard,), layout)[0].columns if record.columns else ()
+    if names := changed_columns(tuple(record.columns.items()), now):
+        yield f"shard {record.path}: column {', '.join(names)} of the source has changed since the run"
+    if (shard.rows, shard.bytes) != (record.rows, record.bytes):
+        yield f"shard {record.path}: {shard.rows} rows, and the manifest says {record.rows}"
+    stated = list(layout.classes) if layout.class_source == CLASS_LABEL and layout.classes else None
+    known = manifest.classes[: len(stated or ())]  # a shard may state the first ones alone
+    if manifest.recipe["input"].get("class_names") is None and stated not in (None, known):
+        yield f"shard {record.path}: its classes are not those of the manifest"
 
 
 def _row_findings(path: str, row: SourceRow, link: SourceLink) -> Iterator[str]:

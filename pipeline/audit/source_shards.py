@@ -1,6 +1,8 @@
 """Source shards of a finished run, opened again as the run read them, unless their URI is unsafe to open."""
 
-from pipeline.errors import InputError
+from functools import lru_cache
+
+from pipeline.errors import InputError, PalimpsestError
 from pipeline.shards.columns.layout import Layout, read_layout
 from pipeline.shards.files.discovery import Shard, find_shard
 from pipeline.shards.files.uris import is_local
@@ -8,8 +10,35 @@ from pipeline.shards.links.url_rules import HTTP, leads_inside
 from schemas.manifest import Manifest, ShardRecord
 from schemas.recipe import Recipe
 
+SHARDS_KEPT = 8
 STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
 """Protocols that are opened, since this machine's settings and not the URI choose their host."""
+
+
+class SourceShards:
+    """The shards of a run, opened when they are first asked for; the last few stay known."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self._records = {record.path: record for record in manifest.shards}
+        self._open = lru_cache(SHARDS_KEPT)(self._opened)
+
+    def record(self, path: str) -> ShardRecord | None:
+        """Return what the manifest says of a shard; None where it does not list it."""
+        return self._records.get(path)
+
+    def open(self, path: str) -> tuple[Shard, Layout]:
+        """Return a shard and its layout. Raises PalimpsestError, OSError or ValueError, as `reopen` does."""
+        found = self._open(path)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _opened(self, path: str) -> tuple[Shard, Layout] | Exception:
+        try:
+            return reopen(self.manifest, self._records[path])
+        except (PalimpsestError, OSError, ValueError) as error:
+            return error.with_traceback(None)
 
 
 def reopen(manifest: Manifest, record: ShardRecord) -> tuple[Shard, Layout]:

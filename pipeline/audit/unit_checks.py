@@ -1,5 +1,6 @@
-"""Unit checks: a unit's record, the bytes and columns of its files, and each of their rows."""
+"""Unit checks: the bytes and columns of a unit's files, and each of their rows, against its record."""
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,18 +11,17 @@ import pyarrow.parquet as pq
 
 from pipeline.audit.attempt_accounting import AttemptAccounting
 from pipeline.audit.lineage_checks import LineageChecks, class_findings, columns_read, schema_findings
-from pipeline.audit.manifest_checks import record_findings
 from pipeline.audit.source_checks import SourceChecks
 from pipeline.audit.verification import Verification
 from pipeline.audit.watermark_checks import WatermarkChecks
 from pipeline.contracts import Pixels
-from pipeline.errors import InputError, PalimpsestError, RowError
+from pipeline.errors import PalimpsestError, RowError
 from pipeline.messages import error_line
 from pipeline.plan import ORIGINAL, BranchPlan
-from pipeline.publishing.manifest import branch_from
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.parquet_files import open_parquet
 from pipeline.shards.output.store import Store
+from pipeline.shards.output.unit_files import RowIndex
 from schemas.manifest import FileRecord, Manifest, UnitRecord
 
 MALFORMED = (TypeError, KeyError, AttributeError, ValueError, PalimpsestError)
@@ -30,45 +30,41 @@ MALFORMED = (TypeError, KeyError, AttributeError, ValueError, PalimpsestError)
 
 @dataclass
 class UnitChecks:
-    """Checks the record, files and rows of one unit, and adds findings and counts to `found`."""
+    """Checks the files and rows of one unit, and adds findings and counts to `found`."""
 
     store: Store
     manifest: Manifest
-    marker: UnitRecord
+    record: UnitRecord
     branch: BranchPlan
-    seen: set[str]
     source_checks: SourceChecks
     marks: WatermarkChecks | None
     found: Verification
+    index: RowIndex = field(default_factory=RowIndex)
     last_order: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of the last row in each folder
 
-    def run(self, name: str) -> None:
-        marker, found = self.marker, self.found
-        found.findings.extend(record_findings(self.manifest, name, marker, self.branch.copies, self.branch.where))
+    def run(self) -> None:
+        """Check the unit's files."""
+        record, found = self.record, self.found
         try:
-            accounting = AttemptAccounting(marker, self.branch, self.manifest.recipe["seed"])
-            lineage_checks = LineageChecks(self.manifest, marker, self.branch)
+            accounting = AttemptAccounting(record, self.branch, self.manifest.recipe["seed"])
+            lineage_checks = LineageChecks(self.manifest, record, self.branch)
         except MALFORMED as error:
-            found.findings.append(f"branch {marker.branch}: its chain in the manifest cannot be read: {error!r}")
+            found.add(f"branch {record.branch}: its chain in the manifest cannot be read: {error!r}")
             return
-        rows = {
-            "data": marker.accepted,
-            "rejected": marker.rejected + marker.retried,
-            "quarantine": marker.quarantined,
-        }
+        rows = {"data": record.accepted, "rejected": record.rejected + record.retried, "quarantine": record.quarantined}
         readable = True
         for folder, expected in rows.items():
-            file = marker.files.get(folder)
-            recorded = file.rows if file else 0
-            found.expect(recorded == expected, f"unit {marker.unit}: {folder}/ should hold {expected} rows")
+            file = record.files.get(folder)
             count = self._file(file, folder, accounting, lineage_checks) if file else 0
             if count is None:
                 readable = False
             else:
-                message = f"unit {marker.unit}: {folder}/ holds {count} rows, and its record says {expected}"
+                message = f"unit {record.unit}: {folder}/ holds {count} rows, and its record says {expected}"
                 found.expect(count == expected, message)
         if readable:
-            found.findings.extend(accounting.findings())
+            found.extend(accounting.findings())
+            same = self.index.fields() == {"sample_ids": record.sample_ids, "payloads": record.payloads}
+            found.expect(same, f"unit {record.unit}: the index of its rows in the commit log is not that of its rows")
 
     def _file(
         self, file: FileRecord, folder: str, accounting: AttemptAccounting, lineage_checks: LineageChecks
@@ -81,17 +77,18 @@ class UnitChecks:
         try:
             parquet = open_parquet(data)
             schema_faults = list(schema_findings(file.path, folder, parquet.schema_arrow))
-            self.found.findings.extend(schema_faults)
+            self.found.extend(schema_faults)
             if schema_faults:
                 return None
-            self.found.findings.extend(class_findings(file.path, parquet.schema_arrow, self.manifest))
-            if folder == "data" and self.marker.shard is not None:
-                self.source_checks.columns.setdefault(self.marker.shard, parquet.schema_arrow.names)
-            for group in _row_groups(parquet, columns_read(folder, parquet.schema_arrow.names)):
-                count += len(group)
-                self._rows(group, folder, accounting, lineage_checks)
+            self.found.extend(class_findings(file.path, parquet.schema_arrow, self.manifest))
+            if folder == "data" and self.record.shard is not None:
+                self.source_checks.columns[tuple(parquet.schema_arrow.names)] = None
+            for table in _row_groups(parquet, columns_read(folder, parquet.schema_arrow.names)):
+                count += table.num_rows
+                self._rows(table.to_pylist(), folder, accounting, lineage_checks)
+                self._add_to_index(folder, table)
         except (pa.ArrowException, OSError, ValueError) as error:
-            self.found.findings.append(f"{file.path}: not a Parquet file that can be read: {error_line(error)}")
+            self.found.add(f"{file.path}: not a Parquet file that can be read: {error_line(error)}")
             return None
         return count
 
@@ -106,14 +103,14 @@ class UnitChecks:
                     self._quarantined(row, accounting, lineage_checks)
                     continue
                 self._row(row, folder, accounting, lineage_checks)
-                if self.marker.branch != ORIGINAL:
+                if self.record.branch != ORIGINAL:
                     images[row["sample_id"]] = decode(row["image"]["bytes"], 2**31)
                     decodable.append(row)
             except RowError as error:
-                self.found.findings.append(f"sample {row['sample_id']}: its image cannot be decoded: {error}")
+                self.found.add(f"sample {row['sample_id']}: its image cannot be decoded: {error}")
             except MALFORMED as error:
-                name = row.get("sample_id") or f"of unit {self.marker.unit}"
-                self.found.findings.append(f"sample {name}: its row in {folder}/ is malformed: {error_line(error)}")
+                name = row.get("sample_id") or f"of unit {self.record.unit}"
+                self.found.add(f"sample {name}: its row in {folder}/ is malformed: {error_line(error)}")
         if self.marks is not None and decodable:
             self.marks.check(decodable, images, self.found)
 
@@ -124,40 +121,29 @@ class UnitChecks:
         found.images += 1
         if not isinstance(name, str):
             raise ValueError("it has no sample_id")
-        found.expect(name not in self.seen, f"sample {name}: more than once")
-        self.seen.add(name)
-        found.findings.extend(lineage_checks.findings(row, folder))
+        found.extend(lineage_checks.findings(row, folder))
         place = accounting.place(row)
         found.expect(place is not None, f"sample {name}: does not follow from its seed and source")
         if place is not None:
-            found.findings.extend(accounting.add(row, place))
+            found.extend(accounting.add(row, place))
             order = (*place, row["attempt"])
             found.expect(
                 order > self.last_order.get(folder, (-1,)), f"sample {name}: not in the order rows are made in"
             )
             self.last_order[folder] = order
-        if self.marker.shard is not None:
+        if self.record.shard is not None:
             mixed = lineage_checks.mixes and row["soft_label"] is not None
-            found.findings.extend(self.source_checks.add(self.marker.shard, row, mixed))
+            found.extend(self.source_checks.add(row, mixed))
+
+    def _add_to_index(self, folder: str, table: pa.Table) -> None:
+        with contextlib.suppress(*MALFORMED):  # a malformed row has a finding
+            self.index.add(folder, table)
 
     def _quarantined(self, row: dict[str, Any], accounting: AttemptAccounting, lineage_checks: LineageChecks) -> None:
-        self.found.findings.extend(lineage_checks.quarantined(row))
-        self.found.findings.extend(accounting.quarantine(row["source_row"], row["error_code"]))
-        if self.marker.shard is not None:
-            self.found.findings.extend(self.source_checks.add_quarantined(self.marker.shard, row))
-
-
-def branch_of(manifest: Manifest, marker: UnitRecord, found: Verification) -> BranchPlan | None:
-    """Return a unit's branch of the manifest; where it cannot be read, add a finding and return None."""
-    for chain in manifest.chains:
-        if chain.get("name") == marker.branch:
-            try:
-                return branch_from(chain)
-            except InputError as error:
-                found.findings.append(str(error))
-                return None
-    found.findings.append(f"unit {marker.unit}: the manifest has no branch {marker.branch!r}")
-    return None
+        self.found.extend(lineage_checks.quarantined(row))
+        self.found.extend(accounting.quarantine(row["source_row"], row["error_code"]))
+        if self.record.shard is not None:
+            self.found.extend(self.source_checks.add_quarantined(self.record.shard, row))
 
 
 def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | None:
@@ -165,15 +151,15 @@ def _read_file(store: Store, file: FileRecord, found: Verification) -> bytes | N
     try:
         data = store.read(file.path)
     except FileNotFoundError:
-        found.findings.append(f"{file.path}: the file is missing")
+        found.add(f"{file.path}: the file is missing")
         return None
     if hashlib.sha256(data).hexdigest() == file.sha256:
         found.expect(len(data) == file.bytes, f"{file.path}: {len(data)} bytes, and its record says {file.bytes}")
         return data
-    found.findings.append(f"{file.path}: sha256 is not the committed one")
+    found.add(f"{file.path}: sha256 is not the committed one")
     return None
 
 
-def _row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+def _row_groups(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.Table]:
     for group in range(file.num_row_groups):
-        yield file.read_row_group(group, columns=columns).to_pylist()
+        yield file.read_row_group(group, columns=columns)

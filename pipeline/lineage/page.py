@@ -66,7 +66,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class GateLine:
-    """One gate of one branch: images it refused, and lowest, median and highest score of those and of kept ones."""
+    """One gate of one branch: images it refused for good, and the least, median and most of some of its scores."""
 
     branch: str
     gate: str

@@ -108,7 +108,7 @@ def test_what_was_made_and_marked_verifies(out: Path) -> None:
         (column("watermarks", lambda _: []), "0 marks recorded"),
         (column("watermarks", lambda _: None), "malformed"),
         (column("label", lambda _: 1), "its label is 0, and images made from it say 1"),
-        (column("source_id", lambda _: "z"), "the lineage says 'z'"),
+        (column("source_id", lambda _: "z"), "source_id differs from another copy's"),
         (column("soft_label", lambda _: [0.5, 0.5]), "no operator of its branch mixes"),
         (column("image", lambda _: {"bytes": b"junk", "path": None}), "cannot be decoded"),
         (column("image", lambda _: None), "malformed"),

@@ -9,11 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.cli import main
 from pipeline.audit.replay import replay_sample
-from pipeline.audit.verify import verify_dataset
+from pipeline.audit.verification import Verification
+from pipeline.audit.verify import Scope, verify_dataset
 from pipeline.errors import InputError
 from pipeline.shards.output.store import open_store
-from tests.fixtures.commit_logs import change_rows, forget, unit_at
+from tests.fixtures.commit_logs import change_rows, forget, put, records_in, unit_at, update
 from tests.fixtures.data_sets import FLIP, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
 
 CLASSICAL = {"name": "classic", "copies": 1, "operators": [{"classical": {"policy": "aug_mix"}}]}
@@ -106,6 +108,74 @@ def test_a_tampered_row_is_found_even_under_a_new_record(
     found = findings(out)
     assert any(word in finding for finding in found), found
     assert "the commit log is not the one the manifest was written for" in found
+
+
+def test_the_index_of_rows_in_the_log_is_compared_with_the_rows(out: Path) -> None:
+    unit = unit_at(first_file(out))
+    update(out, unit, sample_ids=records_in(out)[unit].sample_ids[::-1])
+    assert f"unit {unit}: the index of its rows in the commit log is not that of its rows" in findings(out)
+
+
+def test_units_that_share_rows_are_found(out: Path) -> None:
+    unit = unit_at(first_file(out))
+    record = records_in(out)[unit]
+    twin = record.model_copy(update={"unit": f"{record.unit[:-9]}{record.first + 1:09d}", "first": record.first + 1})
+    put(out, [twin])
+    found = findings(out)
+    assert f"branch flipped: units share rows of shard {record.shard}, so images are there more than once" in found
+    forget(out, twin.unit, files=False)
+    put(out, [record.model_copy(update={"unit": "another"})])
+    assert f"unit another: its rows are those of unit {unit}" in findings(out)
+
+
+def test_a_sample_reads_some_units_and_still_finds_what_names_sizes_and_records_tell(out: Path) -> None:
+    store = open_store(str(out))
+    whole = verify_dataset(store)
+    found = verify_dataset(store, scope=Scope(0.3, seed=5))
+    assert found.ok and 0 < found.images < whole.images and found == verify_dataset(store, scope=Scope(0.3, seed=5))
+    (told,) = (note for note in found.notes if "were read, drawn by seed 5" in note)
+    chosen = int(told.split(" ")[0])
+    assert 0 < chosen < 12 and f"{chosen} of 12 units" in told
+    assert verify_dataset(store, scope=Scope(1e-9)).files == 1  # always one
+    read = {path.name for path in (out / "data").iterdir()} - unread_after_a_change(out)
+    assert len(read) == chosen
+    paths = [path for path in sorted((out / "data").iterdir()) if path.name not in read]
+    paths[0].unlink()
+    paths[1].write_bytes(paths[1].read_bytes() + b"more")
+    size = paths[1].stat().st_size
+    shutil.copy(paths[2], out / "data/extra.parquet")
+    assert {*verify_dataset(store, scope=Scope(0.3, seed=5)).findings} == {
+        f"data/{paths[0].name}: the file is missing",
+        f"data/{paths[1].name}: {size} bytes, and its record says {size - 4}",
+        "data/extra.parquet: no record names this file",
+    }
+
+
+def unread_after_a_change(out: Path) -> set[str]:
+    """Return the names of files in which a sample does not see another byte of the same size."""
+    unread = set()
+    for path in (out / "data").iterdir():
+        data = path.read_bytes()
+        path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+        if verify_dataset(open_store(str(out)), scope=Scope(0.3, seed=5)).ok:
+            unread.add(path.name)
+        path.write_bytes(data)
+    return unread
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_one_line(out: Path, share: float, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(out), "--sample", str(share)]) == 2
+    assert "it must be above 0 and at most 1" in capsys.readouterr().err
+
+
+def test_of_very_many_findings_the_first_are_kept_and_the_rest_counted() -> None:
+    found = Verification()
+    found.extend(f"finding {number % 1_500}" for number in range(3_000))
+    part = Verification(findings=["finding 1", "another"], more=7)
+    found.include(part)
+    assert found.findings == [f"finding {number}" for number in range(1_000)]
+    assert found.more == 2 * 500 + 1 + 7 and not found.ok
 
 
 def test_a_changed_source_is_found(made: Path, tmp_path: Path) -> None:

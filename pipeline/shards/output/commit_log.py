@@ -96,9 +96,12 @@ class CommitLog:
 
     def records_at(self, place: Place) -> Iterator[UnitRecord]:
         """Yield the standing records of one row group, without their index columns."""
+        yield from records_of(self.table_at(place, RECORD_COLUMNS), place.segment.path)
+
+    def table_at(self, place: Place, columns: Sequence[str]) -> pa.Table:
+        """Return the standing rows of one row group."""
         with self._reading(place.segment):
-            for table in self._groups(place.segment, RECORD_COLUMNS, only=place.group):
-                yield from records_of(table, place.segment.path)
+            return next(self._groups(place.segment, columns, only=place.group))
 
     def records(self) -> Iterator[UnitRecord]:
         """Yield the standing record of every unit, without its index columns, in the order of the segments."""
