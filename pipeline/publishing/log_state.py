@@ -1,7 +1,7 @@
 """What the commit log and the data folders of an output hold, compared with a plan: read in one pass."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,20 +50,29 @@ class LogState:
     devices: set[str] = field(default_factory=set)
     others: dict[tuple[str, str | None, str], OtherUnits] = field(default_factory=dict)
 
-    def add(self, plan: Plan, record: UnitRecord) -> None:
-        """Add the record of a unit."""
-        index = plan.units.index_of(record.branch, record.shard, record.label, record.first)
-        planned = index is not None and plan.units.name(index) == record.unit
-        if index is None or not planned or plan.units.digests[index].tobytes().hex() != record.digest:
-            self._add_other(record, planned)
-            return
+    def add(self, plan: Plan, records: Sequence[UnitRecord]) -> None:
+        """Add the records of some units."""
+        units = plan.units
+        groups = [units.group_index(record.branch, record.shard, record.label) for record in records]
+        numbers = np.array([-1 if group is None else group for group in groups], np.int64)
+        firsts = np.array([record.first for record in records], np.int64)
+        for index, record in zip(units.indexes_of(numbers, firsts).tolist(), records, strict=True):
+            planned = index >= 0 and units.name(index) == record.unit
+            if planned and units.digests[index].tobytes().hex() == record.digest:
+                self._add(index, record)
+            else:
+                self._add_other(record, planned)
+
+    def _add(self, index: int, record: UnitRecord) -> None:
         if (damage := self._damage(record)) is not None:
             self.damaged[record.unit] = damage
             return
         self.done[index] = True
         self.hashes[index] = np.frombuffer(record_hash(record), np.uint8)
-        self.sums.setdefault(record.branch, CountSums()).add(record)
-        self.written.setdefault(record.branch, WrittenFiles()).add(record)
+        if record.branch not in self.sums:
+            self.sums[record.branch], self.written[record.branch] = CountSums(), WrittenFiles()
+        self.sums[record.branch].add(record)
+        self.written[record.branch].add(record)
         if record.device:
             self.devices.add(record.device)
 
@@ -109,6 +118,6 @@ def read_state(plan: Plan, log: CommitLog, files: Mapping[str, int]) -> LogState
     """
     units = len(plan.units)
     state = LogState(np.zeros(units, np.bool_), np.zeros((units, HASH_BYTES), np.uint8), {**files})
-    for record in log.records():
-        state.add(plan, record)
+    for records in log.record_batches():
+        state.add(plan, records)
     return state

@@ -46,7 +46,7 @@ def recover_units(plan: Plan, store: Store, state: LogState, run: int) -> Recove
         record = recovered_record(store, path, sizes)
         if record is None or record.digest != plan.units[index].digest:
             continue
-        state.add(plan, record)
+        state.add(plan, [record])
         found.append(record.model_copy(update={"run": run}))
         units += 1
         if len(found) == RECORDS_AT_ONCE:

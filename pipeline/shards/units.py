@@ -222,11 +222,16 @@ class Units(Sequence[Unit]):
         Groups of -1 have no unit.
         """
         asked = _sort_key(groups, first)
-        own = _sort_key(self.group, self.first)
+        own = self._sort_keys
         index = np.searchsorted(own, asked)
         inside = np.minimum(index, max(len(own) - 1, 0))
         known = (own[inside] == asked) if len(own) else np.zeros(len(asked), np.bool_)
         return np.where(known & (groups >= 0) & (first >= 0) & (first < 1 << _FIRST_BITS), index, -1)
+
+    @cached_property
+    def _sort_keys(self) -> Indexes:
+        """[N] one rising key for each unit."""
+        return _sort_key(self.group, self.first)
 
     @cached_property
     def _starts(self) -> list[int]:

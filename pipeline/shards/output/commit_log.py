@@ -34,6 +34,7 @@ EARLIER: Final = "use the commit that made it, or make the data set anew with an
 """What to do with a data set whose records have another layout."""
 MERGED_BYTES: Final = 32 << 20
 """Size from which on a segment is left as it is, and of the segments that small ones are merged into."""
+RECORDS_AT_ONCE: Final = 4_096
 _RANK: Final = ("unit", "run", "exact", "data_file", "rejected_file", "quarantine_file")
 
 
@@ -105,10 +106,16 @@ class CommitLog:
 
     def records(self) -> Iterator[UnitRecord]:
         """Yield the standing record of every unit, without its index columns, in the order of the segments."""
+        for records in self.record_batches():
+            yield from records
+
+    def record_batches(self) -> Iterator[list[UnitRecord]]:
+        """Yield the records in lists of at most `RECORDS_AT_ONCE`."""
         for segment in self.segments:
             with self._reading(segment):
                 for table in self._groups(segment, RECORD_COLUMNS):
-                    yield from records_of(table, segment.path)
+                    for first in range(0, table.num_rows, RECORDS_AT_ONCE):
+                        yield [*records_of(table.slice(first, RECORDS_AT_ONCE), segment.path)]
 
     def units(self) -> int:
         """Return how many units are there."""
