@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.contracts import Applied, Draws, ImageBatch, Operator, PartnerRow
+from pipeline.contracts import Applied, Draws, ImageBatch, Operator, PartnerRow, Pixels
 from pipeline.errors import JobError, RowError, UnitError
 from pipeline.execution.micro_batches import ComputeReport, call_in_halves, grouped, micro_batches
 from pipeline.execution.sample import Sample
@@ -69,19 +69,40 @@ def run_chain(
 
 
 def _once_per_call_key(operator: Operator, draws: Draws, index: int) -> str:
+    if not operator.once_per_call:
+        return ""
     return canonical_json([draws.columns[name][index] for name in operator.once_per_call])
 
 
 def _batch(step: LoadedStep, bucket: Sequence[Sample], rows: RowLookup, classes: Sequence[str]) -> ImageBatch:
-    images = None if bucket[0].pixels is None else np.stack([s.pixels for s in bucket if s.pixels is not None])
     return ImageBatch(
-        images=images,
+        images=None if bucket[0].pixels is None else _stacked([s.pixels for s in bucket if s.pixels is not None]),
         seeds=[step_seed(s.sample_id, step.index) for s in bucket],
         labels=np.array([s.label for s in bucket], dtype=np.int64),
         classes=classes,
         columns=rows.columns(bucket),
         partners=None if step.operator.partner is None else [rows.partner(sample, step) for sample in bucket],
     )
+
+
+def _stacked(images: Sequence[Pixels]) -> Pixels:
+    """Return [N, H, W, C]: the images' own memory where they lie side by side and are the samples' alone, else a copy.
+
+    An image that others read as well, such as a source that is kept for gates or partners, cannot be written to.
+    """
+    memory = images[0].base
+    if isinstance(memory, np.ndarray) and memory.shape[1:] == images[0].shape and memory.flags.c_contiguous:
+        size = images[0].nbytes
+        first, rest = divmod(images[0].ctypes.data - memory.ctypes.data, size)
+        beside = all(
+            image.base is memory
+            and image.flags.writeable
+            and image.ctypes.data == memory.ctypes.data + (first + i) * size
+            for i, image in enumerate(images)
+        )
+        if beside and not rest:
+            return memory[first : first + len(images)]
+    return np.stack(images)
 
 
 def _take(batch: ImageBatch, draws: Draws, rows: Sequence[int]) -> tuple[ImageBatch, Draws]:

@@ -60,6 +60,8 @@ def tables_of(branch: LoadedBranch, unit: Unit, window: Window, background: Back
     }
     if window.errors and window.table is not None:
         tables["quarantine"] = quarantine_table(job.rows, window.table, _quarantined(unit, window))
+    for sample in window.samples:
+        sample.pixels = None  # the window itself lives on until the next one is made
     return tables
 
 

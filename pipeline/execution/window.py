@@ -1,8 +1,10 @@
 """Windows: consecutive source rows of a unit, decoded, with the samples to be made of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.contracts import Pixels
@@ -14,8 +16,12 @@ from pipeline.execution.sample import Sample
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.columns.dimensions import Shape
-from pipeline.shards.images.codecs import decode, fit_square
-from pipeline.shards.reader import SourceRow, read_windows
+from pipeline.shards.images.codecs import decode, fit_square, pixels_declared
+from pipeline.shards.images.jpeg import Frame, read_plain_header
+from pipeline.shards.reader import Bound, SourceRow, read_windows
+
+WINDOW_BYTES: Final = 288 << 20
+"""Decoded source images of a window at most, by their headers: 64 of 1.5 megapixels, 4 of 24, one of more than 50."""
 
 _MESSAGES_WITHOUT_BYTES = (
     "empty_image", "too_large", "unsupported_mode", "unsupported_format", "ambiguous_depth", "depth_exceeded",
@@ -68,23 +74,63 @@ def windows(branch: LoadedBranch, unit: Unit, background: BackgroundThreads) -> 
     assert job.layout is not None
     before: list[Candidate] = []
     place = unit.first, unit.rows, branch.window_rows
-    for table, rows in read_windows(unit.shard, job.layout, *place, job.links, branch.cursor_cache):
-        chosen = branch.selection.of(rows)
-        decoded = background.map(lambda row: _decoded(job, row), [rows[index] for index in chosen])
-        window = Window(table, rows, [], {}, len(chosen))
-        for index, found in zip(chosen, decoded, strict=True):
-            if isinstance(found, RowError):
-                window.errors[index] = _without_foreign_bytes(rows[index], found)
-                continue
-            pixels, window.shapes[index] = found
-            if branch.wants_partners:
-                window.candidates.append(Candidate(rows[index], pixels))
-            for copy in range(branch.plan.copies):
-                window.samples.append(new_sample(job, unit, window, index, copy, pixels))
+    bound = _bound(branch)
+    for table, rows in read_windows(unit.shard, job.layout, *place, job.links, branch.cursor_cache, bound):
+        window = _window(branch, unit, table, rows, background)
         here = list(window.candidates)
         window.candidates[:0] = before
         before = here
         yield window
+
+
+def _bound(branch: LoadedBranch) -> Bound | None:
+    """Return what bounds a window beside its rows; None where images have one size, or need partners beside them."""
+    if branch.job.recipe.output.size != "source" or branch.wants_partners:
+        return None
+    copies = max(1, branch.plan.copies)
+    return Bound(WINDOW_BYTES // copies, lambda row: 3 * pixels_declared(row.data) if row.data else 0)
+
+
+def _window(
+    branch: LoadedBranch, unit: Unit, table: pa.Table, rows: list[SourceRow], background: BackgroundThreads
+) -> Window:
+    job, chosen = branch.job, branch.selection.of(rows)
+    window = Window(table, rows, [], {}, len(chosen))
+    memory = _memory(branch, [rows[index] for index in chosen])
+    decoded = background.map(
+        lambda pair: _decoded(job, *pair), [(rows[i], at) for i, at in zip(chosen, memory, strict=True)]
+    )
+    for index, found in zip(chosen, decoded, strict=True):
+        if isinstance(found, RowError):
+            window.errors[index] = _without_foreign_bytes(rows[index], found)
+            continue
+        pixels, window.shapes[index] = found
+        if branch.wants_partners:
+            window.candidates.append(Candidate(rows[index], pixels))
+        for copy in range(branch.plan.copies):
+            window.samples.append(new_sample(job, unit, window, index, copy, pixels))
+    return window
+
+
+def _memory(branch: LoadedBranch, rows: Sequence[SourceRow]) -> list[Pixels | None]:
+    """Return memory [H, W, C] to decode each row into, side by side where images have one shape; else None.
+
+    Only where a sample has its pixels to itself: the chain takes such images as a batch without a copy.
+    """
+    if branch.wants_partners or branch.gates or branch.plan.copies != 1:
+        return [None] * len(rows)
+    size, limit = branch.job.recipe.output.size, branch.job.recipe.input.max_pixels
+    places: dict[Frame, list[int]] = {}
+    for place, row in enumerate(rows):
+        frame = read_plain_header(row.data) if row.data and row.error is None else None
+        fits = frame is not None and (size == "source" or frame.height == frame.width == size)
+        if frame is not None and fits and frame.height * frame.width <= limit:
+            places.setdefault(frame, []).append(place)
+    memory: list[Pixels | None] = [None] * len(rows)
+    for frame, several in places.items():
+        for place, pixels in zip(several, np.empty((len(several), *frame), np.uint8), strict=True):
+            memory[place] = pixels
+    return memory
 
 
 def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
@@ -95,12 +141,12 @@ def _synthetic(branch: LoadedBranch, unit: Unit) -> Iterator[Window]:
         yield window
 
 
-def _decoded(job: Job, row: SourceRow) -> tuple[Pixels, Shape] | RowError:
+def _decoded(job: Job, row: SourceRow, into: Pixels | None) -> tuple[Pixels, Shape] | RowError:
     """Return the image of a row at the recipe's size, and its shape before; a RowError where it cannot be used."""
     if row.error is not None or row.data is None:
         return row.error or RowError("null_image", "the image is null")
     try:
-        pixels = decode(row.data, job.recipe.input.max_pixels, job.recipe.input.bit_depth)
+        pixels = decode(row.data, job.recipe.input.max_pixels, job.recipe.input.bit_depth, into)
     except RowError as error:
         return error
     size, (height, width, channels) = job.recipe.output.size, pixels.shape

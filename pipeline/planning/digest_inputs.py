@@ -16,7 +16,7 @@ def common_digest_inputs(recipe: Recipe, layout: Layout, key_id: str | None) -> 
     names = [list(layout.classes or ())] if named else []  # a ClassLabel is in the shard's digest, a text in its row
     quality = None if output.encoding == "png" else output.quality
     return [
-        "unit/2",
+        "unit/3",
         recipe.seed,
         [
             layout.image,

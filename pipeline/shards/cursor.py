@@ -17,12 +17,13 @@ from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.parquet_footer import Footer, read_footer
 from pipeline.shards.files.uris import ROWS_AHEAD_BYTES, cause_of, open_binary
 
-_BATCH_ROWS: Final = 64  # also keeps a batch of images of 30 MB below Arrow's 2 GiB a binary array
+_BATCH_ROWS: Final = 64
+_BATCH_BYTES: Final = 16 << 20  # of decoded columns, by the average of the row group: fewer rows where images are large
 _BUFFER_BYTES: Final = 4 << 20  # read a column chunk in pieces: a whole one can be as large as the shard
 
 
 class Cursor:
-    """One open shard, read forwards. It holds one buffer a column and at most a batch of 64 rows.
+    """One open shard, read forwards. It holds one buffer a column and a batch of 64 rows or about 16 MiB.
 
     Args:
         columns: those to read; the shard may lack some.
@@ -115,8 +116,15 @@ class Cursor:
     def _enter(self, group: int) -> None:
         there = set(self._file.schema_arrow.names)  # thousands of columns are no reason to be slow
         held = [name for name in self.columns if name in there]
-        self._batches = self._file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=held, use_threads=False)
+        batch_rows = self._batch_rows(group)
+        self._batches = self._file.iter_batches(batch_rows, row_groups=[group], columns=held, use_threads=False)
         self._group, self._row, self._left = group, 0, None
+
+    def _batch_rows(self, group: int) -> int:
+        """Return how many rows of a group to decode at a time, 1 to 64."""
+        described = self._file.metadata.row_group(group)
+        average = int(described.total_byte_size) // max(1, int(described.num_rows))
+        return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, average)))
 
 
 class CursorCache:

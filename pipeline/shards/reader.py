@@ -1,7 +1,7 @@
 """Reading source rows: a range of one shard, window by window, in the memory of one window and a few Parquet pages."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,17 @@ class SourceRow:
     link: str | None = None
 
 
+@dataclass(frozen=True)
+class Bound:
+    """What the rows of a window may weigh together; a single row may weigh more.
+
+    `weigh` is a function of the row alone, so that windows are one of the rows read.
+    """
+
+    limit: int
+    weigh: Callable[[SourceRow], int]
+
+
 def read_windows(
     shard: Shard,
     layout: Layout,
@@ -49,8 +60,11 @@ def read_windows(
     window: int,
     links: ImageLinks | None = None,
     cursor_cache: CursorCache | None = None,
+    bound: Bound | None = None,
 ) -> Iterator[tuple[pa.Table, list[SourceRow]]]:
     """Yield rows [first, first + rows) of a shard in windows of `window` rows (the last may be shorter).
+
+    A window ends before the row that would take it beyond `bound`, too.
 
     Each is a table of the input columns as `layout.schema` has them, and its rows: a column that the shard's folder
     states is filled with that, one that the shard lacks is null. Only row groups that overlap are read, in pieces. An
@@ -78,19 +92,45 @@ def read_windows(
         if not (cursor.pinned and cursor.has_known_columns):
             _check_columns(shard, layout)
             cursor.has_known_columns = True
-        held: list[pa.RecordBatch] = []
-        count, start = 0, first
-        for batch in cursor.read(first, rows):
-            while batch.num_rows:
-                part = batch.slice(0, window - count)
-                batch = batch.slice(part.num_rows)
-                held.append(part)
-                count += part.num_rows
-                if count == window:
-                    yield _window(shard, layout, held, start, links)
-                    held, count, start = [], 0, start + window
-        if held:
-            yield _window(shard, layout, held, start, links)
+        yield from _windows(_pieces(shard, layout, cursor.read(first, rows), first, links), window, bound)
+
+
+def _pieces(
+    shard: Shard, layout: Layout, batches: Iterator[pa.RecordBatch], start: int, links: ImageLinks | None
+) -> Iterator[tuple[pa.Table, list[SourceRow]]]:
+    for batch in batches:
+        yield _window(shard, layout, batch, start, links)
+        start += batch.num_rows
+
+
+def _windows(
+    pieces: Iterator[tuple[pa.Table, list[SourceRow]]], window: int, bound: Bound | None
+) -> Iterator[tuple[pa.Table, list[SourceRow]]]:
+    """Yield the rows of `pieces` in windows; no piece is kept beyond the window that it ends in."""
+    tables: list[pa.Table] = []
+    held: list[SourceRow] = []
+    weight = 0
+    for table, rows in pieces:
+        begin = 0
+        for place, row in enumerate(rows):
+            own = bound.weigh(row) if bound else 0
+            if len(held) == window or (held and bound and weight + own > bound.limit):
+                tables.append(table.slice(begin, place - begin))
+                yield _joined(tables), held
+                tables, held, weight, begin = [], [], 0, place
+            held.append(row)
+            weight += own
+        tables.append(table.slice(begin) if begin else table)
+        del table, rows
+        if len(held) == window:
+            yield _joined(tables), held
+            tables, held, weight = [], [], 0
+    if held:
+        yield _joined(tables), held
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables)
 
 
 def _check_columns(shard: Shard, layout: Layout) -> None:
@@ -111,10 +151,10 @@ def _check_columns(shard: Shard, layout: Layout) -> None:
 
 
 def _window(
-    shard: Shard, layout: Layout, batches: list[pa.RecordBatch], start: int, links: ImageLinks | None
+    shard: Shard, layout: Layout, batch: pa.RecordBatch, start: int, links: ImageLinks | None
 ) -> tuple[pa.Table, list[SourceRow]]:
-    """Return the table of some batches in the layout's columns, and its rows."""
-    table = _as_laid_out(pa.Table.from_batches(batches), shard, layout)
+    """Return the table of a batch in the layout's columns, and its rows."""
+    table = _as_laid_out(pa.Table.from_batches([batch]), shard, layout)
     held, names = _images(table.column(layout.image), layout, shard.uri)
     images = _opened(held, names, layout, shard, links)
     light = {name: _values(table, name, layout, shard) for name in layout.light}

@@ -60,17 +60,22 @@ class Flip(Operator):
 
 def mirror(images: Pixels, where: npt.NDArray[np.bool_]) -> Pixels:
     """Return a copy of `images` [N, H, W, C], mirrored left to right where `where` [N] says so."""
-    copy = images.copy(order="C")
+    made = np.empty_like(images, order="C")
     height, width, channels = images.shape[1:]
     if height * width * channels >= _LARGE_BYTES:
-        for index in np.flatnonzero(where):
-            _mirror_rows(images[index], copy[index])
-    elif where.any():
+        for index, mirrored in enumerate(where):
+            if mirrored:
+                _mirror_rows(images[index], made[index])
+            else:
+                made[index] = images[index]
+        return made
+    made[:] = images
+    if where.any():
         rows = images[where].reshape(-1, width, channels)
-        mirrored = np.empty_like(rows)
-        _mirror_rows(rows, mirrored)
-        copy[where] = mirrored.reshape(-1, height, width, channels)
-    return copy
+        small = np.empty_like(rows)
+        _mirror_rows(rows, small)
+        made[where] = small.reshape(-1, height, width, channels)
+    return made
 
 
 def _mirror_rows(source: Pixels, result: Pixels) -> None:

@@ -36,7 +36,7 @@ from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 from pipeline.shards.images.bit_depth import check_high_bytes, from_integers, is_16_bit, is_scaled
 from pipeline.shards.images.colour_profiles import to_srgb
-from pipeline.shards.images.formats import open_image
+from pipeline.shards.images.formats import PNG_MAGIC, open_image
 from pipeline.shards.images.jpeg import decode_jpeg, encode_jpeg, read_plain_header
 from pipeline.shards.images.png import encode_png
 from pipeline.shards.images.truncation import check_not_truncated, mark_last_row
@@ -68,12 +68,14 @@ PNG_ENCODER: Final = "png/2"
 _EXTENSIONS: Final = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 
 
-def decode(data: bytes, max_pixels: int, bit_depth: int | None = None) -> Pixels:
+def decode(data: bytes, max_pixels: int, bit_depth: int | None = None, into: Pixels | None = None) -> Pixels:
     """Return the pixels of an encoded image by the table above: [H, W, C] uint8, C 1 or 3, contiguous, read-only.
 
     Args:
         max_pixels: bounds H x W and is checked from the header, before anything is decoded.
         bit_depth: how many bits the values of 16-bit images use, 8 to 16; None if the recipe does not say.
+        into: memory that the pixels of an image with a plain header are decoded into, of the shape that the header
+            says; where that succeeds it is what is returned, and stays writable.
 
     Raises:
         RowError: `empty_image` (no bytes), `unsupported_format` (known by name only), `not_an_image` (none of the
@@ -83,7 +85,7 @@ def decode(data: bytes, max_pixels: int, bit_depth: int | None = None) -> Pixels
     """
     if not data:
         raise RowError("empty_image", "the image has 0 bytes")
-    found = _plain_jpeg(data, max_pixels)
+    found = _plain_jpeg(data, max_pixels, into)
     if found is not None:
         return found
     _silence_pillow()
@@ -99,13 +101,28 @@ def decode(data: bytes, max_pixels: int, bit_depth: int | None = None) -> Pixels
         raise RowError("decode_failed", f"truncated or corrupt: {_reason(error)}") from error
 
 
-def _plain_jpeg(data: bytes, max_pixels: int) -> Pixels | None:
+def pixels_declared(data: bytes) -> int:
+    """Return how many pixels the header of an image declares; 0 where it cannot be read. Nothing is decoded."""
+    frame = read_plain_header(data)
+    if frame is not None:
+        return frame.height * frame.width
+    if data.startswith(PNG_MAGIC) and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big") * int.from_bytes(data[20:24], "big")
+    _silence_pillow()
+    try:
+        width, height = open_image(data, 1 << 62).size
+    except Exception:  # `decode` will say what is wrong with it
+        return 0
+    return width * height
+
+
+def _plain_jpeg(data: bytes, max_pixels: int, into: Pixels | None) -> Pixels | None:
     """Return the pixels of a JPEG whose header needs no look by Pillow; None for all else."""
     frame = read_plain_header(data)
     if frame is None or frame.height * frame.width > max_pixels:
         return None
     try:
-        return decode_jpeg(data, frame.channels)
+        return decode_jpeg(data, frame.channels, into if into is not None and into.shape == frame else None)
     except MemoryError:  # Pillow's path says so
         return None
 

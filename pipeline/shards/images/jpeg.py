@@ -53,19 +53,24 @@ def read_plain_header(data: bytes) -> Frame | None:
     return None
 
 
-def decode_jpeg(data: bytes, channels: int) -> Pixels | None:
+def decode_jpeg(data: bytes, channels: int, into: Pixels | None = None) -> Pixels | None:
     """Return the pixels of a JPEG as it is stored, [H, W, C] uint8 read-only; None where Pillow must look at it.
 
     Args:
         channels: of the frame, 1 or 3.
+        into: memory of the frame's shape to decode into, which is then returned and stays writable; its content is
+            undefined where None is returned.
     """
-    try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, _COLOURS[channels], strict=True)  # strict: a warning is an error
+    colours = _COLOURS[channels]
+    try:  # strict: a warning is an error
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, buffer=into, strict=True)
     except ValueError:
         return None
     corner = pixels[-1, -4:]
     if 127 <= corner.min() <= corner.max() <= 129 and is_short_jpeg(data):
         return None
+    if into is not None:
+        return into
     pixels.flags.writeable = False
     return pixels
 
