@@ -2,16 +2,18 @@
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pipeline.plan import Unit
+from pipeline.plan import Unit, Units
 
 DEATHS = 3
 """Worker deaths of one unit after which it is no longer tried."""
 
 
-def unit_indexes(units: Sequence[Unit]) -> dict[str, "array[int]"]:
-    """Return the indexes of the units of each branch, in order; 8 bytes a unit."""
+def unit_indexes(units: Sequence[Unit]) -> Mapping[str, Sequence[int]]:
+    """Return the indexes of the units of each branch, in order: ranges, or 8 bytes a unit outside of plan order."""
+    if isinstance(units, Units):
+        return units.ranges
     found: dict[str, array[int]] = {}
     for index, unit in enumerate(units):
         found.setdefault(unit.branch, array("Q")).append(index)

@@ -2,14 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import JobError, RunError, UnitError
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.runner import run_unit
 from pipeline.messages import about_unit, error_line, format_traceback, one_line
-from pipeline.plan import BranchPlan, Unit
+from pipeline.plan import BranchPlan, Unit, Units
 from pipeline.shards.files.uris import is_local
 from schemas.manifest import Failure, UnitRecord
 
@@ -97,14 +97,19 @@ def run_inline(
     Raises:
         JobError: a branch asks for a GPU and this process sees none.
     """
-    wanted = {unit.branch for unit in units}
     for branch in branches:
-        if branch.name not in wanted:
+        own = _of_branch(units, branch.name)
+        if not own:
             continue
         worker = Worker(job, branch, device_for(branch), key)
-        for unit in units:
-            if unit.branch == branch.name:
-                yield worker.run(unit)
+        for unit in own:
+            yield worker.run(unit)
+
+
+def _of_branch(units: Collection[Unit], branch: str) -> Sequence[Unit]:
+    if isinstance(units, Units):
+        return units.of_branch(branch)
+    return [unit for unit in units if unit.branch == branch]
 
 
 def device_for(branch: BranchPlan) -> str:

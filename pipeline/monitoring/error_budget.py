@@ -38,7 +38,7 @@ class Budget:
     def __init__(self, plan: Plan, done: Mapping[str, CountSums]) -> None:
         self._quality = plan.recipe.quality
         self._counts = {branch.name: _BranchCounts(left=plan.units_in(branch.name).rows) for branch in plan.branches}
-        self.failures: list[Failure] = []  # of this run: those of earlier ones are tried again
+        self._failed = 0  # in this run: units that failed in earlier ones are tried again
         self._made = 0
         for name, sums in done.items():
             self._count(name, sums)
@@ -57,7 +57,7 @@ class Budget:
     def add(self, outcome: UnitRecord | Failure) -> None:
         """Count a unit that ended. Raises BudgetError where the run should stop."""
         if isinstance(outcome, Failure):
-            self.failures.append(outcome)
+            self._failed += 1
             self._counts[outcome.branch].left -= outcome.rows
         else:
             made = CountSums()
@@ -73,7 +73,7 @@ class Budget:
         counts.quarantined += made.quarantined
 
     def _check_units(self) -> None:
-        failed, limit = len(self.failures), self._quality.max_failed_units
+        failed, limit = self._failed, self._quality.max_failed_units
         if limit is None:
             limit = FAILED_UNITS if self._made else min(FAILED_UNITS, FAILED_UNITS_WITHOUT_SUCCESS - 1)
         if failed > limit:

@@ -52,7 +52,8 @@ class Progress:
             self._ended_units += sums.units
         self.now = 0  # weight of units that ended in this run, failed ones included
         self.images = 0  # made in this run: accepted, rejected, or refused and made again
-        self.failures: list[Failure] = []
+        self.failed = 0  # units that failed in this run
+        self.failures: list[Failure] = []  # the first of them, as many as the summary names
         self._actors = actors
         self._units_s = self._busy_s = 0.0
         self._stream = stream or sys.stderr
@@ -87,7 +88,9 @@ class Progress:
         self.now += weight
         self._ended_units += 1
         if isinstance(outcome, Failure):
-            self.failures.append(outcome)
+            self.failed += 1
+            if len(self.failures) < MAX_FAILURES:
+                self.failures.append(outcome)
         else:
             self.images += outcome.accepted + outcome.rejected + outcome.retried
             self._units_s += outcome.seconds
@@ -129,8 +132,8 @@ class Progress:
             f"{self.images_per_s:.1f} images/s",
         ]
         figures.append(f"busy {self.busy:.0%}")
-        if self.failures:
-            figures.append(f"{len(self.failures)} failed")
+        if self.failed:
+            figures.append(f"{self.failed} failed")
         left = self.total - self.earlier - self.now
         if left > 0 and self.now and self.seconds > 0:
             figures.append(f"{duration(left * self.seconds / self.now)} left")
@@ -165,7 +168,7 @@ def summary(manifest: Manifest, progress: Progress, output: str) -> str:
             f"{progress.images} images in {duration(progress.seconds)}: {progress.images_per_s:.1f} images/s, "
             f"workers inside operators {progress.busy:.0%} of the time"
         )
-    lines += _failures(progress.failures, manifest.failed, output)
+    lines += _failures(progress, manifest.failed, output)
     if not manifest.complete and not manifest.failed:
         lines.append("not complete; the same command goes on where this one ended")
     lines.append(f"data set: {output}")
@@ -200,15 +203,14 @@ def reason_counts(reasons: Mapping[str, int]) -> str:
     return ", ".join(f"{one_line(reason, 80)} {times}" for reason, times in ordered[:MAX_REASONS]) + more
 
 
-def _failures(now: list[Failure], failed: list[str], output: str) -> list[str]:
-    if not failed and not now:
+def _failures(progress: Progress, failed: list[str], output: str) -> list[str]:
+    reasons = {failure.unit: failure.error.splitlines()[0] for failure in progress.failures if failure.error}
+    names = list(dict.fromkeys([failure.unit for failure in progress.failures] + failed))
+    if not names:
         return []
-    reasons = {failure.unit: failure.error.splitlines()[0] for failure in now if failure.error}
-    names = list(dict.fromkeys([failure.unit for failure in now] + failed))
-    lines = [
-        f"{counted(len(names), 'unit')} failed; tracebacks are in {output}/_failed/, the same command tries again:"
-    ]
+    total = max(progress.failed, len(names))
+    lines = [f"{counted(total, 'unit')} failed; tracebacks are in {output}/_failed/, the same command tries again:"]
     lines += [f"  {name}: {reasons.get(name, 'in an earlier run')}" for name in names[:MAX_FAILURES]]
-    if len(names) > MAX_FAILURES:
-        lines.append(f"  and {len(names) - MAX_FAILURES} more")
+    if total > MAX_FAILURES:
+        lines.append(f"  and {total - MAX_FAILURES} more")
     return lines

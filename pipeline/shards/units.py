@@ -174,10 +174,17 @@ class Units(Sequence[Unit]):
 
     def of_branch(self, branch: str) -> "Units":
         """Return the units of one branch; their columns are views of these."""
-        within = [number for number, group in enumerate(self.groups) if group.branch == branch]
-        if not within:
-            return self[:0]
-        return self[self._starts[within[0]] : self._starts[within[-1] + 1]]
+        own = self.ranges.get(branch, range(0))
+        return self[own.start : own.stop]
+
+    @cached_property
+    def ranges(self) -> Mapping[str, range]:
+        """The indexes of the units of each branch that has any, in plan order."""
+        found: dict[str, range] = {}
+        for group, start, stop in zip(self.groups, self._starts[:-1], self._starts[1:], strict=True):
+            if start < stop:
+                found[group.branch] = range(found.get(group.branch, range(start, stop)).start, stop)
+        return found
 
     @cached_property
     def totals(self) -> Mapping[str, Totals]:

@@ -100,6 +100,17 @@ def test_the_summary_says_what_is_there_and_what_failed(plan: Plan) -> None:
     assert f"  {plan.units[2].name}: out of memory" in text
 
 
+def test_failures_are_all_counted_and_some_are_kept(plan: Plan) -> None:
+    manifest, _ = run_here(plan)
+    progress = Progress(plan, stream=io.StringIO(), clock=Clock())
+    for number in range(1_000):
+        progress.add(failure(plan, 0).model_copy(update={"unit": f"lost-{number}"}))
+    assert len(progress.failures) == 5 and "1000 failed" in progress.line()
+    lines = summary(manifest, progress, plan.output).splitlines()
+    place = lines.index(f"1000 units failed; tracebacks are in {plan.output}/_failed/, the same command tries again:")
+    assert lines[place + 1] == "  lost-0: out of memory" and lines[place + 6] == "  and 995 more"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 05 min"), (3600, "1 h 00 min")]
 )

@@ -43,6 +43,8 @@ def test_a_part_of_the_units_is_units(units: Units) -> None:
     assert list(units.of_branch("y")) == list(units)[8:]
     assert list(units.select(mask).of_branch("x")) == [units[index] for index in (2, 3, 6, 7)]
     assert len(units.of_branch("z")) == 0
+    assert units.ranges == {"x": range(8), "y": range(8, 12)}
+    assert units.select(mask)[:4].ranges == {"x": range(4)}
 
 
 def test_units_stay_in_plan_order(units: Units) -> None:
