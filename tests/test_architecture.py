@@ -190,6 +190,35 @@ def test_libraries_stay_in_their_rooms(library: str) -> None:
         assert not found, f"{place} imports {found}"
 
 
+def test_one_module_alone_touches_what_is_private_to_ray() -> None:
+    found = {name: private_names_of_ray(path) for name, path in modules().items()}
+    assert [name for name, names in found.items() if names] == ["pipeline.cluster.ray_internals"], found
+
+
+def private_names_of_ray(path: Path) -> list[str]:
+    """Return the names with an underscore below `ray` that a module imports, or reads from what it imported of Ray."""
+    tree = ast.parse(path.read_text())
+    ours, found = {"ray"}, [name for name in imports(path) if name.startswith("ray.") and "._" in name]
+    for node in ast.walk(tree):  # what stands for a part of Ray: imported under a name, or assigned to one
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            module = getattr(node, "module", None) or ""
+            parts = [alias for alias in node.names if (module or alias.name).split(".")[0] == "ray"]
+            ours |= {alias.asname or alias.name.split(".")[0] for alias in parts}
+            found += [alias.name for alias in parts if module and alias.name.startswith("_")]
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None and root_of(node.value) in ours:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            ours |= {target.id for target in targets if isinstance(target, ast.Name)}
+    private = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr.startswith("_")]
+    return [*found, *(node.attr for node in private if root_of(node) in ours)]
+
+
+def root_of(node: ast.expr) -> str:
+    """Return the name at the beginning of `name.attribute.attribute`; empty where there is none."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
 def test_every_operator_is_one_file_one_line_one_test() -> None:
     rooms = {path.split(":")[0].split(".")[2] for path in OPERATORS.values()}
     files = {path.stem for room in rooms for path in (ROOT / "pipeline/operators" / room).glob("*.py")} - {"__init__"}

@@ -1,6 +1,5 @@
 """The connection to Ray: a local one of our own, the cluster this machine belongs to, or a named head."""
 
-import atexit
 import contextlib
 import logging
 import os
@@ -12,18 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray._private.ray_constants
-import ray._private.services
-import ray._private.worker
 import ray.util.client
 
+from pipeline.cluster.ray_internals import cluster_address, hide_events, kill_local_ray, loopback
 from pipeline.cluster.watchdog import watched
 from pipeline.errors import JobError
 from pipeline.monitoring.stopping import Stopped
-
-constants: Any = ray._private.ray_constants
-worker: Any = ray._private.worker
-services: Any = ray._private.services
 
 PORT = 6379
 """Where a head listens unless its address says otherwise."""
@@ -55,7 +48,7 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
         _check_connection()
         yield
         return
-    with _hide_ray_events():
+    with hide_events():
         _start(address, gpus, cpus)
         with _connection(address == "local"):
             yield
@@ -80,7 +73,7 @@ def _start(address: str, gpus: float | None, cpus: float | None) -> None:
     with (
         _hide_native_output(),
         _keep_signal_handlers(),
-        _loopback() if address == "local" else contextlib.nullcontext(),
+        loopback() if address == "local" else contextlib.nullcontext(),
     ):
         _init(address, gpus, cpus)
         _close_token()
@@ -109,31 +102,12 @@ def _connection(own: bool) -> Iterator[None]:
         finally:
             if watchdog.lost is not None:
                 stack.pop_all()
-                _kill_local_ray(own)
+                kill_local_ray(own)
 
 
 def _shut_down() -> None:
     with _keep_signal_handlers():
         ray.shutdown()
-
-
-def _kill_local_ray(own: bool) -> None:
-    """Kill what is left of a local Ray that was lost. An ordinary shutdown would wait until Ray ends this process."""
-    atexit.unregister(worker.shutdown)
-    node = worker._global_node
-    if not own or node is None:
-        return
-    orphans = [child for info in node.all_processes.get("raylet", ()) for child in _children(info.process.pid)]
-    node.kill_all_processes(check_alive=False)
-    for child in orphans:  # agents would wait for the head; workers end by themselves, only later
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
 
 
 def _init(address: str, gpus: float | None, cpus: float | None) -> None:
@@ -163,31 +137,12 @@ def _reachable(address: str) -> str:
         OSError: nothing listens there, or this machine belongs to no cluster.
     """
     if address == "auto":
-        address = services.get_ray_address_from_environment("auto", None) or ""
+        address = cluster_address()
         if not address:
             raise OSError("this machine is no node of a cluster; give its HOST, or `ray start` it")
     host, _, port = address.rpartition(":") if ":" in address else (address, "", str(PORT))
     with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):
         return f"{host}:{port}"
-
-
-@contextlib.contextmanager
-def _loopback() -> Iterator[None]:
-    """Make a Ray that starts inside this context listen on 127.0.0.1 alone.
-
-    `ray.init(_node_ip_address="127.0.0.1")` has no such effect, since Ray replaces a loopback address by a public one.
-    This switch, which Ray sets on Windows and macOS and its processes read from the environment, keeps the address.
-    """
-    before, variable = constants.ENABLE_RAY_CLUSTER, constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    inherited = os.environ.get(variable)
-    constants.ENABLE_RAY_CLUSTER, os.environ[variable] = False, "0"
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = before
-        os.environ.pop(variable)
-        if inherited is not None:
-            os.environ[variable] = inherited
 
 
 @contextlib.contextmanager
@@ -207,20 +162,6 @@ def _keep_signal_handlers() -> Iterator[None]:
         for number, handler in before.items():
             if callable(handler):
                 signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _hide_ray_events() -> Iterator[None]:
-    """Keep Ray's own lines off the console, where stdout is for results and stderr for progress.
-
-    Ray prints cluster events on stdout whatever `log_to_driver` says; they stay in the session's log files.
-    """
-    events = getattr(worker, "_worker_logs_enabled", True)
-    worker._worker_logs_enabled = False
-    try:
-        yield
-    finally:
-        worker._worker_logs_enabled = events
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import ray
-import ray._private.worker
 import yaml
 
+from pipeline.cluster.ray_internals import started_here
 from pipeline.cluster.scheduling import NodeCapacity
 
 _ray: Any = ray
@@ -20,10 +20,8 @@ def node_capacities() -> list[NodeCapacity]:
     """Return the capacity of every node of this process's cluster, and of those that its autoscaler may add."""
     nodes = [node["Resources"] for node in _ray.nodes() if node["Alive"]]
     there = [NodeCapacity(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in nodes]
-    driver = _ray._private.worker.global_worker.node
-    own = driver is not None and driver.is_head()  # started by this process
     path = BOOTSTRAP.expanduser()
-    if own or not path.is_file():
+    if not path.is_file() or started_here():
         return there
     return there + nodes_to_come(yaml.safe_load(path.read_text()), there)
 

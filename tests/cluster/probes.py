@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -19,7 +20,7 @@ REGISTRATION = ("probe", "tests.cluster.probes:Probe")
 class ProbeParams(Parameters):
     """What goes wrong, and for images of which class."""
 
-    what: Literal["sleep", "hang", "kill", "fail", "unloadable", "crash_loading", "kill_loading"]
+    what: Literal["sleep", "no_torch", "hang", "kill", "fail", "unloadable", "crash_loading", "kill_loading"]
     label: int = 1
     seconds: float = 0.0
 
@@ -45,6 +46,8 @@ class Probe(Operator):
         return Draws({})
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:
+        if self.params.what == "no_torch" and "torch" in sys.modules:
+            raise RuntimeError("torch was imported")
         here = self.params.label in batch.labels.tolist()
         if self.params.what != "hang" or here:
             time.sleep(self.params.seconds)

@@ -1,0 +1,51 @@
+"""Runs on several Ray nodes of this machine: what comes, goes, is slow or shared, and how busy actors are kept."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.runs import ROOT
+
+pytestmark = pytest.mark.slow
+DEADLINE_S = 240
+
+
+def result_of(scenario: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.cluster.simulated", scenario, str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_a_node_that_dies_loses_no_unit(tmp_path: Path) -> None:
+    assert result_of("node_dies", tmp_path) == {"whole": True, "failed": [], "nodes_left": 1}
+
+
+def test_a_node_that_comes_is_used_and_may_go(tmp_path: Path) -> None:
+    assert result_of("node_comes_and_goes", tmp_path) == {"whole": True, "failed": [], "workers": 3, "gone": True}
+
+
+def test_no_unit_waits_behind_another_on_a_slow_node(tmp_path: Path) -> None:
+    found = result_of("slow_node", tmp_path)
+    assert (found["whole"], found["failed"], found["workers"]) == (True, [], 4)
+    assert found["tail_s"] < 1.5 * found["slow_unit_s"]  # a unit that waits there would make it two
+
+
+def test_a_node_without_the_output_folder_is_named(tmp_path: Path) -> None:
+    found = result_of("no_output_folder", tmp_path)
+    assert f"does not see the output folder {tmp_path / 'out'} that the driver writes to" in found["error"]
+
+
+def test_branches_share_a_gpu_by_fractions_and_none_waits_for_another_to_end(tmp_path: Path) -> None:
+    found = result_of("gpu_fractions", tmp_path)
+    assert (found["whole"], found["failed"], found["devices"]) == (True, [], ["0"])
+    assert found["most_at_once"] <= 4
+    order = found["order"]
+    last = {name: len(order) - 1 - order[::-1].index(name) for name in "abc"}
+    assert order.index("c") < last["a"]  # the last branch began while the first still ran
+    assert last["b"] < last["a"]
