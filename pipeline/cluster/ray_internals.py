@@ -1,6 +1,6 @@
 """What a run needs of Ray that has no public name, each with its reason. No other module touches Ray's internals.
 
-Checked with Ray 2.60; tests/cluster/test_ray_internals.py names the version that breaks one.
+Checked with Ray 2.60; tests/cluster/test_connection.py names the version that breaks one.
 """
 
 import atexit

@@ -1,4 +1,4 @@
-"""Connecting to Ray: what cannot be connected to is one clear line."""
+"""Connecting to Ray: what cannot be connected to is one clear line; what is private to Ray is where it was."""
 
 import os
 import signal
@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 import ray
 
+from pipeline.cluster import ray_internals
 from pipeline.cluster.connection import connect
+from pipeline.cluster.ray_internals import cluster_address, constants, hide_events, loopback, started_here, worker
 from pipeline.errors import JobError
 from pipeline.monitoring.stopping import stoppable, stopped_by
 from tests.cluster.processes import descendants, listening
+
+BROKEN = f"Ray {ray.__version__} broke pipeline/cluster/ray_internals.py: "
 
 
 def test_a_url_is_answered_with_the_command_that_works() -> None:
@@ -86,3 +90,38 @@ def test_what_ray_would_replace_or_leave_open_is_mended(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "heard\nheard\n", "")
     assert (tmp_path / ".ray/auth_token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_ray_that_this_process_started_is_known(ray_local: None) -> None:
+    assert started_here() is True, BROKEN + "started_here"
+
+
+def test_the_address_of_a_cluster_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.1.2.3:6379")
+    assert cluster_address() == "10.1.2.3:6379", BROKEN + "cluster_address"
+
+
+def test_the_switch_for_the_loopback_interface_is_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    variable = constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    monkeypatch.setenv(variable, "1")
+    before = constants.ENABLE_RAY_CLUSTER
+    with loopback():
+        assert (constants.ENABLE_RAY_CLUSTER, os.environ[variable]) == (False, "0"), BROKEN + "loopback"
+        assert ray._private.services.resolve_ip_for_localhost("127.0.0.1") == "127.0.0.1", BROKEN + "loopback"
+    assert (constants.ENABLE_RAY_CLUSTER, os.environ[variable]) == (before, "1")
+
+
+def test_the_switch_for_events_is_where_it_was() -> None:
+    assert isinstance(worker._worker_logs_enabled, bool), BROKEN + "hide_events"
+    before = worker._worker_logs_enabled
+    with hide_events():
+        assert worker._worker_logs_enabled is False
+    assert worker._worker_logs_enabled is before
+
+
+def test_the_processes_of_a_local_ray_are_where_they_were(ray_local: None) -> None:
+    node = worker._global_node
+    (raylet,) = node.all_processes["raylet"]
+    assert ray_internals._children(raylet.process.pid), BROKEN + "kill_local_ray"
+    assert callable(node.kill_all_processes), BROKEN + "kill_local_ray"
+    assert ray.shutdown is worker.shutdown, BROKEN + "kill_local_ray: another function is called at the exit"
