@@ -187,11 +187,11 @@ def test_units_that_are_made_twice_meet_in_the_same_files(probe_plan: Callable[.
     plan = probe_plan("no_torch")
     first = run_on_ray(plan)
     assert kinds(first) == {"UnitRecord": 3}  # a worker whose operators need no torch imports none
-    before = {path: path.stat().st_mtime_ns for path in Path(plan.output).glob("data/*")}
+    before = {path: path.read_bytes() for path in Path(plan.output).glob("data/*")}
     again = list(execute(probe_job(plan), plan.branches, plan.units))
     files = [{outcome.unit: outcome.files for outcome in outcomes} for outcomes in (first, again)]
     assert files[0] == files[1]
-    assert {path: path.stat().st_mtime_ns for path in Path(plan.output).glob("data/*")} == before
+    assert {path: path.read_bytes() for path in Path(plan.output).glob("data/*")} == before
 
 
 def test_a_node_with_another_disk_is_named(tmp_path: Path) -> None:
