@@ -26,6 +26,8 @@ from schemas.manifest import FileRecord, Manifest, UnitRecord
 
 MALFORMED = (TypeError, KeyError, AttributeError, ValueError, PalimpsestError)
 """Errors that a malformed row or record raises where a check reads it."""
+PIXEL_BYTES = 64 << 20
+"""Decoded images that are held while their marks are read; one may be larger."""
 
 
 @dataclass
@@ -95,24 +97,34 @@ class UnitChecks:
     def _rows(
         self, group: list[dict[str, Any]], folder: str, accounting: AttemptAccounting, lineage_checks: LineageChecks
     ) -> None:
-        decodable: list[dict[str, Any]] = []
-        images: dict[str, Pixels] = {}
+        marked: list[tuple[dict[str, Any], Pixels]] = []
+        held = 0
         for row in group:
             try:
                 if folder == "quarantine":
                     self._quarantined(row, accounting, lineage_checks)
                     continue
                 self._row(row, folder, accounting, lineage_checks)
-                if self.record.branch != ORIGINAL:
-                    images[row["sample_id"]] = decode(row["image"]["bytes"], 2**31)
-                    decodable.append(row)
+                if self.record.branch == ORIGINAL:
+                    continue
+                pixels = decode(row["image"]["bytes"], 2**31)
+                if self.marks is not None:
+                    marked.append((row, pixels))
+                    held += pixels.nbytes
             except RowError as error:
                 self.found.add(f"sample {row['sample_id']}: its image cannot be decoded: {error}")
             except MALFORMED as error:
                 name = row.get("sample_id") or f"of unit {self.record.unit}"
                 self.found.add(f"sample {name}: its row in {folder}/ is malformed: {error_line(error)}")
-        if self.marks is not None and decodable:
-            self.marks.check(decodable, images, self.found)
+            if held >= PIXEL_BYTES:
+                self._check_marks(marked)
+                marked, held = [], 0
+        self._check_marks(marked)
+
+    def _check_marks(self, marked: list[tuple[dict[str, Any], Pixels]]) -> None:
+        if self.marks is not None and marked:
+            images = {row["sample_id"]: pixels for row, pixels in marked}
+            self.marks.check([row for row, _ in marked], images, self.found)
 
     def _row(
         self, row: dict[str, Any], folder: str, accounting: AttemptAccounting, lineage_checks: LineageChecks

@@ -106,6 +106,8 @@ def _in_order(job: CheckJob, tasks: Iterable[CheckTask]) -> Iterator[Verificatio
 def _answer(reference: Any) -> Verification:
     try:
         answer: Verification | PalimpsestError = _ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise RunError(f"a process that checked units failed: {error_line(error.cause)}") from error
     except ray.exceptions.RayError as error:
         raise RunError(f"a process that checked units ended {ATTEMPTS + 1} times: {error_line(error)}") from error
     if isinstance(answer, PalimpsestError):

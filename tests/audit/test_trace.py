@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from PIL import Image
 
 from pipeline.audit.replay import replay_sample
 from pipeline.audit.trace import trace_image
+from pipeline.audit.verification import Verification
 from pipeline.audit.verify import verify_dataset
+from pipeline.audit.watermark_checks import WatermarkChecks
 from pipeline.errors import InputError, JobError
 from pipeline.execution.job import Job
 from pipeline.execution.worker import run_inline
@@ -103,6 +106,21 @@ def test_verify_reads_every_mark_and_misses_none(folder: Path, tmp_path: Path) -
     assert any("no key" in note for note in without.notes)
     with pytest.raises(InputError, match="marked with key"):
         verify_dataset(open_store(str(folder / "out")), b"another key of sixteen bytes")
+
+
+def test_few_decoded_images_are_held_while_marks_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store(str(folder / "out"))
+    whole, held = verify_dataset(store, KEY), []
+    check = WatermarkChecks.check
+
+    def counted(self: WatermarkChecks, rows: list[Any], images: dict[str, Any], found: Verification) -> None:
+        held.append(len(images))
+        check(self, rows, images, found)
+
+    monkeypatch.setattr(WatermarkChecks, "check", counted)
+    monkeypatch.setattr("pipeline.audit.unit_checks.PIXEL_BYTES", 5 * 96 * 128 * 3)
+    assert verify_dataset(store, KEY) == whole
+    assert max(held) == 5 and sum(held) == 24
 
 
 def test_replay_needs_the_key_and_makes_the_same_bytes(folder: Path) -> None:
