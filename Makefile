@@ -22,6 +22,7 @@ check: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos.fuzz
+	$(BIN)/python -m tests.chaos.kills
 
 bench: $(STAMP)
 	$(BIN)/palimpsest bench light

@@ -286,6 +286,7 @@ def test_a_wrong_secret_is_one_line_without_it(tmp_path: Path, capfd: pytest.Cap
     assert SECRET not in said.out + said.err
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body directly")  # of gcsfs
 def test_googles_store_is_a_store(tmp_path: Path) -> None:
     with fake_gcs(tmp_path / "gcs") as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", url)
