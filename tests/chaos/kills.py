@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,21 @@ ANOTHER_MACHINE = ("unshare", "--uts", "sh", "-c", 'hostname another && exec "$@
 class Driver:
     """`palimpsest run` as a process of its own."""
 
-    def __init__(self, recipe: Path, out: Path, *options: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, recipe: Path, out: Path, *options: str, prefix: Sequence[str] = (), more: Mapping[str, str] | None = None
+    ) -> None:
         self.out = out
         self.log = recipe.parent / f"driver-{time.monotonic_ns()}.log"
         command = [*prefix, sys.executable, "-m", "jobs", "run", str(recipe), "--output", str(out), *options]
         settings = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True, env={**os.environ, **settings}
+                command,
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **settings, **(more or {})},
             )
         self.seen: set[int] = {self.process.pid}
 
@@ -142,8 +149,8 @@ class Kills:
             each.kill_all()
         self.started.clear()
 
-    def start(self, *options: str, prefix: Sequence[str] = ()) -> Driver:
-        self.started.append(Driver(self.recipe, self.out, *options, prefix=prefix))
+    def start(self, *options: str, prefix: Sequence[str] = (), more: Mapping[str, str] | None = None) -> Driver:
+        self.started.append(Driver(self.recipe, self.out, *options, prefix=prefix, more=more))
         return self.started[-1]
 
     def started_and_at_work(self, *options: str) -> Driver:
@@ -186,6 +193,14 @@ class Kills:
             return f"exit {driver.process.wait(5)} within the notice"
         driver.kill_all()
         return "killed after the notice"
+
+    def run_without_memory(self) -> str:
+        """Have Ray kill every worker that starts, as it does where a machine's memory is nearly full."""
+        driver = self.start(more={"RAY_memory_usage_threshold": "0.001", "RAY_memory_monitor_refresh_ms": "50"})
+        status = driver.ended()
+        if status not in (0, 1):
+            self.findings.append(f"without memory the run ended with {status}: {driver.log.read_text()[-2_000:]}")
+        return f"exit {status}"
 
     def kill_node(self) -> str:
         """Kill one of two nodes of a cluster; the run goes on without it."""
@@ -237,6 +252,7 @@ KINDS: dict[str, Callable[[Kills], str]] = {
     "driver": Kills.kill_driver,
     "everything": Kills.kill_everything,
     "terminate": Kills.terminate,
+    "memory": Kills.run_without_memory,
     "node": Kills.kill_node,
     "two drivers": Kills.stop_one_of_two,
 }
