@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.audit.source_shards import reopen
+from pipeline.audit.source_shards import SourceShards
 from pipeline.errors import InputError, PalimpsestError
 from pipeline.lineage.page import Card, GateLine, Sheet, Tile, page
 from pipeline.messages import error_line, one_line
 from pipeline.plan import ORIGINAL
 from pipeline.publishing.manifest import read_manifest
 from pipeline.publishing.seal import SEAL, is_sealed, seal_file
+from pipeline.shards.cursor import CursorCache
 from pipeline.shards.images.codecs import decode, encode, resize
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.output.commit_log import CommitLog
@@ -196,6 +197,8 @@ class SourceImages:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._records = {shard.uri: shard for shard in manifest.shards}
+        self._shards = SourceShards(manifest)
+        self._cursors = CursorCache()
 
     def tile(self, row: dict[str, Any]) -> Tile:
         shard_name = row["source_uri"].rsplit("/", 1)[-1]
@@ -205,10 +208,10 @@ class SourceImages:
             record = self._records.get(row["source_uri"])
             if record is None:
                 raise InputError("the manifest does not list this shard")
-            shard, layout = reopen(self._manifest, record)
+            shard, layout = self._shards.open(record.path)
             if shard.digest != record.digest or row["source_row"] >= shard.rows:
                 raise InputError("the shard has changed since the run")
-            _, rows = next(read_windows(shard, layout, row["source_row"], 1, 1, OWN_FOLDER))
+            ((_, rows),) = read_windows(shard, layout, row["source_row"], 1, 1, OWN_FOLDER, self._cursors)
             seen = thumbnail(rows[0].data or b"", bit_depth=self._manifest.recipe["input"].get("bit_depth"))
             return Tile(seen, caption, detail, None, source=True)
         except PalimpsestError as error:

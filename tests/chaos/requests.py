@@ -24,14 +24,14 @@ def measure(units: int, rows: int, proxy: FaultyProxy, shards: int = 1) -> Count
     import s3fs
 
     files = s3fs.S3FileSystem()
-    some = photos(64, 8, 8)
+    some, place = photos(64, 8, 8), f"{BUCKET}/{units}"
     for shard in range(shards):
         mine = range(shard * units // shards * rows, (shard + 1) * units // shards * rows)
         images = pa.array([{"bytes": some[row % 64], "path": None} for row in mine], STRUCT)
         out = io.BytesIO()
         table = pa.table({"image": images, "label": [row % 3 for row in mine], "id": [str(row) for row in mine]})
         pq.write_table(table, out, row_group_size=rows, compression="none")
-        files.pipe_file(f"{BUCKET}/in/{shard:05d}.parquet", out.getvalue())
+        files.pipe_file(f"{place}/in/{shard:05d}.parquet", out.getvalue())
     files.invalidate_cache()
     proxy.clear()
     result = palimpsest.run(
@@ -39,8 +39,8 @@ def measure(units: int, rows: int, proxy: FaultyProxy, shards: int = 1) -> Count
             "version": 1,
             "seed": 7,
             "watermark": "none",
-            "input": {"uri": f"s3://{BUCKET}/in"},
-            "output": {"uri": f"s3://{BUCKET}/out", "encoding": "jpeg", "rows_per_unit": rows},
+            "input": {"uri": f"s3://{place}/in"},
+            "output": {"uri": f"s3://{place}/out", "encoding": "jpeg", "rows_per_unit": rows},
             "branches": [{"name": "b", "copies": 1, "operators": [{"flip": {}}]}],
         },
         executor="inline",
