@@ -6,7 +6,7 @@ import json
 from jobs.arguments import add_json
 
 HELP = "this product and its peers side by side, in one run"
-NAMES = ("light", "adain", "diffusion")
+NAMES = ("light", "adain", "diffusion", "codec", "profile")
 ROUNDS = 3
 
 
@@ -25,9 +25,11 @@ def bench(name: str, input_uri: str | None, as_json: bool) -> int:
     """Run one bench and print its figures: medians over ROUNDS rounds taken in turn; return 0.
 
     Args:
-        name: `light`, `adain` or `diffusion`.
+        name: `light`, `adain`, `diffusion`; `codec`, the most that decoding and encoding allow; `profile`, where the
+            time of a unit goes (one round).
         input_uri: shards to take the rows from, resized and centre-cropped by all contestants alike where they have
-            another size; images made from a seed if None. For `diffusion`: real images to test on.
+            another size; images made from a seed if None. For `diffusion`: real images to test on. Without effect for
+            `codec` and `profile`.
 
     Raises:
         JobError: the input cannot be used, or a contestant failed.
@@ -36,6 +38,14 @@ def bench(name: str, input_uri: str | None, as_json: bool) -> int:
         from jobs.bench import diffusion
 
         found, text = diffusion.measure(input_uri, ROUNDS), diffusion.as_text
+    elif name == "codec":
+        from jobs.bench import codec
+
+        found, text = codec.measure(ROUNDS), codec.as_text
+    elif name == "profile":
+        from jobs.bench import profile
+
+        found, text = profile.measure(), profile.as_text
     else:
         from jobs.bench import throughput
 

@@ -37,7 +37,7 @@ from pipeline.errors import RowError
 from pipeline.shards.images.bit_depth import check_high_bytes, from_integers, is_16_bit, is_scaled
 from pipeline.shards.images.colour_profiles import to_srgb
 from pipeline.shards.images.formats import PNG_MAGIC, open_image
-from pipeline.shards.images.jpeg import decode_jpeg, encode_jpeg, read_plain_header
+from pipeline.shards.images.jpeg import Frame, decode_jpeg, encode_jpeg, read_plain_header
 from pipeline.shards.images.png import encode_png
 from pipeline.shards.images.truncation import check_not_truncated, mark_last_row
 
@@ -74,8 +74,8 @@ def decode(data: bytes, max_pixels: int, bit_depth: int | None = None, into: Pix
     Args:
         max_pixels: bounds H x W and is checked from the header, before anything is decoded.
         bit_depth: how many bits the values of 16-bit images use, 8 to 16; None if the recipe does not say.
-        into: memory that the pixels of an image with a plain header are decoded into, of the shape that the header
-            says; where that succeeds it is what is returned, and stays writable.
+        into: memory of the shape that `read_plain_header` says, to decode into; where that succeeds it is returned, and
+            stays writable.
 
     Raises:
         RowError: `empty_image` (no bytes), `unsupported_format` (known by name only), `not_an_image` (none of the
@@ -118,11 +118,11 @@ def pixels_declared(data: bytes) -> int:
 
 def _plain_jpeg(data: bytes, max_pixels: int, into: Pixels | None) -> Pixels | None:
     """Return the pixels of a JPEG whose header needs no look by Pillow; None for all else."""
-    frame = read_plain_header(data)
+    frame = read_plain_header(data) if into is None else Frame(*into.shape)
     if frame is None or frame.height * frame.width > max_pixels:
         return None
     try:
-        return decode_jpeg(data, frame.channels, into if into is not None and into.shape == frame else None)
+        return decode_jpeg(data, frame.channels, into)
     except MemoryError:  # Pillow's path says so
         return None
 
