@@ -4,11 +4,15 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import RecipeError
 
 KEY_VARIABLE = "PALIMPSEST_KEY"
+_set_aside: str | None = None
+"""Value of PALIMPSEST_KEY while it is out of the environment."""
 MIN_BYTES = 16
 NEW_KEY_BYTES = 32
 MAX_BYTES = 65_536
@@ -24,7 +28,7 @@ def read_key(path: str | os.PathLike[str] | None = None) -> bytes | None:
         RecipeError: the file cannot be read, or the key has under 16 bytes or (a file taken by mistake) over 64 KiB.
     """
     if path is None:
-        value = os.environ.get(KEY_VARIABLE)
+        value = os.environ.get(KEY_VARIABLE, _set_aside)
         return None if value is None else _checked_length(os.fsencode(value), KEY_VARIABLE)
     try:
         with Path(path).expanduser().open("rb") as file:
@@ -32,6 +36,20 @@ def read_key(path: str | os.PathLike[str] | None = None) -> bytes | None:
     except OSError as error:
         raise RecipeError(f"key file {path}: cannot be read ({error.strerror or type(error).__name__})") from None
     return _checked_length(key, f"key file {path}")
+
+
+@contextmanager
+def key_out_of_environment() -> Iterator[None]:
+    """Keep PALIMPSEST_KEY out of the environment of processes that are started in this context; `read_key` has it."""
+    global _set_aside
+    value = os.environ.pop(KEY_VARIABLE, None)
+    _set_aside = _set_aside if value is None else value
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[KEY_VARIABLE] = value
+            _set_aside = None
 
 
 def chosen_key(key: bytes | None) -> bytes | None:

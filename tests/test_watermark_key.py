@@ -1,10 +1,13 @@
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import RecipeError
-from pipeline.watermark_key import key_id, new_key_file, read_key
+from pipeline.watermark_key import key_id, key_out_of_environment, new_key_file, read_key
 
 
 def test_a_key_comes_from_the_file_before_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +45,17 @@ def test_the_public_id_is_short_and_stable() -> None:
     assert key_id(b"a" * 16) == key_id(b"a" * 16) != key_id(b"b" * 16)
     assert len(key_id(b"a" * 16)) == 16
     assert (b"a" * 16).hex() not in key_id(b"a" * 16)
+
+
+def test_a_key_out_of_the_environment_is_known_and_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_KEY", "sixteen bytes or more")
+    code = "import os; print(os.environ.get('PALIMPSEST_KEY'))"
+    with key_out_of_environment(), key_out_of_environment():
+        assert read_key() == b"sixteen bytes or more"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "None\n"
+    assert os.environ["PALIMPSEST_KEY"] == "sixteen bytes or more"
+    monkeypatch.delenv("PALIMPSEST_KEY")
+    assert read_key() is None
+    with key_out_of_environment():
+        assert read_key() is None
+    assert "PALIMPSEST_KEY" not in os.environ

@@ -17,6 +17,7 @@ from pipeline.cluster.ray_internals import cluster_address, hide_events, kill_lo
 from pipeline.cluster.watchdog import watched
 from pipeline.errors import JobError
 from pipeline.monitoring.stopping import Stopped
+from pipeline.watermark_key import key_out_of_environment
 
 PORT = 6379
 """Where a head listens unless its address says otherwise."""
@@ -73,6 +74,7 @@ def _start(address: str, gpus: float | None, cpus: float | None) -> None:
     with (
         _hide_native_output(),
         _keep_signal_handlers(),
+        key_out_of_environment(),  # Ray's processes and workers inherit it; workers ask the driver
         loopback() if address == "local" else contextlib.nullcontext(),
     ):
         _init(address, gpus, cpus)
