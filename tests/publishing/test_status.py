@@ -21,6 +21,7 @@ from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure, UnitRecord
 from tests.fixtures.data_sets import FLIP, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.shard_files import photos, write_shard
 
 TWO = [FLIP, {**FLIP, "name": "once", "copies": 1}]
 
@@ -45,6 +46,17 @@ def test_what_is_complete(plan: Plan, capsys: pytest.CaptureFixture[str]) -> Non
         "branch  flipped: 2/2 units, 40 images accepted, 0 rejected, 0 rows in quarantine",
         "branch  once: 2/2 units, 20 images accepted, 0 rejected, 0 rows in quarantine",
     ]
+
+
+def test_counts_and_reasons_are_those_of_the_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_shard(tmp_path / "data/a.parquet", [*photos(27), b"no image", b"", b"none either"], labels=[0] * 30)
+    manifest, _ = run_here(plan_of(write_recipe(tmp_path, TWO)))
+    found = palimpsest.status(tmp_path / "out")
+    assert found.counts == manifest.counts
+    assert {name: branch.counts for name, branch in found.branches.items()} == manifest.branches
+    assert found.counts.quarantine_reasons == {"not_an_image": 4, "empty_image": 2}
+    main(["status", str(tmp_path / "out")])
+    assert "reasons flipped: not_an_image 2, empty_image 1\n" in capsys.readouterr().out
 
 
 def test_what_was_stopped_says_what_failed(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
