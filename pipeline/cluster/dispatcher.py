@@ -132,7 +132,7 @@ class Dispatcher:
         self._looked = 0.0
 
     def outcomes(self) -> Generator[UnitRecord | Failure, None, None]:
-        """Yield each marker or failure as soon as it is known. When closed, all actors are ended.
+        """Yield each record or failure as soon as it is known. When closed, all actors are ended.
 
         Raises:
             JobError: a branch cannot load.

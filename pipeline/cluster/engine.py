@@ -13,20 +13,21 @@ from pipeline.cluster.unit_queue import unit_indexes
 from pipeline.cluster.watchdog import is_lost
 from pipeline.execution.job import Job
 from pipeline.monitoring.stopping import stoppable
-from pipeline.plan import BranchPlan, Unit
+from pipeline.plan import BranchPlan
 from pipeline.shards.output.store import LocalStore
+from pipeline.shards.units import Units
 from schemas.manifest import Failure, UnitRecord
 
 Outcomes = Generator[UnitRecord | Failure, None, None]
 
 
-def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key: bytes | None = None) -> Outcomes:
-    """Run units on the Ray that this process is connected to; yield each marker or failure as soon as it is known.
+def execute(job: Job, branches: Sequence[BranchPlan], units: Units, key: bytes | None = None) -> Outcomes:
+    """Run units on the Ray that this process is connected to; yield each record or failure as soon as it is known.
 
     Closing the generator stops the run and its workers at once.
 
     Args:
-        units: any sequence, which may make each unit when it is asked for.
+        units: in columns; each is made when it is sent.
         key: the watermark key, for workers whose node has none of its own; it is never an argument of a job.
 
     Raises:
@@ -53,7 +54,7 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Sequence[Unit], key
             gc.collect()
 
 
-def planned_pools(branches: Sequence[BranchPlan], units: Sequence[Unit]) -> list[Pool]:
+def planned_pools(branches: Sequence[BranchPlan], units: Units) -> list[Pool]:
     """Return the pools that `execute` would make, each as if the cluster were its own.
 
     Raises:

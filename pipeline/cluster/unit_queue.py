@@ -1,22 +1,21 @@
 """The units of one branch that no worker has finished: their order, and the deaths that each has caused."""
 
-from array import array
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from pipeline.plan import Unit, Units
+from pipeline.plan import Units
 
 DEATHS = 3
 """Worker deaths of one unit after which it is no longer tried."""
 
 
-def unit_indexes(units: Sequence[Unit]) -> Mapping[str, Sequence[int]]:
-    """Return the indexes of the units of each branch, in order: ranges, or 8 bytes a unit outside of plan order."""
-    if isinstance(units, Units):
-        return units.ranges
-    found: dict[str, array[int]] = {}
-    for index, unit in enumerate(units):
-        found.setdefault(unit.branch, array("Q")).append(index)
+def unit_indexes(units: Units) -> dict[str, range]:
+    """Return the indexes of the units of each branch that has any, in plan order, where a branch's stand together."""
+    found, start = {}, 0
+    for branch, totals in units.totals.items():
+        if totals.units:
+            found[branch] = range(start, start + totals.units)
+        start += totals.units
     return found
 
 
