@@ -1,6 +1,6 @@
 """How busy actors are kept on a simulated cluster: several Ray nodes on this machine, an operator that only waits.
 
-python -m jobs.bench.cluster [--actors N] [--nodes N] [--batch-s S [S ...]] [--units N] [--json]
+python -m jobs.bench.cluster [--actors N] [--nodes N] [--batch-s S [S ...]] [--images N] [--units N] [--rows N] [--json]
 """
 
 import argparse
@@ -35,8 +35,10 @@ from schemas.recipe import Recipe
 
 ROWS_PER_UNIT = 256
 MICRO_BATCH = 1
-"""Images a call: the two cores of a small machine decode and encode for all actors, which takes 0.3 ms an image."""
+"""Images a call: the two cores of a small machine decode and encode for all actors, at 0.3 ms an image."""
 SIDE_PX = 8
+ACTOR_CPUS = 2
+"""Logical CPUs an actor: with two it decodes and encodes beside the calls, as beside a GPU."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,11 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--units", type=int, default=8, metavar="N", help="units an actor")
     parser.add_argument("--rows", type=int, default=ROWS_PER_UNIT, metavar="N", help="source rows a unit")
     parser.add_argument("--batch-s", type=float, nargs="+", default=[0.02], metavar="S", help="seconds a call takes")
+    parser.add_argument("--images", type=int, default=MICRO_BATCH, metavar="N", help="images a call")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     try:
         found = [
-            measure(options.actors, options.nodes, seconds, options.units, options.rows) for seconds in options.batch_s
+            measure(options.actors, options.nodes, seconds, options.units, options.rows, options.images)
+            for seconds in options.batch_s
         ]
     except PalimpsestError as error:
         print(f"cluster: {error}", file=sys.stderr)
@@ -64,16 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(actors: int, nodes: int, batch_s: float, units: int, rows: int = ROWS_PER_UNIT) -> dict[str, float]:
+def measure(
+    actors: int, nodes: int, batch_s: float, units: int, rows: int = ROWS_PER_UNIT, images: int = MICRO_BATCH
+) -> dict[str, float]:
     """Return how busy the actors of one branch were, with `units` units of `rows` rows each.
 
     `busy` is the time inside calls over the time between an actor's load and its last unit's end; `busy_to_the_end`
     over that between its load and the end of the run, tails included; `busy_whole` over the whole run of every actor,
     start-up included (on a small machine, that is the time in which its cores start so many processes).
     """
-    with tempfile.TemporaryDirectory() as scratch, simulated_cluster([-(-actors // nodes)] * nodes):
+    with tempfile.TemporaryDirectory() as scratch, simulated_cluster([-(-actors // nodes) * ACTOR_CPUS] * nodes):
         folder = Path(scratch)
-        plan = waiting_plan(folder, {"waiting": (batch_s, actors, 0.0)}, actors * units, rows)
+        plan = waiting_plan(folder, {"waiting": (batch_s, actors, 0.0)}, actors * units, rows, ACTOR_CPUS, images)
         started = time.time()
         made = run(plan)
         ended = time.time()
@@ -84,6 +90,7 @@ def measure(actors: int, nodes: int, batch_s: float, units: int, rows: int = ROW
     return {
         "actors": actors,
         "batch_s": batch_s,
+        "images": images,
         "units": len(made),
         "busy": round(inside / sum(log.calls[-1][1] - log.loaded for log in logs), 4),
         "busy_to_the_end": round(inside / sum(max(log.calls[-1][1] for log in logs) - log.loaded for log in logs), 4),
@@ -112,12 +119,21 @@ def simulated_cluster(cpus: Sequence[int], gpus: int = 0, alone: bool = True) ->
             cluster.shutdown()
 
 
-def waiting_plan(folder: Path, branches: dict[str, tuple[float, int | None, float]], units: int, rows: int) -> Plan:
+def waiting_plan(
+    folder: Path,
+    branches: dict[str, tuple[float, int | None, float]],
+    units: int,
+    rows: int,
+    cpus: int = 1,
+    images: int = MICRO_BATCH,
+) -> Plan:
     """Return a plan of `units` units a branch, and write its one shard.
 
     Args:
         branches: seconds a call, actors (None: as many as fit) and GPUs an actor, by name.
         rows: source rows a unit.
+        cpus: logical CPUs an actor.
+        images: that a call takes.
     """
     make_known()
     (folder / "log").mkdir()
@@ -130,12 +146,14 @@ def waiting_plan(folder: Path, branches: dict[str, tuple[float, int | None, floa
         "input": {"uri": str(folder / "shard.parquet")},
         "output": {"uri": str(folder / "out"), "rows_per_unit": rows},
         "watermark": "none",
-        "numerics": {"micro_batch": MICRO_BATCH},
+        "numerics": {"micro_batch": images},
         "branches": [
             {"name": name, "copies": 1, "operators": [{NAME: {"batch_s": seconds, "log": str(folder / "log")}}]}
             for name, (seconds, _, _) in branches.items()
         ],
-        "resources": {name: {"actors": actors, "gpus": gpus} for name, (_, actors, gpus) in branches.items()},
+        "resources": {
+            name: {"actors": actors, "gpus": gpus, "cpus": cpus} for name, (_, actors, gpus) in branches.items()
+        },
     }
     return make_plan(Recipe.model_validate(recipe), str(folder))
 
