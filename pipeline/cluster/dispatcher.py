@@ -1,6 +1,7 @@
 """The dispatcher: one loop that starts actors where there is capacity, sends units to them, and replaces the dead."""
 
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pipeline.cluster.unit_queue import DEATHS, UnitQueue
 from pipeline.cluster.watchdog import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
-from pipeline.messages import counted
+from pipeline.messages import counted, listed
 from pipeline.monitoring.metrics import WORKERS
 from pipeline.monitoring.stopping import RESUMES
 from pipeline.plan import Unit
@@ -29,6 +30,8 @@ SPARE_DEATHS = 10
 """Worker deaths of a branch allowed beside those that its units may cause, such as the loss of a node."""
 LOOK_EVERY_S = 5.0
 """Seconds between two looks at the nodes of the cluster, while a branch could use more."""
+STALLED_AFTER_S = 60.0
+"""Seconds without an actor that is ready, after which the log says so."""
 IN_FLIGHT = 2
 """Units an actor holds at most: one that runs, and one that waits so that it never waits for the driver."""
 WEIGHT_OF_LAST = 0.1
@@ -36,6 +39,7 @@ WEIGHT_OF_LAST = 0.1
 DIED = "its worker process died {times} (killed, out of memory, or a fault in native code)"
 OVERDUE = "it ran longer than quality.unit_timeout_s ({limit:g} s) {{times}}"
 
+_log = logging.getLogger(__name__)
 _ray: Any = ray
 _LOST = (
     ray.exceptions.RayActorError,
@@ -130,6 +134,8 @@ class Dispatcher:
         self._token = token
         self._timeout_s = job.recipe.quality.unit_timeout_s
         self._looked = 0.0
+        self._idle_since = time.monotonic()  # when an actor was last ready
+        self._stall_said = False
 
     def outcomes(self) -> Generator[UnitRecord | Failure, None, None]:
         """Yield each record or failure as soon as it is known. When closed, all actors are ended.
@@ -151,6 +157,7 @@ class Dispatcher:
                     for actor in overdue - {*answering}:
                         found.extend(self._bury(actor, None))
                     self._add_actors()
+                    self._say_if_stalled()
                 except (JobError, RunError) as error:
                     stopping = error
                 yield from found  # also where the run stops: these units are made
@@ -172,6 +179,20 @@ class Dispatcher:
         if ready:
             ready, _ = _ray.wait(list(first), num_returns=len(first), timeout=0)
         return [first[reference] for reference in ready]
+
+    def _say_if_stalled(self) -> None:
+        """Warn once where no actor starts: other jobs hold the cluster, or it lost the nodes that the branches need."""
+        actors = [actor for branch in self._branches for actor in branch.actors]
+        if any(actor.loaded for actor in actors):
+            self._idle_since = time.monotonic()
+        elif not self._stall_said and time.monotonic() - self._idle_since > STALLED_AFTER_S:
+            self._stall_said = True
+            names = listed(branch.name for branch in self._branches if branch.queue)
+            _log.warning(
+                "no worker of %s was ready for %g s: is the cluster held by another job, or do models load so long?",
+                names,
+                STALLED_AFTER_S,
+            )
 
     def _running(self) -> list[_Actor]:
         """Return the actors that run a unit."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import ray
 
+from pipeline.cluster import dispatcher
 from pipeline.cluster.actor import require_token
 from pipeline.cluster.dispatcher import actor_options, reason_of
 from pipeline.cluster.engine import execute, planned_pools
@@ -192,6 +194,24 @@ def test_units_that_are_made_twice_meet_in_the_same_files(probe_plan: Callable[.
     files = [{outcome.unit: outcome.files for outcome in outcomes} for outcomes in (first, again)]
     assert files[0] == files[1]
     assert {path: path.read_bytes() for path in Path(plan.output).glob("data/*")} == before
+
+
+def test_a_cluster_that_others_hold_is_waited_for_and_named(
+    probe_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Holder:
+        """Hold every CPU."""
+
+    monkeypatch.setattr(dispatcher, "STALLED_AFTER_S", 0.5)
+    monkeypatch.setattr(dispatcher, "LOOK_EVERY_S", 0.5)
+    remote: Any = ray.remote(Holder)
+    holder = remote.options(num_cpus=6).remote()
+    ray.get(holder.__ray_ready__.remote())
+    threading.Timer(2.0, ray.kill, (holder,)).start()
+    assert kinds(run_on_ray(probe_plan("sleep"))) == {"UnitRecord": 3}
+    assert [record.getMessage() for record in caplog.records if record.name == dispatcher.__name__] == [
+        "no worker of probed was ready for 0.5 s: is the cluster held by another job, or do models load so long?"
+    ]
 
 
 def test_a_node_with_another_disk_is_named(tmp_path: Path) -> None:
