@@ -26,7 +26,7 @@ class RowSchema:
     label: str | None
     classes: Sequence[str] = ()
 
-    @property
+    @cached_property
     def kept(self) -> list[tuple[str, str]]:
         """Return (input column, output column): every input column but the image; a clashing name is prefixed."""
         if self.source is None:
@@ -42,7 +42,7 @@ class RowSchema:
     def _source_label_type(self) -> pa.DataType:
         return self.source.field(self.label).type if self.source is not None and self.label else pa.int64()
 
-    @property
+    @cached_property
     def accepted(self) -> pa.Schema:
         """Return the schema of `data/`."""
         fields = [pa.field("image", IMAGE), pa.field("label", self.label_type)]
@@ -59,7 +59,7 @@ class RowSchema:
         named = isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         return pa.int64() if named and pa.types.is_integer(source_type) else source_type
 
-    @property
+    @cached_property
     def rejected(self) -> pa.Schema:
         """Return the schema of `rejected/`: that of `data/` and the reason."""
         return self.accepted.append(pa.field("rejected_reason", pa.string()))
@@ -126,9 +126,8 @@ def output_table(
     if window is None and schema.source is not None:
         columns = {output: pa.nulls(len(rows), schema.source.field(name).type) for name, output in schema.kept}
     elif window is not None:
-        taken = window.take(pa.array([row["source"] for row in rows], pa.int64()))
-        for name, output in schema.kept:
-            columns[output] = taken.column(name).combine_chunks()
+        taken = _taken(window, [name for name, _ in schema.kept], rows)
+        columns = {output: taken.column(name).combine_chunks() for name, output in schema.kept}
     arrays = []
     for field in target:
         if field.name in columns:
@@ -138,11 +137,18 @@ def output_table(
     return pa.Table.from_arrays(arrays, schema=target)
 
 
+def _taken(window: pa.Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return the source rows of some output rows; never the image, whose bytes would be copied for nothing."""
+    chosen = [row["source"] for row in rows]
+    columns = window.select(names)
+    return columns if chosen == list(range(len(window))) else columns.take(pa.array(chosen, pa.int64()))
+
+
 def quarantine_table(schema: RowSchema, window: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return quarantined source rows as a table: their own columns, their bytes, and the error."""
     own_label = [("label", "label")] if schema.label == "label" else []
     kept = _renamed([*schema.kept, *own_label], [field.name for field in QUARANTINE])
-    taken = window.take(pa.array([row["source"] for row in rows], pa.int64()))
+    taken = _taken(window, [name for name, _ in kept], rows)
     own = {output: taken.column(name).combine_chunks() for name, output in kept}
     own_fields = [window.schema.field(name).with_name(output).with_nullable(True) for name, output in kept]
     metadata = {"huggingface": json.dumps({"info": {"features": {}}})}
