@@ -114,10 +114,11 @@ class LineageChecks:
     def _partners(self, prefix: str, row: Mapping[str, Any]) -> Iterator[str]:
         for partner in row["partners"]:
             number = partner["source_row"]
-            if number is None:
-                if partner["sha256"] not in self._manifest.artifacts:
-                    yield f"{prefix}: partner {partner['sha256'][:12]} is not among the artifacts"
-            elif not self._holds(number) or partner["source_uri"] != row["source_uri"]:
+            if partner["sha256"] in self._manifest.artifacts:
+                continue
+            if number is None or partner["source_uri"] != row["source_uri"]:
+                yield f"{prefix}: partner {partner['sha256'][:12]} is not among the artifacts"
+            elif not self._holds(number):
                 yield f"{prefix}: partner row {number} is outside its unit"
 
     def _marks(self, prefix: str, row: Mapping[str, Any], folder: str) -> Iterator[str]:
