@@ -1,6 +1,9 @@
 """What makes bytes beside a recipe: versions, device models, pinned arithmetic."""
 
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +79,26 @@ def test_a_data_set_says_which_device_made_it_and_replay_which_made_it_again(tmp
 def test_what_a_gpu_made_is_made_again_on_the_cpu_where_there_is_none() -> None:
     for model in ("NVIDIA H100 80GB HBM3", "", "cpu (AMD EPYC)"):
         assert device_for_model(model) == "cpu"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_used_again_without_new_pages() -> None:
+    """Fifty times 4 MB, one after another: page faults of about one of them, where it is all of them else."""
+    script = """
+import resource, sys
+from pipeline.devices import keep_freed_memory
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+def faults():
+    for _ in range(50):
+        parts = [bytearray(200_000) for _ in range(20)]
+        del parts
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
+print(faults() - before)
+"""
+    found = [
+        int(subprocess.run([sys.executable, "-c", script, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "give back")
+    ]
+    assert found[0] < 1_000 < 10_000 < found[1]

@@ -9,6 +9,7 @@ import time
 from pipeline import errors
 from pipeline.cluster.driver_actor import DriverActor
 from pipeline.cluster.metrics_export import add
+from pipeline.devices import keep_freed_memory
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
 from pipeline.execution.worker import Worker, device_for
@@ -39,6 +40,7 @@ class UnitActor:
         self._token = token
         self._worker: Worker | None = None
         log_as_worker(branch.name)
+        keep_freed_memory()
         threading.Thread(target=_exit_with, args=(driver,), daemon=True).start()
 
     def host(self) -> str:
