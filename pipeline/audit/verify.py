@@ -19,7 +19,7 @@ from schemas.manifest import Manifest
 
 __all__ = ["SHOWN", "Scope", "Verification", "read_manifest", "verify_dataset"]
 
-_CHUNK = 1 << 20
+_CHUNK = 8 << 20
 
 
 @dataclass(frozen=True)
