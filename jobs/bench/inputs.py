@@ -65,6 +65,17 @@ def synthetic_shards(case: Case, rows: int) -> Path:
     return cached_folder(["synthetic", VERSION, case.size_px, distinct, rows], fill)
 
 
+def repeated_shards(folder: Path, times: int) -> Path:
+    """Return a folder in which each shard of `folder` is there `times` times, as links to the same bytes."""
+
+    def fill(made: Path) -> None:
+        for path in sorted(folder.glob("*.parquet")):
+            for turn in range(times):
+                os.link(path, made / f"{path.stem}-{turn}.parquet")
+
+    return cached_folder(["repeated", VERSION, folder.name, times], fill)
+
+
 def given_shards(uri: str, rows: int) -> Path:
     """Return a folder of shards with the first `rows` usable images of a user's own, their bytes untouched.
 

@@ -9,7 +9,7 @@ def measure(name: str, input_uri: str | None = None, rounds: int = 3, rows: int 
     """Return the figures of one bench, over `rows` rows instead of the case's own number where given."""
     from jobs.bench.comparison import figures, run_contestants
     from jobs.bench.contestants.task import BATCH, CASES, JPEG_QUALITY, WORKERS, Task
-    from jobs.bench.inputs import given_shards, reference_models, synthetic_shards
+    from jobs.bench.inputs import given_shards, reference_models, repeated_shards, synthetic_shards
     from jobs.bench.machine import commit, machine, versions
 
     case = CASES[name]
@@ -17,7 +17,9 @@ def measure(name: str, input_uri: str | None = None, rounds: int = 3, rows: int 
     print(f"bench {name}: getting the input ready", file=sys.stderr)
     folder = given_shards(input_uri, rows) if input_uri else synthetic_shards(case, rows)
     models = reference_models(case) if case.operator == "adain" else None
-    task = Task(case.operator, str(folder), "", case.size_px, models)
+    folder = repeated_shards(folder, case.times) if case.times > 1 else folder
+    extras = {"encoding": case.encoding, "originals": case.originals}
+    task = Task(case.operator, str(folder), "", case.size_px, models, **extras)
     found = figures(run_contestants(task, rounds))
     if name == "adain":
         from jobs.bench import style_256px
@@ -33,7 +35,7 @@ def measure(name: str, input_uri: str | None = None, rounds: int = 3, rows: int 
         "input": "rows of --input, resized and centre-cropped" if input_uri else "made from a seed",
         "settings": {
             "size_px": case.size_px, "workers": WORKERS, "threads": 1, "peers_batch": BATCH,
-            "jpeg_quality": JPEG_QUALITY,
+            "jpeg_quality": JPEG_QUALITY, "encoding": case.encoding, "keep_originals": case.originals,
         },
         "versions": versions(),
     }  # fmt: skip

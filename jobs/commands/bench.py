@@ -6,7 +6,7 @@ import json
 from jobs.arguments import add_json
 
 HELP = "this product and its peers side by side, in one run"
-NAMES = ("light", "adain", "diffusion", "codec", "profile")
+NAMES = ("light", "light-long", "light-png", "adain", "diffusion", "codec", "profile")
 ROUNDS = 3
 
 
@@ -25,8 +25,9 @@ def bench(name: str, input_uri: str | None, as_json: bool) -> int:
     """Run one bench and print its figures: medians over ROUNDS rounds taken in turn; return 0.
 
     Args:
-        name: `light`, `adain`, `diffusion`; `codec`, the most that decoding and encoding allow; `profile`, where the
-            time of a unit goes (one round).
+        name: `light`; `light-long`, its shards eight times; `light-png`, with `keep_originals` and PNG out, the peers
+            at Pillow's default level; `adain`; `diffusion`; `codec`, the most that decoding and encoding allow;
+            `profile`, where the time of a unit goes (one round).
         input_uri: shards to take the rows from, resized and centre-cropped by all contestants alike where they have
             another size; images made from a seed if None. For `diffusion`: real images to test on. Without effect for
             `codec` and `profile`.

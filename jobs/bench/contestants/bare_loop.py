@@ -56,7 +56,7 @@ def convert(path: str, task: Task, operator: PlainOperator) -> int:
     with pq.ParquetWriter(Path(task.output, Path(path).name), schema) as writer:
         for batch in source.iter_batches(task.batch, columns=["image", "label", "id"]):
             pixels = [decode(image["bytes"], task.size_px) for image in batch["image"].to_pylist()]
-            images = pa.array([encode(made) for made in operator(pixels)], pa.binary())
+            images = pa.array([encode(made, task.encoding) for made in operator(pixels)], pa.binary())
             writer.write_table(pa.table([images, batch["label"], batch["id"]], schema=schema))
             rows += len(pixels)
     return rows

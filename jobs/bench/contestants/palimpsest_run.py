@@ -43,7 +43,8 @@ def main(text: str) -> None:
         "units_s": sum(record.seconds for record in records),
         "operators_s": sum(record.busy_s for record in records),
     }
-    print(json.dumps({"rows": manifest.counts.accepted, "seconds": seconds, "spent": spent}))
+    made = manifest.counts.accepted // (2 if task.originals else 1)  # originals are accepted rows, too
+    print(json.dumps({"rows": made, "seconds": seconds, "spent": spent}))
 
 
 def recipe(task: Task) -> dict[str, Any]:
@@ -58,7 +59,8 @@ def recipe(task: Task) -> dict[str, Any]:
         "seed": 0,
         "input": {"uri": task.input},
         "output": {
-            "uri": task.output, "encoding": "jpeg", "quality": JPEG_QUALITY, "size": task.size_px, "channels": "rgb",
+            "uri": task.output, "encoding": task.encoding, "quality": JPEG_QUALITY, "size": task.size_px,
+            "channels": "rgb", "keep_originals": task.originals,
         },
         "branches": [{"name": task.operator, "operators": [operator]}],
         "watermark": "none",

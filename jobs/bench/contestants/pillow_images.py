@@ -23,10 +23,11 @@ def decode(data: bytes, size_px: int) -> Pixels:
     return np.asarray(image)
 
 
-def encode(pixels: Pixels) -> bytes:
-    """Return RGB pixels as JPEG."""
+def encode(pixels: Pixels, encoding: str = "jpeg") -> bytes:
+    """Return RGB pixels as JPEG, or as PNG at Pillow's default level."""
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=JPEG_QUALITY)
+    settings = {"quality": JPEG_QUALITY} if encoding == "jpeg" else {}
+    Image.fromarray(pixels).save(out, encoding, **settings)
     return out.getvalue()
 
 

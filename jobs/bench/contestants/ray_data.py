@@ -33,7 +33,9 @@ def main(text: str) -> None:
     pixels = rows.map_batches(decode_batch, fn_kwargs={"size_px": task.size_px}, batch_size=task.batch)
     actors = ray.data.ActorPoolStrategy(size=task.workers)
     made = pixels.map_batches(Model, fn_constructor_args=(task,), batch_size=task.batch, compute=actors)
-    made.map_batches(encode_batch, batch_size=task.batch).write_parquet(task.output)
+    made.map_batches(encode_batch, fn_kwargs={"encoding": task.encoding}, batch_size=task.batch).write_parquet(
+        task.output
+    )
     seconds = time.perf_counter() - started
     count = pyarrow.dataset.dataset(sorted(map(str, Path(task.output).glob("*.parquet")))).count_rows()
     ray.shutdown()
@@ -56,9 +58,9 @@ class Model:
         return {**batch, "pixels": self._operator(batch["pixels"])}
 
 
-def encode_batch(batch: Batch) -> Batch:
+def encode_batch(batch: Batch, encoding: str) -> Batch:
     """Replace pixels by encoded images."""
-    images = np.array([encode(made) for made in batch["pixels"]], dtype=object)
+    images = np.array([encode(made, encoding) for made in batch["pixels"]], dtype=object)
     return {"image": images, "label": batch["label"], "id": batch["id"]}
 
 

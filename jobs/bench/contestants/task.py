@@ -1,4 +1,4 @@
-"""The task of a contestant of `bench light` and `bench adain`, as JSON on its command line."""
+"""The task of a contestant of `bench light` and its like, as JSON on its command line."""
 
 import dataclasses
 import json
@@ -8,15 +8,23 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Case:
-    """One bench. Images are RGB, `size_px` square, JPEG 90 in and out."""
+    """One bench. Images are RGB, `size_px` square, JPEG 90 in, and out where `encoding` says nothing else.
+
+    `times`: each shard is there so often under other names. `originals`: the product stores the source rows as well.
+    """
 
     operator: str  # light: mirrored left to right; adain: stylised
     rows: int
     size_px: int
+    times: int = 1
+    encoding: str = "jpeg"
+    originals: bool = False
 
 
 CASES = {
     "light": Case("light", rows=16_384, size_px=256),
+    "light-long": Case("light", rows=16_384, size_px=256, times=8),
+    "light-png": Case("light", rows=4_096, size_px=256, encoding="png", originals=True),
     "adain": Case("adain", rows=1_024, size_px=128),
 }
 WORKERS = 2
@@ -47,6 +55,8 @@ class Task:
     batch: int = BATCH
     executor: str = "ray"  # of the product alone; `inline` in tests
     dtype: str = "float32"  # of the product alone: what its networks compute in
+    encoding: str = "jpeg"
+    originals: bool = False  # of the product alone: it stores the source rows as well
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self))
