@@ -1,5 +1,6 @@
 """`ray job submit` on a head of our own: the documented command, from the working directory to the data set."""
 
+import json
 import os
 import shutil
 import socket
@@ -13,14 +14,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray.util import state
 
 from tests.cluster.processes import descendants, kill_all
-from tests.fixtures.data_sets import plan_of, rows_of, run_here, write_input, write_recipe
+from tests.cluster.secrets_found import Processes, files_with, forms
+from tests.fixtures.data_sets import findings, plan_of, rows_of, run_here, write_input, write_recipe
 
 pytest.importorskip("aiohttp_cors", reason="needs ray[default]: the dashboard takes jobs")
 
 RAY = str(Path(sys.executable).parent / "ray")
 DEADLINE_S = 60
+KEY = b"a key that is to be found nowhere, 51d0be"
 
 
 @pytest.fixture
@@ -38,6 +42,7 @@ def head() -> Iterator[tuple[str, Path]]:
     try:
         address = f"http://127.0.0.1:{dashboard}"
         _wait_for(f"{address}/api/version")
+        _wait_for(f"http://127.0.0.1:{ports[2]}/api/local_raylet_healthz")  # the agent, which starts jobs
         yield address, Path(folder)
     finally:
         kill_all([*descendants(process.pid), process.pid])
@@ -96,6 +101,52 @@ def test_a_submitted_folder_from_its_first_refusal_to_the_whole_data_set(
     assert {row.pop("source_uri") for row in whole} == {str(folder / "data/train-00000.parquet")}
     assert made == whole
     assert not list(rays.rglob("my.key"))
+
+
+def records(address: str) -> str:
+    """Return everything that Ray's head tells of actors, jobs, nodes, workers, tasks, objects and environments."""
+    lists = (
+        state.list_actors, state.list_jobs, state.list_nodes, state.list_workers, state.list_tasks, state.list_objects,
+        state.list_runtime_envs, state.list_placement_groups,
+    )  # fmt: skip
+    found = {every.__name__: every(address=address, detail=True, limit=10_000) for every in lists}  # type: ignore[operator]
+    assert found["list_actors"] and found["list_jobs"]
+    with urllib.request.urlopen(f"{address}/api/jobs/", timeout=10) as jobs:
+        return f"{found}\n{jobs.read().decode()}"
+
+
+@pytest.mark.slow
+def test_a_job_with_a_runtime_env_and_a_key_leaves_the_key_where_it_was(head: tuple[str, Path], tmp_path: Path) -> None:
+    address, rays = head
+    folder, out, key = tmp_path / "folder", tmp_path / "out", tmp_path / "secret"
+    key.write_bytes(KEY)
+    write_input(folder / "data", shards=1, rows=120)
+    changes = {"watermark": {"scheme": "stdm"}, "resources": {"flipped": {"actors": 1}}}
+    write_recipe(folder, output={"rows_per_unit": 2}, **changes)
+    (folder / "my.key").write_bytes(KEY)
+    cache = tmp_path / "cache"
+    runtime_env = {"working_dir": ".", "excludes": ["*.key"], "env_vars": {"PALIMPSEST_CACHE": str(cache)}}
+    command = [
+        RAY, "job", "submit", "--address", address, "--submission-id", "marked",
+        "--runtime-env-json", json.dumps(runtime_env), "--", sys.executable, "-m", "jobs", "run", "recipe.yaml",
+        "--address", "auto", "--output", str(out), "--key-file", str(key), "--log-json",
+    ]  # fmt: skip
+    job = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    processes, during = Processes(os.getpid()), ""
+    while job.poll() is None:
+        processes.look()
+        if not during and len(list((out / "data").glob("*.parquet"))) >= 2:
+            during = records(address)
+        time.sleep(0.2)
+    status, text = ended(job)
+    assert status == 0, text
+    assert str(cache) in during and "UnitActor" in during, "the records hold the job's environment and its actors"
+    assert processes.seen("UnitActor", "gcs_server", "dashboard")
+    assert processes.names_of(KEY) == []
+    told = during + records(address) + text
+    assert not [form for form in forms(KEY) if form.decode(errors="replace") in told]
+    assert files_with(KEY, rays, out, tmp_path / "cache") == []
+    assert findings(out, KEY) == [], "it was made with this key"
 
 
 def _free_ports(count: int) -> list[int]:
