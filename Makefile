@@ -12,7 +12,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(TESTS) -m "slow or not slow"
+	$(TESTS) -m "not chaos"
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -21,6 +21,7 @@ check: $(STAMP)
 	$(TESTS)
 
 chaos: $(STAMP)
+	$(TESTS) -m chaos
 	$(BIN)/python -m tests.chaos.fuzz
 	$(BIN)/python -m tests.chaos.kills
 

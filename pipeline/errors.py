@@ -42,7 +42,7 @@ class ModelError(JobError):
 
 
 class ConflictError(JobError):
-    """The output already holds a unit of another plan, or a file that no marker names."""
+    """The output already holds a unit of another plan, or a file that no record names."""
 
 
 class RunError(PalimpsestError):

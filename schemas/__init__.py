@@ -1,1 +1,1 @@
-"""Contracts on disk: the recipe, the rows, the markers, the manifest. No behaviour."""
+"""Contracts on disk: the recipe, the rows, the records of units, the manifest. No behaviour."""

@@ -75,18 +75,18 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: 
     found = next(RowSearch(store).by_sample(sample), None)
     if found is None:
         raise InputError(f"sample {sample!r}: no image in {store.uri} has this id")
-    marker, stored = found.record, found.row
+    record, stored = found.record, found.row
     recipe = Recipe.model_validate(manifest.recipe)
-    shard, layout = _source(manifest, marker, found.label)
-    chain = next((chain for chain in manifest.chains if chain["name"] == marker.branch), None)
+    shard, layout = _source(manifest, record, found.label)
+    chain = next((chain for chain in manifest.chains if chain["name"] == record.branch), None)
     if chain is None:
-        raise InputError(f"sample {sample}: the manifest has no branch {short_repr(marker.branch)}")
+        raise InputError(f"sample {sample}: the manifest has no branch {short_repr(record.branch)}")
     key_id = (manifest.watermark or {}).get("key_id")
     links = ImageLinks.of(recipe.input, manifest.recipe_base, public_only=True)
     job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id, links)
-    device = device_for_model(marker.device)
+    device = device_for_model(record.device)
     branch = LoadedBranch.load(job, _approved(branch_from(chain), allowed), device, key)
-    unit = Unit(marker.unit, marker.digest, marker.branch, marker.first, marker.rows, shard, marker.label)
+    unit = Unit(record.unit, record.digest, record.branch, record.first, record.rows, shard, record.label)
     with BackgroundThreads(1, device) as background:
         for window in windows(branch, unit, background):
             if not _holds(branch, unit, window, stored):
@@ -96,7 +96,7 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: 
                     if row.get("sample_id") == sample:
                         recorded = {**stored, "watermarks": _current_marks(stored["watermarks"], key)}
                         differs = [name for name in PROVENANCE if repr(row.get(name)) != repr(recorded.get(name))]
-                        models = (marker.device, device_model(device))
+                        models = (record.device, device_model(device))
                         return ReplayResult(stored, row, _max_difference(stored, row), differs, *models)
             raise InputError(
                 f"sample {sample}: attempt {stored['attempt']} at this image is not made here: its source row can no "
@@ -136,20 +136,20 @@ def _holds(branch: LoadedBranch, unit: Unit, window: Window, stored: dict[str, A
     return any(each.sample_id == stored["sample_id"] for each in replayed)
 
 
-def _source(manifest: Manifest, marker: UnitRecord, kind: pa.DataType) -> tuple[Shard | None, Layout]:
+def _source(manifest: Manifest, record: UnitRecord, kind: pa.DataType) -> tuple[Shard | None, Layout]:
     """Return the source shard and its layout; without one, what the label is stored as. Class names as planned."""
-    if marker.shard is None:
+    if record.shard is None:
         schema = pa.schema([pa.field("image", IMAGE), pa.field("label", kind)])
         found = Layout("image", "struct", "label", None, None, schema, ())
         return None, found.named(manifest.classes, found.class_source)
-    record = next((record for record in manifest.shards if record.path == marker.shard), None)
-    if record is None:
-        raise InputError(f"unit {marker.unit}: the manifest does not list its shard {short_repr(marker.shard)}")
-    shard, layout = reopen(manifest, record)
-    if marker.first + marker.rows > shard.rows:
-        raise InputError(f"unit {marker.unit}: its record names rows that {record.uri} has not")
-    if shard.digest != record.digest:
-        raise InputError(f"{record.uri}: the source shard has changed since the run")
+    shard_record = next((each for each in manifest.shards if each.path == record.shard), None)
+    if shard_record is None:
+        raise InputError(f"unit {record.unit}: the manifest does not list its shard {short_repr(record.shard)}")
+    shard, layout = reopen(manifest, shard_record)
+    if record.first + record.rows > shard.rows:
+        raise InputError(f"unit {record.unit}: its record names rows that {shard_record.uri} has not")
+    if shard.digest != shard_record.digest:
+        raise InputError(f"{shard_record.uri}: the source shard has changed since the run")
     return shard, layout.named(manifest.classes, layout.class_source)
 
 

@@ -59,6 +59,9 @@ def test_the_key_of_a_run_is_in_no_file_argument_or_process(tmp_path: Path, scra
         command = [sys.executable, "-m", "jobs", "run", str(recipe), "--log-json"]
         driver = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=out, stderr=err)
         processes = Processes(driver.pid)
+        while not environment_of(driver.pid):  # between fork and exec there is none
+            assert driver.poll() is None
+            time.sleep(0.01)
         assert KEY in environment_of(driver.pid), "the search sees environments"
         while driver.poll() is None:
             processes.look()

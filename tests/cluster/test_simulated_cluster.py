@@ -10,7 +10,6 @@ import pytest
 
 from tests.cluster.runs import ROOT
 
-pytestmark = pytest.mark.slow
 DEADLINE_S = 240
 
 
@@ -22,25 +21,30 @@ def result_of(scenario: str, folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_loses_no_unit(tmp_path: Path) -> None:
     assert result_of("node_dies", tmp_path) == {"whole": True, "failed": [], "nodes_left": 1}
 
 
+@pytest.mark.chaos
 def test_a_node_that_comes_is_used_and_may_go(tmp_path: Path) -> None:
     assert result_of("node_comes_and_goes", tmp_path) == {"whole": True, "failed": [], "workers": 3, "gone": True}
 
 
+@pytest.mark.chaos
 def test_no_unit_waits_behind_another_on_a_slow_node(tmp_path: Path) -> None:
     found = result_of("slow_node", tmp_path)
     assert (found["whole"], found["failed"], found["workers"]) == (True, [], 4)
     assert found["tail_s"] < 1.5 * found["slow_unit_s"]  # a unit that waits there would make it two
 
 
+@pytest.mark.chaos
 def test_a_node_without_the_output_folder_is_named(tmp_path: Path) -> None:
     found = result_of("no_output_folder", tmp_path)
     assert f"does not see the output folder {tmp_path / 'out'} that the driver writes to" in found["error"]
 
 
+@pytest.mark.slow
 def test_branches_share_a_gpu_by_fractions_and_none_waits_for_another_to_end(tmp_path: Path) -> None:
     found = result_of("gpu_fractions", tmp_path)
     assert (found["whole"], found["failed"], found["devices"]) == (True, [], ["0"])
@@ -51,6 +55,7 @@ def test_branches_share_a_gpu_by_fractions_and_none_waits_for_another_to_end(tmp
     assert last["b"] < last["a"]
 
 
+@pytest.mark.slow
 def test_actors_that_wait_are_kept_busy() -> None:
     command = [sys.executable, "-m", "jobs.bench.cluster", "--json", "--units", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
