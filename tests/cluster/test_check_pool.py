@@ -63,6 +63,7 @@ def test_a_sample_is_drawn_alike(made: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found.ok and 0 < found.images < 72
 
 
+@pytest.mark.slow
 def test_the_command_verifies_on_ray(made: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "key").write_bytes(KEY)
     assert main(["verify", str(made), "--executor", "ray", "--key-file", str(tmp_path / "key"), "--json"]) == 0

@@ -196,6 +196,7 @@ def test_units_that_are_made_twice_meet_in_the_same_files(probe_plan: Callable[.
     assert {path: path.read_bytes() for path in Path(plan.output).glob("data/*")} == before
 
 
+@pytest.mark.slow
 def test_a_cluster_that_others_hold_is_waited_for_and_named(
     probe_plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
