@@ -20,6 +20,7 @@ from pipeline.cluster.unit_queue import DEATHS, UnitQueue
 from pipeline.cluster.watchdog import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
+from pipeline.execution.worker import write_failure
 from pipeline.messages import counted, listed
 from pipeline.monitoring.metrics import WORKERS
 from pipeline.monitoring.stopping import RESUMES
@@ -294,16 +295,7 @@ class Dispatcher:
         """Write and return the failure of a unit that is not tried again."""
         counts = {reason: deaths.count(reason) for reason in dict.fromkeys(deaths)}
         error = "; ".join(reason.format(times=counted(count, "time")) for reason, count in counts.items())
-        failure = Failure(
-            unit=unit.name,
-            branch=unit.branch,
-            rows=unit.rows,
-            digest=unit.digest,
-            attempts=len(deaths),
-            error=error,
-        )
-        self._job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
-        return failure
+        return write_failure(self._job.open_store(), unit, len(deaths), error)
 
     def _add_actors(self) -> None:
         """Start the actors that are of use and that the cluster has capacity for."""

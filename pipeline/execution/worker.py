@@ -11,6 +11,7 @@ from pipeline.execution.runner import run_unit
 from pipeline.messages import about_unit, error_line, format_traceback, one_line
 from pipeline.plan import BranchPlan, Unit, Units
 from pipeline.shards.files.uris import is_local
+from pipeline.shards.output.store import Store
 from schemas.manifest import Failure, UnitRecord
 
 _log = logging.getLogger(__name__)
@@ -63,17 +64,22 @@ class Worker:
                 _log_attempt(unit, attempt + 1, attempts, reason, traceback_text)
                 if attempt + 1 < attempts:
                     self.on_retry()
-        failure = Failure(
-            unit=unit.name,
-            branch=unit.branch,
-            rows=unit.rows,
-            digest=unit.digest,
-            attempts=attempts,
-            error=reason,
-            traceback=traceback_text,
-        )
-        self.job.open_store().write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
-        return failure
+        return write_failure(self.job.open_store(), unit, attempts, reason, traceback_text)
+
+
+def write_failure(store: Store, unit: Unit, attempts: int, error: str, traceback_text: str = "") -> Failure:
+    """Write the record of a unit that is not tried again to `_failed/`, and return it."""
+    failure = Failure(
+        unit=unit.name,
+        branch=unit.branch,
+        rows=unit.rows,
+        digest=unit.digest,
+        attempts=attempts,
+        error=error,
+        traceback=traceback_text,
+    )
+    store.write(f"_failed/{unit.name}.json", failure.model_dump_json(indent=1).encode())
+    return failure
 
 
 def _log_attempt(unit: Unit, attempt: int, attempts: int, reason: str, traceback_text: str) -> None:

@@ -117,10 +117,6 @@ class CommitLog:
                     for first in range(0, table.num_rows, RECORDS_AT_ONCE):
                         yield [*records_of(table.slice(first, RECORDS_AT_ONCE), segment.path)]
 
-    def units(self) -> int:
-        """Return how many units are there."""
-        return sum(table.num_rows for table in self.scan(["unit"]))
-
     def described(self) -> list[SegmentRecord]:
         """Return what the manifest says of the segments."""
         found = []

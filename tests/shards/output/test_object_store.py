@@ -252,16 +252,20 @@ def contend(store: Store) -> list[bytes]:
     return won
 
 
-@pytest.mark.usefixtures("go_server")
-def test_seaweedfs_is_a_store(tmp_path: Path) -> None:
-    uri = f"s3://{BUCKET}/{tmp_path.name}"
+def check_store(uri: str, folder: Path) -> None:
+    """Check what commits need of a store, whole runs into it, and removal."""
     store = open_store(uri)
     store.probe()
     won = contend(store)
     assert [store.read("once")] == won
-    check_runs(uri, tmp_path)
+    check_runs(uri, folder)
     store.remove_many(store.list(""))
     assert [*store.scan("")] == []
+
+
+@pytest.mark.usefixtures("go_server")
+def test_seaweedfs_is_a_store(tmp_path: Path) -> None:
+    check_store(f"s3://{BUCKET}/{tmp_path.name}", tmp_path)
 
 
 def test_a_store_that_overwrites_in_silence_is_refused(tmp_path: Path) -> None:
@@ -290,11 +294,4 @@ def test_a_wrong_secret_is_one_line_without_it(tmp_path: Path, capfd: pytest.Cap
 def test_googles_store_is_a_store(tmp_path: Path) -> None:
     with fake_gcs(tmp_path / "gcs") as url, pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", url)
-        uri = f"gs://{BUCKET}/{tmp_path.name}"
-        store = open_store(uri)
-        store.probe()
-        won = contend(store)
-        assert [store.read("once")] == won
-        check_runs(uri, tmp_path)
-        store.remove_many(store.list(""))
-        assert [*store.scan("")] == []
+        check_store(f"gs://{BUCKET}/{tmp_path.name}", tmp_path)
