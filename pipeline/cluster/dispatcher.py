@@ -1,6 +1,5 @@
 """The dispatcher: one loop that starts actors where there is capacity, sends units to them, and replaces the dead."""
 
-import contextlib
 import logging
 import time
 from collections import deque
@@ -54,22 +53,16 @@ _LOST = (
 
 @dataclass(eq=False)
 class _Actor:
-    """An actor of a branch. `calls` are what it has not answered yet, in order: its load (index None), then units."""
+    """An actor of a branch. `calls` are what it has not answered yet: its node's name, then its load, then units."""
 
     branch: "_Branch"
     handle: Any
-    host: Any
-    calls: deque[tuple[Any, int | None]]
+    calls: deque[tuple[Any, int | None]]  # with the unit's index; None: no unit
     loading_deaths: int  # of actors in whose place this one is, while they loaded
+    node: str = ""  # its name; empty: it has not said it yet
     loaded: bool = False
     since: float = 0.0  # when its first unit began to run, monotonic
     unit_s: float = 0.0  # how long its last unit took
-
-    def node(self) -> str:
-        """Return the name of its node, as far as it could say."""
-        with contextlib.suppress(ray.exceptions.RayError):
-            return str(_ray.get(self.host, timeout=0))
-        return "of unknown name"
 
 
 @dataclass(eq=False)
@@ -228,6 +221,10 @@ class Dispatcher:
             raise RunError(_cannot_go_on(actor.branch, error)) from error
         if isinstance(answer, JobError | RunError):
             raise answer
+        if not actor.node:  # known before it loads: a worker that dies later cannot say it
+            actor.node = answer
+            actor.calls.append((actor.handle.load.remote(), None))
+            return
         if index is None:
             actor.loaded, actor.loading_deaths = True, 0
         else:
@@ -286,7 +283,7 @@ class Dispatcher:
         if deaths >= DEATHS:
             raise JobError(
                 f"branch {actor.branch.name!r}: a worker died {deaths} times while it loaded the models, on node "
-                f"{actor.node()}: too little memory, or a fault in native code; "
+                f"{actor.node or 'of unknown name'}: too little memory, or a fault in native code; "
                 f"lower resources.{actor.branch.name}.actors or look into Ray's logs there"
             )
         actor.branch.loading_deaths.append(deaths)
@@ -323,7 +320,7 @@ class Dispatcher:
             .remote(self._job_reference, branch.pool.branch, self._driver, self._token)
         )
         deaths = branch.loading_deaths.pop() if branch.loading_deaths else 0
-        branch.actors.add(_Actor(branch, handle, handle.host.remote(), deque([(handle.load.remote(), None)]), deaths))
+        branch.actors.add(_Actor(branch, handle, deque([(handle.host.remote(), None)]), deaths))
         add(WORKERS, len(branch.actors), {"branch": branch.name})
 
     def _end(self, actor: _Actor) -> None:
