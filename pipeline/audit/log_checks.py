@@ -4,9 +4,8 @@ One pass over the log in bounded memory: of a unit, only what its place in the p
 """
 
 import hashlib
-import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,13 +16,13 @@ import numpy.typing as npt
 from pipeline.audit.verification import Verification
 from pipeline.errors import InputError
 from pipeline.plan import BranchPlan
-from pipeline.publishing.log_state import record_hash
 from pipeline.publishing.manifest import branch_from
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.output.commit_log import CommitLog, Place
 from pipeline.shards.output.counts import CountSums
+from pipeline.shards.output.data_files import DataFiles
+from pipeline.shards.output.record_columns import record_hash
 from pipeline.shards.output.segments import FOLDERS, RECORD_COLUMNS, records_of
-from pipeline.shards.output.store import Store
 from pipeline.shards.output.unit_files import file_path
 from pipeline.shards.units import UnitGroup
 from schemas.manifest import Manifest, UnitRecord
@@ -45,43 +44,6 @@ class Drawing:
         """Return where in [0, 1) a unit comes; those below `share` are read."""
         made = hashlib.blake2b(f"{self.seed}/{unit}".encode(), digest_size=7).digest()
         return int.from_bytes(made, "big") / 2.0**56
-
-
-class DataFiles:
-    """The files in the data folders by hash of their path: 17 bytes each, however long their names."""
-
-    def __init__(self, store: Store) -> None:
-        self._store, self._secret = store, os.urandom(16)
-        hashes, sizes = array("Q"), array("q")
-        for path, size in self._scan():
-            hashes.append(self._hash(path))
-            sizes.append(size)
-        order = np.argsort(np.frombuffer(hashes, np.uint64), kind="stable")
-        self._hashes, self._sizes = np.frombuffer(hashes, np.uint64)[order], np.frombuffer(sizes, np.int64)[order]
-        self._named = np.zeros(len(order), np.bool_)
-
-    def sizes(self, paths: Sequence[str]) -> list[int]:
-        """Return the bytes of files that a record names; -1 where there is no such file."""
-        asked = np.fromiter(map(self._hash, paths), np.uint64, len(paths))
-        if not len(self._hashes):
-            return [-1] * len(paths)
-        index = np.minimum(np.searchsorted(self._hashes, asked), len(self._hashes) - 1)
-        known = self._hashes[index] == asked
-        self._named[index[known]] = True
-        return [int(size) for size in np.where(known, self._sizes[index], -1)]
-
-    def unnamed(self) -> list[str]:
-        """Return the paths of files that no record names, sorted."""
-        if self._named.all():
-            return []
-        left = {int(value) for value in self._hashes[~self._named]}
-        return sorted(path for path, _ in self._scan() if self._hash(path) in left)
-
-    def _scan(self) -> Iterator[tuple[str, int]]:
-        return (each for folder in FOLDERS for each in self._store.scan(folder))
-
-    def _hash(self, path: str) -> int:
-        return int.from_bytes(hashlib.blake2b(path.encode(), digest_size=8, key=self._secret).digest(), "big")
 
 
 class LoggedUnits:
@@ -213,7 +175,7 @@ def read_log(
     for place, table in log.places(RECORD_COLUMNS):
         units.places.append(place)
         records = list(records_of(table, place.segment.path))
-        sizes = iter(files.sizes([file.path for record in records for file in record.files.values()]))
+        sizes = iter(files.sizes([file.path for record in records for file in record.files.values()]).tolist())
         for row, record in enumerate(records):
             position = drawing.position(record.unit)
             chosen = position < drawing.share

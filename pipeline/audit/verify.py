@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.audit.check_tasks import TaskRunner, UnitChecker, check_tasks
-from pipeline.audit.log_checks import DataFiles, Drawing, LoggedUnits, PlanOrder, read_log
+from pipeline.audit.log_checks import Drawing, LoggedUnits, PlanOrder, read_log
 from pipeline.audit.manifest_checks import manifest_findings
 from pipeline.audit.verification import SHOWN, Verification
 from pipeline.audit.watermark_checks import WatermarkChecks, checks_for
@@ -14,6 +14,7 @@ from pipeline.errors import InputError
 from pipeline.publishing.manifest import read_manifest
 from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
 from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.data_files import DataFiles
 from pipeline.shards.output.store import Store
 from schemas.manifest import Manifest
 

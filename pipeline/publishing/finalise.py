@@ -17,7 +17,7 @@ from pipeline.publishing.output_checks import check_others
 from pipeline.publishing.recovery import check_leftovers, recover_units
 from pipeline.publishing.seal import SealedLog
 from pipeline.shards.output.commit_log import CommitLog
-from pipeline.shards.output.leftovers import data_files
+from pipeline.shards.output.data_files import DataFiles
 from pipeline.shards.output.store import Store
 from schemas.manifest import Failure, Manifest, PrunedShard
 
@@ -55,7 +55,7 @@ def finalise(
             that the plan does not make.
     """
     log = CommitLog(store)
-    state = read_state(plan, log, data_files(store))
+    state = read_state(plan, log, DataFiles(store))
     check_others(plan, store, state, pruned)
     check_leftovers(plan, state)
     if recover_units(plan, store, state, run).units:

@@ -1,18 +1,30 @@
-"""What the commit log and the data folders of an output hold, compared with a plan: read in one pass."""
+"""What the commit log and the data folders of an output hold, compared with a plan: read in one pass, by columns."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.plan import Plan
 from pipeline.shards.output.commit_log import CommitLog
-from pipeline.shards.output.counts import CountSums, WrittenFiles
-from schemas.manifest import UnitRecord
+from pipeline.shards.output.counts import CountSums, WrittenFiles, add_counts
+from pipeline.shards.output.data_files import DataFiles
+from pipeline.shards.output.record_columns import (
+    DIGEST_BYTES,
+    STATE_COLUMNS,
+    check_values,
+    digest_bytes,
+    files_in,
+    groups,
+    record_hashes,
+    unit_names,
+)
 
-HASH_BYTES = 32
+Indexes = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -33,67 +45,80 @@ class LogState:
     Attributes:
         done: [N] whether a unit of the plan is there, with its files.
         hashes: [N, 32] uint8, of the record of each unit that is there; zeros where it is not.
+        files: the files in the data folders.
+        leftovers: size in bytes of files that no record names, by path.
         damaged: what is wrong with units whose files are missing or of another size, by name; they are not done.
         sums: the counts of each branch.
         written: rows, bytes and number of the files of each branch.
         devices: models of the devices that made them.
-        leftovers: size in bytes of files that no record names, by path.
         others: units that this plan does not make so.
     """
 
     done: npt.NDArray[np.bool_]
     hashes: npt.NDArray[np.uint8]
-    leftovers: dict[str, int]
+    files: DataFiles
+    leftovers: dict[str, int] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
     sums: dict[str, CountSums] = field(default_factory=dict)
     written: dict[str, WrittenFiles] = field(default_factory=dict)
     devices: set[str] = field(default_factory=set)
     others: dict[tuple[str, str | None, str], OtherUnits] = field(default_factory=dict)
 
-    def add(self, plan: Plan, records: Sequence[UnitRecord]) -> None:
-        """Add the records of some units."""
-        units = plan.units
-        groups = [units.group_index(record.branch, record.shard, record.label) for record in records]
-        numbers = np.array([-1 if group is None else group for group in groups], np.int64)
-        firsts = np.array([record.first for record in records], np.int64)
-        for index, record in zip(units.indexes_of(numbers, firsts).tolist(), records, strict=True):
-            planned = index >= 0 and units.name(index) == record.unit
-            if planned and units.digests[index].tobytes().hex() == record.digest:
-                self._add(index, record)
-            else:
-                self._add_other(record, planned)
+    def add(self, plan: Plan, table: pa.Table) -> None:
+        """Add records: rows of a segment, with `STATE_COLUMNS`, that `check_values` has passed."""
+        found, each = groups(table, "branch", "shard", "label")
+        keys = [(branch, shard, None if label is None else json.loads(label)) for branch, shard, label in found]
+        known = [plan.units.group_index(*key) for key in keys]
+        numbers = np.array([-1 if number is None else number for number in known], np.int64)[each]
+        index = plan.units.indexes_of(numbers, table["first"].to_numpy())
+        prefixes = ["" if number is None else plan.units.groups[number].prefix for number in known]
+        named = pc.equal(table["unit"], unit_names(prefixes, each, table["first"]))
+        planned = (index >= 0) & named.to_numpy(zero_copy_only=False)
+        digests, hexadecimal = digest_bytes(table["digest"])
+        same = planned & hexadecimal
+        same[same] = (plan.units.digests[index[same]] == digests[same]).all(axis=1)
+        sizes = self._compare_files(table, same)
+        self._add_done(table.filter(pa.array(same & sizes)), index[same & sizes])
+        for mask, is_planned in ((~same & planned, True), (~same & ~planned, False)):
+            if mask.any():
+                self._add_others(table.filter(pa.array(mask)), is_planned)
 
-    def _add(self, index: int, record: UnitRecord) -> None:
-        if (damage := self._damage(record)) is not None:
-            self.damaged[record.unit] = damage
+    def _compare_files(self, table: pa.Table, same: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return [N] whether the files of a record are there; note what is wrong with those of this plan."""
+        sound = np.ones(table.num_rows, np.bool_)
+        for _, rows, files in files_in(table):
+            there, expected = self.files.sizes(files.field("path").to_pylist()), files.field("bytes").to_numpy()
+            sound[rows] &= there == expected
+            for row in np.flatnonzero((there != expected) & same[rows]).tolist():
+                path, size = files.field("path")[row].as_py(), int(there[row])
+                what = "is missing" if size < 0 else f"has {size} bytes, and {expected[row]} were committed"
+                self.damaged[table["unit"][int(rows[row])].as_py()] = f"{path} {what}"
+        return sound
+
+    def _add_done(self, table: pa.Table, index: Indexes) -> None:
+        if not len(index):
             return
         self.done[index] = True
-        self.hashes[index] = np.frombuffer(record_hash(record), np.uint8)
-        if record.branch not in self.sums:
-            self.sums[record.branch], self.written[record.branch] = CountSums(), WrittenFiles()
-        self.sums[record.branch].add(record)
-        self.written[record.branch].add(record)
-        if record.device:
-            self.devices.add(record.device)
+        self.hashes[index] = record_hashes(table)
+        add_counts(self.sums, table)
+        for branch in table["branch"].unique().to_pylist():
+            written = self.written.setdefault(branch, WrittenFiles())
+            for _, _, files in files_in(table.filter(pc.equal(table["branch"], branch))):
+                written.rows += pc.sum(files.field("rows"), min_count=0).as_py()
+                written.bytes += pc.sum(files.field("bytes"), min_count=0).as_py()
+                written.files += len(files)
+        self.devices |= {device for device in table["device"].unique().to_pylist() if device}
 
-    def _add_other(self, record: UnitRecord, planned: bool) -> None:
-        key = (record.branch, record.shard, "" if record.shard is not None else str(record.label))
-        others = self.others.setdefault(key, OtherUnits(planned, record.shard))
-        others.names.append(record.unit)
-        others.images += record.accepted
-        for file in record.files.values():
-            self.leftovers.pop(file.path, None)
-            others.files.append(file.path)
-
-    def _damage(self, record: UnitRecord) -> str | None:
-        found = None
-        for file in record.files.values():
-            there = self.leftovers.pop(file.path, None)
-            if there is None:
-                found = f"{file.path} is missing"
-            elif there != file.bytes:
-                found = f"{file.path} has {there} bytes, and {file.bytes} were committed"
-        return found
+    def _add_others(self, table: pa.Table, planned: bool) -> None:
+        found, each = groups(table, "branch", "shard", "label")
+        for number, (branch, shard, label) in enumerate(found):
+            key = (branch, shard, "" if shard is not None else str(None if label is None else json.loads(label)))
+            others = self.others.setdefault(key, OtherUnits(planned, shard))
+            some = table.filter(pa.array(each == number))
+            others.names += some["unit"].to_pylist()
+            others.images += pc.sum(some["accepted"]).as_py()
+            for _, _, files in files_in(some):
+                others.files += files.field("path").to_pylist()
 
     @property
     def sha256(self) -> str:
@@ -101,23 +126,16 @@ class LogState:
         return hashlib.sha256(self.hashes[self.hashes.any(axis=1)].tobytes()).hexdigest()
 
 
-def record_hash(record: UnitRecord) -> bytes:
-    """Return the sha256 over a unit's name, digest and files."""
-    files = " ".join(f"{file.path}={file.sha256}" for _, file in sorted(record.files.items()))
-    return hashlib.sha256(f"{record.unit} {record.digest} {files}".encode()).digest()
-
-
-def read_state(plan: Plan, log: CommitLog, files: Mapping[str, int]) -> LogState:
+def read_state(plan: Plan, log: CommitLog, files: DataFiles) -> LogState:
     """Read the log in one pass.
-
-    Args:
-        files: sizes in bytes of the files in the data folders, by path.
 
     Raises:
         InputError: a segment cannot be read.
     """
     units = len(plan.units)
-    state = LogState(np.zeros(units, np.bool_), np.zeros((units, HASH_BYTES), np.uint8), {**files})
-    for records in log.record_batches():
-        state.add(plan, records)
+    state = LogState(np.zeros(units, np.bool_), np.zeros((units, DIGEST_BYTES), np.uint8), files)
+    for place, table in log.places(STATE_COLUMNS):
+        check_values(table, place.segment.path)
+        state.add(plan, table)
+    state.leftovers = files.unnamed()
     return state

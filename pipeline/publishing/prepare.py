@@ -18,7 +18,7 @@ from pipeline.publishing.output_checks import check_others, check_owner, check_p
 from pipeline.publishing.prune import pruned_shards
 from pipeline.publishing.recovery import check_leftovers, recover_units
 from pipeline.shards.output.commit_log import CommitLog
-from pipeline.shards.output.leftovers import data_files
+from pipeline.shards.output.data_files import DataFiles
 from pipeline.shards.output.store import Store
 from schemas.manifest import PrunedShard
 
@@ -65,7 +65,7 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = 
     check_named_images(plan)
     store.probe()
     log = CommitLog(store)
-    state = read_state(plan, log, data_files(store))
+    state = read_state(plan, log, DataFiles(store))
     before = earlier_manifest(store)
     pruned = pruned_shards(plan, before, state) if prune else ()
     check_others(plan, store, state, pruned)
@@ -80,8 +80,6 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = 
             "shard %s%s: written again since the last run, with the same columns beside the images; whether the images "
             "are the same, `palimpsest verify` says", again[0], more,
         )  # fmt: skip
-    for name, what in state.damaged.items():
-        _log.warning("unit %s is made again: %s", name, what)
     records = _all_pruned(before.pruned if before else (), pruned)
     store.write(
         MANIFEST, manifest_json(build_manifest(plan, state, None, run, pruned=records))
@@ -89,6 +87,8 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = 
     recovered = recover_units(plan, store, state, run)
     if recovered.units:
         _log.info("%d units that an earlier run made were taken up", recovered.units)
+    for name, what in state.damaged.items():
+        _log.warning("unit %s is made again: %s", name, what)
     missing = [ref for ref in references(plan) if not store.exists(f"_artifacts/{ref.sha256}")]
     for image in read_images(missing):
         store.create(f"_artifacts/{image.sha256}", image.data)

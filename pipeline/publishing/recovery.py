@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pipeline.errors import ConflictError
 from pipeline.plan import Plan
 from pipeline.publishing.log_state import LogState
-from pipeline.shards.output.commit_log import append
-from pipeline.shards.output.leftovers import recovered_record
+from pipeline.shards.output.commit_log import publish_segment
+from pipeline.shards.output.data_files import recovered_record
+from pipeline.shards.output.segments import segment_table
 from pipeline.shards.output.store import Store
 from pipeline.shards.output.unit_files import unit_of
 from schemas.manifest import UnitRecord
@@ -37,26 +38,33 @@ def recover_units(plan: Plan, store: Store, state: LogState, run: int) -> Recove
     Args:
         run: number of this run.
     """
-    planned, found, segments, units = _planned(plan, state), list[UnitRecord](), list[str](), 0
-    sizes = {**state.leftovers}
-    for path in sorted(sizes):
+    planned, found, segments, units = _planned(plan, state), dict[int, UnitRecord](), list[str](), 0
+    for path in sorted(state.leftovers):
         index = planned.get(unit_of(path))
-        if index is None or state.done[index]:
+        if index is None or state.done[index] or index in found:
             continue
-        record = recovered_record(store, path, sizes)
+        record = recovered_record(store, path, state.files)
         if record is None or record.digest != plan.units[index].digest:
             continue
-        state.add(plan, [record])
-        found.append(record.model_copy(update={"run": run}))
+        found[index] = record.model_copy(update={"run": run})
         units += 1
         if len(found) == RECORDS_AT_ONCE:
-            segments += _appended(store, found)
-            found = []
-    return Recovery(units, segments + _appended(store, found))
+            segments += _taken_up(plan, store, state, [*found.values()])
+            found = {}
+    return Recovery(units, segments + _taken_up(plan, store, state, [*found.values()]))
 
 
-def _appended(store: Store, records: list[UnitRecord]) -> list[str]:
-    path = append(store, records)
+def _taken_up(plan: Plan, store: Store, state: LogState, records: list[UnitRecord]) -> list[str]:
+    """Put records into the log, and into `state`; return the paths of the segments."""
+    if not records:
+        return []
+    table = segment_table(records)
+    state.add(plan, table)
+    for record in records:
+        state.damaged.pop(record.unit, None)
+        for file in record.files.values():
+            state.leftovers.pop(file.path, None)
+    path = publish_segment(store, [table])
     return [] if path is None else [path]
 
 

@@ -1,6 +1,5 @@
 """The status of a data set: what is done, what failed, and who is at work there. Reads only; also during a run."""
 
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -13,13 +12,10 @@ from pipeline.execution.row_failures import FOLDER
 from pipeline.publishing.lease import Holder, current_holder, is_alive, last_progress
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.output.commit_log import CommitLog
-from pipeline.shards.output.counts import CountSums, total
+from pipeline.shards.output.counts import COUNT_COLUMNS, CountSums, add_counts, total
 from pipeline.shards.output.store import Store
 from schemas.manifest import Counts, Failure, Manifest
 
-SUMMED = ("rows", "selected", "accepted", "rejected", "quarantined", "retried")
-REASONS = ("reasons", "quarantine_reasons")
-"""Columns of a segment that are summed up."""
 MAX_FAILURES = 100
 """Failed units that are read and named; the others are counted."""
 
@@ -117,27 +113,14 @@ def dataset_status(store: Store) -> DatasetStatus:
 
 
 def _sums(log: CommitLog, failed: set[str]) -> dict[str, CountSums]:
-    """Return the sums of each branch, column by column; units that are there are removed from `failed`."""
+    """Return the sums of each branch; units that are there are removed from `failed`."""
     sums: dict[str, CountSums] = {}
-    for table in log.scan(("unit", "branch", "copies", *SUMMED, *REASONS)):
-        table = table.append_column("asked", pc.multiply(table["selected"], table["copies"]))
-        for branch in table["branch"].unique().to_pylist():
-            part = table.filter(pc.equal(table["branch"], branch))
-            found: dict[str, Any] = {name: int(pc.sum(part[name]).as_py()) for name in ("asked", *SUMMED)}
-            found |= {name: _reasons(part[name]) for name in REASONS}
-            sums.setdefault(branch, CountSums()).include(CountSums(units=part.num_rows, **found))
+    for table in log.scan(("unit", *COUNT_COLUMNS)):
+        add_counts(sums, table)
         if failed:
             there = pc.is_in(table["unit"], value_set=pa.array(failed, table.schema.field("unit").type))
             failed.difference_update(table["unit"].filter(there).to_pylist())
     return sums
-
-
-def _reasons(lists: pa.ChunkedArray) -> Counter[str]:
-    """Return the sums by reason of a column of a segment."""
-    every = pc.list_flatten(lists)
-    columns = {name: pc.struct_field(every, name) for name in ("reason", "count")}
-    summed = pa.table(columns).group_by("reason").aggregate([("count", "sum")])
-    return Counter(dict(zip(summed["reason"].to_pylist(), summed["count_sum"].to_pylist(), strict=True)))
 
 
 def _driver(store: Store, holder: Holder) -> Driver:

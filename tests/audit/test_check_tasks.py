@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.audit.check_tasks import check_tasks
-from pipeline.audit.log_checks import DataFiles, Drawing, PlanOrder, read_log
+from pipeline.audit.log_checks import Drawing, PlanOrder, read_log
 from pipeline.audit.verification import Verification
 from pipeline.audit.verify import verify_dataset
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.data_files import DataFiles
 from pipeline.shards.output.store import open_store
 from tests.audit.test_row_search import others
 from tests.fixtures.commit_logs import put, records_in

@@ -15,9 +15,9 @@ import pytest
 from jobs.cli import main
 from pipeline.audit.verify import verify_dataset
 from pipeline.errors import InputError
-from pipeline.publishing.log_state import record_hash
 from pipeline.shards.output.commit_log import CommitLog
 from pipeline.shards.output.counts import count
+from pipeline.shards.output.record_columns import record_hash
 from pipeline.shards.output.store import open_store
 from tests.audit.test_trace import KEY, MARKED, run_marked
 from tests.fixtures.commit_logs import change_file, change_rows, put, records_in, unit_at, update

@@ -9,8 +9,8 @@ from pipeline.plan import Plan
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from pipeline.shards.output.unit_files import RECORD_KEY
-from tests.fixtures.commit_logs import forget, records_in
-from tests.fixtures.data_sets import FLIP, contents, findings, plan_of, run_here, write_input, write_recipe
+from tests.fixtures.commit_logs import forget, records_in, update
+from tests.fixtures.data_sets import FLIP, contents, findings, plan_of, publish, run_here, write_input, write_recipe
 from tests.fixtures.gated import GATED
 from tests.fixtures.shard_files import photos, write_shard
 
@@ -84,3 +84,24 @@ def test_runs_are_numbered(plan: Plan, tmp_path: Path) -> None:
     assert prepare(plan, open_store(plan.output)).run == 3
     fresh = plan_of(write_recipe(tmp_path, [FLIP]), output__uri=str(tmp_path / "fresh"))
     assert prepare(fresh, open_store(fresh.output)).run == 1
+
+
+def test_a_damaged_unit_that_another_attempt_has_made_is_taken_up(plan: Plan) -> None:
+    """Its record names a file that is gone, and beside it lies what another attempt made of it."""
+    out = Path(plan.output)
+    made, record = contents(out), next(iter(records_in(out).values()))
+    gone = record.files["data"].model_copy(update={"path": f"data/{record.unit}-{'0' * 16}.parquet"})
+    update(out, record.unit, files={**record.files, "data": gone})
+    manifest, outcomes = run_here(plan)
+    assert manifest.complete and outcomes == [] and contents(out) == made
+    assert records_in(out)[record.unit].files == record.files
+    assert findings(out) == []
+
+
+def test_at_publishing_as_well(plan: Plan) -> None:
+    out = Path(plan.output)
+    made, record = contents(out), next(iter(records_in(out).values()))
+    gone = record.files["data"].model_copy(update={"path": f"data/{record.unit}-{'0' * 16}.parquet"})
+    update(out, record.unit, files={**record.files, "data": gone})
+    assert publish(plan, open_store(plan.output), prepare(plan, open_store(plan.output))).complete
+    assert records_in(out)[record.unit].files == record.files and contents(out) == made

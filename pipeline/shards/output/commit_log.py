@@ -106,16 +106,11 @@ class CommitLog:
 
     def records(self) -> Iterator[UnitRecord]:
         """Yield the standing record of every unit, without its index columns, in the order of the segments."""
-        for records in self.record_batches():
-            yield from records
-
-    def record_batches(self) -> Iterator[list[UnitRecord]]:
-        """Yield the records in lists of at most `RECORDS_AT_ONCE`."""
         for segment in self.segments:
             with self._reading(segment):
                 for table in self._groups(segment, RECORD_COLUMNS):
                     for first in range(0, table.num_rows, RECORDS_AT_ONCE):
-                        yield [*records_of(table.slice(first, RECORDS_AT_ONCE), segment.path)]
+                        yield from records_of(table.slice(first, RECORDS_AT_ONCE), segment.path)
 
     def described(self) -> list[SegmentRecord]:
         """Return what the manifest says of the segments."""

@@ -1,10 +1,19 @@
-"""Sums over the records of units, one record at a time."""
+"""Sums over the records of units: one record at a time, or column by column over a segment."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.manifest import Counts, UnitRecord
+
+SUMMED: Final = ("rows", "selected", "accepted", "rejected", "quarantined", "retried")
+REASONS: Final = ("reasons", "quarantine_reasons")
+COUNT_COLUMNS: Final = ("branch", "copies", *SUMMED, *REASONS)
+"""Columns of a segment that are summed up, or needed for it."""
 
 
 @dataclass
@@ -67,12 +76,25 @@ class WrittenFiles:
     bytes: int = 0
     files: int = 0
 
-    def add(self, record: UnitRecord) -> None:
-        """Add the files of a unit."""
-        for file in record.files.values():
-            self.rows += file.rows
-            self.bytes += file.bytes
-            self.files += 1
+
+def add_counts(sums: dict[str, CountSums], table: pa.Table) -> None:
+    """Add the rows of a segment with `COUNT_COLUMNS` to the sums of their branches."""
+    asked = pc.multiply(table["selected"], table["copies"])
+    numbers = table.select(["branch", *SUMMED]).append_column("asked", asked)
+    wanted = ("asked", *SUMMED)
+    found = numbers.group_by("branch").aggregate([*((name, "sum") for name in wanted), ("branch", "count")])
+    for row in found.to_pylist():
+        each = CountSums(row["branch_count"], **{name: row[f"{name}_sum"] for name in wanted})
+        sums.setdefault(row["branch"], CountSums()).include(each)
+    for name in REASONS:
+        column = table[name].combine_chunks()
+        every, rows = pc.list_flatten(column), pc.list_parent_indices(column)
+        if not len(every):
+            continue
+        reasons = {each: pc.struct_field(every, each) for each in ("reason", "count")}
+        reasons["branch"] = table["branch"].combine_chunks().take(rows)
+        for row in pa.table(reasons).group_by(["branch", "reason"]).aggregate([("count", "sum")]).to_pylist():
+            getattr(sums[row["branch"]], name)[row["reason"]] += row["count_sum"]
 
 
 def count(records: Iterable[UnitRecord]) -> Counts:

@@ -5,7 +5,7 @@
 Equal attempts at a unit meet in one file, and other bytes never replace it. A unit is done when the commit log names
 it (`pipeline.shards.output.commit_log`), which the driver sees to a little later. Files that no record names yet, since
 a process died in between, are taken up by the next run: the record in the footer of the last one, which is there only
-if the others are, says all that the log needs (`pipeline.shards.output.leftovers`).
+if the others are, says all that the log needs (`pipeline.shards.output.data_files`).
 """
 
 import io
