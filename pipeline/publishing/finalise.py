@@ -58,8 +58,8 @@ def finalise(
     state = read_state(plan, log, DataFiles(store))
     check_others(plan, store, state, pruned)
     check_leftovers(plan, state)
-    if recover_units(plan, store, state, run).units:
-        log = CommitLog(store)
+    recovered = recover_units(plan, store, state, run)
+    log = CommitLog(store) if recovered.replaced else log.with_segments(recovered.segments)
     for name, what in state.damaged.items():
         _log.warning("unit %s: %s; the same command makes it again", name, what)
     gone = [*state.damaged, *(name for each in state.others.values() for name in each.names)]

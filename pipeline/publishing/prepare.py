@@ -93,7 +93,7 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = 
     for image in read_images(missing):
         store.create(f"_artifacts/{image.sha256}", image.data)
     fit_missing(plan, store)
-    return Prepared(plan, state, run, records, tuple(recovered.segments))
+    return Prepared(plan, state, run, records, tuple(each.path for each in recovered.segments))
 
 
 def _all_pruned(before: Sequence[PrunedShard], now: Sequence[PrunedShard]) -> tuple[PrunedShard, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.errors import ConflictError
 from pipeline.plan import Plan
 from pipeline.publishing.log_state import LogState
-from pipeline.shards.output.commit_log import publish_segment
+from pipeline.shards.output.commit_log import Segment, publish_segment
 from pipeline.shards.output.data_files import recovered_record
 from pipeline.shards.output.segments import segment_table
 from pipeline.shards.output.store import Store
@@ -17,10 +17,17 @@ RECORDS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Recovery:
-    """What came of the leftovers: how many units were taken up, and the paths of the segments that name them now."""
+    """What came of the leftovers.
+
+    Attributes:
+        units: how many units were taken up.
+        segments: those that name them now.
+        replaced: whether the log held other records of some of them.
+    """
 
     units: int
-    segments: list[str]
+    segments: list[Segment]
+    replaced: bool
 
 
 def check_leftovers(plan: Plan, state: LogState) -> None:
@@ -38,7 +45,8 @@ def recover_units(plan: Plan, store: Store, state: LogState, run: int) -> Recove
     Args:
         run: number of this run.
     """
-    planned, found, segments, units = _planned(plan, state), dict[int, UnitRecord](), list[str](), 0
+    planned, found, segments, units = _planned(plan, state), dict[int, UnitRecord](), list[Segment](), 0
+    damaged = len(state.damaged)
     for path in sorted(state.leftovers):
         index = planned.get(unit_of(path))
         if index is None or state.done[index] or index in found:
@@ -51,11 +59,12 @@ def recover_units(plan: Plan, store: Store, state: LogState, run: int) -> Recove
         if len(found) == RECORDS_AT_ONCE:
             segments += _taken_up(plan, store, state, [*found.values()])
             found = {}
-    return Recovery(units, segments + _taken_up(plan, store, state, [*found.values()]))
+    segments += _taken_up(plan, store, state, [*found.values()])
+    return Recovery(units, segments, replaced=len(state.damaged) < damaged)
 
 
-def _taken_up(plan: Plan, store: Store, state: LogState, records: list[UnitRecord]) -> list[str]:
-    """Put records into the log, and into `state`; return the paths of the segments."""
+def _taken_up(plan: Plan, store: Store, state: LogState, records: list[UnitRecord]) -> list[Segment]:
+    """Put records into the log, and into `state`; return the segments."""
     if not records:
         return []
     table = segment_table(records)
@@ -64,8 +73,8 @@ def _taken_up(plan: Plan, store: Store, state: LogState, records: list[UnitRecor
         state.damaged.pop(record.unit, None)
         for file in record.files.values():
             state.leftovers.pop(file.path, None)
-    path = publish_segment(store, [table])
-    return [] if path is None else [path]
+    segment = publish_segment(store, [table])
+    return [] if segment is None else [segment]
 
 
 def _planned(plan: Plan, state: LogState) -> dict[str, int]:

@@ -15,7 +15,7 @@ from pipeline.errors import ConflictError, InputError, RecipeError
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import LocalStore, Store, open_store
-from tests.fixtures.commit_logs import forget, unit_at
+from tests.fixtures.commit_logs import forget, put, records_in, rewrite_log, unit_at
 from tests.fixtures.data_sets import contents, plan_of, publish, run_here, write_input, write_recipe
 
 
@@ -186,3 +186,26 @@ def test_a_store_without_credentials_is_one_line(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(LocalStore, "write", refuse)
     with pytest.raises(InputError, match="cannot be written: NoCredentialsError: Unable to locate credentials"):
         open_store(str(tmp_path)).probe()
+
+
+def test_the_log_is_listed_once_and_each_segment_opened_a_fixed_number_of_times(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(write_recipe(folder, output={"rows_per_unit": 2}))
+    run_here(plan)
+    records = [*records_in(folder / "out").values()]
+    rewrite_log(folder / "out", lambda record: None)
+    for record in records[1:]:
+        put(folder / "out", [record])
+    asked: list[str] = []
+    scan, opened = LocalStore.scan, LocalStore.open
+    monkeypatch.setattr(LocalStore, "scan", lambda *given: (asked.append(given[1]), scan(*given))[1])
+    monkeypatch.setattr(LocalStore, "open", lambda *given: (asked.append(given[1]), opened(*given))[1])
+    manifest = publish(plan, open_store(plan.output))
+    assert manifest.complete and [each.units for each in manifest.commits.segments] == [6]
+    assert asked.count("_commits") == 1
+    segments = {path: asked.count(path) for path in asked if path.startswith("_commits/")}
+    (made,) = (each.path for each in manifest.commits.segments)
+    assert segments.pop(made) == 1  # for the paths of the files
+    # names of units, records, all to be merged; of the unit that was taken up the last alone
+    assert sorted(segments.values()) == [1, 3, 3, 3, 3, 3]

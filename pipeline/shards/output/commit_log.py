@@ -8,10 +8,11 @@ A segment's name is the sha256 of its bytes, so that no two writers meet, and a 
 units end, and merged into few when the data set is published: the merged one is written first, then the others go.
 """
 
+import copy
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -40,10 +41,11 @@ _RANK: Final = ("unit", "run", "exact", "data_file", "rejected_file", "quarantin
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment: its path in the store, and its size in bytes."""
+    """A segment: its path in the store, its size in bytes, and how many records it holds, standing or not."""
 
     path: str
     bytes: int
+    units: int
 
     @property
     def sha256(self) -> str:
@@ -76,10 +78,11 @@ class CommitLog:
                 f"{store.uri}/{earlier}: written by an earlier Palimpsest, which kept a file for each unit; {EARLIER}"
             )
         paths = [path for path in sizes if path not in merged and path.endswith(".parquet")]
-        self.segments = [Segment(path, sizes[path]) for path in paths]
         self._dropped: dict[str, frozenset[int]] = {}
         self._preferred: dict[str, set[str]] = {}  # segments whose records stand in place of some of a segment's
-        self._dropped = self._superseded()
+        named = {path: self._units_in(path) for path in paths}
+        self.segments = [Segment(path, sizes[path], len(named[path])) for path in paths]
+        self._dropped = self._superseded(named)
 
     def scan(self, columns: Sequence[str], segments: Iterable[Segment] | None = None) -> Iterator[pa.Table]:
         """Yield the standing rows of each row group, of bounded size, with some of the columns of `SEGMENT`."""
@@ -91,8 +94,8 @@ class CommitLog:
     ) -> Iterator[tuple[Place, pa.Table]]:
         """Yield as `scan` does, each row group with its place."""
         for segment in self.segments if segments is None else segments:
-            with self._reading(segment):
-                for group, table in enumerate(self._groups(segment, columns)):
+            with self._reading(segment.path):
+                for group, table in enumerate(self._groups(segment.path, columns)):
                     yield Place(segment, group), table
 
     def records_at(self, place: Place) -> Iterator[UnitRecord]:
@@ -101,25 +104,26 @@ class CommitLog:
 
     def table_at(self, place: Place, columns: Sequence[str]) -> pa.Table:
         """Return the standing rows of one row group."""
-        with self._reading(place.segment):
-            return next(self._groups(place.segment, columns, only=place.group))
+        with self._reading(place.segment.path):
+            return next(self._groups(place.segment.path, columns, only=place.group))
 
     def records(self) -> Iterator[UnitRecord]:
         """Yield the standing record of every unit, without its index columns, in the order of the segments."""
         for segment in self.segments:
-            with self._reading(segment):
-                for table in self._groups(segment, RECORD_COLUMNS):
+            with self._reading(segment.path):
+                for table in self._groups(segment.path, RECORD_COLUMNS):
                     for first in range(0, table.num_rows, RECORDS_AT_ONCE):
                         yield from records_of(table.slice(first, RECORDS_AT_ONCE), segment.path)
 
     def described(self) -> list[SegmentRecord]:
         """Return what the manifest says of the segments."""
-        found = []
-        for segment in self.segments:
-            with self._reading(segment), self._store.open(segment.path) as stream:
-                units = pq.ParquetFile(stream).metadata.num_rows
-            found.append(SegmentRecord(path=segment.path, units=units, bytes=segment.bytes))
-        return found
+        return [SegmentRecord(path=each.path, units=each.units, bytes=each.bytes) for each in self.segments]
+
+    def with_segments(self, added: Iterable[Segment]) -> "CommitLog":
+        """Return this log with segments that were added since, of units that it does not hold."""
+        log = copy.copy(self)
+        log.segments = sorted({*self.segments, *added}, key=lambda segment: segment.path)
+        return log
 
     def merge(self, without: Collection[str] = (), untouched: Collection[str] = ()) -> "CommitLog":
         """Merge small segments into few of about `MERGED_BYTES`, without records that do not stand.
@@ -136,8 +140,15 @@ class CommitLog:
         sound = [each for each in small if self._is_sound(each)]
         if not sound or (len(sound) == 1 and not self._loses_rows(sound[0], gone)):
             return self
-        written = {self._write_merged(batch, gone) for batch in _batches(sound)}
-        return CommitLog(self._store, [each.path for each in sound if each.path not in written])
+        written = [made for batch in _batches(sound) if (made := self._write_merged(batch, gone)) is not None]
+        names = {each.path for each in sound}
+        merged = sorted(names - {each.path for each in written})
+        left = [each for each in self.segments if each.path not in names]
+        if any(self._dropped.get(each.path) for each in left):  # what they hold may stand now
+            return CommitLog(self._store, merged)
+        log = copy.copy(self)
+        log.merged, log.segments, log._dropped, log._preferred = merged, left, {}, {}
+        return log.with_segments(written)
 
     def contradictions(self, paths: Collection[str], trusted: Collection[str]) -> list[str]:
         """Return those of some segments that hold a unit of which `trusted` segments hold another record."""
@@ -149,8 +160,8 @@ class CommitLog:
 
     def _ranks(self, path: str) -> Iterator[tuple[str, tuple[object, ...]]]:
         """Yield every unit of a segment, those that do not stand included, with its rank: the smaller one stands."""
-        with self._reading(Segment(path, 0)):
-            for table in self._groups(Segment(path, 0), _RANK, all_rows=True):
+        with self._reading(path):
+            for table in self._groups(path, _RANK, all_rows=True):
                 for row in table.to_pylist():
                     yield row["unit"], _rank(row)
 
@@ -158,7 +169,7 @@ class CommitLog:
         """Remove the segments that were merged into others, which this log does not read."""
         self._store.remove_many(self.merged)
 
-    def _write_merged(self, segments: Sequence[Segment], gone: pa.Array) -> str | None:
+    def _write_merged(self, segments: Sequence[Segment], gone: pa.Array) -> Segment | None:
         def kept() -> Iterator[pa.Table]:
             for table in self.scan(SEGMENT.names, segments):
                 left = table.filter(pc.invert(pc.is_in(table.column("unit"), value_set=gone)))
@@ -185,10 +196,10 @@ class CommitLog:
         return False
 
     def _groups(
-        self, segment: Segment, columns: Sequence[str], all_rows: bool = False, only: int | None = None
+        self, path: str, columns: Sequence[str], all_rows: bool = False, only: int | None = None
     ) -> Iterator[pa.Table]:
-        dropped, first = frozenset[int]() if all_rows else self._dropped.get(segment.path, frozenset()), 0
-        with self._store.open(segment.path) as stream:
+        dropped, first = frozenset[int]() if all_rows else self._dropped.get(path, frozenset()), 0
+        with self._store.open(path) as stream:
             file = pq.ParquetFile(stream)
             if file.schema_arrow.names != SEGMENT.names:
                 raise ValueError("its columns are not those of a segment")
@@ -204,13 +215,16 @@ class CommitLog:
                 first += rows
                 yield table
 
-    def _reading(self, segment: Segment) -> "_Reading":
-        return _Reading(f"{self._store.uri}/{segment.path}")
+    def _reading(self, path: str) -> "_Reading":
+        return _Reading(f"{self._store.uri}/{path}")
 
-    def _superseded(self) -> dict[str, frozenset[int]]:
-        """Return the rows of each segment that do not stand, because another segment has a better record."""
-        named = [self._units_in(segment) for segment in self.segments]
-        units = pa.chunked_array([chunk for each in named for chunk in each.chunks], pa.string())
+    def _superseded(self, named: Mapping[str, pa.ChunkedArray]) -> dict[str, frozenset[int]]:
+        """Return the rows of each segment that do not stand, because another segment has a better record.
+
+        Args:
+            named: the units of each segment.
+        """
+        units = pa.chunked_array([chunk for each in named.values() for chunk in each.chunks], pa.string())
         if pc.count_distinct(units).as_py() == len(units):
             return {}
         counted = pc.value_counts(units)
@@ -218,16 +232,16 @@ class CommitLog:
         best: dict[str, tuple[object, ...]] = {}
         places: dict[str, list[tuple[str, int]]] = {}
         standing: dict[str, tuple[str, int]] = {}
-        for segment, names in zip(self.segments, named, strict=True):
+        for path, names in named.items():
             if not pc.any(pc.is_in(names, value_set=doubled)).as_py():
                 continue
             wanted = {*doubled.to_pylist()}
-            for place, (unit, rank) in enumerate(self._ranks(segment.path)):
+            for place, (unit, rank) in enumerate(self._ranks(path)):
                 if unit not in wanted:
                     continue
-                places.setdefault(unit, []).append((segment.path, place))
+                places.setdefault(unit, []).append((path, place))
                 if unit not in best or rank < best[unit]:
-                    best[unit], standing[unit] = rank, (segment.path, place)
+                    best[unit], standing[unit] = rank, (path, place)
         dropped: dict[str, set[int]] = {}
         for unit, found in places.items():
             for path, place in found:
@@ -236,9 +250,9 @@ class CommitLog:
                     self._preferred.setdefault(path, set()).add(standing[unit][0])
         return {path: frozenset(rows) for path, rows in dropped.items()}
 
-    def _units_in(self, segment: Segment) -> pa.ChunkedArray:
-        with self._reading(segment):
-            tables = [*self._groups(segment, ["unit"])]
+    def _units_in(self, path: str) -> pa.ChunkedArray:
+        with self._reading(path):
+            tables = [*self._groups(path, ["unit"])]
         return pa.chunked_array([chunk for table in tables for chunk in table.column("unit").chunks], pa.string())
 
 
@@ -284,17 +298,18 @@ def _batches(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
 
 def append(store: Store, records: Sequence[UnitRecord]) -> str | None:
     """Write a segment that names some units, and return its path; None without any."""
-    return publish_segment(store, [segment_table(records)]) if records else None
+    segment = publish_segment(store, [segment_table(records)]) if records else None
+    return None if segment is None else segment.path
 
 
-def publish_segment(store: Store, tables: Iterable[pa.Table]) -> str | None:
-    """Write tables as one segment, named by its bytes, and return its path; None where there is no row."""
+def publish_segment(store: Store, tables: Iterable[pa.Table]) -> Segment | None:
+    """Write tables as one segment, named by its bytes, and return it; None where there is no row."""
     with store.stage() as folder:
         staged = folder / "segment"
         with store.raising_storage_errors():
             units = write_segment(tables, os.fspath(staged))
         if not units:
             return None
-        path = f"{COMMITS}/{sha256_file(staged)}.parquet"
-        store.publish(staged, path)
-        return path
+        segment = Segment(f"{COMMITS}/{sha256_file(staged)}.parquet", staged.stat().st_size, units)
+        store.publish(staged, segment.path)
+        return segment
