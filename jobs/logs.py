@@ -77,5 +77,6 @@ def as_text(record: logging.LogRecord, form: str) -> str:
     if record.levelno >= logging.WARNING:
         text = f"palimpsest: {text}"
     elif form == "plain":
-        return text if event == "run_started" and getattr(record, "fields", {}).get("done") else ""
+        fields = getattr(record, "fields", {})
+        return text if event == "run_started" and (fields.get("done") or "asked" in fields) else ""
     return f"{text}\n{detail}".strip() if form == "verbose" else text

@@ -70,7 +70,8 @@ def run_plan(
         log = LogWriter(store, prepared.run, lease.check)
         run = _Run(plan, store, lease, prepared, log, key, options)
         budget = Budget(plan, prepared.state.sums)
-        event_log.run_started(int(prepared.done.sum()))
+        asked = len(options.chosen(plan.units, prepared.done)) if options.partial else None
+        event_log.run_started(int(prepared.done.sum()), asked)
         shown = Progress(plan, prepared.state.sums, shown=progress)
         stopped: BudgetError | None = None
         try:

@@ -60,6 +60,6 @@ def call(options: argparse.Namespace) -> int:
     state = "verified" if found.ok else "NOT verified"
     say(
         f"{state}: {found.files} files, {found.images} images, {found.source_links} links to source rows, "
-        f"{found.watermarks} watermarks, {'the seal' if found.sealed else 'no seal'}"
+        f"{found.watermarks} watermarks, {'the seal' if found.sealed else 'seal not verified'}"
     )
     return 0 if found.ok else 1

@@ -87,7 +87,9 @@ def _sample_note(units: LoggedUnits, drawing: Drawing) -> str:
 def _check_segments(store: Store, log: CommitLog, found: Verification) -> None:
     for segment in log.segments:
         found.expect(
-            _sha256(store, segment.path) == segment.sha256, f"{segment.path}: its content does not match its name"
+            _sha256(store, segment.path) == segment.sha256,
+            f"{segment.path}: its content does not match its name; remove it and run again: "
+            "its units are taken up from their files",
         )
 
 

@@ -4,7 +4,7 @@ Logger `palimpsest`. A record carries `event`, `fields` (JSON values, the same n
 (further lines for a person: a traceback, the summary):
 
     note            a note of the plan, before the run
-    run_started     units, done, output
+    run_started     units, done, output; asked (with --only or --units)
     unit_done       unit, branch, accepted, rejected, quarantined, retried, reasons, quarantine_reasons, seconds
     unit_failed     unit, attempts, error, traceback
     rows_quarantined  branch, code, part, unit, source_uri, source_row, error, traceback: the first row of its kind
@@ -44,12 +44,19 @@ class EventLog:
         """Log one note of the plan, before anything runs."""
         _emit(logging.INFO, "note", note, {})
 
-    def run_started(self, done: int) -> None:
-        """Log the start of a run, of whose units `done` were made before."""
+    def run_started(self, done: int, asked: int | None = None) -> None:
+        """Log the start of a run, of whose units `done` were made before.
+
+        Args:
+            asked: how many units are made, where the run names branches or units; None: all that are not done.
+        """
         units = len(self._plan.units)
         planned = counted(units, "unit")
         text = f"{done} of {units} units are done already" if done else f"{planned} -> {self._plan.output}"
-        _emit(logging.INFO, "run_started", text, {"units": units, "done": done, "output": self._plan.output})
+        if asked is not None:
+            text = f"{counted(asked, 'unit')} to make, as --only and --units say; {text}"
+        fields = {"units": units, "done": done, "output": self._plan.output}
+        _emit(logging.INFO, "run_started", text, fields if asked is None else fields | {"asked": asked})
 
     def unit_ended(self, outcome: UnitRecord | Failure) -> None:
         """Log a unit that ended, and the first row of each new kind of row failure."""

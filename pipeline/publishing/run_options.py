@@ -41,6 +41,10 @@ class RunOptions:
         for pattern in self.units:
             if not any(fnmatchcase(name, pattern) for name in plan.units.names()):
                 raise RecipeError(f"--units {short_repr(pattern)}: no unit of the plan has this name, or one that fits")
+        if self.only and self.units and not len(self.chosen(plan.units, np.zeros(len(plan.units), np.bool_))):
+            raise RecipeError(
+                f"--only {' '.join(self.only)}: none of the units that --units names is of these branches"
+            )
 
     def chosen(self, units: Units, done: npt.NDArray[np.bool_]) -> Units:
         """Return the units to make.

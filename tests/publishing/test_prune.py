@@ -103,14 +103,20 @@ def test_one_branch_is_made_alone(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert findings(tmp_path / "out") == []
 
 
-def test_units_are_made_again_though_they_are_there(recipe: Path, tmp_path: Path) -> None:
+def test_units_are_made_again_though_they_are_there(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = contents(tmp_path / "out")
     unit, record = next((unit, each) for unit, each in records_in(tmp_path / "out").items() if each.branch == "flipped")
     path = tmp_path / "out" / record.files["data"].path
     path.write_bytes(path.read_bytes()[:-8] + b"????PAR1")  # of the same size: only `verify` reads it
     assert any("sha256" in finding for finding in findings(tmp_path / "out"))
     assert run_here(plan_of(recipe))[1] == []
-    assert run(recipe, "--units", f"{unit[:-3]}*", "--only", "flipped") == 0
+    capsys.readouterr()
+    assert run(recipe, "--units", unit, "--only", "flipped") == 0
+    assert "1 unit to make, as --only and --units say; " in capsys.readouterr().err
     assert contents(tmp_path / "out") == before
     assert findings(tmp_path / "out") == []
     assert run(recipe, "--units", "nobody") == 2
+    assert run(recipe, "--units", unit, "--only", "original") == 2
+    assert "none of the units that --units names is of these branches" in capsys.readouterr().err

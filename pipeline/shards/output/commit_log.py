@@ -192,7 +192,11 @@ class CommitLog:
         """Whether a segment's bytes are those that its name says; a changed one is left for `verify` to name."""
         if hashlib.sha256(self._store.read(segment.path)).hexdigest() == segment.sha256:
             return True
-        _log.warning("%s: its bytes are not those that its name says; see `palimpsest verify`", segment.path)
+        _log.warning(
+            "%s: its bytes are not those that its name says; remove it and run again: its units are taken up from "
+            "their files",
+            segment.path,
+        )
         return False
 
     def _groups(
@@ -271,8 +275,8 @@ class _Reading:
             error, InputError
         ):
             raise InputError(
-                f"{self._where}: this segment of the commit log cannot be read ({error_line(error)}); remove it: units "
-                "without a record are made again, the same"
+                f"{self._where}: this segment of the commit log cannot be read ({error_line(error)}); remove it: a run "
+                "takes its units up from their files, or makes them again, the same"
             ) from error
 
 

@@ -118,7 +118,7 @@ def test_row_groups_are_bounded_in_bytes(store: LocalStore, monkeypatch: pytest.
 
 def test_a_segment_that_cannot_be_read_is_one_line_with_a_remedy(store: LocalStore) -> None:
     store.write(f"{COMMITS}/{'0' * 64}.parquet", b"junk")
-    with pytest.raises(InputError, match=r"cannot be read.*remove it: units without a record are made again, the same"):
+    with pytest.raises(InputError, match=r"cannot be read.*remove it: a run takes its units up from their files"):
         CommitLog(store)
 
 
