@@ -1,5 +1,7 @@
 """Mirror images: the cheapest augmentation there is, without torch."""
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
@@ -9,7 +11,7 @@ from pipeline.errors import JobError
 from pipeline.noise import Noise
 from pipeline.seeding import generators
 
-_BLOCK_BYTES = 1 << 16  # a block of source and result together stay in a core's second-level cache
+_BLOCK_BYTES = 1 << 17  # a block of source and result together stay in a core's second-level cache
 _LARGE_BYTES = 1 << 14  # from here on a call an image costs less than gathering the images to mirror
 
 
@@ -80,11 +82,38 @@ def mirror(images: Pixels, where: npt.NDArray[np.bool_]) -> Pixels:
 
 def _mirror_rows(source: Pixels, result: Pixels) -> None:
     """Write the rows `source` [R, W, C] mirrored into `result`, of the same shape and apart in memory."""
-    # NumPy copies a reversed axis of 3-byte pixels pixel by pixel; one channel at a time, within the cache, takes a
-    # quarter of that.
     rows, width, channels = source.shape
+    by_words = width * channels % 8 == 0 and channels in (1, 3) and source.flags.c_contiguous
     step = max(1, _BLOCK_BYTES // max(1, width * channels))
     for first in range(0, rows, step):
         block = slice(first, first + step)
-        for channel in range(channels):
+        if by_words:
+            _mirror_words(source[block], result[block])
+            continue
+        for channel in range(channels):  # NumPy copies pixels of 3 bytes one by one, four times as slowly
             result[block, :, channel] = source[block, ::-1, channel]
+
+
+def _mirror_words(source: Pixels, result: Pixels) -> None:
+    """As `_mirror_rows`, of contiguous rows of whole 64-bit words and 1 or 3 channels, in less than half the time.
+
+    All bytes of a row are reversed, eight at a time; that reverses the channels, too, so the outer two change places.
+    """
+    rows, channels = len(source), source.shape[2]
+    result.reshape(rows, -1).view("<u8")[:] = source.reshape(rows, -1).view(">u8")[:, ::-1]
+    if channels == 1:
+        return
+    bytes_ = result.reshape(-1)
+    first, third = bytes_[:-2], bytes_[2:]
+    change = first ^ third
+    change &= _first_bytes(len(change))
+    first ^= change
+    third ^= change
+
+
+@functools.lru_cache(maxsize=8)
+def _first_bytes(size: int) -> npt.NDArray[np.uint8]:
+    """Return a mask [size]: 255 for the first byte of each pixel of three, else 0."""
+    mask = np.zeros(size, np.uint8)
+    mask[::3] = 255
+    return mask

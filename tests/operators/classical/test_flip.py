@@ -31,7 +31,7 @@ def flip(**params: Any) -> Flip:
     return Flip(FlipParams(**params))
 
 
-@pytest.mark.parametrize("size", [(5, 9), (300, 400)])
+@pytest.mark.parametrize("size", [(5, 9), (5, 8), (300, 400), (2_100, 24)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_probability_one_mirrors_every_image(size: tuple[int, int], channels: int) -> None:
     batch = make_batch(list(range(3)), size, channels)
