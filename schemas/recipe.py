@@ -85,6 +85,11 @@ class Input(Closed):
     bit_depth: int | None = Field(
         None, ge=8, le=16, description="bits that 16-bit images use: 2 ** bits - 1 is white; required where in doubt"
     )
+    reduced_decode: bool = Field(
+        False,
+        description="decode a JPEG at 1/2, 1/4 or 1/8 where both sides stay at least twice output.size: faster, "
+        "and other pixels",
+    )
 
 
 class Output(Closed):

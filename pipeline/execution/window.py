@@ -16,7 +16,7 @@ from pipeline.execution.sample import Sample
 from pipeline.plan import Unit
 from pipeline.seeding import sample_id, synthetic_id
 from pipeline.shards.columns.dimensions import Shape
-from pipeline.shards.images.codecs import decode, fit_square, pixels_declared
+from pipeline.shards.images.codecs import decode, decode_square_reduced, fit_square, pixels_declared
 from pipeline.shards.images.jpeg import Frame, read_plain_header
 from pipeline.shards.reader import Bound, SourceRow, read_windows
 
@@ -145,11 +145,16 @@ def _decoded(job: Job, row: SourceRow, into: Pixels | None) -> tuple[Pixels, Sha
     """Return the image of a row at the recipe's size, and its shape before; a RowError where it cannot be used."""
     if row.error is not None or row.data is None:
         return row.error or RowError("null_image", "the image is null")
+    wanted, size = job.recipe.input, job.recipe.output.size
+    if wanted.reduced_decode and size != "source":
+        reduced = decode_square_reduced(row.data, wanted.max_pixels, size)
+        if reduced is not None:
+            return reduced
     try:
-        pixels = decode(row.data, job.recipe.input.max_pixels, job.recipe.input.bit_depth, into)
+        pixels = decode(row.data, wanted.max_pixels, wanted.bit_depth, into)
     except RowError as error:
         return error
-    size, (height, width, channels) = job.recipe.output.size, pixels.shape
+    height, width, channels = pixels.shape
     return pixels if size == "source" else fit_square(pixels, size), (height, width, channels)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from pipeline.planning.input.annotation_checks import dimensions_of
 from pipeline.shards.columns.class_metadata import CLASS_LABEL
 from pipeline.shards.columns.layout import Layout
-from pipeline.shards.images.codecs import DECODER, PNG_ENCODER
+from pipeline.shards.images.codecs import DECODER, PNG_ENCODER, REDUCED_DECODER
 from schemas.recipe import MAX_IMAGE_BYTES, Numerics, Recipe
 
 
@@ -27,11 +27,15 @@ def common_digest_inputs(recipe: Recipe, layout: Layout, key_id: str | None) -> 
             *names,
             *_links(recipe),
         ],
-        [DECODER, recipe.input.bit_depth, list(dimensions_of(layout, recipe))],
+        [DECODER, recipe.input.bit_depth, list(dimensions_of(layout, recipe)), *_reduced(recipe)],
         [PNG_ENCODER if output.encoding == "png" else output.encoding, quality, output.size, output.channels],
         "none" if recipe.watermark == "none" else [recipe.watermark.model_dump(), key_id],
         _numerics_identity(recipe.numerics),
     ]
+
+
+def _reduced(recipe: Recipe) -> list[str]:
+    return [REDUCED_DECODER] if recipe.input.reduced_decode else []
 
 
 def _links(recipe: Recipe) -> list[Any]:

@@ -9,20 +9,24 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipeline.audit.replay import replay_sample
 from pipeline.execution.background import BackgroundThreads
 from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.window import WINDOW_BYTES, windows
+from pipeline.shards.output.store import open_store
 from schemas.manifest import UnitRecord
-from tests.fixtures.data_sets import plan_of, run_here, write_recipe
+from tests.fixtures.data_sets import findings, plan_of, rows_of, run_here, write_recipe
 from tests.fixtures.shard_files import photos
 
 FLIP = [{"name": "flipped", "copies": 1, "operators": [{"flip": {"probability": 1}}]}]
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+ALL_MAY_FAIL = {"max_quarantined_share": 1}
 GIB = 1 << 30
 
 
@@ -123,3 +127,42 @@ def peak_of(recipe: Path) -> dict[str, int]:
 def _peak() -> int:
     """Peak resident memory, bytes. Not `ru_maxrss`, which a child inherits from its parent."""
     return 1024 * int(re.findall(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[0])
+
+
+def stored_turned(height: int, width: int) -> bytes:
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6
+    Image.open(io.BytesIO(jpeg(height, width, 3))).save(out, "JPEG", exif=exif)
+    return out.getvalue()
+
+
+def test_a_run_with_reduced_decoding(tmp_path: Path) -> None:
+    """Verified and replayed to equal bytes; refused is what the full decode refuses; sizes are those of the image."""
+    whole = jpeg(200, 160, 1)
+    images = [whole, stored_turned(130, 170), *photos(1, 150, 150), whole[:400], whole[:-60] + b"\xff\xd9", whole]
+    folder = tmp_path / "data"
+    folder.mkdir()
+    columns = {"image": pa.array([{"bytes": image, "path": None} for image in images], STRUCT)}
+    pq.write_table(pa.table({**columns, "width": [160, 130, 150, 160, 160, 99]}), folder / "a.parquet")
+    made, digests, reasons = {}, {}, {}
+    for reduced in (False, True):
+        settings = {"uri": "data", "max_pixels": 100_000, "reduced_decode": reduced}
+        output = {"uri": f"out-{reduced}", "size": 32}
+        plan = plan_of(write_recipe(tmp_path, FLIP, input=settings, output=output, quality=ALL_MAY_FAIL))
+        (_, (record,)) = run_here(plan)
+        assert isinstance(record, UnitRecord)
+        out = tmp_path / f"out-{reduced}"
+        assert findings(out) == []
+        made[reduced], digests[reduced], reasons[reduced] = rows_of(out), record.digest, record.quarantine_reasons
+    assert reasons[True] == reasons[False] == {"decode_failed": 2}
+    assert digests[True] != digests[False]
+    assert [row["width"] for row in made[True]] == [row["width"] for row in made[False]] == [32, 32, 32, 99]
+    full, fast = ([decoded(row["image"]["bytes"]) for row in made[each]] for each in (False, True))
+    assert [np.array_equal(one, other) for one, other in zip(full, fast, strict=True)] == [False, False, True, False]
+    assert max(int(np.abs(one - other).max()) for one, other in zip(full, fast, strict=True)) < 8
+    for row in made[True]:
+        assert replay_sample(open_store(str(tmp_path / "out-True")), row["sample_id"]).equal
+
+
+def decoded(data: bytes) -> npt.NDArray[np.int16]:
+    return np.asarray(Image.open(io.BytesIO(data))).astype(np.int16)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from pipeline.errors import RecipeError
 from pipeline.model_files.references import FileRef
 from pipeline.planning.input.annotation_checks import check_annotations, check_dimensions
 from pipeline.planning.input.first_rows import FirstRows
@@ -22,6 +23,11 @@ def check_images(
     Raises:
         JobError: annotations would no longer fit, images are outside a model's domain, or a bit depth is unknown.
     """
+    if recipe.input.reduced_decode and recipe.output.size == "source":
+        raise RecipeError(
+            "recipe.input.reduced_decode: it decodes images for a smaller output.size, and that is `source`; say a size "
+            "in pixels, or leave it out"
+        )
     moving = []
     for index, branch in enumerate(recipe.branches):
         from_rows = branch.per_class is None and branch.count is None

@@ -27,7 +27,7 @@ An animation that is AVIF gives its first frame, too. Formats: see `pipeline.sha
 import io
 import re
 import warnings
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -36,8 +36,8 @@ from pipeline.contracts import Pixels
 from pipeline.errors import RowError
 from pipeline.shards.images.bit_depth import check_high_bytes, from_integers, is_16_bit, is_scaled
 from pipeline.shards.images.colour_profiles import to_srgb
-from pipeline.shards.images.formats import PNG_MAGIC, open_image
-from pipeline.shards.images.jpeg import Frame, decode_jpeg, encode_jpeg, read_plain_header
+from pipeline.shards.images.formats import PNG_MAGIC, open_image, sniff
+from pipeline.shards.images.jpeg import Frame, decode_jpeg, decode_reduced, encode_jpeg, read_plain_header, reduction
 from pipeline.shards.images.png import encode_png
 from pipeline.shards.images.truncation import check_not_truncated, mark_last_row
 
@@ -46,6 +46,9 @@ Channels = Literal["source", "rgb", "grey"]
 
 DECODER: Final = "decode/2"
 """Version of `decode`, in every unit's digest. Version 1 ignored colour profiles and bit depths other than 16."""
+
+REDUCED_DECODER: Final = "reduced/1"
+"""Version of `decode_square_reduced`, in the digests of units that use it."""
 
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,6 +59,9 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS: Final = frozenset(
+    (Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270, Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90)
+)
 _EXIF_ORIENTATION: Final = 0x0112
 _EXIF_HOLDERS: Final = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _SAVE: Final[dict[str, dict[str, Any]]] = {
@@ -99,6 +105,58 @@ def decode(data: bytes, max_pixels: int, bit_depth: int | None = None, into: Pix
         raise RowError("too_large", "decoding it needs more memory than there is") from error
     except Exception as error:  # Pillow's plugins raise anything at all on broken bytes
         raise RowError("decode_failed", f"truncated or corrupt: {_reason(error)}") from error
+
+
+def decode_square_reduced(data: bytes, max_pixels: int, n: int) -> tuple[Pixels, Frame] | None:
+    """Return a JPEG decoded at 1/2, 1/4 or 1/8 of its size as `fit_square` of it, [n, n, C], and its upright shape.
+
+    None where `decode` is to do it: the image is no JPEG of one or three components, its short side is below 4 n
+    pixels, or anything is wrong with it. So errors are those of `decode`, and nothing is refused or accepted that it
+    does not refuse or accept.
+    """
+    try:
+        header = _jpeg_header(data, max_pixels)
+        if header is None or (factor := reduction(header.frame, n)) == 1:
+            return None
+        pixels = decode_reduced(data, header.frame, factor)
+        if pixels is None:
+            return None
+        image = _image(pixels)
+        if header.profile is not None:
+            image = to_srgb(image, header.profile)
+    except Exception:  # `decode` will say what is wrong with it
+        return None
+    height, width, _ = header.frame
+    box = tuple(edge / factor for edge in _middle(height, width))  # the last row and column may be of fewer pixels
+    image = image.resize((n, n), Image.Resampling.BICUBIC, box=box)
+    if header.turn is not None:
+        image = image.transpose(header.turn)
+        height, width = (width, height) if header.turn in _SIDEWAYS else (height, width)
+    made = _array(image)
+    return made, Frame(height, width, made.shape[2])
+
+
+class _Header(NamedTuple):
+    """The header of a JPEG: its frame as stored, how to turn it upright, and its colour profile."""
+
+    frame: Frame
+    turn: Image.Transpose | None = None
+    profile: bytes | None = None
+
+
+def _jpeg_header(data: bytes, max_pixels: int) -> _Header | None:
+    """Return the header of a JPEG of one or three components and at most `max_pixels`; None for all else."""
+    frame = read_plain_header(data)
+    if frame is not None:
+        return _Header(frame) if frame.height * frame.width <= max_pixels else None
+    if sniff(data) != "JPEG":
+        return None
+    _silence_pillow()
+    image = open_image(data, max_pixels)
+    if image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+        return None
+    frame = Frame(image.height, image.width, len(image.mode))
+    return _Header(frame, _turn(image), image.info.get("icc_profile"))
 
 
 def pixels_declared(data: bytes) -> int:
@@ -178,10 +236,14 @@ def fit_square(pixels: Pixels, n: int) -> Pixels:
     if height == width == n:
         return pixels
     # Cropping through `box`, not afterwards: the short side of a 1 x 5000 strip at 512 would need 1.3 billion pixels.
+    return _array(_image(pixels).resize((n, n), Image.Resampling.BICUBIC, box=_middle(height, width)))
+
+
+def _middle(height: int, width: int) -> tuple[float, float, float, float]:
+    """Return the largest square in the middle of an image: left, top, right, bottom."""
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
-    box = (left, top, left + side, top + side)
-    return _array(_image(pixels).resize((n, n), Image.Resampling.BICUBIC, box=box))
+    return left, top, left + side, top + side
 
 
 def to_channels(pixels: Pixels, channels: Channels) -> Pixels:

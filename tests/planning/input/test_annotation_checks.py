@@ -180,3 +180,13 @@ def test_text_that_is_no_text_is_told_by_column(tmp_path):
     assert {type(each) for each in outcomes} == {Failure}
     assert all(re.search(r"column 'note' cannot be read: .*input\.drop: \[note\]", each.error) for each in outcomes)
     assert plan_of(write_recipe(tmp_path, input={"drop": ["note"]})).units
+
+
+def test_reduced_decoding_needs_a_size_and_leaves_no_boxes_behind(tmp_path):
+    shard(tmp_path, **BOXES)
+    with pytest.raises(RecipeError, match=r"recipe\.input\.reduced_decode: .* output\.size, and that is `source`"):
+        plan_of(write_recipe(tmp_path, [STILL], input={"reduced_decode": True}))
+    with pytest.raises(RecipeError, match=r"recipe\.output\.size: .*bbox \(boxes, points or masks\) would no longer"):
+        plan_of(write_recipe(tmp_path, [STILL], input={"reduced_decode": True}, output={"size": 16}))
+    kept = {"reduced_decode": True, "drop": ["bbox"]}
+    assert plan_of(write_recipe(tmp_path, [STILL], input=kept, output={"size": 16})).units

@@ -8,8 +8,15 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import RowError
-from pipeline.shards.images.codecs import decode, encode
-from pipeline.shards.images.jpeg import Frame, decode_jpeg, encode_jpeg, read_plain_header
+from pipeline.shards.images.codecs import decode, decode_square_reduced, encode, fit_square
+from pipeline.shards.images.jpeg import (
+    Frame,
+    decode_jpeg,
+    decode_reduced,
+    encode_jpeg,
+    read_plain_header,
+    reduction,
+)
 
 MAX = 10_000_000
 
@@ -126,3 +133,97 @@ def test_size_is_checked_before_decoding() -> None:
         decode(data, 1_199)
     assert raised.value.code == "too_large"
     assert decode(data, 1_200).shape == (30, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "factor"),
+    [
+        ((4_000, 6_000), 256, 4), ((6_000, 4_096), 256, 8), ((3_000, 4_000), 256, 4), ((1_024, 1_024), 256, 2),
+        ((1_023, 9_000), 256, 1), ((256, 256), 256, 1), ((16, 16), 1, 8),
+    ],
+)  # fmt: skip
+def test_the_reduced_image_is_twice_the_target_or_more(size: tuple[int, int], side: int, factor: int) -> None:
+    assert reduction(Frame(*size, 3), side) == factor
+    assert factor == 1 or min(size) // factor >= 2 * side
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"subsampling": "4:2:2"}])
+def test_reduced_pixels_are_those_of_pillows_draft(settings: dict[str, Any], factor: int) -> None:
+    for channels in (1, 3):
+        data = saved(scene(130, 187, channels), quality=90, **settings)
+        found = decode_reduced(data, Frame(130, 187, channels), factor)
+        image = Image.open(io.BytesIO(data))
+        image.draft(None, (187 // factor, 130 // factor))
+        assert found is not None
+        assert found.shape == (-(-130 // factor), -(-187 // factor), channels)
+        assert np.array_equal(found, np.asarray(image).reshape(found.shape))
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.mean((one.astype(float) - other) ** 2)))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("size", [(160, 240), (251, 163)])
+def test_a_reduced_square_is_that_of_the_whole_image(size: tuple[int, int], turn: int) -> None:
+    """Upright, of the same part of the image: 40 dB, where one pixel aside would be 30."""
+    smooth = scene(6, 6)
+    pixels = np.asarray(Image.fromarray(smooth).resize(size[::-1], Image.Resampling.BICUBIC))
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = saved(pixels, quality=95, **({"exif": exif} if turn > 1 else {}))
+    found = decode_square_reduced(data, MAX, 20)
+    assert found is not None
+    square, shape = found
+    whole = decode(data, MAX)
+    assert shape == whole.shape
+    assert square.shape == (20, 20, 3)
+    assert psnr(square, fit_square(whole, 20)) > 40 > 30 > psnr(square, np.roll(fit_square(whole, 20), 1, axis=1))
+
+
+def test_a_reduced_photograph_of_a_phone_is_its_first_image() -> None:
+    first, second = (Image.fromarray(scene(96, 96, seed=seed)) for seed in range(2))
+    several, plain = io.BytesIO(), saved(np.asarray(first), quality=75)
+    first.save(several, "MPO", save_all=True, append_images=[second])
+    one, other = (decode_square_reduced(data, MAX, 12) for data in (several.getvalue(), plain))
+    assert one is not None and other is not None
+    assert np.array_equal(one[0], other[0])
+
+
+def test_profiles_are_followed_at_reduced_scale() -> None:
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()  # of no RGB image: it is ignored
+    plain, named = (saved(scene(96, 96), quality=90, **extra) for extra in ({}, {"icc_profile": profile}))
+    assert np.array_equal(fit_square(decode(plain, MAX), 12), fit_square(decode(named, MAX), 12))
+    one, other = (decode_square_reduced(data, MAX, 12) for data in (plain, named))
+    assert one is not None and other is not None
+    assert np.array_equal(one[0], other[0])
+
+
+def test_what_cannot_be_reduced_is_left_to_the_full_decode() -> None:
+    ink, flat = io.BytesIO(), io.BytesIO()
+    Image.fromarray(scene(96, 96)).convert("CMYK").save(ink, "JPEG")
+    Image.fromarray(scene(96, 96)).save(flat, "PNG")
+    whole = saved(scene(96, 96))
+    for data, most in ((ink.getvalue(), MAX), (flat.getvalue(), MAX), (b"", MAX), (whole[:300], MAX), (whole, 9_215)):
+        assert decode_square_reduced(data, most, 12) is None
+    assert decode_square_reduced(whole, 9_216, 24) is not None
+    assert decode_square_reduced(whole, 9_216, 25) is None
+
+
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_truncated_and_damaged_files_are_refused_as_by_the_full_decode(settings: dict[str, Any], channels: int) -> None:
+    """Wherever it is cut, with a proper end or without, or a byte is changed: reduced only what `decode` accepts."""
+    data = saved(scene(72, 88, channels), quality=85, **settings)
+    random = np.random.default_rng(3)
+    start = data.index(b"\xff\xda")
+    for end in (*range(start, len(data), max(1, len(data) // 60)), len(data) - 3, len(data) - 2):
+        changed = bytearray(data)
+        changed[end - 1] = int(random.integers(256))
+        for broken in (data[:end], data[:end].rstrip(b"\xff") + b"\xff\xd9", bytes(changed)):
+            found = decode_square_reduced(broken, MAX, 4)
+            if found is not None:
+                assert decode(broken, MAX).shape == found[1]
