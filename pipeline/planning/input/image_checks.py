@@ -25,8 +25,8 @@ def check_images(
     """
     if recipe.input.reduced_decode and recipe.output.size == "source":
         raise RecipeError(
-            "recipe.input.reduced_decode: it decodes images for a smaller output.size, and that is `source`; say a size "
-            "in pixels, or leave it out"
+            "recipe.input.reduced_decode: it decodes images for a smaller output.size, and that is `source`; say a "
+            "size in pixels, or leave it out"
         )
     moving = []
     for index, branch in enumerate(recipe.branches):

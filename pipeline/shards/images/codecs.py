@@ -127,7 +127,8 @@ def decode_square_reduced(data: bytes, max_pixels: int, n: int) -> tuple[Pixels,
     except Exception:  # `decode` will say what is wrong with it
         return None
     height, width, _ = header.frame
-    box = tuple(edge / factor for edge in _middle(height, width))  # the last row and column may be of fewer pixels
+    left, top, right, bottom = _middle(height, width)  # in fractions: the last row and column may be of fewer pixels
+    box = left / factor, top / factor, right / factor, bottom / factor
     image = image.resize((n, n), Image.Resampling.BICUBIC, box=box)
     if header.turn is not None:
         image = image.transpose(header.turn)
