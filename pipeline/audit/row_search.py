@@ -58,18 +58,21 @@ class RowSearch:
             if recorded_payload(each.row) in recorded:
                 yield each
 
-    def sample_ids(self, without: str) -> npt.NDArray[np.uint8]:
-        """Return [N, 16] the sample ids of all rows but those of one branch, sorted, each once."""
-        parts = [np.empty(0, f"V{SAMPLE_ID_BYTES}")]
+    def sample_ids(self, without: str) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield [N, 16] the sample ids of all rows but those of one branch, a row group of the log at a time."""
         for place, table in self._log.places(["branch", "sample_ids"]):
             for batch in table.filter(pc.not_equal(table.column("branch"), without)).to_batches():
                 ids, _ = _flat(batch.column("sample_ids"), SAMPLE_ID_BYTES, place)
-                parts.append(ids.view(f"V{SAMPLE_ID_BYTES}"))
-        found = np.concatenate(parts).view(">u8").reshape(-1, 2)
-        ordered = found[np.lexsort((found[:, 1], found[:, 0]))]
-        new = np.ones(len(ordered), np.bool_)
-        new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
-        return ordered[new].view(np.uint8).reshape(-1, SAMPLE_ID_BYTES)
+                yield ids.reshape(-1, SAMPLE_ID_BYTES)
+
+    def rows(self, without: str) -> int:
+        """Return how many rows have sample ids, but for those of one branch, by the counts of the records."""
+        counts = ("accepted", "rejected", "retried")
+        rows = 0
+        for table in self._log.scan(["branch", *counts]):
+            own = table.filter(pc.not_equal(table.column("branch"), without))
+            rows += sum(pc.sum(own.column(name), min_count=0).as_py() for name in counts)
+        return rows
 
     def _at_index(self, column: str, width: int, wanted: Sequence[bytes]) -> Iterator[FoundRow]:
         for place, table in self._log.places(["unit", column]):

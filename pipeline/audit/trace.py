@@ -17,7 +17,7 @@ from pipeline.plan import ORIGINAL
 from pipeline.publishing.manifest import read_manifest
 from pipeline.shards.images.codecs import decode
 from pipeline.shards.output.store import Store
-from pipeline.watermark.payload import keyed_digest, payload, to_text
+from pipeline.watermark.payload import keyed_digest, to_text
 from pipeline.watermark.stdm import Stdm
 from pipeline.watermark_key import key_id
 from schemas.recipe import MAX_IMAGE_BYTES
@@ -96,17 +96,15 @@ def trace_image(image: Pixels, store: Store, key: bytes) -> TraceResult:
     reader = Stdm(key, settings["psnr_db"])
     reading = reader.read_any(image)
     if settings["key_id"] != key_id(key):
-        word = None if reading.payload is None else keyed_digest(key, reading.payload)
-        return TraceResult(word, reading.score, (), settings["key_id"])
+        other = None if reading.payload is None else keyed_digest(key, reading.payload)
+        return TraceResult(other, reading.score, (), settings["key_id"])
     search = RowSearch(store)
     if reading.payload is not None:
         return _traced(search, key, reading.payload, reading.score)
-    known = search.sample_ids(without=ORIGINAL)
-    words = [payload(key, each.tobytes().hex()) for each in known]
-    index, score = reader.match(image, words)
-    if index is None:
+    word, score = reader.match(image, search.sample_ids(without=ORIGINAL), search.rows(without=ORIGINAL))
+    if word is None:
         return TraceResult(None, max(score, reading.score))
-    return _traced(search, key, words[index], score)
+    return _traced(search, key, word, score)
 
 
 def _traced(search: RowSearch, key: bytes, word: int, score: float) -> TraceResult:

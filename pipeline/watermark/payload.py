@@ -23,12 +23,39 @@ BITS = NAME_BITS + TAG_BITS
 HEX_DIGITS = BITS // 4
 PREFIX = "hmac-sha256:"
 DIGEST_DIGITS = 32
+_NAME = b"palimpsest name/"
 
 
 def payload(key: bytes, sample_id: str) -> int:
     """Return the word in [0, 2^64) that marks the sample: name in the high 48 bits, tag in the low 16."""
-    name = hmac.digest(key, b"palimpsest name/" + sample_id.encode(), "sha256")[: NAME_BITS // 8]
+    return from_name(key, hmac.digest(key, _NAME + sample_id.encode(), "sha256")[: NAME_BITS // 8])
+
+
+def from_name(key: bytes, name: bytes) -> int:
+    """Return the word of a name of 6 bytes: with its tag."""
     return int.from_bytes(name + _tag(key, name), "big")
+
+
+def names(key: bytes, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return [N, 6] uint8 the names of samples whose ids, of 32 hex digits, have the bytes [N, 16] uint8."""
+    inner, outer = _hmac_states(key, _NAME)
+    found = bytearray()
+    digits = samples.tobytes().hex().encode()
+    width = 2 * samples.shape[1]
+    for place in range(0, len(digits), width):
+        first, second = inner.copy(), outer.copy()
+        first.update(digits[place : place + width])
+        second.update(first.digest())
+        found += second.digest()[: NAME_BITS // 8]
+    return np.frombuffer(bytes(found), np.uint8).reshape(-1, NAME_BITS // 8)
+
+
+def _hmac_states(key: bytes, prefix: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
+    """Return the inner and outer hash of an HMAC (RFC 2104) whose message begins with `prefix`: copied for each one."""
+    block = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+    inner.update(prefix)
+    return inner, outer
 
 
 def check(key: bytes, word: int) -> bool:

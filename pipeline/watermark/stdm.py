@@ -15,7 +15,7 @@ Not survived: crops, rotation, a pass through a generative model; averaging very
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.contracts import Pixels
-from pipeline.watermark import confidence, trellis
+from pipeline.watermark import confidence, matching, trellis
 from pipeline.watermark.lattice import BANDS, RATE, TERMS, Lattice, band_of, lattice
 from pipeline.watermark.payload import check, from_bits, to_bits
 from pipeline.watermark.spectrum import LONGEST_SIDE, analyse, luma, on_grid, synthesise
@@ -46,7 +46,6 @@ CLIPPING_RUNGS = 5
 ROUNDING = 1.0 / 12.0  # mean square of rounding to whole grey levels
 PIXELS_A_CHUNK = 1 << 19
 GPU_PIXELS_A_CHUNK = 1 << 23  # small chunks would leave a GPU waiting for its next call
-CANDIDATES_AT_ONCE = 1 << 14  # known payloads compared at once
 CANDIDATES = 4  # steps decoded for an image that the first does not read
 
 
@@ -152,27 +151,22 @@ class Stdm:
                 break
         return best
 
-    def match(self, image: Pixels, payloads: Sequence[int]) -> tuple[int | None, float]:
-        """Find which of the known `payloads` an image [H, W, C] uint8 carries, if it is too damaged for `read_any`.
+    def match(self, image: Pixels, samples: Iterable[npt.NDArray[np.uint8]], count: int) -> tuple[int | None, float]:
+        """Find which of the known samples' words an image [H, W, C] uint8 carries, if `read_any` gives none.
+
+        Args:
+            samples: parts of [N, 16] uint8, the bytes of sample ids; read until one is a match.
+            count: how many samples there are in all, at least.
 
         Returns:
-            the index of the payload, None below a score of 6; and the score, which counts the payloads.
+            the word, None below a score of 6; and the score, which counts the samples; 0 where none came near.
         """
         _check_shape(image[None])
-        if not _fits(image[None]) or not payloads:
+        if not _fits(image[None]) or not count:
             return None, 0.0
         bands = [band for band in BANDS if band <= min(image.shape[:2])]
         phases = torch.cat([self._phases(image[None], band)[0] for band in bands])
-        soft = torch.cos(2 * torch.pi * phases).to(torch.float32)  # [bands * R, M]
-        best, place = -1.0, 0
-        for first in range(0, len(payloads), CANDIDATES_AT_ONCE):
-            bits = trellis.encode(to_bits(payloads[first : first + CANDIDATES_AT_ONCE]), RATE)
-            words = 1.0 - 2.0 * torch.from_numpy(bits).to(self.device, torch.float32)
-            highest, index = (words @ soft.T / TERMS).max(dim=1).values.max(dim=0)
-            if float(highest) > best:
-                best, place = float(highest), first + int(index)
-        sure = float(confidence.match_score(np.array([best]), TERMS, len(RUNGS) * len(bands), len(payloads))[0])
-        return (place if sure >= confidence.THRESHOLD else None), sure
+        return matching.match(self.key, torch.cos(2 * torch.pi * phases).to(torch.float32), samples, count)
 
     def _parts(self, indexes: npt.NDArray[np.intp], pixels: int) -> list[npt.NDArray[np.intp]]:
         chunk = PIXELS_A_CHUNK if self.device.type == "cpu" else GPU_PIXELS_A_CHUNK
