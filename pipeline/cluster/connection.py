@@ -15,14 +15,17 @@ import ray.util.client
 
 from pipeline.cluster.ray_internals import cluster_address, hide_events, kill_local_ray, loopback
 from pipeline.cluster.watchdog import watched
-from pipeline.errors import JobError
-from pipeline.monitoring.stopping import Stopped
+from pipeline.errors import JobError, RunError
+from pipeline.messages import error_line
+from pipeline.monitoring.stopping import RESUMES, Stopped, last_words
 from pipeline.watermark_key import key_out_of_environment
 
 PORT = 6379
 """Where a head listens unless its address says otherwise."""
 CONNECT_TIMEOUT_S = 10.0
 """Seconds a head may take to accept a connection."""
+LOST = f"Ray's raylet or its control store (GCS) is gone (killed, or out of memory); {RESUMES}"
+"""Said where Ray's native part ends this process before the watchdog watches, or after it."""
 
 
 @contextlib.contextmanager
@@ -44,14 +47,17 @@ def connect(address: str = "local", gpus: float | None = None, cpus: float | Non
     Raises:
         JobError: there is no cluster at the address, or it does not let this process in; the connection that is there
             is one of Ray Client.
+        RunError: a local Ray does not start, or the cluster was lost while this process connected to it.
     """
     if ray.is_initialized():
         _check_connection()
         yield
         return
-    with hide_events():
+    with hide_events(), contextlib.ExitStack() as starting:
+        starting.enter_context(last_words(LOST))
         _start(address, gpus, cpus)
         with _connection(address == "local"):
+            starting.close()
             yield
 
 
@@ -94,7 +100,10 @@ def _connection(own: bool) -> Iterator[None]:
     """Shut Ray down at the end; raise `Stopped` where its processes were lost, in place of the errors that follow."""
     with contextlib.ExitStack() as stack:
         stack.callback(_shut_down)
-        watchdog = stack.enter_context(watched(own))
+        try:
+            watchdog = stack.enter_context(watched(own))
+        except Exception as error:  # Ray was lost as soon as it was there
+            raise RunError(f"{LOST} ({error_line(error)})") from error
         try:
             yield
         except Exception as error:
@@ -108,28 +117,48 @@ def _connection(own: bool) -> Iterator[None]:
 
 
 def _shut_down() -> None:
-    with _keep_signal_handlers():
+    with last_words(LOST), _keep_signal_handlers():
         ray.shutdown()
 
 
 def _init(address: str, gpus: float | None, cpus: float | None) -> None:
+    if address != "local":
+        _join(address)
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        if address == "local":
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            ray.init(
-                address="local",
-                num_cpus=int(cores if cpus is None else cpus),
-                num_gpus=None if gpus is None else int(gpus),
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-            return
-        ray.init(address=_reachable(address), logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(
+            address="local",
+            num_cpus=int(cores if cpus is None else cpus),
+            num_gpus=None if gpus is None else int(gpus),
+            include_dashboard=False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+    except Exception as error:  # Ray raises a dozen kinds here
+        raise RunError(f"cannot start a local Ray: {_first_line(error)}; {RESUMES}") from error
+
+
+def _join(address: str) -> None:
+    cannot, head = f"--address {address}: cannot connect to Ray", None
+    try:
+        head = _reachable(address)
+        ray.init(address=head, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # Ray raises a dozen kinds here, its authentication another
-        line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        where = "cannot start a local Ray" if address == "local" else f"--address {address}: cannot connect to Ray"
-        raise JobError(f"{where}: {line.strip()}") from error
+        if head is not None and not _answers(head):
+            raise RunError(f"{cannot}: its head was lost: {_first_line(error)}; {RESUMES}") from error
+        raise JobError(f"{cannot}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip(" .") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def _answers(head: str) -> bool:
+    try:
+        return _reachable(head) == head
+    except OSError:
+        return False
 
 
 def _reachable(address: str) -> str:

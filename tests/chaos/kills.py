@@ -78,6 +78,10 @@ class Driver:
             self.kill_all()
             return self.process.wait()
 
+    def lines(self) -> list[str]:
+        """Return what the command said of its end."""
+        return [line for line in self.log.read_text().splitlines() if line.startswith("palimpsest: ")]
+
     def kill_all(self) -> None:
         self.below()
         kill_all([*(self.seen - {self.process.pid}), self.process.pid])
@@ -172,7 +176,10 @@ class Kills:
         while not (found := driver.below(title)) and driver.process.poll() is None:
             time.sleep(0.05)
         kill_all([self.random.choice(found)] if found else [])
-        return f"{'killed' if found else 'was done before'}, exit {driver.ended()}"
+        status, lines = driver.ended(), driver.lines()
+        if status not in (0, 1) or (status == 1 and len(lines) != 1):
+            self.findings.append(f"without {title} the run ended with {status}: {driver.log.read_text()[-2_000:]}")
+        return f"{'killed' if found else 'was done before'}, exit {status}"
 
     def kill_driver(self) -> str:
         """Kill the driver alone; what is below it goes on for a while, beside the next run."""

@@ -14,7 +14,7 @@ import ray
 from pipeline.cluster import ray_internals
 from pipeline.cluster.connection import connect
 from pipeline.cluster.ray_internals import cluster_address, constants, hide_events, loopback, started_here, worker
-from pipeline.errors import JobError
+from pipeline.errors import JobError, RunError
 from pipeline.monitoring.stopping import stoppable, stopped_by
 from tests.cluster.processes import descendants, listening
 
@@ -38,6 +38,16 @@ def test_nobody_there_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, addre
         pass
     assert str(error.value) == f"--address {address}: cannot connect to Ray: [Errno 111] Connection refused"
     assert time.monotonic() - started < 10
+
+
+def test_a_local_ray_that_does_not_start_is_no_fault_of_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    if ray.is_initialized():
+        pytest.skip("this process has a Ray already, which connect() uses")
+    monkeypatch.setenv("RAY_TMPDIR", "/proc/nowhere")
+    with pytest.raises(RunError) as error, connect():
+        pass
+    reason = "[Errno 2] No such file or directory: '/proc/nowhere'"
+    assert str(error.value) == f"cannot start a local Ray: {reason}; the same command goes on where this one ended"
 
 
 def test_a_ray_that_is_there_is_used_and_left_alone(ray_local: None) -> None:

@@ -127,3 +127,16 @@ def test_a_fault_of_ours_is_one_line_that_can_be_reported() -> None:
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("palimpsest: internal error: KeyError: 'no such\\nkey' (<string>:3)")
+
+
+@pytest.mark.parametrize(("end", "said"), [("os._exit(1)", "palimpsest: Ray is 'lost'\n"), ("pass", "")])
+def test_an_end_without_a_word_gets_one(end: str, said: str) -> None:
+    script = (
+        "import os\n"
+        "from pipeline.monitoring.stopping import last_words\n"
+        f"with last_words(\"Ray is 'lost'\"):\n    {end}\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.read() == said  # to its end, when the shell that says it is gone, too
+    assert process.returncode == int(bool(said))
