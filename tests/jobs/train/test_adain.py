@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import torch
 import yaml
 from PIL import Image
 
+from jobs.cli import main
 from jobs.commands.train import train
 from jobs.train.adain import AdainConfig
 from jobs.train.data import textures
@@ -104,16 +103,15 @@ def test_ctrl_c_is_left_to_whom_it_went_before() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_wrong_key_names_the_nearest_and_ends_with_exit_2(tmp_path: Path) -> None:
+def test_a_wrong_key_names_the_nearest_and_ends_with_exit_2(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = config(tmp_path, "wrong")
     content = yaml.safe_load(path.read_text())
     content["decoder"]["learning_rte"] = content["decoder"].pop("learning_rate")
     path.write_text(yaml.safe_dump(content))
-    command = [sys.executable, "-m", "jobs", "train", "adain", str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "'decoder.learning_rte'; did you mean 'learning_rate'?" in done.stderr
+    assert main(["train", "adain", str(path)]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "'decoder.learning_rte'; did you mean 'learning_rate'?" in said
 
 
 @pytest.mark.parametrize(
