@@ -47,9 +47,9 @@ class UnitRecord(Record):
     quarantine_reasons: dict[str, int] = {}  # error codes of the quarantined rows
     files: dict[str, FileRecord]  # by folder: data, rejected, quarantine
     exact: bool = True  # False: memory back-off changed a micro-batch
-    seconds: float = 0.0
+    seconds: float = 0.0  # 0 where unknown: the record was read from the unit's own file
     busy_s: float = 0.0  # of them inside operators
-    device: str = ""  # model of the device that made it; empty where the record was read from the unit's own file
+    device: str = ""  # model of the device that made it; empty where unknown
     run: int = 0  # number of the run that put it into the log
     sample_ids: bytes = Field(default=b"", repr=False)  # 16 bytes a row of data/, then of rejected/
     payloads: bytes = Field(default=b"", repr=False)  # 8 bytes a row: the first of the recorded payload's digest

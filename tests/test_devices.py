@@ -6,11 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pipeline.audit.replay import replay_sample
+from pipeline.audit.replay import device_asked_for, replay_sample
 from pipeline.devices import WORKSPACE, device_for_model, device_model, installed_versions, processor, set_deterministic
 from pipeline.shards.output.store import open_store
 from schemas.manifest import UnitRecord
@@ -73,6 +74,19 @@ def test_a_data_set_says_which_device_made_it_and_replay_which_made_it_again(tmp
     update(tmp_path / "out", record.unit, device="")
     made = replay_sample(store, sample)  # as where the record was read from the unit's own file
     assert made.equal and made.stored_device == "" and not made.other_device
+
+
+@pytest.mark.parametrize(
+    ("resources", "device"),
+    [({}, "cpu"), ({"flip": {"gpus": 0.25}}, "cuda"), ({"flip": {"gpus": 1}, "flipped": {"gpus": 0}}, "cpu")],
+)
+def test_a_branch_of_unknown_device_is_made_again_as_the_recipe_asks(
+    tmp_path: Path, resources: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_input(tmp_path / "data", shards=1, rows=6)
+    plan = plan_of(write_recipe(tmp_path, resources=resources))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_asked_for(plan.recipe, plan.branches[0]) == device
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

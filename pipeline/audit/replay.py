@@ -18,6 +18,7 @@ from pipeline.execution.runner import make_window
 from pipeline.execution.window import Window, new_sample, windows
 from pipeline.messages import short_repr
 from pipeline.plan import BranchPlan, Unit
+from pipeline.planning.branches import resources_of
 from pipeline.publishing.manifest import branch_from, read_manifest
 from pipeline.registry import GATE, OPERATOR, approved
 from pipeline.shards.columns.layout import Layout
@@ -62,7 +63,7 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: 
 
     The whole window it was in is made again, the attempts before it as well: a network's last bit may depend on the
     batch, and what a gate refused decides which images the next attempt's batches hold. On a GPU where it was made on
-    one and there is one here, else on the CPU.
+    one and there is one here, else on the CPU; where its record names no device, as the recipe asks.
 
     Args:
         allowed: `module:Class` of operators and gates that the user trusts, beside those that are installed.
@@ -84,8 +85,9 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: 
     key_id = (manifest.watermark or {}).get("key_id")
     links = ImageLinks.of(recipe.input, manifest.recipe_base, public_only=True)
     job = Job(recipe, store.uri, layout, tuple(manifest.classes), key_id, links)
-    device = device_for_model(record.device)
-    branch = LoadedBranch.load(job, _approved(branch_from(chain), allowed), device, key)
+    planned = _approved(branch_from(chain), allowed)
+    device = device_for_model(record.device) if record.device else device_asked_for(recipe, planned)
+    branch = LoadedBranch.load(job, planned, device, key)
     unit = Unit(record.unit, record.digest, record.branch, record.first, record.rows, shard, record.label)
     with BackgroundThreads(1, device) as background:
         for window in windows(branch, unit, background):
@@ -103,6 +105,18 @@ def replay_sample(store: Store, sample: str, key: bytes | None = None, allowed: 
                 "longer be used, or a gate decides otherwise on this device"
             )
     raise InputError(f"sample {sample}: its source row can no longer be used")
+
+
+def device_asked_for(recipe: Recipe, branch: BranchPlan) -> str:
+    """Return the local device for a branch of which no record says what made it: `cuda` where the recipe asks for one.
+
+    Raises:
+        JobError: an operator's code is not here.
+    """
+    if not branch.steps:
+        return "cpu"
+    gpus = resources_of(recipe, branch.name, branch.steps, [step.make() for step in branch.steps])["gpus"]
+    return device_for_model("a GPU" if gpus > 0 else "cpu")
 
 
 def _approved(branch: BranchPlan, allowed: Sequence[str]) -> BranchPlan:

@@ -68,7 +68,7 @@ def _branch(recipe: Recipe, index: int, branch: Branch, base: str, layout: Layou
         where=branch.where,
         micro_batch=recipe.numerics.micro_batch or min(operator.micro_batch for operator in operators),
         digital_source_type=max(types, key=SOURCE_TYPES.index),
-        **_resources(recipe, branch.name, steps, operators),
+        **resources_of(recipe, branch.name, steps, operators),
     )
 
 
@@ -85,8 +85,8 @@ def _step(entry: dict[str, Any], where: str, base: str) -> StepPlan:
     return StepPlan(name, operator.version, params, models, images, package, operator.changes_labels)
 
 
-def _resources(recipe: Recipe, branch: str, steps: Sequence[StepPlan], operators: list[Operator]) -> dict[str, Any]:
-    """Return the sum of the operators' resources; an entry for the branch itself takes precedence."""
+def resources_of(recipe: Recipe, branch: str, steps: Sequence[StepPlan], operators: list[Operator]) -> dict[str, Any]:
+    """Return `gpus`, `cpus` and `actors`: sums over the operators; an entry for the branch itself takes precedence."""
     own = [recipe.resources.get(step.operator, Resources()) for step in steps]
     gpus = sum(operator.gpus if r.gpus is None else r.gpus for operator, r in zip(operators, own, strict=True))
     actors = [r.actors for r in own if r.actors is not None]

@@ -58,7 +58,7 @@ def finalise(
     state = read_state(plan, log, DataFiles(store))
     check_others(plan, store, state, pruned)
     check_leftovers(plan, state)
-    recovered = recover_units(plan, store, state, run)
+    recovered = recover_units(plan, store, state, run, made_in=run)
     log = CommitLog(store) if recovered.replaced else log.with_segments(recovered.segments)
     for name, what in state.damaged.items():
         _log.warning("unit %s: %s; the same command makes it again", name, what)

@@ -50,7 +50,7 @@ class LogState:
         damaged: what is wrong with units whose files are missing or of another size, by name; they are not done.
         sums: the counts of each branch.
         written: rows, bytes and number of the files of each branch.
-        devices: models of the devices that made them.
+        made_on: of those whose device is known: branch, number of the run, and model of the device.
         others: units that this plan does not make so.
     """
 
@@ -61,7 +61,7 @@ class LogState:
     damaged: dict[str, str] = field(default_factory=dict)
     sums: dict[str, CountSums] = field(default_factory=dict)
     written: dict[str, WrittenFiles] = field(default_factory=dict)
-    devices: set[str] = field(default_factory=set)
+    made_on: set[tuple[str, int, str]] = field(default_factory=set)
     others: dict[tuple[str, str | None, str], OtherUnits] = field(default_factory=dict)
 
     def add(self, plan: Plan, table: pa.Table) -> None:
@@ -107,7 +107,7 @@ class LogState:
                 written.rows += pc.sum(files.field("rows"), min_count=0).as_py()
                 written.bytes += pc.sum(files.field("bytes"), min_count=0).as_py()
                 written.files += len(files)
-        self.devices |= {device for device in table["device"].unique().to_pylist() if device}
+        self.made_on |= {(*run, device) for *run, device in groups(table, "branch", "run", "device")[0] if device}
 
     def _add_others(self, table: pa.Table, planned: bool) -> None:
         found, each = groups(table, "branch", "shard", "label")
@@ -119,6 +119,16 @@ class LogState:
             others.images += pc.sum(some["accepted"]).as_py()
             for _, _, files in files_in(some):
                 others.files += files.field("path").to_pylist()
+
+    @property
+    def devices(self) -> set[str]:
+        """Models of the devices that made the units."""
+        return {device for _, _, device in self.made_on}
+
+    def device_of(self, branch: str, run: int) -> str:
+        """Return the model that made all units of a branch in a run; empty where it is unknown, or where it was two."""
+        models = {device for name, number, device in self.made_on if (name, number) == (branch, run)}
+        return models.pop() if len(models) == 1 else ""
 
     @property
     def sha256(self) -> str:

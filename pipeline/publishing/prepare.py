@@ -84,7 +84,7 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = 
     store.write(
         MANIFEST, manifest_json(build_manifest(plan, state, None, run, pruned=records))
     )  # first: then it is ours
-    recovered = recover_units(plan, store, state, run)
+    recovered = recover_units(plan, store, state, run, before.run if before else run)
     if recovered.units:
         _log.info("%d units that an earlier run made were taken up", recovered.units)
     for name, what in state.damaged.items():

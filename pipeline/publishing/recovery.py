@@ -39,11 +39,15 @@ def check_leftovers(plan: Plan, state: LogState) -> None:
         raise ConflictError(f"{min(unknown)}{more}: no record names this file; move it away and run again")
 
 
-def recover_units(plan: Plan, store: Store, state: LogState, run: int) -> Recovery:
+def recover_units(plan: Plan, store: Store, state: LogState, run: int, made_in: int) -> Recovery:
     """Put units into the log whose files are there, complete and as planned; `state` then holds them.
+
+    Equal attempts have equal files, so no file says on which device it was made, nor in how many seconds. A record gets
+    the device on which all other units of its branch were made in that run; where it was two, or none, it stays empty.
 
     Args:
         run: number of this run.
+        made_in: number of the run that made them.
     """
     planned, found, segments, units = _planned(plan, state), dict[int, UnitRecord](), list[Segment](), 0
     damaged = len(state.damaged)
@@ -54,7 +58,7 @@ def recover_units(plan: Plan, store: Store, state: LogState, run: int) -> Recove
         record = recovered_record(store, path, state.files)
         if record is None or record.digest != plan.units[index].digest:
             continue
-        found[index] = record.model_copy(update={"run": run})
+        found[index] = record.model_copy(update={"run": run, "device": state.device_of(record.branch, made_in)})
         units += 1
         if len(found) == RECORDS_AT_ONCE:
             segments += _taken_up(plan, store, state, [*found.values()])

@@ -46,6 +46,18 @@ def test_a_unit_without_a_record_is_taken_up_as_it_is(plan: Plan) -> None:
     assert findings(out) == []
 
 
+@pytest.mark.parametrize("devices", [{"a GPU"}, {"a GPU", "another GPU"}], ids=["one", "two"])
+def test_a_unit_that_is_taken_up_has_the_device_of_its_branch_in_that_run(plan: Plan, devices: set[str]) -> None:
+    out = Path(plan.output)
+    for unit, device in zip([*records_in(out)][:2], sorted(devices) * 2, strict=False):
+        update(out, unit, device=device)
+    last = [*records_in(out)][-1]
+    forget(out, last, files=False)
+    run_here(plan)
+    record = records_in(out)[last]
+    assert (record.device, record.seconds) == ("a GPU" if len(devices) == 1 else "", 0.0)
+
+
 @pytest.mark.parametrize("harm", ["a file is missing", "another plan", "no record", "other bytes"])
 def test_what_is_not_whole_or_not_of_this_plan_is_made_again(plan: Plan, harm: str) -> None:
     out = Path(plan.output)

@@ -18,7 +18,7 @@ from schemas.recipe import MAX_ROWS_PER_UNIT
 
 STATE_COLUMNS: Final = (
     "unit", "digest", "branch", "shard", "label", "first", "copies", *SUMMED, *REASONS,
-    *(f"{folder}_file" for folder in FOLDERS), "device",
+    *(f"{folder}_file" for folder in FOLDERS), "device", "run",
 )  # fmt: skip
 """Columns that say what is there of a plan."""
 DIGEST_BYTES: Final = 32
