@@ -13,7 +13,7 @@ import ray.exceptions
 from pipeline.cluster.actor import UnitActor
 from pipeline.cluster.driver_actor import DriverActor
 from pipeline.cluster.metrics_export import add
-from pipeline.cluster.node_capacity import node_capacities
+from pipeline.cluster.node_capacity import may_grow, node_capacities
 from pipeline.cluster.scheduling import Pool, actors_to_add
 from pipeline.cluster.unit_queue import DEATHS, UnitQueue
 from pipeline.cluster.watchdog import is_lost
@@ -34,6 +34,8 @@ STALLED_AFTER_S = 60.0
 """Seconds without an actor that is ready, after which the log says so."""
 IN_FLIGHT = 2
 """Units an actor holds at most: one that runs, and one that waits so that it never waits for the driver."""
+AHEAD = 64
+"""Actors of a branch that may wait for nodes which an autoscaler is to add: it sees what waits, nothing else."""
 WEIGHT_OF_LAST = 0.1
 """Weight of the last unit's time in the mean of its branch."""
 DIED = "its worker process died {times} (killed, out of memory, or a fault in native code)"
@@ -72,7 +74,7 @@ class _Branch:
     pool: Pool
     queue: UnitQueue
     units: int
-    actors: set[_Actor] = field(default_factory=set)
+    actors: dict[_Actor, None] = field(default_factory=dict)  # in the order in which they were started
     unit_s: float = 0.0  # how long a unit takes, mean of the last ones
     deaths: int = 0
     loading_deaths: list[int] = field(default_factory=list)  # of places that are to be taken again
@@ -87,6 +89,10 @@ class _Branch:
         loading = sum(not actor.loaded for actor in self.actors)
         left = len(self.queue) - loading
         return max(0, left if limit is None else min(left, limit - len(self.actors)))
+
+    def without_node(self) -> list[_Actor]:
+        """Return the actors that have not said where they run: they start, or wait for a node."""
+        return [actor for actor in self.actors if not actor.node]
 
     def depth(self, actor: _Actor) -> int:
         """Return how many units an actor may hold: towards the end one, for a slow one earlier, so no unit waits."""
@@ -128,6 +134,7 @@ class Dispatcher:
         self._token = token
         self._timeout_s = job.recipe.quality.unit_timeout_s
         self._looked = 0.0
+        self._grows = False  # an autoscaler adds nodes for actors that wait
         self._idle_since = time.monotonic()  # when an actor was last ready
         self._stall_said = False
 
@@ -183,7 +190,7 @@ class Dispatcher:
             self._stall_said = True
             names = listed(branch.name for branch in self._branches if branch.queue)
             _log.warning(
-                "no worker of %s was ready for %g s: is the cluster held by another job, or do models load so long?",
+                "no worker of %s was ready for %g s: is the cluster held by another job, or is it slow to start?",
                 names,
                 STALLED_AFTER_S,
             )
@@ -295,20 +302,28 @@ class Dispatcher:
         return write_failure(self._job.open_store(), unit, len(deaths), error)
 
     def _add_actors(self) -> None:
-        """Start the actors that are of use and that the cluster has capacity for."""
+        """Start the actors that are of use and that the cluster has, or its autoscaler may bring, capacity for."""
         wanted = {branch.name: branch.wanted() for branch in self._branches}
-        if not any(wanted.values()):
-            return
-        pools = [branch.pool for branch in self._branches]
-        running = {branch.name: len(branch.actors) for branch in self._branches}
-        added = actors_to_add(pools, running, wanted, self._nodes())
+        if any(wanted.values()):
+            pools = [branch.pool for branch in self._branches]
+            running = {branch.name: len(branch.actors) for branch in self._branches}
+            added = actors_to_add(pools, running, wanted, self._nodes())
+            for branch in self._branches:
+                ahead = AHEAD - len(branch.without_node()) if self._grows else 0
+                for _ in range(min(wanted[branch.name], max(added[branch.name], ahead))):
+                    self._start(branch)
+        if self._grows:
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """End the actors that wait for a node and would find no unit, so that no node is started for them."""
         for branch in self._branches:
-            for _ in range(added[branch.name]):
-                self._start(branch)
+            for actor in branch.without_node()[len(branch.queue) :]:
+                self._end(actor)
 
     def _nodes(self) -> Sequence[Any]:
         if not self._looked or time.monotonic() - self._looked > LOOK_EVERY_S:
-            self._seen = node_capacities()
+            self._seen, self._grows = node_capacities(), may_grow()
             self._looked = time.monotonic()
         return self._seen
 
@@ -320,11 +335,11 @@ class Dispatcher:
             .remote(self._job_reference, branch.pool.branch, self._driver, self._token)
         )
         deaths = branch.loading_deaths.pop() if branch.loading_deaths else 0
-        branch.actors.add(_Actor(branch, handle, deque([(handle.host.remote(), None)]), deaths))
+        branch.actors[_Actor(branch, handle, deque([(handle.host.remote(), None)]), deaths)] = None
         add(WORKERS, len(branch.actors), {"branch": branch.name})
 
     def _end(self, actor: _Actor) -> None:
-        actor.branch.actors.discard(actor)
+        actor.branch.actors.pop(actor, None)
         add(WORKERS, len(actor.branch.actors), {"branch": actor.branch.name})
         _ray.kill(actor.handle)
 

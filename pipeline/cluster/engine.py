@@ -7,16 +7,20 @@ from contextlib import closing
 
 from pipeline.cluster.dispatcher import Dispatcher
 from pipeline.cluster.driver_actor import DriverActor
-from pipeline.cluster.node_capacity import node_capacities
+from pipeline.cluster.node_capacity import may_grow, node_capacities
 from pipeline.cluster.scheduling import Pool, pools_of
 from pipeline.cluster.unit_queue import unit_indexes
 from pipeline.cluster.watchdog import is_lost
+from pipeline.errors import JobError
 from pipeline.execution.job import Job
 from pipeline.monitoring.stopping import stoppable
 from pipeline.plan import BranchPlan
 from pipeline.shards.output.store import LocalStore
 from pipeline.shards.units import Units
 from schemas.manifest import Failure, UnitRecord
+
+AUTOSCALER_WITHIN_S = 15.0
+"""Seconds that a cluster without the GPUs, or any CPUs, gets to say that its autoscaler may bring them."""
 
 Outcomes = Generator[UnitRecord | Failure, None, None]
 
@@ -64,7 +68,14 @@ def planned_pools(branches: Sequence[BranchPlan], units: Units) -> list[Pool]:
 
 
 def _pools(branches: Sequence[BranchPlan], units: dict[str, int]) -> list[Pool]:
-    return pools_of(branches, units, node_capacities())
+    nodes = node_capacities()
+    try:
+        if any(node.cpus for node in nodes):
+            return pools_of(branches, units, nodes, may_grow())
+    except JobError:
+        if not may_grow(AUTOSCALER_WITHIN_S):
+            raise
+    return pools_of(branches, units, nodes, may_grow(AUTOSCALER_WITHIN_S))
 
 
 def _write_token(job: Job) -> str | None:

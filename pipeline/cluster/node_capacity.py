@@ -1,5 +1,7 @@
 """CPUs and GPUs of the cluster's nodes, and of those that its autoscaler may still start."""
 
+import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,12 @@ from typing import Any
 import ray
 import yaml
 
-from pipeline.cluster.ray_internals import started_here
+from pipeline.cluster.ray_internals import node_types, started_here
 from pipeline.cluster.scheduling import NodeCapacity
+from pipeline.messages import error_line
 
 _ray: Any = ray
+_log = logging.getLogger(__name__)
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster file on the head node."""
@@ -42,3 +46,25 @@ def nodes_to_come(cluster_file: dict[str, Any], there: Sequence[NodeCapacity]) -
         if node in missing:
             missing.remove(node)
     return missing
+
+
+def may_grow(within_s: float = 0.0) -> bool:
+    """Whether an autoscaler of unknown limits (KubeRay's) adds nodes for actors that find no room.
+
+    Args:
+        within_s: how long to wait for an autoscaler that has not said anything yet, as one that has just started.
+    """
+    if started_here() or BOOTSTRAP.expanduser().is_file():
+        return False
+    deadline = time.monotonic() + within_s
+    while not (types := _node_types()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return any(not name.startswith("node_") for name in types)
+
+
+def _node_types() -> set[str]:
+    try:
+        return node_types()
+    except Exception as error:  # a busy head, or another Ray: the run goes on with the nodes that are up
+        _log.debug("no word of an autoscaler: %s", error_line(error))
+        return set()

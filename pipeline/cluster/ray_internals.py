@@ -5,6 +5,7 @@ Checked with Ray 2.60; tests/cluster/test_connection.py names the version that b
 
 import atexit
 import contextlib
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ import ray
 import ray._private.ray_constants
 import ray._private.services
 import ray._private.worker
+import ray.autoscaler.v2.sdk
+import ray.autoscaler.v2.utils
+import ray.experimental.internal_kv
 
 constants: Any = ray._private.ray_constants
 services: Any = ray._private.services
@@ -36,6 +40,20 @@ def cluster_address() -> str:
         ConnectionError: this machine is a node of none.
     """
     return str(services.get_ray_address_from_environment("auto", None) or "")
+
+
+def node_types() -> set[str]:
+    """Return the types of the nodes that the cluster's autoscaler lists; none until it has listed any.
+
+    Ray's own list (`ray.nodes`) names neither types nor an autoscaler. Where none adds nodes, Ray still lists those
+    that are up, each as a type `node_...` of its own.
+    """
+    if ray.autoscaler.v2.utils.is_autoscaler_v2():
+        status = ray.autoscaler.v2.sdk.get_cluster_status(ray.get_runtime_context().gcs_address)
+        return {str(node.ray_node_type_name) for node in (*status.active_nodes, *status.idle_nodes)}
+    report = ray.experimental.internal_kv._internal_kv_get(constants.DEBUG_AUTOSCALING_STATUS)
+    listed = json.loads(report).get("autoscaler_report", {}) if report else {}
+    return {*(listed.get("active_nodes") or ()), *(listed.get("idle_nodes") or ())}
 
 
 @contextlib.contextmanager

@@ -27,7 +27,9 @@ class Pool:
     gpus: float
 
 
-def pools_of(branches: Iterable[BranchPlan], units: Mapping[str, int], nodes: Sequence[NodeCapacity]) -> list[Pool]:
+def pools_of(
+    branches: Iterable[BranchPlan], units: Mapping[str, int], nodes: Sequence[NodeCapacity], grows: bool = False
+) -> list[Pool]:
     """Return the pools in the order in which they get resources: those on GPUs first, CPUs take what they leave.
 
     A branch with a number of actors gets that many (never more than units): on CPUs they share what there is, and
@@ -36,11 +38,16 @@ def pools_of(branches: Iterable[BranchPlan], units: Mapping[str, int], nodes: Se
     Args:
         units: by branch name, how many there are to do; a branch without any gets no pool.
         nodes: of the cluster, with those that its autoscaler may add.
+        grows: an autoscaler adds further ones, of unknown size and number: every branch gets what it asks for.
 
     Raises:
         JobError: a branch asks for GPUs that the cluster does not have.
     """
-    found = [_pool_alone(branch, units[branch.name], nodes) for branch in branches if units.get(branch.name)]
+    asking = [branch for branch in branches if units.get(branch.name)]
+    if grows:
+        found = [Pool(branch, _asked(branch, units[branch.name]), branch.cpus, branch.gpus) for branch in asking]
+    else:
+        found = [_pool_alone(branch, units[branch.name], nodes) for branch in asking]
     return sorted(found, key=lambda pool: pool.gpus <= 0)
 
 
@@ -65,7 +72,7 @@ def actors_to_add(
 
 def _pool_alone(branch: BranchPlan, units: int, nodes: Sequence[NodeCapacity]) -> Pool:
     """Return the pool that `branch` gets in an empty cluster."""
-    wanted = units if branch.actors is None else min(branch.actors, units)
+    wanted = _asked(branch, units)
     if branch.gpus > 0:
         on_gpus = _FreeCapacity(nodes).actors_that_fit(Pool(branch, wanted, 0.0, branch.gpus), wanted)
         if on_gpus < (1 if branch.actors is None else wanted):
@@ -80,6 +87,10 @@ def _pool_alone(branch: BranchPlan, units: int, nodes: Sequence[NodeCapacity]) -
     ):
         cpus = round(cpus / 2, 4)
     return Pool(branch, wanted, cpus if cpus > SMALLEST_CPU_SHARE else 0.0, branch.gpus)
+
+
+def _asked(branch: BranchPlan, units: int) -> int:
+    return units if branch.actors is None else min(branch.actors, units)
 
 
 def _missing(branch: BranchPlan, wanted: int, found: int, nodes: Sequence[NodeCapacity]) -> str:

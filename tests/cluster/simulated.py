@@ -24,6 +24,7 @@ from pipeline.plan import Plan
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.store import open_store
 from schemas.manifest import Failure, UnitRecord
+from tests.cluster.autoscaling import autoscaling_cluster
 
 Outcome = UnitRecord | Failure
 ROWS = 4
@@ -82,6 +83,28 @@ def slow_node(folder: Path) -> dict[str, Any]:
         ends = sorted(log.calls[-1][1] for log in logs if log.node != slow)
         tails = [log.calls[-1][1] - ends[-1] for log in logs if log.node == slow]
         return summary(plan, outcomes, tail_s=max(tails), slow_unit_s=0.05 * 10 * ROWS, workers=len(logs))
+
+
+def nodes_on_demand(folder: Path) -> dict[str, Any]:
+    """No node is there at first. One branch wants both CPU nodes for a while, another the GPU node for longer."""
+    types = {"cpu": {"resources": {"CPU": 1}, "max_workers": 2}, "gpu": {"resources": {"GPU": 1}, "max_workers": 1}}
+    types["gpu"]["resources"] |= {"CPU": 1}
+    with autoscaling_cluster(types):
+        plan = waiting_plan(folder, {"a": (0.4, None, 0.0), "b": (1.0, 1, 0.5)}, 8, ROWS)
+        before, outcomes, nodes = nodes_up(), [], []
+        for outcome in outcomes_of(plan, FakeGpuJob.of):
+            outcomes.append(outcome)
+            nodes.append(nodes_up())
+        last, deadline = nodes[-1], time.monotonic() + 60
+        while nodes_up() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        devices = sorted({log.devices for log in worker_logs(folder / "log")})
+        return summary(plan, outcomes, before=before, most=max(nodes), last=last, after=nodes_up(), devices=devices)
+
+
+def nodes_up() -> int:
+    """Return how many nodes are up beside the head."""
+    return sum(each["Alive"] and each["Resources"].get("CPU", 0) > 0 for each in ray.nodes())
 
 
 def no_output_folder(folder: Path) -> dict[str, Any]:
@@ -144,7 +167,7 @@ def _with_a_gpu(*fields: Any) -> FakeGpuJob:
 
 SCENARIOS = {
     scenario.__name__: scenario
-    for scenario in (node_dies, node_comes_and_goes, slow_node, no_output_folder, gpu_fractions)
+    for scenario in (node_dies, node_comes_and_goes, slow_node, nodes_on_demand, no_output_folder, gpu_fractions)
 }
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import ray
 
 from pipeline.cluster import ray_internals
 from pipeline.cluster.connection import connect
+from pipeline.cluster.node_capacity import may_grow
 from pipeline.cluster.ray_internals import cluster_address, constants, hide_events, loopback, started_here, worker
 from pipeline.errors import JobError, RunError
 from pipeline.monitoring.stopping import stoppable, stopped_by
@@ -109,6 +110,12 @@ def test_a_ray_that_this_process_started_is_known(ray_local: None) -> None:
 def test_the_address_of_a_cluster_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.1.2.3:6379")
     assert cluster_address() == "10.1.2.3:6379", BROKEN + "cluster_address"
+
+
+def test_no_autoscaler_is_taken_for_one(ray_local: None) -> None:
+    assert all(name.startswith("node_") for name in ray_internals.node_types()), BROKEN + "node_types"
+    assert callable(ray.autoscaler.v2.sdk.get_cluster_status), BROKEN + "node_types"
+    assert not may_grow()
 
 
 def test_the_switch_for_the_loopback_interface_is_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:

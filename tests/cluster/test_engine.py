@@ -211,7 +211,7 @@ def test_a_cluster_that_others_hold_is_waited_for_and_named(
     threading.Timer(2.0, ray.kill, (holder,)).start()
     assert kinds(run_on_ray(probe_plan("sleep"))) == {"UnitRecord": 3}
     assert [record.getMessage() for record in caplog.records if record.name == dispatcher.__name__] == [
-        "no worker of probed was ready for 0.5 s: is the cluster held by another job, or do models load so long?"
+        "no worker of probed was ready for 0.5 s: is the cluster held by another job, or is it slow to start?"
     ]
 
 

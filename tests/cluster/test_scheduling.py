@@ -38,6 +38,16 @@ def test_a_number_is_kept_and_cpus_are_shared() -> None:
     assert (pool.actors, pool.cpus) == (8, 0.5)
 
 
+def test_a_cluster_that_grows_gives_every_branch_what_it_asks_for() -> None:
+    branches = [branch("a", actors=8, cpus=2), branch("b", gpus=0.25), branch("c")]
+    found = pools_of(branches, {"a": 100, "b": 100, "c": 3}, [NodeCapacity(0)], grows=True)
+    assert [(pool.branch.name, pool.actors, pool.cpus, pool.gpus) for pool in found] == [
+        ("b", 100, 1, 0.25),
+        ("a", 8, 2, 0),  # whole, though no node is there
+        ("c", 3, 1, 0),
+    ]
+
+
 def test_branches_that_fit_run_together_and_others_take_what_is_freed() -> None:
     nodes = [NodeCapacity(4)]
     both = [branch("a", actors=2), branch("b", actors=2)]

@@ -31,6 +31,14 @@ def test_a_node_that_comes_is_used_and_may_go(tmp_path: Path) -> None:
     assert result_of("node_comes_and_goes", tmp_path) == {"whole": True, "failed": [], "workers": 3, "gone": True}
 
 
+@pytest.mark.slow
+def test_an_autoscaler_brings_nodes_from_none_and_takes_them_when_a_branch_ends(tmp_path: Path) -> None:
+    found = result_of("nodes_on_demand", tmp_path)
+    last = found.pop("last")
+    assert found == {"whole": True, "failed": [], "before": 0, "most": 3, "after": 0, "devices": ["", "0"]}
+    assert last == 1  # the CPU nodes went while the branch on the GPU ran
+
+
 @pytest.mark.chaos
 def test_no_unit_waits_behind_another_on_a_slow_node(tmp_path: Path) -> None:
     found = result_of("slow_node", tmp_path)
