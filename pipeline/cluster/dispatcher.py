@@ -15,7 +15,7 @@ from pipeline.cluster.driver_actor import DriverActor
 from pipeline.cluster.metrics_export import add
 from pipeline.cluster.node_capacity import may_grow, node_capacities
 from pipeline.cluster.scheduling import Pool, actors_to_add
-from pipeline.cluster.unit_queue import DEATHS, UnitQueue
+from pipeline.cluster.unit_queue import DEATHS, ReadingPlaces, UnitQueue
 from pipeline.cluster.watchdog import is_lost
 from pipeline.errors import JobError, RunError
 from pipeline.execution.job import Job
@@ -114,6 +114,7 @@ class Dispatcher:
         pools: Sequence[Pool],
         units: Sequence[Unit],
         indexes: Mapping[str, Sequence[int]],
+        places: Mapping[str, ReadingPlaces],
         driver: DriverActor,
         token: str | None,
     ) -> None:
@@ -122,13 +123,19 @@ class Dispatcher:
         Args:
             pools: in the order in which they get resources.
             indexes: into `units`, by branch name.
+            places: where these begin with another shard or row group, by branch name.
             token: a path in the output that every node must see; None: not looked for.
         """
         self._job = job
         self._job_reference = ray.put(job)
         self._units = units
         self._branches = [
-            _Branch(pool, UnitQueue(indexes[pool.branch.name]), len(indexes[pool.branch.name])) for pool in pools
+            _Branch(
+                pool,
+                UnitQueue(indexes[pool.branch.name], places.get(pool.branch.name)),
+                len(indexes[pool.branch.name]),
+            )
+            for pool in pools
         ]
         self._driver = driver
         self._token = token
@@ -245,7 +252,7 @@ class Dispatcher:
         """Send units to an actor; end it where none is left, with those of its branch that still load."""
         branch, queue = actor.branch, actor.branch.queue
         while queue and len(actor.calls) < branch.depth(actor) and not self._is_apart(actor):
-            index = queue.take()
+            index = queue.take(actor)
             actor.calls.append((actor.handle.make.remote(self._units[index]), index))
         if not queue:
             for other in list(branch.actors):
@@ -256,7 +263,7 @@ class Dispatcher:
         """Whether the next unit must not join those in flight: one of them may have killed a worker before."""
         queue = actor.branch.queue
         suspects = [queue.is_suspect(index) for _, index in actor.calls if index is not None]
-        return bool(suspects) and (any(suspects) or queue.is_suspect(queue.peek()))
+        return bool(suspects) and (any(suspects) or queue.is_suspect(queue.peek(actor)))
 
     def _bury(self, actor: _Actor, error: Exception | None) -> Iterator[Failure]:
         """Put the units of a dead actor back; yield the failure of the one that it ran, where that is its last try.
@@ -341,6 +348,7 @@ class Dispatcher:
     def _end(self, actor: _Actor) -> None:
         actor.branch.actors.pop(actor, None)
         add(WORKERS, len(actor.branch.actors), {"branch": actor.branch.name})
+        actor.branch.queue.release(actor)
         _ray.kill(actor.handle)
 
 

@@ -9,7 +9,7 @@ from pipeline.cluster.dispatcher import Dispatcher
 from pipeline.cluster.driver_actor import DriverActor
 from pipeline.cluster.node_capacity import may_grow, node_capacities
 from pipeline.cluster.scheduling import Pool, pools_of
-from pipeline.cluster.unit_queue import unit_indexes
+from pipeline.cluster.unit_queue import reading_places, unit_indexes
 from pipeline.cluster.watchdog import is_lost
 from pipeline.errors import JobError
 from pipeline.execution.job import Job
@@ -39,13 +39,14 @@ def execute(job: Job, branches: Sequence[BranchPlan], units: Units, key: bytes |
         RunError: the storage of the output failed; the workers cannot start or keep dying.
     """
     indexes = unit_indexes(units)
+    places = {name: reading_places(units, own) for name, own in indexes.items()}
     pools = _pools(branches, {name: len(found) for name, found in indexes.items()})
     token = _write_token(job)
     with stoppable():
         try:
             driver = DriverActor.open(key)
             try:
-                with closing(Dispatcher(job, pools, units, indexes, driver, token).outcomes()) as outcomes:
+                with closing(Dispatcher(job, pools, units, indexes, places, driver, token).outcomes()) as outcomes:
                     yield from outcomes
             finally:
                 if not is_lost():  # a lost Ray never answers, and this would wait for it

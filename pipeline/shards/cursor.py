@@ -16,6 +16,7 @@ from pipeline.messages import error_line
 from pipeline.shards.files.discovery import Shard
 from pipeline.shards.files.parquet_footer import Footer, read_footer
 from pipeline.shards.files.uris import ROWS_AHEAD_BYTES, cause_of, open_binary
+from pipeline.shards.identity import read_file_version
 
 _BATCH_ROWS: Final = 64
 _BATCH_BYTES: Final = 16 << 20  # of decoded columns, by the average of the row group: fewer rows where images are large
@@ -30,7 +31,8 @@ class Cursor:
 
     Attributes:
         pinned: whether a read fails once the shard has changed; else `check` looks.
-        has_known_columns: set by whoever has compared the shard's columns with the plan's, after it was opened.
+        has_known_columns: set by whoever has compared the shard's columns with the plan's; `check` takes it back where
+            the file is another since.
 
     Raises:
         UnitError: the shard cannot be opened, or has changed since the plan.
@@ -41,6 +43,7 @@ class Cursor:
         self.columns = tuple(columns)
         self._stream = _opened(shard)
         self.pinned: bool = getattr(self._stream, "pinned", False)
+        self._version = "" if self.pinned else read_file_version(shard.uri)
         self.has_known_columns = False
         try:
             footer = _checked(self._stream, shard)
@@ -74,11 +77,16 @@ class Cursor:
         return self.shard == shard and self.columns == tuple(columns)
 
     def check(self) -> None:
-        """Raise UnitError if the shard has changed since the plan; costs nothing where each read checks that."""
+        """Raise UnitError if the shard has changed since the plan; costs little where its file version stayed."""
         if self.pinned:
             return
+        now = read_file_version(self.shard.uri)
+        if now and now == self._version:
+            return
+        self.has_known_columns = False
         with _opened(self.shard) as stream:
             _checked(stream, self.shard)
+        self._version = now
 
     def read(self, first: int, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows [first, first + rows) in batches that never cross a row group.

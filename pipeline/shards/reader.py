@@ -89,7 +89,7 @@ def read_windows(
             cursor_cache = CursorCache()
             stack.callback(cursor_cache.close)
         cursor = stack.enter_context(cursor_cache.at(shard, layout.schema.names))
-        if not (cursor.pinned and cursor.has_known_columns):
+        if not cursor.has_known_columns:
             _check_columns(shard, layout)
             cursor.has_known_columns = True
         yield from _windows(_pieces(shard, layout, cursor.read(first, rows), first, links), window, bound)
