@@ -1,5 +1,6 @@
 """Seeds: each is a pure function of recipe seed, shard, row, branch, copy and step, so every run draws the same."""
 
+import functools
 import hashlib
 import itertools
 import json
@@ -17,6 +18,11 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_asci
 def canonical_json(value: object) -> str:
     """Return the canonical JSON of `value`: sorted keys, no spaces, no NaN."""
     return _canonical.encode(value)
+
+
+@functools.lru_cache(maxsize=256)
+def _json_text(text: str) -> str:
+    return canonical_json(text)
 
 
 def digest(value: object) -> str:
@@ -58,7 +64,9 @@ def sample_id(run_seed: int, shard: str, row: int, branch: str, copy: int, attem
     Args:
         shard: path of the source shard relative to its root, so that moving the data changes nothing.
     """
-    return digest(["row", run_seed, shard, row, branch, copy, attempt])[:32]
+    # The canonical JSON of ["row", run_seed, shard, row, branch, copy, attempt].
+    text = f'["row",{run_seed},{_json_text(shard)},{row},{_json_text(branch)},{copy},{attempt}]'
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def synthetic_id(run_seed: int, branch: str, label: int | str | None, index: int, attempt: int = 0) -> str:

@@ -145,8 +145,9 @@ def _apply(
         if isinstance(answer, RowError):
             bucket[some[0]].error = answer
             continue
+        about = _about(step)
         for place, row in enumerate(some):
-            _record(step, bucket[row], place, *answer)
+            _record(about, bucket[row], place, *answer)
 
 
 def _check_labels(step: LoadedStep, applied: Applied) -> None:
@@ -158,19 +159,23 @@ def _check_labels(step: LoadedStep, applied: Applied) -> None:
         raise JobError(f"{step.plan.operator}: it returned labels without soft_labels; one class is a 1 among zeros")
 
 
-def _record(step: LoadedStep, sample: Sample, place: int, batch: ImageBatch, draws: Draws, applied: Applied) -> None:
+def _about(step: LoadedStep) -> dict[str, Any]:
+    """Return what the lineage says of a step, whatever the sample."""
     models = step.plan.models.values()
-    sample.steps.append(
-        {
-            "operator": step.plan.operator,
-            "version": step.plan.version,
-            "params": canonical_json(draws.row(place)),
-            "seed": batch.seeds[place],
-            "model_id": "+".join(model.reference for model in models) or None,
-            "model_sha256": "+".join(model.sha256 for model in models) or None,
-            "package": None if step.plan.package is None else str(step.plan.package),
-        }
-    )
+    return {
+        "operator": step.plan.operator,
+        "version": step.plan.version,
+        "model_id": "+".join(model.reference for model in models) or None,
+        "model_sha256": "+".join(model.sha256 for model in models) or None,
+        "package": None if step.plan.package is None else str(step.plan.package),
+    }
+
+
+def _record(
+    about: dict[str, Any], sample: Sample, place: int, batch: ImageBatch, draws: Draws, applied: Applied
+) -> None:
+    """Put the result of a step into a sample; `about` is what the lineage says of the step."""
+    sample.steps.append({**about, "params": canonical_json(draws.row(place)), "seed": batch.seeds[place]})
     if draws.partners is not None:
         sample.partners.extend(draws.partners[place])
     sample.error = applied.errors.get(place)

@@ -1,8 +1,9 @@
 """Output rows of finished samples: resized, watermarked, encoded, and joined with their lineage."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from pipeline.execution.job import Job, LoadedBranch
 from pipeline.execution.sample import Sample
 from pipeline.execution.watermarking import UNMARKABLE
 from pipeline.execution.window import Window
-from pipeline.lineage.records import output_table, quarantine_table
+from pipeline.lineage.records import image_array, output_table, quarantine_table
 from pipeline.plan import ORIGINAL, Unit
 from pipeline.shards.columns.dimensions import Resized, Shape, rewritten
 from pipeline.shards.images.codecs import decode, encode, extension, resize, to_channels
@@ -47,17 +48,13 @@ def tables_of(branch: LoadedBranch, unit: Unit, window: Window, background: Back
     # A row is quarantined with all its copies, so that every image asked for is accounted for.
     samples = [sample for sample in window.samples if sample.source not in window.errors]
     encoded = _encoded(branch, unit, window, samples, background)
-    hashes = _Hashes(window)
-    rows = [_row(branch, unit, window, sample, made, hashes) for sample, made in zip(samples, encoded, strict=True)]
-    found = {
-        "data": [row for row in rows if row["rejected_reason"] is None],
-        "rejected": [row for row in rows if row["rejected_reason"] is not None],
+    rows = _Rows(branch, unit, window, samples, encoded)
+    rejected = [made.rejected is not None for made in encoded]
+    places = {
+        "data": [i for i, no in enumerate(rejected) if not no],
+        "rejected": [i for i, no in enumerate(rejected) if no],
     }
-    tables = {
-        folder: _with_sizes(job, window, output_table(job.rows, window.table, some, folder == "rejected"), some)
-        for folder, some in found.items()
-        if some
-    }
+    tables = {folder: rows.table(some, folder == "rejected") for folder, some in places.items() if some}
     if window.errors and window.table is not None:
         tables["quarantine"] = quarantine_table(job.rows, window.table, _quarantined(unit, window))
     for sample in window.samples:
@@ -97,18 +94,6 @@ def _shape(pixels: Pixels) -> Shape:
     return height, width, channels
 
 
-def _with_sizes(job: Job, window: Window, table: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Return a table in which the columns that hold the size of the image have the size of the made one."""
-    if window.table is None or not job.dimensions or any(row["_shape"] is None for row in rows):
-        return table
-    made = [Resized(window.shapes[row["source"]], row["_shape"]) for row in rows]
-    columns = {name: table.column(output).combine_chunks() for name, output in job.dimensions.items()}
-    for name, column in rewritten(columns, made).items():
-        place = table.schema.get_field_index(job.dimensions[name])
-        table = table.set_column(place, table.schema.field(place), column)
-    return table
-
-
 def sized(job: Job, sample: Sample) -> Pixels:
     """Return a sample's pixels at the size and in the channels of the recipe, or else of its source."""
     assert sample.pixels is not None
@@ -122,59 +107,85 @@ def sized(job: Job, sample: Sample) -> Pixels:
     return to_channels(pixels, channels)
 
 
-class _Hashes:
-    """sha256 of source images by row, each computed once."""
+@dataclass(frozen=True)
+class _Rows:
+    """The output rows of a window, made into tables column by column."""
 
-    def __init__(self, window: Window) -> None:
-        self._rows = window.rows
-        self._found: dict[int, str] = {}
+    branch: LoadedBranch
+    unit: Unit
+    window: Window
+    samples: Sequence[Sample]
+    encoded: Sequence[EncodedImage]
 
-    def __getitem__(self, index: int) -> str:
-        if index not in self._found:
-            self._found[index] = hashlib.sha256(self._rows[index].data or b"").hexdigest()
-        return self._found[index]
+    @cached_property
+    def _hashes(self) -> dict[int, str]:
+        """sha256 of source images by row, each computed once."""
+        rows = self.window.rows
+        return {i: hashlib.sha256(rows[i].data or b"").hexdigest() for i in {each.source for each in self.samples}}
 
+    def table(self, places: Sequence[int], rejected: bool) -> pa.Table:
+        """Return some of the rows as a table of `data/` or `rejected/`."""
+        samples = [self.samples[place] for place in places]
+        made = [self.encoded[place] for place in places]
+        columns = self._made(samples, made) | (self._source(samples) if self.unit.shard is not None else {})
+        table = output_table(
+            self.branch.job.rows, self.window.table, [sample.source for sample in samples], columns, rejected
+        )
+        return self._with_sizes(table, samples, made)
 
-def _row(
-    branch: LoadedBranch, unit: Unit, window: Window, sample: Sample, made: EncodedImage, hashes: _Hashes
-) -> dict[str, Any]:
-    """Return one output row by column name; `source` and `_shape` are for this module and not stored."""
-    original = unit.branch == ORIGINAL
-    name = None if original else f"{sample.sample_id}.{extension(branch.job.recipe.output.encoding)}"
-    row: dict[str, Any] = {
-        "source": sample.source,
-        "_shape": made.shape,
-        "image": {"bytes": made.data, "path": name},
-        "label": branch.job.table.value(sample.label),
-        "soft_label": sample.soft_label,
-        "sample_id": sample.sample_id,
-        "partners": [vars(partner) for partner in sample.partners],
-        "branch": unit.branch,
-        "copy_index": sample.copy,
-        "attempt": sample.attempt,
-        "steps": sample.steps,
-        "digital_source_type": branch.plan.digital_source_type,
-        "unit_digest": unit.digest,
-        "image_sha256": hashlib.sha256(made.data).hexdigest(),
-        "watermarks": made.watermarks,
-        "quality": sample.scores,
-        "rejected_reason": made.rejected,
-    }
-    if unit.shard is not None:
-        source = window.rows[sample.source]
-        row |= {
-            "label": _label(branch.job, source.label, sample.label),
-            "source_id": source.id,
-            "source_uri": source.uri,
-            "source_row": source.row,
-            "source_sha256": hashes[sample.source],
+    def _made(self, samples: Sequence[Sample], made: Sequence[EncodedImage]) -> dict[str, Any]:
+        job, unit, count = self.branch.job, self.unit, len(samples)
+        end = extension(job.recipe.output.encoding)
+        names = [None if unit.branch == ORIGINAL else f"{sample.sample_id}.{end}" for sample in samples]
+        return {
+            "image": image_array([each.data for each in made], names),
+            "label": [job.table.value(sample.label) for sample in samples],
+            "soft_label": [sample.soft_label for sample in samples],
+            "sample_id": [sample.sample_id for sample in samples],
+            "partners": [[vars(partner) for partner in sample.partners] for sample in samples],
+            "branch": pa.repeat(unit.branch, count),
+            "copy_index": [sample.copy for sample in samples],
+            "attempt": [sample.attempt for sample in samples],
+            "steps": [sample.steps for sample in samples],
+            "digital_source_type": [self.branch.plan.digital_source_type] * count,
+            "unit_digest": pa.repeat(unit.digest, count),
+            "image_sha256": [hashlib.sha256(each.data).hexdigest() for each in made],
+            "watermarks": [each.watermarks for each in made],
+            "quality": [sample.scores for sample in samples],
+            "rejected_reason": [each.rejected for each in made],
         }
-    return row
 
+    def _source(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        table, rows = self.branch.job.table, [self.window.rows[sample.source] for sample in samples]
+        return {
+            # the source's own, or the value of the class that an operator has set
+            "label": [
+                row.label if sample.label == table.index(row.label) else table.value(sample.label)
+                for row, sample in zip(rows, samples, strict=True)
+            ],
+            "source_id": [row.id for row in rows],
+            "source_uri": [row.uri for row in rows],
+            "source_row": [row.row for row in rows],
+            "source_sha256": [self._hashes[sample.source] for sample in samples],
+        }
 
-def _label(job: Job, given: Any, index: int) -> Any:
-    """Return the label to store: the source's own, or the value of the class that an operator has set."""
-    return given if index == job.table.index(given) else job.table.value(index)
+    def _with_sizes(self, table: pa.Table, samples: Sequence[Sample], made: Sequence[EncodedImage]) -> pa.Table:
+        """Return a table in which the columns that hold the size of the image have the size of the made one."""
+        job, window = self.branch.job, self.window
+        if window.table is None or not job.dimensions:
+            return table
+        sizes = [
+            Resized(window.shapes[sample.source], each.shape)
+            for sample, each in zip(samples, made, strict=True)
+            if each.shape is not None
+        ]
+        if len(sizes) < len(made):
+            return table
+        columns = {name: table.column(output).combine_chunks() for name, output in job.dimensions.items()}
+        for name, column in rewritten(columns, sizes).items():
+            place = table.schema.get_field_index(job.dimensions[name])
+            table = table.set_column(place, table.schema.field(place), column)
+        return table
 
 
 def _quarantined(unit: Unit, window: Window) -> list[dict[str, Any]]:

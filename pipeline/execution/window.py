@@ -100,14 +100,15 @@ def _window(
     decoded = background.map(
         lambda pair: _decoded(job, *pair), [(rows[i], at) for i, at in zip(chosen, memory, strict=True)]
     )
+    wants_partners, copies = branch.wants_partners, branch.plan.copies
     for index, found in zip(chosen, decoded, strict=True):
         if isinstance(found, RowError):
             window.errors[index] = _without_foreign_bytes(rows[index], found)
             continue
         pixels, window.shapes[index] = found
-        if branch.wants_partners:
+        if wants_partners:
             window.candidates.append(Candidate(rows[index], pixels))
-        for copy in range(branch.plan.copies):
+        for copy in range(copies):
             window.samples.append(new_sample(job, unit, window, index, copy, pixels))
     return window
 

@@ -1,5 +1,6 @@
 """Output rows as Arrow tables: the image, the input's columns, and the lineage columns."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,42 +114,68 @@ def input_features(schema: pa.Schema | None) -> dict[str, Any]:
 
 
 def output_table(
-    schema: RowSchema, window: pa.Table | None, rows: Sequence[Mapping[str, Any]], rejected: bool
+    schema: RowSchema,
+    window: pa.Table | None,
+    sources: Sequence[int],
+    columns: Mapping[str, Sequence[Any] | pa.Array],
+    rejected: bool,
 ) -> pa.Table:
     """Return output rows as a table.
 
     Args:
         window: the source rows, or None for synthesis.
-        rows: a mapping a row: `source` (index in the window), `image`, `label`, every lineage column that is not null.
+        sources: index of the source row of each output row in the window.
+        columns: values of `image`, `label` and every lineage column that is not null throughout; for a list of structs,
+            a sequence of mappings a row.
     """
     target = schema.rejected if rejected else schema.accepted
-    columns: dict[str, pa.Array] = {}
+    own: dict[str, pa.Array] = {}
     if window is None and schema.source is not None:
-        columns = {output: pa.nulls(len(rows), schema.source.field(name).type) for name, output in schema.kept}
+        own = {output: pa.nulls(len(sources), schema.source.field(name).type) for name, output in schema.kept}
     elif window is not None:
-        taken = _taken(window, [name for name, _ in schema.kept], rows)
-        columns = {output: taken.column(name).combine_chunks() for name, output in schema.kept}
+        taken = _taken(window, [name for name, _ in schema.kept], sources)
+        own = {output: taken.column(name).combine_chunks() for name, output in schema.kept}
     arrays = []
     for field in target:
-        if field.name in columns:
-            arrays.append(columns[field.name].cast(field.type))
+        if field.name in own:
+            arrays.append(own[field.name].cast(field.type))
+        elif field.name in columns:
+            arrays.append(_array(columns[field.name], field.type))
         else:
-            arrays.append(pa.array([row.get(field.name) for row in rows], field.type))
+            arrays.append(pa.nulls(len(sources), field.type))
     return pa.Table.from_arrays(arrays, schema=target)
 
 
-def _taken(window: pa.Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+def _array(values: Sequence[Any] | pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return values as an array of a type; structs in lists column by column, since Arrow takes dicts slowly."""
+    if isinstance(values, pa.Array):
+        return values
+    if not (pa.types.is_list(kind) and pa.types.is_struct(kind.value_type)) or None in values:
+        return pa.array(values, kind)
+    items = [item for row in values for item in row]
+    fields = [pa.array([item.get(field.name) for item in items], field.type) for field in kind.value_type]
+    ends = itertools.accumulate(map(len, values), initial=0)
+    structs = pa.StructArray.from_arrays(fields, fields=list(kind.value_type))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), structs, type=kind)
+
+
+def image_array(images: Sequence[bytes | None], names: Sequence[str | None]) -> pa.Array:
+    """Return encoded images and their names as the column `image`."""
+    parts = [pa.array(images, IMAGE.field("bytes").type), pa.array(names, IMAGE.field("path").type)]
+    return pa.StructArray.from_arrays(parts, fields=list(IMAGE))
+
+
+def _taken(window: pa.Table, names: Sequence[str], chosen: Sequence[int]) -> pa.Table:
     """Return the source rows of some output rows; never the image, whose bytes would be copied for nothing."""
-    chosen = [row["source"] for row in rows]
     columns = window.select(names)
-    return columns if chosen == list(range(len(window))) else columns.take(pa.array(chosen, pa.int64()))
+    return columns if list(chosen) == list(range(len(window))) else columns.take(pa.array(chosen, pa.int64()))
 
 
 def quarantine_table(schema: RowSchema, window: pa.Table, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     """Return quarantined source rows as a table: their own columns, their bytes, and the error."""
     own_label = [("label", "label")] if schema.label == "label" else []
     kept = _renamed([*schema.kept, *own_label], [field.name for field in QUARANTINE])
-    taken = _taken(window, [name for name, _ in kept], rows)
+    taken = _taken(window, [name for name, _ in kept], [row["source"] for row in rows])
     own = {output: taken.column(name).combine_chunks() for name, output in kept}
     own_fields = [window.schema.field(name).with_name(output).with_nullable(True) for name, output in kept]
     metadata = {"huggingface": json.dumps({"info": {"features": {}}})}

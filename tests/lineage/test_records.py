@@ -18,7 +18,7 @@ def test_a_clashing_column_is_prefixed_until_its_name_is_free() -> None:
         "input_input_branch": "input_input_branch",
         "other": "other",
     }
-    row = output_table(schema, table, [{"source": 0, "branch": "flipped"}], rejected=True).to_pylist()[0]
+    row = output_table(schema, table, [0], {"branch": ["flipped"]}, rejected=True).to_pylist()[0]
     assert (row["branch"], row["input_branch"], row["input_input_input_branch"]) == (
         "flipped",
         "input_branch",
@@ -54,7 +54,7 @@ def test_integers_with_class_names_are_written_as_int64(kind: pa.DataType) -> No
     table = pa.table({"image": [b""], "label": [1], "kind": [0], "other": [2]}, schema=None).cast(
         pa.schema([*fields, pa.field("other", kind)], metadata=said)
     )
-    made = output_table(RowSchema(table.schema, "image", "label"), table, [{"source": 0, "label": 1}], rejected=False)
+    made = output_table(RowSchema(table.schema, "image", "label"), table, [0], {"label": [1]}, rejected=False)
     assert [made.schema.field(name) for name in ("label", "kind", "other")] == [
         pa.field("label", pa.int64()),
         pa.field("kind", pa.int64()),

@@ -111,7 +111,8 @@ def encode_jpeg(pixels: Pixels, quality: int) -> bytes | None:
 
 def _is_short(corner: Pixels, data: bytes) -> bool:
     """Return whether the codes of a JPEG end early. `corner`: its last pixels, which are then grey."""
-    return bool(127 <= corner.min() <= corner.max() <= 129) and is_short_jpeg(data)
+    values = corner.tobytes()
+    return 127 <= min(values) <= max(values) <= 129 and is_short_jpeg(data)
 
 
 def _frame(body: bytes) -> Frame | None:
