@@ -41,6 +41,7 @@ class Waiting(Operator):
         node = ray.get_runtime_context().get_node_id()
         folder = Path(self.params.log)
         self._seconds = self.params.batch_s * (SLOWER if slow_file(folder, node).exists() else 1)
+        self._held = hold_file(folder) if hold_file(folder).exists() else None
         self._log = (folder / f"{node}-{os.getpid()}.log").open("a", buffering=1)
         self._log.write(f"{self.params.batch_s} {time.time()} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}\n")
 
@@ -50,6 +51,8 @@ class Waiting(Operator):
 
     def apply(self, batch: ImageBatch, draws: Draws, noise: Noise) -> Applied:  # noqa: ARG002 - nothing to do
         """Wait, and return the images of the batch."""
+        while self._held is not None and self._held.exists():
+            time.sleep(0.01)
         started = time.time()
         time.sleep(self._seconds)
         self._log.write(f"{started} {time.time()}\n")
@@ -60,6 +63,11 @@ class Waiting(Operator):
 def slow_file(log: Path, node: str) -> Path:
     """Return the file whose presence makes a node slow."""
     return log / f"{node}.slow"
+
+
+def hold_file(log: Path) -> Path:
+    """Return the file which, while it is there, keeps workers that loaded meanwhile from beginning a call."""
+    return log / "hold"
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,9 @@ def worker_logs(folder: Path) -> list[WorkerLog]:
     """Return what every worker noted; one that was killed while it wrote has its whole lines."""
     found = []
     for path in sorted(folder.glob("*.log")):
-        head, *lines = [line.split() for line in path.read_text().splitlines()]
+        if not (text := path.read_text()):  # just opened
+            continue
+        head, *lines = [line.split() for line in text.splitlines()]
         calls = tuple((float(line[0]), float(line[1])) for line in lines if len(line) == 2)
         found.append(WorkerLog(path.name.split("-")[0], float(head[0]), float(head[1]), "".join(head[2:]), calls))
     return found

@@ -37,7 +37,7 @@ class Run:
 
     def wait_for_units(self, count: int) -> None:
         """Return when so many units have a data file, whether the commit log names them or not."""
-        self.wait_until(lambda: len(self.units()) >= count, 0.05)
+        self.wait_until(lambda: len(self.units()) >= count, 0.01)
 
     def wait_for_the_end_of(self, pids: set[int]) -> None:
         deadline = time.monotonic() + DEADLINE_S

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import ray
 
 from jobs.bench.cluster import simulated_cluster, waiting_plan
-from jobs.bench.waiting import WaitingJob, make_known, slow_file, waiting_job, worker_logs
+from jobs.bench.waiting import WaitingJob, hold_file, make_known, slow_file, waiting_job, worker_logs
 from pipeline.cluster.engine import execute
 from pipeline.errors import JobError
 from pipeline.execution.job import Job
@@ -43,16 +44,20 @@ def summary(plan: Plan, outcomes: list[Outcome], **more: Any) -> dict[str, Any]:
 
 
 def node_dies(folder: Path) -> dict[str, Any]:
-    """A node with half of the actors is lost in the middle of the run."""
+    """A node with half of the actors is lost while all of them are in their first call."""
     with simulated_cluster([2, 2]) as cluster:
-        plan = waiting_plan(folder, {"a": (0.25, None, 0.0)}, 24, ROWS)
-        outcomes = []
-        for outcome in outcomes_of(plan):
-            outcomes.append(outcome)
-            nodes = {log.node for log in worker_logs(folder / "log")}
-            if len(cluster.worker_nodes) == 2 and len(nodes) == 2:
-                lost = next(iter(cluster.worker_nodes))
-                cluster.remove_node(lost, allow_graceful=False)
+        plan = waiting_plan(folder, {"a": (0.1, None, 0.0)}, 16, ROWS)
+        hold = hold_file(folder / "log")
+        hold.touch()
+
+        def lose_one() -> None:
+            while len({log.node for log in worker_logs(folder / "log")}) < 2:
+                time.sleep(0.05)
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+            hold.unlink()
+
+        threading.Thread(target=lose_one, daemon=True).start()
+        outcomes = list(outcomes_of(plan))
         return summary(plan, outcomes, nodes_left=len(cluster.worker_nodes))
 
 

@@ -164,7 +164,7 @@ def test_two_actors_with_a_gpu_each_see_different_ones() -> None:
     assert sorted(ray.get([actor.device.remote() for actor in both], timeout=60)) == ["0", "1"]
 
 
-def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
+def wait_for(happened: Callable[[], bool], seconds: float = 60) -> None:
     """Return once it happened; fail where it does not."""
     deadline = time.monotonic() + seconds
     while not happened():
@@ -174,13 +174,13 @@ def wait_for(happened: Callable[[], bool], seconds: float = 10) -> None:
 
 @pytest.mark.slow
 def test_closing_stops_the_workers_at_once(probe_plan: Callable[..., Plan]) -> None:
-    plan = probe_plan("sleep", actors=2, seconds=5.0)
+    plan = probe_plan("hang", actors=2, seconds=600.0)
     stream = execute(probe_job(plan), plan.branches, plan.units)
     next(stream)
-    wait_for(lambda: len(unit_actors()) == 2)  # those of the test before may still be ending
+    wait_for(lambda: bool(unit_actors()))
     started = time.monotonic()
     stream.close()  # type: ignore[attr-defined]  # a generator
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 60  # nobody waited for the unit that hangs
     wait_for(lambda: not unit_actors())
     assert not list((Path(plan.output) / "_tmp").glob("seen-*"))
 
@@ -203,14 +203,17 @@ def test_a_cluster_that_others_hold_is_waited_for_and_named(
     class Holder:
         """Hold every CPU."""
 
+    def said() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name == dispatcher.__name__]
+
     monkeypatch.setattr(dispatcher, "STALLED_AFTER_S", 0.5)
     monkeypatch.setattr(dispatcher, "LOOK_EVERY_S", 0.5)
     remote: Any = ray.remote(Holder)
     holder = remote.options(num_cpus=6).remote()
     ray.get(holder.__ray_ready__.remote())
-    threading.Timer(2.0, ray.kill, (holder,)).start()
+    threading.Thread(target=lambda: (wait_for(lambda: bool(said())), ray.kill(holder))).start()
     assert kinds(run_on_ray(probe_plan("sleep"))) == {"UnitRecord": 3}
-    assert [record.getMessage() for record in caplog.records if record.name == dispatcher.__name__] == [
+    assert said() == [
         "no worker of probed was ready for 0.5 s: is the cluster held by another job, or is it slow to start?"
     ]
 

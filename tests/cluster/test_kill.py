@@ -18,7 +18,8 @@ from tests.fixtures.commit_logs import records_in
 from tests.fixtures.data_sets import contents, plan_of, rows_of, run_here, write_input, write_recipe
 
 SEED = int(os.environ.get("PALIMPSEST_KILL_SEED", time.time_ns() % 1_000_000))
-UNITS = 60
+UNITS = 120
+"""Of which the kills happen in the first half, so that no run is done before: a unit takes some milliseconds."""
 
 
 started: list[Run] = []
@@ -63,9 +64,9 @@ def check(recipe: Path) -> None:
 def test_killed_runs_go_on_where_they_ended(recipe: Path) -> None:
     draw = random.Random(SEED)
     run = start(recipe)
-    run.wait_for_units(draw.randint(1, UNITS // 4))
+    run.wait_for_units(draw.randint(1, UNITS // 8))
     kill_all([draw.choice(unit_actors(run.process.pid))])  # one actor: Ray brings it back
-    run.wait_for_units(len(run.units()) + draw.randint(2, UNITS // 4))
+    run.wait_for_units(len(run.units()) + draw.randint(2, UNITS // 8))
     time.sleep(draw.uniform(0, 0.1))
     run.kill()
     committed = {path: path.stat().st_mtime_ns for path in (run.out / "data").glob("*.parquet")}

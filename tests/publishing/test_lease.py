@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def test_a_folder_that_was_removed_is_not_taken_for_another_driver(tmp_path: Pat
 
 def test_a_holder_on_another_machine_lives_while_it_renews(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "HEARTBEAT_S", 0.2)
-    monkeypatch.setattr(leases, "HEARTBEAT_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(leases, "HEARTBEAT_TIMEOUT_S", 60.0)  # the first heartbeat that is seen ends the wait
+    threads = {*threading.enumerate()}
     elsewhere = ProcessIdentity("faraway", "0" * 12, 1, "1")
     store = open_store(str(tmp_path))
     with Lease(store) as there:
@@ -93,7 +95,10 @@ def test_a_holder_on_another_machine_lives_while_it_renews(tmp_path: Path, monke
             there.take()
         with Lease(store) as here, pytest.raises(ConflictError, match="process 1 on faraway"):
             here.take()
-        there._released.set()  # it is silent from now on
+        there._released.set()
+        for thread in {*threading.enumerate()} - threads:
+            thread.join()  # it is silent from now on
+        monkeypatch.setattr(leases, "HEARTBEAT_TIMEOUT_S", 0.5)
         with Lease(store) as here:
             here.take()
             with pytest.raises(ConflictError):
