@@ -1,6 +1,7 @@
 """`croissant.json`: the data set described for machines (MLCommons Croissant 1.0), file by file with sha256."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from pipeline.seeding import canonical_json
@@ -40,18 +41,20 @@ FIELDS = {
     "image_sha256": "sc:Text",
 }
 FILES = "data-files"
+_AT_ONCE = 1_000
 
 
 def croissant_json(manifest: Manifest, files: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield parts of the JSON of the Croissant description: every file in `data/`, and columns of its rows.
 
     Args:
-        files: `path`, `bytes` and `sha256` of every file in `data/`; one is held at a time.
+        files: `path`, `bytes` and `sha256` of every file in `data/`; a thousand are held at a time.
     """
     before, after = canonical_json(_described(manifest)).split('"distribution":[')
     yield f'{before}"distribution":['
-    for file in files:
-        yield canonical_json(_file(file)) + ","
+    left = iter(files)
+    while some := [_file(file) for file in islice(left, _AT_ONCE)]:
+        yield canonical_json(some)[1:-1] + ","
     yield after
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,8 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.errors import InputError
 from pipeline.plan import Plan
-from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.commit_log import CommitLog, Place
 from pipeline.shards.output.counts import CountSums, WrittenFiles, add_counts
 from pipeline.shards.output.data_files import DataFiles
 from pipeline.shards.output.record_columns import (
@@ -23,6 +25,9 @@ from pipeline.shards.output.record_columns import (
     record_hashes,
     unit_names,
 )
+
+ROWS_AT_ONCE = 16_384
+"""Records that are read at a time, or those of one row group."""
 
 Indexes = npt.NDArray[np.int64]
 
@@ -144,8 +149,26 @@ def read_state(plan: Plan, log: CommitLog, files: DataFiles) -> LogState:
     """
     units = len(plan.units)
     state = LogState(np.zeros(units, np.bool_), np.zeros((units, DIGEST_BYTES), np.uint8), files)
-    for place, table in log.places(STATE_COLUMNS):
-        check_values(table, place.segment.path)
-        state.add(plan, table)
+    for tables in _batches(log.places(STATE_COLUMNS)):
+        whole = pa.concat_tables([table for _, table in tables])
+        try:
+            check_values(whole, "")
+        except InputError:
+            for place, table in tables:
+                check_values(table, place.segment.path)  # says in which it is
+            raise
+        state.add(plan, whole)
     state.leftovers = files.unnamed()
     return state
+
+
+def _batches(tables: Iterable[tuple[Place, pa.Table]]) -> Iterator[list[tuple[Place, pa.Table]]]:
+    """Yield tables in lists of about `ROWS_AT_ONCE` rows: a call costs as much as some thousand rows."""
+    waiting: list[tuple[Place, pa.Table]] = []
+    for each in tables:
+        waiting.append(each)
+        if sum(table.num_rows for _, table in waiting) >= ROWS_AT_ONCE:
+            yield waiting
+            waiting = []
+    if waiting:
+        yield waiting
