@@ -18,6 +18,7 @@ from pipeline.plan import Plan, Units
 from pipeline.publishing.finalise import finalise
 from pipeline.publishing.lease import Lease
 from pipeline.publishing.log_writer import LogWriter
+from pipeline.publishing.pending_seal import PendingSeal
 from pipeline.publishing.prepare import Prepared, prepare
 from pipeline.publishing.run_options import EVERYTHING, RunOptions
 from pipeline.publishing.seal import SEAL, is_sealed, seal_dataset, sealed_log
@@ -66,9 +67,10 @@ def run_plan(
         event_log.note(note)
     speed = RecentSpeed()
     with Lease(store, speed.record) as lease:
-        prepared = prepare(plan, store, lease, options.prune)
-        log = LogWriter(store, prepared.run, lease.check)
-        run = _Run(plan, store, lease, prepared, log, key, options)
+        pending = PendingSeal(store, key)
+        prepared = prepare(plan, store, lease, options.prune, pending.add)
+        log = LogWriter(store, prepared.run, lease.check, announce=pending.add)
+        run = _Run(plan, store, lease, prepared, log, pending, key, options)
         budget = Budget(plan, prepared.state.sums)
         asked = len(options.chosen(plan.units, prepared.done)) if options.partial else None
         event_log.run_started(int(prepared.done.sum()), asked)
@@ -101,6 +103,7 @@ class _Run:
     lease: Lease
     prepared: Prepared
     log: LogWriter
+    pending: PendingSeal
     key: bytes | None
     options: RunOptions
 
@@ -135,8 +138,8 @@ class _Run:
         return self._publish(report=True)
 
     def _publish(self, report: bool = False) -> Manifest:
-        own = [*self.prepared.segments, *self.log.segments]
-        sealed = sealed_log(self.store, self.key, own) if self.key is not None else None
+        pending = self.pending
+        sealed = sealed_log(self.store, self.key, pending.segments, pending.add) if self.key is not None else None
         published = finalise(self.plan, self.store, self.prepared.run, self.prepared.pruned, sealed)
         some_made = not self.prepared.done.all()
         if report and (some_made or not self.store.exists(REPORT) or not is_sealed(self.store, REPORT)):
@@ -147,6 +150,7 @@ class _Run:
             place = f"{self.store.uri}/{SEAL}"
             _log.warning("%s is of an earlier run with a key; run again with the key to seal this one", place)
         published.clean(self.store)
+        pending.remove()
         return published.manifest
 
 

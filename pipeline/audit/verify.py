@@ -12,6 +12,7 @@ from pipeline.audit.verification import SHOWN, Verification
 from pipeline.audit.watermark_checks import WatermarkChecks, checks_for
 from pipeline.errors import InputError
 from pipeline.publishing.manifest import read_manifest
+from pipeline.publishing.pending_seal import pending_segments
 from pipeline.publishing.seal import ARTIFACTS, SEAL, is_sha256, seal_findings
 from pipeline.shards.output.commit_log import CommitLog
 from pipeline.shards.output.data_files import DataFiles
@@ -108,7 +109,7 @@ def _check_seal(store: Store, manifest: Manifest, key: bytes | None, found: Veri
     if key is None:
         found.notes.append(f"the seal was not checked: no key; {unguarded}" if there else f"no seal: {unguarded}")
     elif there:
-        found.extend(seal_findings(store, key, marked=manifest.watermark is not None))
+        found.extend(seal_findings(store, key, manifest.watermark is not None, pending_segments(store, key)))
         found.sealed = not any(SEAL in finding for finding in found.findings)
     elif found.clear:
         found.notes.append(f"no seal: the data set was made by an earlier version; {unguarded}")

@@ -16,7 +16,7 @@ from pipeline.publishing.manifest import MANIFEST, build_manifest, manifest_json
 from pipeline.publishing.output_checks import check_others
 from pipeline.publishing.recovery import check_leftovers, recover_units
 from pipeline.publishing.seal import SealedLog
-from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.commit_log import CommitLog, tell_nobody
 from pipeline.shards.output.data_files import DataFiles
 from pipeline.shards.output.store import Store
 from schemas.manifest import Failure, Manifest, PrunedShard
@@ -58,12 +58,13 @@ def finalise(
     state = read_state(plan, log, DataFiles(store))
     check_others(plan, store, state, pruned)
     check_leftovers(plan, state)
-    recovered = recover_units(plan, store, state, run, made_in=run)
+    announce = sealed.announce if sealed else tell_nobody
+    recovered = recover_units(plan, store, state, run, made_in=run, announce=announce)
     log = CommitLog(store) if recovered.replaced else log.with_segments(recovered.segments)
     for name, what in state.damaged.items():
         _log.warning("unit %s: %s; the same command makes it again", name, what)
     gone = [*state.damaged, *(name for each in state.others.values() for name in each.names)]
-    log = log.merge(without=gone, untouched=sealed.suspicious(log) if sealed else ())
+    log = log.merge(gone, sealed.suspicious(log) if sealed else (), announce)
     kinds = ((branch, code) for branch, sums in state.sums.items() for code in sums.quarantine_reasons)
     drop_row_failures(store, kinds)
     failures = _failures(plan, store, state)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from pipeline.errors import PalimpsestError
-from pipeline.shards.output.commit_log import append
+from pipeline.shards.output.commit_log import Announce, append, tell_nobody
 from pipeline.shards.output.store import Store
 from schemas.manifest import Failure, UnitRecord
 
@@ -25,6 +25,7 @@ class LogWriter:
     Args:
         run: number of this run.
         check: called before a segment is written; raises where this driver may write no longer.
+        announce: called then with the segment's path.
     """
 
     def __init__(
@@ -33,8 +34,9 @@ class LogWriter:
         run: int,
         check: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
+        announce: Announce = tell_nobody,
     ) -> None:
-        self._store, self._run, self._check, self._clock = store, run, check, clock
+        self._store, self._run, self._check, self._clock, self._announce = store, run, check, clock, announce
         self._records: list[UnitRecord] = []
         self._bytes = 0
         self._flushed = clock()
@@ -65,7 +67,7 @@ class LogWriter:
         """
         if self._records:
             self._check()
-            path = append(self._store, self._records)
+            path = append(self._store, self._records, self._announce)
             self.segments += [path] if path is not None else []
             self._records, self._bytes = [], 0
         self._flushed = self._clock()

@@ -17,7 +17,7 @@ from pipeline.publishing.manifest import MANIFEST, build_manifest, earlier_manif
 from pipeline.publishing.output_checks import check_others, check_owner, check_place, rewritten_shards
 from pipeline.publishing.prune import pruned_shards
 from pipeline.publishing.recovery import check_leftovers, recover_units
-from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.commit_log import Announce, CommitLog, tell_nobody
 from pipeline.shards.output.data_files import DataFiles
 from pipeline.shards.output.store import Store
 from schemas.manifest import PrunedShard
@@ -27,16 +27,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """An output that is ready: what is there of the plan, and the number of this run.
-
-    `segments` are those that this run has added to the log, with units that an earlier one made and did not name.
-    """
+    """An output that is ready: what is there of the plan, and the number of this run."""
 
     plan: Plan
     state: LogState
     run: int
     pruned: tuple[PrunedShard, ...] = ()
-    segments: tuple[str, ...] = ()
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
@@ -48,13 +44,20 @@ class Prepared:
         return self.plan.units.select(~self.state.done)
 
 
-def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = False) -> Prepared:
+def prepare(
+    plan: Plan,
+    store: Store,
+    lease: Lease | None = None,
+    prune: bool = False,
+    announce: Announce = tell_nobody,
+) -> Prepared:
     """Make the output ready, and return what is done.
 
     Args:
         lease: taken once the checks of the output have passed.
         prune: what was made of shards that changed or are no longer in the input is no conflict, but goes when the data
             set is published.
+        announce: called with the path of each segment of the log before it is written.
 
     Raises:
         RecipeError: no output is named, or it is among the input; or a chain cannot take the images that rows link to.
@@ -84,7 +87,7 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = 
     store.write(
         MANIFEST, manifest_json(build_manifest(plan, state, None, run, pruned=records))
     )  # first: then it is ours
-    recovered = recover_units(plan, store, state, run, before.run if before else run)
+    recovered = recover_units(plan, store, state, run, before.run if before else run, announce)
     if recovered.units:
         _log.info("%d units that an earlier run made were taken up", recovered.units)
     for name, what in state.damaged.items():
@@ -93,7 +96,7 @@ def prepare(plan: Plan, store: Store, lease: Lease | None = None, prune: bool = 
     for image in read_images(missing):
         store.create(f"_artifacts/{image.sha256}", image.data)
     fit_missing(plan, store)
-    return Prepared(plan, state, run, records, tuple(each.path for each in recovered.segments))
+    return Prepared(plan, state, run, records)
 
 
 def _all_pruned(before: Sequence[PrunedShard], now: Sequence[PrunedShard]) -> tuple[PrunedShard, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pipeline.errors import ConflictError
 from pipeline.plan import Plan
 from pipeline.publishing.log_state import LogState
-from pipeline.shards.output.commit_log import Segment, publish_segment
+from pipeline.shards.output.commit_log import Announce, Segment, publish_segment, tell_nobody
 from pipeline.shards.output.data_files import recovered_record
 from pipeline.shards.output.segments import segment_table
 from pipeline.shards.output.store import Store
@@ -39,7 +39,9 @@ def check_leftovers(plan: Plan, state: LogState) -> None:
         raise ConflictError(f"{min(unknown)}{more}: no record names this file; move it away and run again")
 
 
-def recover_units(plan: Plan, store: Store, state: LogState, run: int, made_in: int) -> Recovery:
+def recover_units(
+    plan: Plan, store: Store, state: LogState, run: int, made_in: int, announce: Announce = tell_nobody
+) -> Recovery:
     """Put units into the log whose files are there, complete and as planned; `state` then holds them.
 
     Equal attempts have equal files, so no file says on which device it was made, nor in how many seconds. A record gets
@@ -48,6 +50,7 @@ def recover_units(plan: Plan, store: Store, state: LogState, run: int, made_in: 
     Args:
         run: number of this run.
         made_in: number of the run that made them.
+        announce: called with the path of each segment before it is written.
     """
     planned, found, segments, units = _planned(plan, state), dict[int, UnitRecord](), list[Segment](), 0
     damaged = len(state.damaged)
@@ -61,13 +64,15 @@ def recover_units(plan: Plan, store: Store, state: LogState, run: int, made_in: 
         found[index] = record.model_copy(update={"run": run, "device": state.device_of(record.branch, made_in)})
         units += 1
         if len(found) == RECORDS_AT_ONCE:
-            segments += _taken_up(plan, store, state, [*found.values()])
+            segments += _taken_up(plan, store, state, [*found.values()], announce)
             found = {}
-    segments += _taken_up(plan, store, state, [*found.values()])
+    segments += _taken_up(plan, store, state, [*found.values()], announce)
     return Recovery(units, segments, replaced=len(state.damaged) < damaged)
 
 
-def _taken_up(plan: Plan, store: Store, state: LogState, records: list[UnitRecord]) -> list[Segment]:
+def _taken_up(
+    plan: Plan, store: Store, state: LogState, records: list[UnitRecord], announce: Announce
+) -> list[Segment]:
     """Put records into the log, and into `state`; return the segments."""
     if not records:
         return []
@@ -77,7 +82,7 @@ def _taken_up(plan: Plan, store: Store, state: LogState, records: list[UnitRecor
         state.damaged.pop(record.unit, None)
         for file in record.files.values():
             state.leftovers.pop(file.path, None)
-    segment = publish_segment(store, [table])
+    segment = publish_segment(store, [table], announce)
     return [] if segment is None else [segment]
 
 

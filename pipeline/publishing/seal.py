@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputError
 from pipeline.seeding import canonical_json
-from pipeline.shards.output.commit_log import COMMITS, CommitLog
+from pipeline.shards.output.commit_log import COMMITS, Announce, CommitLog, tell_nobody
 from pipeline.shards.output.segments import FOLDERS
 from pipeline.shards.output.store import Store
 from pipeline.watermark_key import derived_key, key_id
@@ -24,6 +24,8 @@ from schemas.seal import Seal
 _log = logging.getLogger(__name__)
 
 SEAL = "provenance/seal.json"
+PENDING = "provenance/pending.json"
+"""Segments that no seal covers yet; see `pipeline.publishing.pending_seal`."""
 PURPOSE = "seal/2"
 ARTIFACTS = "_artifacts"
 _FILES = ("manifest.json", "README.md", "croissant.json", "openlineage.jsonl", "report/index.html")
@@ -36,10 +38,14 @@ _IGNORED_FILES = (".gitattributes", ".DS_Store")
 
 @dataclass(frozen=True)
 class SealedLog:
-    """The segments that were sealed before a run, and those that the run has written itself."""
+    """The segments that were sealed before a run, and those that the run, or one before it with the key, has written.
+
+    `announce` is called with the path of each segment before it is written.
+    """
 
     sealed: frozenset[str]
-    own: frozenset[str]
+    own: Collection[str]
+    announce: Announce = tell_nobody
 
     def suspicious(self, log: CommitLog) -> list[str]:
         """Return segments that are neither sealed nor of this run, and say otherwise of a unit that is sealed."""
@@ -48,8 +54,8 @@ class SealedLog:
         found = log.contradictions(others, [path for path in there if path in self.sealed])
         for path in found:
             _log.warning(
-                "%s: not sealed, and it says otherwise of sealed units, so `palimpsest verify` will name it; remove it "
-                "unless a run that was killed made those units again", path,
+                "%s: not sealed, and it says otherwise of sealed units, so `palimpsest verify` will name it; no run "
+                "with this key has written it: remove it, and run again", path,
             )  # fmt: skip
         return found
 
@@ -58,25 +64,29 @@ class SealedLog:
         there = {segment.path for segment in log.segments} | {*merged}
         found = sorted(self.sealed - there)
         for path in found:
-            _log.warning("%s: sealed, and it is gone; `palimpsest verify` will name it", path)
+            _log.warning(
+                "%s: sealed, and it is gone; `palimpsest verify` will name it. To have what is there sealed instead, "
+                "remove %s and run again", path, SEAL,
+            )  # fmt: skip
         return found
 
 
-def sealed_log(store: Store, key: bytes, own: Collection[str]) -> SealedLog:
+def sealed_log(store: Store, key: bytes, own: Collection[str], announce: Announce = tell_nobody) -> SealedLog:
     """Return what the seal says of the log; nothing where there is none of this key.
 
     Args:
-        own: segments that this run has written.
+        own: segments that this run, or one before it with this key, has written since.
+        announce: adds to them.
     """
     before = read_seal(store)
     if before is None:
-        return SealedLog(frozenset(), frozenset(own))
-    if before.key_id != key_id(key) or not _is_made_with(key, before):
+        return SealedLog(frozenset(), own, announce)
+    if before.key_id != key_id(key) or not is_signed(key, before):
         _log.warning(
             "%s was not made with this key: what was there is sealed as it is now, whatever it was before", SEAL
         )
-        return SealedLog(frozenset(), frozenset(own))
-    return SealedLog(frozenset(path for path in before.files if path.startswith(f"{COMMITS}/")), frozenset(own))
+        return SealedLog(frozenset(), own, announce)
+    return SealedLog(frozenset(path for path in before.files if path.startswith(f"{COMMITS}/")), own, announce)
 
 
 def seal_dataset(store: Store, log: CommitLog, key: bytes, before: SealedLog) -> None:
@@ -101,7 +111,7 @@ def seal_file(store: Store, path: str, key: bytes) -> None:
         InputError: there is no seal, or it was not made with this key.
     """
     seal = read_seal(store)
-    if seal is None or seal.key_id != key_id(key) or not _is_made_with(key, seal):
+    if seal is None or seal.key_id != key_id(key) or not is_signed(key, seal):
         raise InputError(f"{store.uri}/{SEAL}: not a seal of this key; see `palimpsest verify`")
     _write(store, seal.model_copy(update={"files": {**seal.files, path: _sha256(store, path)}}), key)
 
@@ -109,9 +119,14 @@ def seal_file(store: Store, path: str, key: bytes) -> None:
 def read_seal(store: Store) -> Seal | None:
     """Return the seal of a data set; None where it has none that can be read."""
     try:
-        return Seal.model_validate_json(store.read(SEAL))
+        return parse_seal(store.read(SEAL))
     except (FileNotFoundError, ValueError):
         return None
+
+
+def parse_seal(data: bytes) -> Seal:
+    """Return a seal of its bytes. Raises ValueError where it is none."""
+    return Seal.model_validate_json(data)
 
 
 def is_sealed(store: Store, path: str) -> bool:
@@ -120,13 +135,14 @@ def is_sealed(store: Store, path: str) -> bool:
     return seal is None or seal.files.get(path) == _sha256(store, path)
 
 
-def seal_findings(store: Store, key: bytes, marked: bool) -> Iterator[str]:
+def seal_findings(store: Store, key: bytes, marked: bool, pending: Collection[str] = ()) -> Iterator[str]:
     """Yield every difference from the seal, as text; nothing where there is no seal.
 
     Segments and artifacts are compared by name: whether their bytes are those is not looked at here.
 
     Args:
         marked: the images are marked with this key, so a seal of another one is a finding.
+        pending: segments that runs with this key have written since.
 
     Raises:
         InputError: it was sealed with another key, and nothing says that this one is the run's.
@@ -142,12 +158,14 @@ def seal_findings(store: Store, key: bytes, marked: bool) -> Iterator[str]:
         return
     if seal.key_id != key_id(key):
         raise InputError(f"{store.uri}: sealed with key {seal.key_id}, and this is key {key_id(key)}")
-    if not _is_made_with(key, seal):
+    if not is_signed(key, seal):
         yield f"{SEAL}: was not made with this key"
         return
     there = {path for path, _ in store.scan("") if _is_sealable(path)}
     for path in sorted({*there, *seal.files}):
-        if path not in seal.files:
+        if path not in seal.files and path in pending:
+            yield f"{path}: not sealed yet: a run with this key wrote it and was ended; the next run seals it"
+        elif path not in seal.files:
             yield f"{path}: not sealed, so not of the run; move it out of the data set"
         elif path not in there:
             yield f"{path}: sealed, and the file is missing"
@@ -162,7 +180,7 @@ def is_sha256(name: str) -> bool:
 
 def _is_sealable(path: str) -> bool:
     """Whether a file in a data set has to be named by the seal."""
-    return not (path == SEAL or path in _IGNORED_FILES or path.startswith(_NOT_SEALED))
+    return not (path in (SEAL, PENDING) or path in _IGNORED_FILES or path.startswith(_NOT_SEALED))
 
 
 def _sha256(store: Store, path: str) -> str:
@@ -177,14 +195,19 @@ def _sha256(store: Store, path: str) -> str:
 
 
 def _write(store: Store, seal: Seal, key: bytes) -> None:
-    signed = seal.model_copy(update={"hmac": _hmac(key, seal)})
-    store.write(SEAL, signed.model_dump_json(indent=1).encode())
+    store.write(SEAL, signed(key, seal).model_dump_json(indent=1).encode())
 
 
-def _is_made_with(key: bytes, seal: Seal) -> bool:
-    return hmac.compare_digest(seal.hmac.encode(), _hmac(key, seal).encode())
+def signed(key: bytes, seal: Seal, purpose: str = PURPOSE) -> Seal:
+    """Return a seal with the HMAC of its content, under a key derived for one purpose."""
+    return seal.model_copy(update={"hmac": _hmac(key, seal, purpose)})
 
 
-def _hmac(key: bytes, seal: Seal) -> str:
+def is_signed(key: bytes, seal: Seal, purpose: str = PURPOSE) -> bool:
+    """Whether a seal has the HMAC that `signed` gives it."""
+    return hmac.compare_digest(seal.hmac.encode(), _hmac(key, seal, purpose).encode())
+
+
+def _hmac(key: bytes, seal: Seal, purpose: str) -> str:
     content = canonical_json(seal.model_dump(mode="json", exclude={"hmac"}))
-    return hmac.new(derived_key(key, PURPOSE), content.encode(), hashlib.sha256).hexdigest()
+    return hmac.new(derived_key(key, purpose), content.encode(), hashlib.sha256).hexdigest()

@@ -12,7 +12,7 @@ import copy
 import hashlib
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -37,6 +37,13 @@ MERGED_BYTES: Final = 32 << 20
 """Size from which on a segment is left as it is, and of the segments that small ones are merged into."""
 RECORDS_AT_ONCE: Final = 4_096
 _RANK: Final = ("unit", "run", "exact", "data_file", "rejected_file", "quarantine_file")
+
+
+Announce = Callable[[str], None]
+
+
+def tell_nobody(_path: str) -> None:
+    """Tell nobody of a segment."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,9 @@ class CommitLog:
         log.segments = sorted({*self.segments, *added}, key=lambda segment: segment.path)
         return log
 
-    def merge(self, without: Collection[str] = (), untouched: Collection[str] = ()) -> "CommitLog":
+    def merge(
+        self, without: Collection[str] = (), untouched: Collection[str] = (), announce: Announce = tell_nobody
+    ) -> "CommitLog":
         """Merge small segments into few of about `MERGED_BYTES`, without records that do not stand.
 
         The segments that were merged stay until `remove_merged` of the log that is returned.
@@ -133,6 +142,7 @@ class CommitLog:
         Args:
             without: names of units whose records are left out, so that the units are there no longer.
             untouched: paths of segments that stay as they are, and with them those whose records they supersede.
+            announce: called with the path of each segment before it is there.
         """
         gone = pa.array([*without], pa.string())
         kept = {*untouched, *(path for path, others in self._preferred.items() if not others.isdisjoint(untouched))}
@@ -140,7 +150,7 @@ class CommitLog:
         sound = [each for each in small if self._is_sound(each)]
         if not sound or (len(sound) == 1 and not self._loses_rows(sound[0], gone)):
             return self
-        written = [made for batch in _batches(sound) if (made := self._write_merged(batch, gone)) is not None]
+        written = [made for batch in _batches(sound) if (made := self._write_merged(batch, gone, announce)) is not None]
         names = {each.path for each in sound}
         merged = sorted(names - {each.path for each in written})
         left = [each for each in self.segments if each.path not in names]
@@ -169,14 +179,14 @@ class CommitLog:
         """Remove the segments that were merged into others, which this log does not read."""
         self._store.remove_many(self.merged)
 
-    def _write_merged(self, segments: Sequence[Segment], gone: pa.Array) -> Segment | None:
+    def _write_merged(self, segments: Sequence[Segment], gone: pa.Array, announce: Announce) -> Segment | None:
         def kept() -> Iterator[pa.Table]:
             for table in self.scan(SEGMENT.names, segments):
                 left = table.filter(pc.invert(pc.is_in(table.column("unit"), value_set=gone)))
                 if left.num_rows:
                     yield left
 
-        return publish_segment(self._store, kept())
+        return publish_segment(self._store, kept(), announce)
 
     def _is_to_merge(self, segment: Segment, gone: pa.Array) -> bool:
         return segment.bytes < MERGED_BYTES or self._loses_rows(segment, gone)
@@ -300,14 +310,18 @@ def _batches(segments: Sequence[Segment]) -> Iterator[list[Segment]]:
         yield batch
 
 
-def append(store: Store, records: Sequence[UnitRecord]) -> str | None:
+def append(store: Store, records: Sequence[UnitRecord], announce: Announce = tell_nobody) -> str | None:
     """Write a segment that names some units, and return its path; None without any."""
-    segment = publish_segment(store, [segment_table(records)]) if records else None
+    segment = publish_segment(store, [segment_table(records)], announce) if records else None
     return None if segment is None else segment.path
 
 
-def publish_segment(store: Store, tables: Iterable[pa.Table]) -> Segment | None:
-    """Write tables as one segment, named by its bytes, and return it; None where there is no row."""
+def publish_segment(store: Store, tables: Iterable[pa.Table], announce: Announce = tell_nobody) -> Segment | None:
+    """Write tables as one segment, named by its bytes, and return it; None where there is no row.
+
+    Args:
+        announce: called with its path before it is there.
+    """
     with store.stage() as folder:
         staged = folder / "segment"
         with store.raising_storage_errors():
@@ -315,5 +329,6 @@ def publish_segment(store: Store, tables: Iterable[pa.Table]) -> Segment | None:
         if not units:
             return None
         segment = Segment(f"{COMMITS}/{sha256_file(staged)}.parquet", staged.stat().st_size, units)
+        announce(segment.path)
         store.publish(staged, segment.path)
         return segment
