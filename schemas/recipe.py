@@ -99,6 +99,12 @@ class Output(Closed):
     encoding: Literal["png", "jpeg", "webp"] = "png"
     quality: int = Field(90, ge=1, le=100, description="quality of JPEG and WebP")
     rows_per_unit: int = Field(256, ge=1, le=MAX_ROWS_PER_UNIT, description="source rows, or new images, a unit")
+    max_file_bytes: int = Field(
+        2 << 30,
+        ge=1 << 20,
+        description="bytes that a unit's file is to have at most, by the shard's mean bytes a row: fewer rows a unit "
+        "where images are large",
+    )
     keep_originals: bool = Field(False, description="carry the source rows along, byte for byte, as branch `original`")
     size: Annotated[Literal["source"] | int, BeforeValidator(_size)] = Field(
         "source", description="`source`, or N: N x N pixels, resized and centre-cropped"

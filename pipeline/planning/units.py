@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pipeline.errors import InputError, RecipeError
 from pipeline.messages import listed
-from pipeline.plan import BranchPlan
+from pipeline.plan import ORIGINAL, BranchPlan
 from pipeline.planning.classes.class_checks import names_read
 from pipeline.planning.input.input_plan import InputPlan
 from pipeline.seeding import digests_of_lists
@@ -18,6 +18,9 @@ from pipeline.shards.units import Indexes, UnitGroup, Units
 from schemas.recipe import MAX_ROWS_PER_UNIT, Recipe
 
 MAX_UNITS = 2_000_000
+PNG_GROWTH = 6
+"""Bytes of a PNG for one of the same photograph as JPEG, about."""
+CHANNELS = 3
 
 
 def check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPlan, limit: int | None) -> None:
@@ -25,7 +28,7 @@ def check_count(recipe: Recipe, branches: Sequence[BranchPlan], found: InputPlan
     total, size = 0, recipe.output.rows_per_unit
     for branch in branches:
         if branch.copies:
-            total += sum(-(-rows // size) for _, rows in _rows_taken(found.shards, limit))
+            total += sum(-(-rows // rows_of_unit(recipe, branch, at)) for at, rows in _rows_taken(found.shards, limit))
         else:
             labels, count = _asked_for(recipe, branch, found.layout, limit)
             total += len(labels) * -(-count // size)
@@ -44,13 +47,25 @@ def units_of(
     Args:
         common: the result of `common_digest_inputs`.
     """
-    size = recipe.output.rows_per_unit
     groups = (group for branch in branches for group in _groups(recipe, branch, found, common, limit))
-    return Units.of(_in_units(*group, size) for group in groups)
+    return Units.of(_in_units(*group) for group in groups)
 
 
-Group = tuple[UnitGroup, int, list[Any], list[Any]]
-"""A group of units, its rows, and what their digests hold before and after the range of rows."""
+def rows_of_unit(recipe: Recipe, branch: BranchPlan, shard: Shard) -> int:
+    """Return the rows of each unit of a branch with sources: those of the recipe, fewer where images are large.
+
+    As many as come to about `output.max_file_bytes`, by the mean bytes of a row of the shard: a plan reads no images.
+    """
+    output = recipe.output
+    image = shard.bytes / max(1, shard.rows)
+    if branch.name != ORIGINAL:
+        image *= PNG_GROWTH if output.encoding == "png" else 1
+        image = image if output.size == "source" else min(image, CHANNELS * output.size**2)
+    return max(1, min(output.rows_per_unit, int(output.max_file_bytes / (image * branch.copies))))
+
+
+Group = tuple[UnitGroup, int, list[Any], list[Any], int]
+"""A group of units, its rows, what their digests hold before and after the range of rows, and the rows of a unit."""
 
 
 def _groups(
@@ -60,11 +75,12 @@ def _groups(
     if branch.copies == 0:
         labels, count = _asked_for(recipe, branch, found.layout, limit)
         for label in labels:
-            yield UnitGroup(branch.name, None, label), count, [*identity, label], []
+            yield UnitGroup(branch.name, None, label), count, [*identity, label], [], recipe.output.rows_per_unit
         return
     for shard, rows in _rows_taken(found.shards, limit):
         before = [*identity, branch.where, shard.path, shard.digest, shard.columns]
-        yield UnitGroup(branch.name, shard), rows, before, found.row_identities.get(shard.path, [])
+        after = found.row_identities.get(shard.path, [])
+        yield UnitGroup(branch.name, shard), rows, before, after, rows_of_unit(recipe, branch, shard)
 
 
 def _in_units(

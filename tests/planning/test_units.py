@@ -2,6 +2,8 @@
 
 import pickle
 import tracemalloc
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -123,3 +125,27 @@ def test_a_plan_takes_some_bytes_a_unit(shards: int) -> None:
     assert len(units) == 200_000
     assert held < 60 * 200_000 + 2_500 * shards and peak < 130 * 200_000 + 2_500 * shards
     assert len(pickle.dumps(units)) < 55 * 200_000 + 500 * shards
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "output", "rows"),
+    [
+        (20_000, {}, {"original": 10, "flipped": 10}),
+        (20_000_000, {"max_file_bytes": 100_000_000}, {"original": 5, "flipped": 1}),  # PNG, two copies
+        (2_000_000, {"max_file_bytes": 100_000_000}, {"original": 10, "flipped": 4}),
+        (2_000_000, {"max_file_bytes": 20_000_000, "encoding": "jpeg"}, {"original": 10, "flipped": 5}),
+        (2_000_000, {"max_file_bytes": 100_000_000, "size": 512}, {"original": 10, "flipped": 10}),
+        (400_000_000, {}, {"original": 5, "flipped": 1}),  # 2 GiB
+    ],
+)
+def test_units_of_large_images_have_fewer_rows(row_bytes: int, output: dict[str, Any], rows: dict[str, int]) -> None:
+    recipe = Recipe.model_validate({**RECIPE, "output": {**RECIPE["output"], **output}})
+    shard = replace(found_input(False).shards[0], bytes=25 * row_bytes)
+    found = replace(found_input(False), shards=(shard,))
+    units = units_of(recipe, BRANCHES[:2], found, [], None)
+    for branch, size in rows.items():
+        own = units.of_branch(branch)
+        assert own.first.tolist() == list(range(0, 25, size))
+        assert own.rows.sum() == 25
+        assert own.rows.max() == size
+        assert units.index_of(branch, shard.path, None, size) is not None

@@ -9,7 +9,7 @@ if the others are, says all that the log needs (`pipeline.shards.output.data_fil
 """
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,8 @@ from schemas.manifest import FileRecord, UnitRecord
 
 RECORD_KEY: Final = b"palimpsest_unit"
 """Key of a unit's record in the metadata of its last file."""
+MAX_ROW_GROUP_BYTES: Final = 256 << 20
+"""Bytes of one row group at most, but for a single row that has more: what a reader of the data set holds at once."""
 HASH_DIGITS: Final = 16
 """Hex digits of the sha256 of a file that its name ends with."""
 NOT_IN_FOOTER: Final = {"seconds", "busy_s", "device", "run", "sample_ids", "payloads"}
@@ -65,7 +67,7 @@ class UnitFiles:
         self._stack.close()
 
     def add(self, folder: str, table: pa.Table) -> None:
-        """Append rows to the unit's file in `folder` as one row group."""
+        """Append rows to the unit's file in `folder` as one row group, or several of `MAX_ROW_GROUP_BYTES`."""
         if table.num_rows == 0:
             return
         with self._store.raising_storage_errors():
@@ -84,7 +86,8 @@ class UnitFiles:
                 use_dictionary=[n for n in ("source_uri", "branch", "unit_digest") if n in table.schema.names],
                 write_statistics=["source_row"],
             )
-        self._writers[folder].write_table(table, row_group_size=table.num_rows)
+        for group in row_groups(table):
+            self._writers[folder].write_table(group, row_group_size=group.num_rows)
 
     def publish(self, record: UnitRecord) -> UnitRecord:
         """Publish the files of a unit; return its record with them, for the commit log.
@@ -117,6 +120,16 @@ class UnitFiles:
 
     def _staged(self, folder: str) -> Path:
         return self._folder / f"{folder}.parquet"
+
+
+def row_groups(table: pa.Table, max_bytes: int = MAX_ROW_GROUP_BYTES) -> Iterator[pa.Table]:
+    """Yield a table of at least one row in halves, and halves of these, until each has `max_bytes` or one row."""
+    if table.num_rows == 1 or table.nbytes <= max_bytes:
+        yield table
+        return
+    half = table.num_rows // 2
+    yield from row_groups(table.slice(0, half), max_bytes)
+    yield from row_groups(table.slice(half), max_bytes)
 
 
 class RowIndex:
