@@ -6,6 +6,7 @@ import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,15 +41,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what `--dist loadgroup` keeps in one process: the tests of one module, and all of the session's Ray."""
+    """Put the long groups first, so that no process ends alone."""
+    from tests.fixtures.groups import SHARED, group_of
 
-    def group(item: pytest.Item) -> str:
-        return "ray_local" if "ray_local" in getattr(item, "fixturenames", ()) else item.nodeid.split("::")[0]
+    long = {*SHARED, *(group_of(item.path) for item in items if item.get_closest_marker("slow"))}
+    items.sort(key=lambda item: group_of(item.path) not in long)
 
-    long = {group(item) for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: group(item) not in long)  # the long ones begin, so that no process ends alone
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """What `--dist loadgroup` keeps in one process."""
+    from tests.fixtures.groups import Groups
+
+    return Groups(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_unconfigure() -> None:

@@ -74,7 +74,8 @@ def test_a_missing_file_a_strange_file_and_a_missing_record_are_found(out: Path)
 def test_a_segment_whose_bytes_changed_is_named(out: Path) -> None:
     (segment,) = (out / "_commits").iterdir()
     shutil.copy(segment, out / "_commits" / f"{'0' * 64}.parquet")
-    assert f"_commits/{'0' * 64}.parquet: its content does not match its name" in findings(out)
+    line = f"_commits/{'0' * 64}.parquet: its content does not match its name; remove it and run again"
+    assert any(each.startswith(line) for each in findings(out))
     segment.write_bytes(segment.read_bytes()[:-9])
     assert any(f"{segment.name}: this segment of the commit log cannot be read" in each for each in findings(out))
 
