@@ -91,7 +91,7 @@ def test_unmarked_images_and_other_keys_lead_nowhere(folder: Path) -> None:
     store = open_store(str(folder / "out"))
     for data in photos(6, 96, 128):
         assert trace_image(decode(data, 10**8), store, KEY).row is None
-    for row in [row for row in rows_of(folder / "out") if row["branch"] == "flipped"]:
+    for row in [row for row in rows_of(folder / "out") if row["branch"] == "flipped"][::4]:
         found = trace_image(decode(row["image"]["bytes"], 10**8), store, b"another key of sixteen bytes")
         assert found.row is None and found.payload is None
         assert found.other_key == key_id(KEY)

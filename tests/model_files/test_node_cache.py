@@ -91,7 +91,7 @@ def test_processes_that_ask_at_one_time_wait_for_one_of_them(cache: Path, tmp_pa
     folder = tmp_path / "makers"
     folder.mkdir()
     context = multiprocessing.get_context("spawn")
-    asking = [context.Process(target=_ask, args=(folder,)) for _ in range(3)]
+    asking = [context.Process(target=_ask, args=(folder,)) for _ in range(2)]
     for process in asking:
         process.start()
     for process in asking:

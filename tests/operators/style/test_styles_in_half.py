@@ -20,9 +20,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZE = (64, 48)
 OPERATORS: dict[str, Callable[[], Operator]] = {
-    "adain_style": lambda: AdaINStyle(AdaINStyleParams()),
-    "adain_style in regions": lambda: AdaINStyle(AdaINStyleParams(mask="drawn", keep="none")),
-    "adain_style, own colours": lambda: AdaINStyle(AdaINStyleParams(preserve_color=True)),
+    "adain_style": lambda: AdaINStyle(AdaINStyleParams(style_size_px=64)),
+    "adain_style in regions": lambda: AdaINStyle(AdaINStyleParams(mask="drawn", keep="none", style_size_px=64)),
+    "adain_style, own colours": lambda: AdaINStyle(AdaINStyleParams(preserve_color=True, style_size_px=64)),
     "fast_style": lambda: FastStyle(FastStyleParams()),
     "mix_style": lambda: MixStyle(MixStyleParams()),
     "style_randomization": lambda: StyleRandomization(StyleRandomizationParams()),
