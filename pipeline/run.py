@@ -143,13 +143,13 @@ class _Run:
         published = finalise(self.plan, self.store, self.prepared.run, self.prepared.pruned, sealed)
         some_made = not self.prepared.done.all()
         if report and (some_made or not self.store.exists(REPORT) or not is_sealed(self.store, REPORT)):
-            write_report(self.store, published.manifest)
+            write_report(self.store, published.manifest, published.log)
         if self.key is not None and sealed is not None:
             seal_dataset(self.store, published.log, self.key, sealed)
         elif self.store.exists(SEAL):
             place = f"{self.store.uri}/{SEAL}"
             _log.warning("%s is of an earlier run with a key; run again with the key to seal this one", place)
-        published.clean(self.store)
+        published.log.remove_merged()
         pending.remove()
         return published.manifest
 

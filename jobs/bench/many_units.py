@@ -148,7 +148,7 @@ def publish(folder: Path) -> dict[str, Any]:
     planned = _planned(folder)
     store, started = open_store(planned.output), time.perf_counter()
     published = finalise(planned, store, 1)
-    published.clean(store)
+    published.log.remove_merged()
     seconds = time.perf_counter() - started
     return {"complete": published.manifest.complete, "without_the_plan_s": round(seconds, 1)}
 

@@ -23,7 +23,7 @@ def call(options: argparse.Namespace) -> int:
     from pipeline.watermark_key import read_key
 
     key = read_key(options.key_file)
-    made = palimpsest.replay(options.dataset, options.sample_id, key, options.allow)
+    made = palimpsest.replay(options.dataset, options.sample_id.lower(), key, options.allow)
     show_origin(made.stored)
     if made.equal:
         say("equal   byte for byte")

@@ -84,10 +84,14 @@ class ShownRows:
         return len(self.rows) >= max(1, classes) and all(len(sources) >= limit for sources in self.rows.values())
 
 
-def write_report(store: Store, manifest: Manifest) -> None:
-    """Write `report/index.html`, one page that needs no other file."""
+def write_report(store: Store, manifest: Manifest, log: CommitLog | None = None) -> None:
+    """Write `report/index.html`, one page that needs no other file.
+
+    Args:
+        log: that the manifest describes; None: the data set has no other segments.
+    """
     files = FilesRead()
-    for record in CommitLog(store).records():
+    for record in (log or CommitLog(store)).records():
         files.add(record)
     sources = SourceImages(manifest)
     sheets = [_sheet(store, manifest, files, chain, sources) for chain in manifest.chains if chain["name"] != ORIGINAL]

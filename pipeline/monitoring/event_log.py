@@ -39,6 +39,7 @@ class EventLog:
         self._plan, self._store = plan, store
         self._logged: set[tuple[str, str]] = set()  # (branch, error code) of row failures that were logged
         self._failures: list[Failure] = []  # the first `MAX_CAUSES`
+        self._partial = False
 
     def note(self, note: str) -> None:
         """Log one note of the plan, before anything runs."""
@@ -53,6 +54,7 @@ class EventLog:
         units = len(self._plan.units)
         planned = counted(units, "unit")
         text = f"{done} of {units} units are done already" if done else f"{planned} -> {self._plan.output}"
+        self._partial = asked is not None
         if asked is not None:
             text = f"{counted(asked, 'unit')} to make, as --only and --units say; {text}"
         fields = {"units": units, "done": done, "output": self._plan.output}
@@ -121,7 +123,8 @@ class EventLog:
             f"{counted(counts.quarantined, 'row')} quarantined, {counted(len(manifest.failed), 'unit')} failed; "
             f"data set: {self._plan.output}"
         )
-        _emit(logging.INFO, "run_finished", text, fields, summary(manifest, progress, self._plan.output))
+        detail = summary(manifest, progress, self._plan.output, self._partial)
+        _emit(logging.INFO, "run_finished", text, fields, detail)
 
 
 def _emit(level: int, event: str, text: str, fields: Mapping[str, Any], detail: str = "") -> None:

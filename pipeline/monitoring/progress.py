@@ -150,8 +150,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def summary(manifest: Manifest, progress: Progress, output: str) -> str:
-    """Return the summary of a run: counts by branch, speed, failed units, and the place of the data set."""
+def summary(manifest: Manifest, progress: Progress, output: str, partial: bool = False) -> str:
+    """Return the summary of a run: counts by branch, speed, failed units, and the place of the data set.
+
+    Args:
+        partial: only some branches or units were asked for.
+    """
     width = max([len(name) for name in manifest.branches] + [len("in all")])
     lines = [f"{'branch':<{width}} {'asked':>9} {'accepted':>9} {'rejected':>9} {'quarantined':>12}"]
     rows = list(manifest.branches.items())
@@ -170,7 +174,8 @@ def summary(manifest: Manifest, progress: Progress, output: str) -> str:
         )
     lines += _failures(progress, manifest.failed, output)
     if not manifest.complete and not manifest.failed:
-        lines.append("not complete; the same command goes on where this one ended")
+        without = ", without --only and --units," if partial else ""
+        lines.append(f"not complete; the same command{without} goes on where this one ended")
     lines.append(f"data set: {output}")
     return "\n".join(lines)
 

@@ -41,7 +41,9 @@ def differences(before: Manifest, plan: Plan) -> Iterator[str]:
     yield from shards
     if (key := _key_id(before)) != _key_id(now):
         yield f"the watermark key was {_text(key)}, and is {_text(_key_id(now))}"
-    yield from _values("", _affecting_bytes(before.recipe), _affecting_bytes(now.recipe))
+    was, given = _affecting_bytes(before.recipe), _affecting_bytes(now.recipe)
+    yield from _branches(was.pop("branches", []), given.pop("branches"))
+    yield from _values("", was, given)
     yield from _chains(before.chains, now.chains)
     if before.classes != now.classes:
         yield f"the classes were {short_repr(before.classes)}, and are {short_repr(now.classes)}"
@@ -102,6 +104,16 @@ def _affecting_bytes(recipe: Mapping[str, Any], place: str = "") -> dict[str, An
         if where not in NOT_IN_BYTES:
             found[name] = _affecting_bytes(value, where) if isinstance(value, Mapping) else value
     return found
+
+
+def _branches(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield differences of the branches that there were; a further one changes none of them."""
+    there = {branch["name"]: branch for branch in now}
+    for index, branch in enumerate(before):
+        if branch["name"] in there:
+            yield from _values(f"branches[{index}]", branch, there[branch["name"]])
+        else:
+            yield f"branch {branch['name']} is no longer in the recipe"
 
 
 def _chains(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> Iterator[str]:

@@ -26,16 +26,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Published:
-    """The manifest that was written, the log that it describes, and data files that neither names."""
+    """The manifest that was written, and the log that it describes.
+
+    Merged segments are still there: `log.remove_merged` is for after the seal.
+    """
 
     manifest: Manifest
     log: CommitLog
-    unnamed: list[str]
-
-    def clean(self, store: Store) -> None:
-        """Remove what the manifest does not need; for after the seal."""
-        self.log.remove_merged()
-        store.remove_many(self.unnamed)
 
 
 def finalise(
@@ -43,7 +40,8 @@ def finalise(
 ) -> Published:
     """Publish what is there; the data set is complete if every planned unit is.
 
-    Merged segments and files that no record names stay until `Published.clean`, which is for after the seal.
+    Files that no record names are removed before the manifest is written, so that whoever reads the files of a complete
+    data set without its log finds every image once. Merged segments stay: the last seal names them.
 
     Args:
         run: number of this run.
@@ -80,9 +78,9 @@ def finalise(
     lines = openlineage_lines(manifest, state.written, failures, plan.output)
     store.write("openlineage.jsonl", "".join(f"{line}\n" for line in lines).encode())
     store.tidy()
+    store.remove_many([*state.leftovers, *(path for each in state.others.values() for path in each.files)])
     store.write(MANIFEST, manifest_json(manifest))
-    unnamed = [*state.leftovers, *(path for each in state.others.values() for path in each.files)]
-    return Published(manifest, log, unnamed)
+    return Published(manifest, log)
 
 
 def _failures(plan: Plan, store: Store, state: LogState) -> list[Failure]:

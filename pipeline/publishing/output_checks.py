@@ -13,6 +13,7 @@ from pipeline.publishing.log_state import LogState
 from pipeline.publishing.manifest import MANIFEST, earlier_manifest
 from pipeline.publishing.prune import pruned_shards
 from pipeline.shards.files.discovery import would_find
+from pipeline.shards.identity import changed_columns
 from pipeline.shards.output.commit_log import COMMITS
 from pipeline.shards.output.segments import FOLDERS
 from pipeline.shards.output.store import Store
@@ -83,14 +84,18 @@ def check_others(plan: Plan, store: Store, state: LogState, pruned: Sequence[Pru
     if pruned_shards(plan, before, state):
         remedy = "undo that, run with --prune to remove what was made of it, or choose another output"
     total = count + int(state.done.sum()) + len(state.damaged)
-    raise ConflictError(
-        f"{store.uri} holds {count} of {total} units that {what} ({short_repr(first)}): {why}; {remedy}"
-    )
+    raise ConflictError(f"{store.uri} holds {count} of {total} units that {what} ({first}): {why}; {remedy}")
 
 
 def rewritten_shards(plan: Plan, before: Manifest | None) -> list[str]:
     """Return the shards whose files were written again since the last run with the same footers and hashed columns."""
     records = before.shards if before else ()
-    versions = {(record.uri, record.path): record.file_version for record in records if record.file_version}
-    known = [(shard, versions.get((shard.uri, shard.path))) for shard in plan.shards if shard.file_version]
-    return [shard.path for shard, version in known if version is not None and version != shard.file_version]
+    known = {(record.uri, record.path, record.digest): record for record in records if record.file_version}
+    found = []
+    for shard in plan.shards:
+        record = known.get((shard.uri, shard.path, shard.digest))
+        if record is None or not shard.file_version or record.file_version == shard.file_version:
+            continue
+        if not changed_columns(tuple(record.columns.items()), shard.columns):
+            found.append(shard.path)
+    return found

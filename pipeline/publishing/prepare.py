@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.execution.fit import fit_missing
+from pipeline.messages import counted
 from pipeline.plan import Plan, Units
 from pipeline.planning.planner import check_named_images
 from pipeline.planning.reference_images import read_images
@@ -82,6 +83,12 @@ def prepare(
         _log.warning(
             "shard %s%s: written again since the last run, with the same columns beside the images; whether the images "
             "are the same, `palimpsest verify` says", again[0], more,
+        )  # fmt: skip
+    for each in pruned:
+        what = "is no longer in the input" if each.reason == "gone" else "changed since"
+        _log.warning(
+            "shard %s %s: what was made of it is removed, %s of %s",
+            each.shard, what, counted(each.images, "image"), counted(each.units, "unit"),
         )  # fmt: skip
     records = _all_pruned(before.pruned if before else (), pruned)
     store.write(

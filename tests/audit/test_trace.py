@@ -51,7 +51,7 @@ def run_marked(recipe: Path, key: bytes = KEY) -> Path:
     published = finalise(plan, store, prepared.run, (), sealed)
     assert published.manifest.complete
     seal_dataset(store, published.log, key, sealed)
-    published.clean(store)
+    published.log.remove_merged()
     return Path(plan.output)
 
 

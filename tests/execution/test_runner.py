@@ -92,7 +92,7 @@ def test_another_recipe_in_the_same_place_is_refused(folder: Path) -> None:
     before = contents(folder / "out")
     with pytest.raises(ConflictError, match=r"makes otherwise.*seed was 7, and is 8"):
         run_here(plan_of(recipe, seed="8"))
-    with pytest.raises(ConflictError, match=r"this plan does not make.*name was 'flipped', and is 'other'"):
+    with pytest.raises(ConflictError, match=r"this plan does not make.*branch flipped is no longer in the recipe"):
         run_here(plan_of(write_recipe(folder, [{**FLIP, "name": "other"}])))
     assert contents(folder / "out") == before
 

@@ -56,6 +56,12 @@ def test_a_parameter_that_changed_is_named(folder: Path) -> None:
     assert "branches[0].where was not given, and is 'label == 1'" in conflict(folder)
 
 
+def test_a_branch_that_was_taken_out_is_named(folder: Path) -> None:
+    write_recipe(folder, [{**FLIP, "name": "other"}])
+    text = conflict(folder)
+    assert "branch flipped is no longer in the recipe" in text and "\"'" not in text and "was [{" not in text
+
+
 def test_a_limit_that_changed_is_named(folder: Path) -> None:
     assert "--limit was none, and is 5" in conflict(folder, limit=5)
 

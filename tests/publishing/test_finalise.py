@@ -1,5 +1,6 @@
 """Outputs that a run may write, and files that a killed run leaves there."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -7,11 +8,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import pipeline.publishing.prepare
 from jobs.cli import main
 from pipeline.errors import ConflictError, InputError, RecipeError
+from pipeline.publishing.finalise import finalise
 from pipeline.publishing.prepare import prepare
 from pipeline.shards.output.process_identity import ProcessIdentity
 from pipeline.shards.output.store import LocalStore, Store, open_store
@@ -48,6 +51,20 @@ def test_a_strange_data_file_is_told_before_anything_is_made(folder: Path) -> No
     (folder / "out/data/mine.parquet").write_bytes(b"x")
     with pytest.raises(ConflictError, match=r"data/mine\.parquet.*no record"):
         prepare(plan, open_store(plan.output))
+
+
+def test_files_without_a_record_are_gone_before_the_manifest_says_complete(folder: Path) -> None:
+    """A run that is killed before its seal must not leave a complete data set in which files hold images twice."""
+    plan = plan_of(write_recipe(folder))
+    run_here(plan)
+    before = contents(folder / "out")
+    first = sorted((folder / "out/data").iterdir())[0]
+    pq.write_table(pq.read_table(first), folder / "again.parquet", compression="gzip")
+    again = (folder / "again.parquet").read_bytes()
+    first.with_name(f"{first.stem[:-16]}{hashlib.sha256(again).hexdigest()[:16]}.parquet").write_bytes(again)
+    published = finalise(plan, open_store(plan.output), run=2)
+    assert published.manifest.complete
+    assert contents(folder / "out") == before
 
 
 @pytest.mark.parametrize("output", ["data", "data/.", "."])

@@ -53,6 +53,13 @@ def test_a_changed_and_a_missing_shard_are_named_and_pruned(
     assert contents(tmp_path / "out") == before
 
     assert run(recipe, "--prune") == 0
+    said = capsys.readouterr().err
+    assert (
+        "shard train-00000.parquet is no longer in the input: what was made of it is removed, 36 images of 4 units"
+        in said
+    )
+    assert "shard later.parquet changed since: what was made of it is removed, 12 images of 2 units" in said
+    assert "written again" not in said
     manifest = plan_of(recipe)
     assert {row["source_uri"].rsplit("/", 1)[-1] for row in rows_of(tmp_path / "out")} == {
         "train-00001.parquet",
