@@ -35,6 +35,8 @@ def read_plan(options: argparse.Namespace, key: bytes | None = None) -> "Plan":
     """Return the plan of the recipe that the command line names. Raises JobError."""
     from pipeline.planning.planner import plan_recipe
     from pipeline.planning.recipe_file import load_recipe
+    from pipeline.shards.columns.python_values import spare_pandas
 
+    spare_pandas()
     recipe, base = load_recipe(options.recipe, options.set, options.input, options.output)
     return plan_recipe(recipe, base, options.limit, key)

@@ -17,6 +17,7 @@ from pipeline.messages import error_line
 from pipeline.monitoring.log_lines import log_as_worker
 from pipeline.monitoring.metrics import UNIT_RETRIES
 from pipeline.plan import BranchPlan, Unit
+from pipeline.shards.columns.python_values import spare_pandas
 from pipeline.shards.output.store import Store
 from pipeline.watermark_key import key_id, read_key
 from schemas.manifest import Failure, UnitRecord
@@ -41,6 +42,8 @@ class UnitActor:
         self._worker: Worker | None = None
         log_as_worker(branch.name)
         keep_freed_memory()
+        if all(part.package is None for part in branch.parts):  # whose code may use pandas in any way
+            spare_pandas()
         threading.Thread(target=_exit_with, args=(driver,), daemon=True).start()
 
     def host(self) -> str:

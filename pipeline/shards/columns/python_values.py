@@ -1,6 +1,8 @@
-"""Conversion of Arrow values to Python, with an error that names the column if a value cannot be converted."""
+"""Conversion of values between Arrow and Python, with an error that names the column if one cannot be converted."""
 
 import json
+import sys
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 import pyarrow as pa
@@ -32,3 +34,28 @@ def json_value(text: str | bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
+
+
+def spare_pandas() -> None:
+    """Keep `pyarrow.array` from importing pandas, half a second of processor time, in this process.
+
+    It asks for pandas at its first call, whatever it is given, and remembers what it found. `to_pandas` and `import
+    pandas` still load it; only a pandas Series that goes into `pyarrow.array` before that is taken as a plain sequence.
+    For processes of our own, not for a program that this is imported into.
+    """
+    if "pandas" in sys.modules:
+        return
+    hidden = _NoPandas()
+    sys.meta_path.insert(0, hidden)
+    try:
+        pa.array([None])
+    finally:
+        sys.meta_path.remove(hidden)
+
+
+class _NoPandas(MetaPathFinder):
+    """Finds no pandas, and leaves all other modules to the next finder."""
+
+    def find_spec(self, name: str, path: object, target: object = None) -> None:  # noqa: ARG002 - as it is called
+        if name == "pandas":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
