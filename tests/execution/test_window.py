@@ -164,5 +164,39 @@ def test_a_run_with_reduced_decoding(tmp_path: Path) -> None:
         assert replay_sample(open_store(str(tmp_path / "out-True")), row["sample_id"]).equal
 
 
+def test_originals_are_refused_as_the_other_branches_refuse_them(tmp_path: Path) -> None:
+    """They are only checked, at reduced scale; with damaged, truncated, grey, turned, CMYK and too large images."""
+    random, images = (
+        np.random.default_rng(5),
+        [*photos(2, 20, 30), jpeg(90, 120), jpeg(400, 400), stored_turned(40, 64)],
+    )
+    for mode in ("L", "CMYK"):
+        out = io.BytesIO()
+        Image.open(io.BytesIO(jpeg(60, 80, 2))).convert(mode).save(out, "JPEG")
+        images.append(out.getvalue())
+    for whole in images[2:]:
+        for _ in range(12):
+            at = int(random.integers(2, len(whole)))
+            images += [whole[:at], whole[:at] + b"\xff\xd9", whole[:at] + random.bytes(1) + whole[at + 1 :]]
+    shard(tmp_path / "data", images)
+    settings, output = {"uri": "data", "max_pixels": 100_000}, {"uri": "out", "keep_originals": True}
+    run_here(plan_of(write_recipe(tmp_path, FLIP, input=settings, output=output, quality=ALL_MAY_FAIL)))
+    refused = {
+        branch: {
+            (row["source_row"], row["error_code"], row["error_message"])
+            for row in rows_of(tmp_path / "out", "quarantine")
+            if row["branch"] == branch
+        }
+        for branch in ("original", "flipped")
+    }
+    assert refused["original"] == refused["flipped"]
+    assert 60 < len(refused["original"]) < len(images) - 7
+    kept = {
+        row["source_row"]: row["image"]["bytes"] for row in rows_of(tmp_path / "out") if row["branch"] == "original"
+    }
+    assert kept == {at: image for at, image in enumerate(images) if at in kept}
+    assert findings(tmp_path / "out") == []
+
+
 def decoded(data: bytes) -> npt.NDArray[np.int16]:
     return np.asarray(Image.open(io.BytesIO(data))).astype(np.int16)
