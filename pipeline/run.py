@@ -10,6 +10,8 @@ from pipeline.audit.report import REPORT, write_report
 from pipeline.errors import BudgetError, PalimpsestError, RecipeError, StorageError
 from pipeline.execution.job import Job
 from pipeline.execution.worker import run_inline
+from pipeline.lineage.openlineage import load_client
+from pipeline.lineage.page import template
 from pipeline.monitoring.error_budget import Budget, check_result
 from pipeline.monitoring.event_log import EventLog
 from pipeline.monitoring.progress import Progress
@@ -115,6 +117,8 @@ class _Run:
         If anything but the error budget ends it early, what was made is published before the error is raised.
         """
         chosen = self.options.chosen(self.plan.units, self.prepared.done)
+        if chosen and executor != "inline":
+            threading.Thread(target=_load_publishing, daemon=True).start()
         try:
             with self.log, outcomes(self.plan, chosen, executor, address, self.key) as stream, progress:
                 for outcome in stream:
@@ -152,6 +156,13 @@ class _Run:
         published.log.remove_merged()
         pending.remove()
         return published.manifest
+
+
+def _load_publishing() -> None:
+    """Load what the end of a run needs, while the workers make the units."""
+    with suppress(Exception):  # whoever needs it says so
+        load_client()
+        template()
 
 
 @contextmanager

@@ -86,13 +86,12 @@ def page(
     Args:
         troubles: counts by reason, for `rejected` and `quarantined`.
     """
-    return _template().render(
-        manifest=manifest, chains=_chains(manifest), sheets=sheets, troubles=troubles, gates=gates
-    )
+    return template().render(manifest=manifest, chains=_chains(manifest), sheets=sheets, troubles=troubles, gates=gates)
 
 
 @functools.cache
-def _template() -> "jinja2.Template":
+def template() -> "jinja2.Template":
+    """Return the page's template, compiled once in a process."""
     import jinja2  # what only a report needs
 
     environment = jinja2.Environment(
