@@ -1,6 +1,5 @@
 """The content of the report: gate scores, reasons, and sample images of every branch and class beside their source."""
 
-import heapq
 import logging
 import math
 import statistics
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.audit.source_shards import SourceShards
@@ -22,10 +22,11 @@ from pipeline.shards.cursor import CursorCache
 from pipeline.shards.images.codecs import decode, encode, resize
 from pipeline.shards.links.linked_images import OWN_FOLDER
 from pipeline.shards.output.commit_log import CommitLog
+from pipeline.shards.output.record_columns import STATE_COLUMNS, check_values
 from pipeline.shards.output.store import Store
 from pipeline.shards.output.unit_files import MADE
 from pipeline.shards.reader import read_windows
-from schemas.manifest import Counts, Manifest, UnitRecord
+from schemas.manifest import Counts, Manifest
 
 _log = logging.getLogger(__name__)
 
@@ -46,21 +47,26 @@ class FilesRead:
     """Some of the files of each branch, the same whatever the order of the log; of a few, all."""
 
     def __init__(self) -> None:
-        self._heaps: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
+        self._held: dict[tuple[str, str], pa.Table] = {}
 
-    def add(self, record: UnitRecord) -> None:
-        """Add a unit of the log."""
+    def add(self, table: pa.Table) -> None:
+        """Add units: rows of the log with checked values."""
         for folder in MADE:
-            if folder in record.files:
-                file = record.files[folder]
-                heap = self._heaps.setdefault((record.branch, folder), [])
-                heapq.heappush(heap, (-int(file.sha256[:16], 16), record.unit, file.path))
-                if len(heap) > FILES_READ:
-                    heapq.heappop(heap)
+            file = table[f"{folder}_file"]
+            columns = {name: pc.struct_field(file, name) for name in ("path", "sha256")}
+            files = pa.table({**columns, "unit": table["unit"], "branch": table["branch"]}).filter(pc.is_valid(file))
+            for branch in files["branch"].unique().to_pylist():
+                own = [files.filter(pc.equal(files["branch"], branch))]
+                whole = pa.concat_tables([*own, self._held.get((branch, folder), own[0].slice(0, 0))])
+                keys = [("sha256", "ascending"), ("unit", "ascending")]
+                self._held[branch, folder] = whole.take(pc.select_k_unstable(whole, FILES_READ, keys))
 
     def of(self, branch: str, folder: str) -> list[str]:
         """Return the paths of files of a branch, by unit."""
-        return [path for _, path in sorted((unit, path) for _, unit, path in self._heaps.get((branch, folder), ()))]
+        if (branch, folder) not in self._held:
+            return []
+        found: list[str] = self._held[branch, folder].sort_by("unit")["path"].to_pylist()
+        return found
 
 
 @dataclass
@@ -91,8 +97,9 @@ def write_report(store: Store, manifest: Manifest, log: CommitLog | None = None)
         log: that the manifest describes; None: the data set has no other segments.
     """
     files = FilesRead()
-    for record in (log or CommitLog(store)).records():
-        files.add(record)
+    for place, table in (log or CommitLog(store)).places(STATE_COLUMNS):
+        check_values(table, place.segment.path)
+        files.add(table)
     sources = SourceImages(manifest)
     sheets = [_sheet(store, manifest, files, chain, sources) for chain in manifest.chains if chain["name"] != ORIGINAL]
     troubles = {"rejected": manifest.counts.reasons, "quarantined": manifest.counts.quarantine_reasons}
