@@ -166,16 +166,14 @@ def test_a_run_with_reduced_decoding(tmp_path: Path) -> None:
 
 def test_originals_are_refused_as_the_other_branches_refuse_them(tmp_path: Path) -> None:
     """They are only checked, at reduced scale; with damaged, truncated, grey, turned, CMYK and too large images."""
-    random, images = (
-        np.random.default_rng(5),
-        [*photos(2, 20, 30), jpeg(90, 120), jpeg(400, 400), stored_turned(40, 64)],
-    )
+    random = np.random.default_rng(5)
+    images = [*photos(2, 20, 30), jpeg(90, 120), jpeg(400, 400), stored_turned(40, 64)]
     for mode in ("L", "CMYK"):
         out = io.BytesIO()
         Image.open(io.BytesIO(jpeg(60, 80, 2))).convert(mode).save(out, "JPEG")
         images.append(out.getvalue())
     for whole in images[2:]:
-        for _ in range(12):
+        for _ in range(6):
             at = int(random.integers(2, len(whole)))
             images += [whole[:at], whole[:at] + b"\xff\xd9", whole[:at] + random.bytes(1) + whole[at + 1 :]]
     shard(tmp_path / "data", images)
@@ -190,11 +188,10 @@ def test_originals_are_refused_as_the_other_branches_refuse_them(tmp_path: Path)
         for branch in ("original", "flipped")
     }
     assert refused["original"] == refused["flipped"]
-    assert 60 < len(refused["original"]) < len(images) - 7
-    kept = {
-        row["source_row"]: row["image"]["bytes"] for row in rows_of(tmp_path / "out") if row["branch"] == "original"
-    }
-    assert kept == {at: image for at, image in enumerate(images) if at in kept}
+    assert 30 < len(refused["original"]) < len(images) - 7
+    kept = [row for row in rows_of(tmp_path / "out") if row["branch"] == "original"]
+    assert all(row["image"]["bytes"] == images[row["source_row"]] for row in kept)
+    assert len(kept) + len(refused["original"]) == len(images)
     assert findings(tmp_path / "out") == []
 
 
