@@ -13,5 +13,5 @@ def test_a_run_that_was_killed_three_times_is_the_undisturbed_one(tmp_path: Path
     try:
         kills.run(["driver", "actor", "everything"])
     finally:
-        kills.end_all()
+        kills.close()
     assert kills.findings == []
