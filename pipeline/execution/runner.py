@@ -42,10 +42,9 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> UnitRecord:
         UnitFiles(branch.job.open_store(), unit.name) as files,
         BackgroundThreads(branch.plan.cpus, branch.device) as background,
     ):
-        for window, tables in _windows_with_tables(branch, unit, report, background):
+        for window, tables in _written_windows(branch, unit, report, background, files):
             counts["selected"] += window.selected
             for folder, table in tables.items():
-                files.add(folder, table)
                 counts[COUNT_NAMES[folder]] += table.num_rows
                 if folder == "rejected":
                     reasons.update(table.column("rejected_reason").to_pylist())
@@ -78,19 +77,23 @@ def run_unit(branch: LoadedBranch, unit: Unit) -> UnitRecord:
         return files.publish(record)
 
 
-def _windows_with_tables(
-    branch: LoadedBranch, unit: Unit, report: ComputeReport, background: BackgroundThreads
+def _written_windows(
+    branch: LoadedBranch, unit: Unit, report: ComputeReport, background: BackgroundThreads, files: UnitFiles
 ) -> Iterator[tuple[Window, dict[str, pa.Table]]]:
-    """Yield a unit's windows with their tables, in order; one is watermarked and encoded while the next is made."""
+    """Yield a unit's windows with their tables, in order; one is encoded and written while the next is made."""
 
     def generated() -> Iterator[Window]:
         for window in background.prefetch(windows(branch, unit, background)):
             make_samples(branch, unit, window, report, background)
             yield window
 
-    return background.map_in_background(
-        lambda window: (window, tables_of(branch, unit, window, background)), generated()
-    )
+    def written(window: Window) -> tuple[Window, dict[str, pa.Table]]:
+        tables = tables_of(branch, unit, window, background)
+        for folder, table in tables.items():
+            files.add(folder, table)
+        return window, tables
+
+    return background.map_in_background(written, generated())
 
 
 def make_window(
