@@ -1,14 +1,17 @@
 """How busy actors are kept on a simulated cluster: several Ray nodes on this machine, an operator that only waits.
 
-python -m jobs.bench.cluster [--actors N] [--nodes N] [--batch-s S [S ...]] [--images N] [--units N] [--rows N] [--json]
+python -m jobs.bench.cluster [--actors N] [--nodes N] [--batch-s S [S ...]] [--images N] [--units N] [--rows N]
+    [--patience-s S] [--json]
 """
 
 import argparse
 import contextlib
 import json
 import logging
+import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +24,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from jobs.bench.machine import commit, machine
-from jobs.bench.waiting import NAME, make_known, waiting_job, worker_logs
+from jobs.bench.waiting import NAME, hold_file, make_known, waiting_job, worker_logs
 from pipeline.cluster.engine import execute
 from pipeline.cluster.ray_internals import loopback
 from pipeline.errors import PalimpsestError
@@ -37,6 +40,10 @@ ROWS_PER_UNIT = 256
 MICRO_BATCH = 1
 """Images a call: the two cores of a small machine decode and encode for all actors, at 0.3 ms an image."""
 SIDE_PX = 8
+PATIENCE_S = 240.0
+"""Seconds for all actors to load: each takes about two of a core, most of it imports."""
+STARTING = 4
+"""Worker processes of a node that start at a time, where a small machine stands for many nodes."""
 ACTOR_CPUS = 2
 """Logical CPUs an actor: with two it decodes and encodes beside the calls, as beside a GPU."""
 
@@ -50,11 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=ROWS_PER_UNIT, metavar="N", help="source rows a unit")
     parser.add_argument("--batch-s", type=float, nargs="+", default=[0.02], metavar="S", help="seconds a call takes")
     parser.add_argument("--images", type=int, default=MICRO_BATCH, metavar="N", help="images a call")
+    parser.add_argument(
+        "--patience-s", type=float, default=PATIENCE_S, metavar="S", help="how long all actors may take to load"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     try:
         found = [
-            measure(options.actors, options.nodes, seconds, options.units, options.rows, options.images)
+            measure(
+                options.actors, options.nodes, seconds, options.units, options.rows, options.images, options.patience_s
+            )
             for seconds in options.batch_s
         ]
     except PalimpsestError as error:
@@ -69,22 +81,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(
-    actors: int, nodes: int, batch_s: float, units: int, rows: int = ROWS_PER_UNIT, images: int = MICRO_BATCH
+    actors: int,
+    nodes: int,
+    batch_s: float,
+    units: int,
+    rows: int = ROWS_PER_UNIT,
+    images: int = MICRO_BATCH,
+    patience_s: float = PATIENCE_S,
 ) -> dict[str, float]:
     """Return how busy the actors of one branch were, with `units` units of `rows` rows each.
 
-    `busy` is the time inside calls over the time between an actor's load and its last unit's end; `busy_to_the_end`
-    over that between its load and the end of the run, tails included; `busy_whole` over the whole run of every actor,
-    start-up included (on a small machine, that is the time in which its cores start so many processes).
+    No call begins until all actors have loaded; with that the clock starts. `busy` is the time inside calls over that
+    between the start and each actor's last call; `busy_to_the_end` over that between the start and the end of the run,
+    tails included. `load_s` is how long it took until all had loaded.
+
+    Raises:
+        PalimpsestError: not all actors loaded in `patience_s` seconds.
     """
-    with tempfile.TemporaryDirectory() as scratch, simulated_cluster([-(-actors // nodes) * ACTOR_CPUS] * nodes):
+    cpus = [-(-actors // nodes) * ACTOR_CPUS] * nodes
+    with tempfile.TemporaryDirectory() as scratch, patient(patience_s), simulated_cluster(cpus):
         folder = Path(scratch)
         plan = waiting_plan(folder, {"waiting": (batch_s, actors, 0.0)}, actors * units, rows, ACTOR_CPUS, images)
-        started = time.time()
+        hold_file(folder / "log").touch()
+        started: list[float] = []
+        threading.Thread(target=_release, args=(folder / "log", actors, patience_s, started), daemon=True).start()
+        began = time.time()
         made = run(plan)
         ended = time.time()
         logs = worker_logs(folder / "log")
-    if len(made) != len(plan.units) or len(logs) != actors:
+    if len(made) != len(plan.units) or len(logs) != actors or not started:
         raise PalimpsestError(f"{len(made)} of {len(plan.units)} units by {len(logs)} of {actors} actors")
     inside = sum(end - begin for log in logs for begin, end in log.calls)
     return {
@@ -92,11 +117,39 @@ def measure(
         "batch_s": batch_s,
         "images": images,
         "units": len(made),
-        "busy": round(inside / sum(log.calls[-1][1] - log.loaded for log in logs), 4),
-        "busy_to_the_end": round(inside / sum(max(log.calls[-1][1] for log in logs) - log.loaded for log in logs), 4),
-        "busy_whole": round(inside / (actors * (ended - started)), 4),
-        "seconds": round(ended - started, 1),
+        "busy": round(inside / sum(log.calls[-1][1] - started[0] for log in logs), 4),
+        "busy_to_the_end": round(inside / (actors * (max(log.calls[-1][1] for log in logs) - started[0])), 4),
+        "load_s": round(started[0] - began, 1),
+        "seconds": round(ended - started[0], 1),
     }
+
+
+def _release(log: Path, actors: int, patience_s: float, started: list[float]) -> None:
+    """Let calls begin once all actors have loaded, and put that moment into `started`; after a while begin without."""
+    deadline = time.time() + patience_s
+    while (loaded := len(worker_logs(log))) < actors and time.time() < deadline:
+        time.sleep(0.1)
+    if loaded == actors:
+        started.append(time.time())
+    hold_file(log).unlink()
+
+
+@contextlib.contextmanager
+def patient(seconds: float) -> Iterator[None]:
+    """Let Ray's nodes that start inside this context wait so long for their workers, and start a few at a time."""
+    settings = {
+        "RAY_worker_register_timeout_seconds": str(int(seconds)),
+        "RAY_worker_maximum_startup_concurrency": str(STARTING),
+    }
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ |= settings
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager
