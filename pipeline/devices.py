@@ -22,13 +22,15 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # a run in one process needs no Ray
-            continue
-    return found
+    return {name: version for name in packages if (version := _version(name)) is not None}
+
+
+@functools.cache  # reading metadata takes a millisecond, and a process keeps what it imported
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # a run in one process needs no Ray
+        return None
 
 
 def device_model(device: str) -> str:

@@ -14,6 +14,9 @@ import pytest
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_metrics_report_interval_ms", "1000")  # Ray's own 10 s would be waited for
+# In memory, where there is room: a run waits for the disk some thirty times, a tenth of a second and more.
+if (memory := Path("/dev/shm")).is_dir() and shutil.disk_usage(memory).free > 4 * 2**30:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 os.environ["PALIMPSEST_CACHE"] = tempfile.mkdtemp(prefix="palimpsest-tests-")  # nothing of an earlier version
 os.environ["PALIMPSEST_TEST_SITE"] = tempfile.mkdtemp(prefix="palimpsest-site-")  # for packages of others
 os.environ["PYTHONPATH"] = os.pathsep.join(
