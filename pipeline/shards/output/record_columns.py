@@ -44,9 +44,9 @@ def check_values(table: pa.Table, where: str) -> None:
         if name not in _NULL_ALLOWED:
             sound = pc.and_(sound, pc.is_valid(table[name]))
     limits = (("first", None), ("rows", MAX_ROWS_PER_UNIT))
-    for name, most in limits:
+    for name, limit in limits:
         sound = pc.and_(sound, pc.greater_equal(table[name], 0))
-        sound = sound if most is None else pc.and_(sound, pc.less_equal(table[name], most))
+        sound = sound if limit is None else pc.and_(sound, pc.less_equal(table[name], limit))
     for folder in FOLDERS:
         file = table[f"{folder}_file"]
         whole = pc.match_substring_regex(pc.struct_field(file, "path"), _PATH)
