@@ -41,6 +41,7 @@ class OtherUnits:
     images: int = 0
     names: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)  # paths
+    there: int = 0  # units of which every file is there
 
 
 @dataclass
@@ -86,7 +87,7 @@ class LogState:
         self._add_done(table.filter(pa.array(same & sizes)), index[same & sizes])
         for mask, is_planned in ((~same & planned, True), (~same & ~planned, False)):
             if mask.any():
-                self._add_others(table.filter(pa.array(mask)), is_planned)
+                self._add_others(table.filter(pa.array(mask)), is_planned, sizes[mask])
 
     def _compare_files(self, table: pa.Table, same: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return [N] whether the files of a record are there; note what is wrong with those of this plan."""
@@ -114,12 +115,13 @@ class LogState:
                 written.files += len(files)
         self.made_on |= {(*run, device) for *run, device in groups(table, "branch", "run", "device")[0] if device}
 
-    def _add_others(self, table: pa.Table, planned: bool) -> None:
+    def _add_others(self, table: pa.Table, planned: bool, there: npt.NDArray[np.bool_]) -> None:
         found, each = groups(table, "branch", "shard", "label")
         for number, (branch, shard, label) in enumerate(found):
             key = (branch, shard, "" if shard is not None else str(None if label is None else json.loads(label)))
             others = self.others.setdefault(key, OtherUnits(planned, shard))
             some = table.filter(pa.array(each == number))
+            others.there += int(there[each == number].sum())
             others.names += some["unit"].to_pylist()
             others.images += pc.sum(some["accepted"]).as_py()
             for _, _, files in files_in(some):

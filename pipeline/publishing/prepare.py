@@ -16,7 +16,7 @@ from pipeline.publishing.lease import Lease
 from pipeline.publishing.log_state import LogState, read_state
 from pipeline.publishing.manifest import MANIFEST, build_manifest, earlier_manifest, manifest_json, references
 from pipeline.publishing.output_checks import check_others, check_owner, check_place, rewritten_shards
-from pipeline.publishing.prune import pruned_shards
+from pipeline.publishing.prune import is_begun, pruned_shards
 from pipeline.publishing.recovery import check_leftovers, recover_units
 from pipeline.shards.output.commit_log import Announce, CommitLog, tell_nobody
 from pipeline.shards.output.data_files import DataFiles
@@ -71,7 +71,7 @@ def prepare(
     log = CommitLog(store)
     state = read_state(plan, log, DataFiles(store))
     before = earlier_manifest(store)
-    pruned = pruned_shards(plan, before, state) if prune else ()
+    pruned = pruned_shards(plan, before, state) if prune or is_begun(before, state) else ()
     check_others(plan, store, state, pruned)
     check_leftovers(plan, state)
     check_owner(store, state, before)

@@ -36,6 +36,12 @@ def pruned_shards(plan: Plan, before: Manifest | None, state: LogState) -> tuple
     return tuple(found.values())
 
 
+def is_begun(before: Manifest | None, state: LogState) -> bool:
+    """Whether all that this plan does not make is of shards that a run pruned, and its files are gone already."""
+    begun = {each.shard for each in before.pruned} if before is not None else set()
+    return bool(state.others) and all(each.shard in begun and not each.there for each in state.others.values())
+
+
 def _reason(
     path: str, now: Mapping[str, Shard], recorded: Mapping[str, ShardRecord]
 ) -> tuple[Literal["gone", "changed"] | None, str]:

@@ -6,6 +6,11 @@ import pytest
 
 from jobs.cli import main
 from pipeline.errors import ConflictError
+from pipeline.publishing.finalise import finalise
+from pipeline.publishing.manifest import read_manifest
+from pipeline.publishing.prepare import prepare
+from pipeline.shards.output.store import open_store
+from pipeline.shards.output.unit_files import unit_of
 from tests.fixtures.commit_logs import records_in
 from tests.fixtures.data_sets import CLASSES, contents, findings, plan_of, rows_of, run_here, write_input, write_recipe
 from tests.fixtures.shard_files import photos, write_shard
@@ -127,3 +132,20 @@ def test_units_are_made_again_though_they_are_there(
     assert run(recipe, "--units", "nobody") == 2
     assert run(recipe, "--units", unit, "--only", "original") == 2
     assert "none of the units that --units names is of these branches" in capsys.readouterr().err
+
+
+def test_a_prune_that_is_cut_short_leaves_readers_right_and_the_next_run_ends_it(recipe: Path, tmp_path: Path) -> None:
+    """Killed once the manifest says `complete`, before segments that were merged are removed."""
+    out, before = tmp_path / "out", records_in(tmp_path / "out")
+    (tmp_path / "data/train-00000.parquet").unlink()
+    plan = plan_of(recipe)
+    store = open_store(plan.output)
+    prepared = prepare(plan, store, prune=True)
+    assert finalise(plan, store, prepared.run, prepared.pruned).manifest.complete
+    left = {record.unit for record in before.values() if record.shard == "train-00001.parquet"}
+    assert {unit_of(path) for path in contents(out, "data")} == left
+    assert {*records_in(out)} == {*before}  # by the segments of before, which are still there
+    assert run(recipe) == 0
+    assert {*records_in(out)} == left and findings(out) == []
+    (pruned,) = read_manifest(store).pruned
+    assert (pruned.shard, pruned.units) == ("train-00000.parquet", len(before) - len(left))
