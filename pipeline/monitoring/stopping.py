@@ -112,12 +112,14 @@ def print_line(text: str) -> None:
 def last_words(text: str) -> Iterator[None]:
     """Have `text` said on stderr if this process ends inside this context, as Ray's native part ends it, by `_exit(1)`.
 
-    A shell waits for that at a pipe; without one (a machine has no `sh`) nothing is said.
+    A shell waits for that at a pipe; without one (a machine has no `sh`) nothing is said. Of the environment it gets
+    the search path alone: a watermark key must not be seen there.
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             waits = ["sh", "-c", 'read -r _ || printf "palimpsest: %s\\n" "$0" >&2', text]
-            listener = subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+            path = {"PATH": os.environ.get("PATH", os.defpath)}
+            listener = subprocess.Popen(waits, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=path)
             stack.callback(listener.communicate, b"\n")
         yield
 

@@ -26,7 +26,7 @@ GOES_ON = "the same command goes on where this one ended"
 def test_a_signal_is_one_line_and_its_own_code(
     tmp_path: Path, signals: list[signal.Signals], status: int, line: str
 ) -> None:
-    write_input(tmp_path / "data", shards=2, rows=120)
+    write_input(tmp_path / "data", shards=2, rows=400)
     recipe = write_recipe(tmp_path, [{**FLIP, "copies": 20}], output={"rows_per_unit": 2})
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -47,7 +47,7 @@ def test_a_signal_is_one_line_and_its_own_code(
 
 @pytest.mark.parametrize("flags", [[], ["--log-json"]], ids=["text", "json"])
 def test_a_second_signal_while_the_process_ends_changes_nothing(tmp_path: Path, flags: list[str]) -> None:
-    write_input(tmp_path / "data", shards=2, rows=60)
+    write_input(tmp_path / "data", shards=2, rows=400)
     recipe = write_recipe(tmp_path, [{**FLIP, "copies": 20}], output={"rows_per_unit": 2})
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline", *flags]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
