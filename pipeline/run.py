@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from pipeline.audit.report import REPORT, write_report
 from pipeline.errors import BudgetError, PalimpsestError, RecipeError, StorageError
 from pipeline.execution.job import Job
@@ -72,16 +75,16 @@ def run_plan(
         pending = PendingSeal(store, key)
         prepared = prepare(plan, store, lease, options.prune, pending.add)
         log = LogWriter(store, prepared.run, lease.check, announce=pending.add)
-        run = _Run(plan, store, lease, prepared, log, pending, key, options)
+        run = _Run(plan, store, lease, prepared, log, pending, key)
         budget = Budget(plan, prepared.state.sums)
-        asked = len(options.chosen(plan.units, prepared.done)) if options.partial else None
-        event_log.run_started(int(prepared.done.sum()), asked)
+        chosen = options.chosen(plan.units, prepared.done)
+        event_log.run_started(int(prepared.done.sum()), int(chosen.sum()) if options.partial else None)
         shown = Progress(plan, prepared.state.sums, shown=progress)
         stopped: BudgetError | None = None
         try:
             budget.check()
             heard = (shown.add, event_log.unit_ended, speed.add, *listeners, budget.add)
-            run.make_missing(executor, address, shown, heard)
+            run.make(chosen, executor, address, shown, heard)
         except BudgetError as error:
             stopped = error
         manifest = run.publish()
@@ -107,20 +110,26 @@ class _Run:
     log: LogWriter
     pending: PendingSeal
     key: bytes | None
-    options: RunOptions
 
-    def make_missing(self, executor: str, address: str, progress: Progress, listeners: Sequence[Listener]) -> None:
-        """Make the units that are not there yet, and call every listener with each that ends.
+    def make(
+        self,
+        chosen: npt.NDArray[np.bool_],
+        executor: str,
+        address: str,
+        progress: Progress,
+        listeners: Sequence[Listener],
+    ) -> None:
+        """Make the chosen units of the plan, and call every listener with each that ends.
 
         `progress` is shown from the first unit to the last, without the start and the end of Ray.
 
         If anything but the error budget ends it early, what was made is published before the error is raised.
         """
-        chosen = self.options.chosen(self.plan.units, self.prepared.done)
-        if chosen and executor != "inline":
+        units = self.plan.units.select(chosen)
+        if units and executor != "inline":
             threading.Thread(target=_load_publishing, daemon=True).start()
         try:
-            with self.log, outcomes(self.plan, chosen, executor, address, self.key) as stream, progress:
+            with self.log, outcomes(self.plan, units, executor, address, self.key) as stream, progress:
                 for outcome in stream:
                     for listener in (self.log.add, *listeners):
                         listener(outcome)

@@ -46,7 +46,7 @@ class PendingSeal:
 def pending_segments(store: Store, key: bytes) -> frozenset[str]:
     """Return the segments that runs with this key have written since the last seal.
 
-    None where there is no such file, or where it was not made with this key.
+    Empty where there is no such file, or where it was not made with this key.
     """
     try:
         seal = parse_seal(store.read(PENDING))

@@ -41,13 +41,13 @@ class RunOptions:
         for pattern in self.units:
             if not any(fnmatchcase(name, pattern) for name in plan.units.names()):
                 raise RecipeError(f"--units {short_repr(pattern)}: no unit of the plan has this name, or one that fits")
-        if self.only and self.units and not len(self.chosen(plan.units, np.zeros(len(plan.units), np.bool_))):
+        if self.only and self.units and not self.chosen(plan.units, np.zeros(len(plan.units), np.bool_)).any():
             raise RecipeError(
                 f"--only {' '.join(self.only)}: none of the units that --units names is of these branches"
             )
 
-    def chosen(self, units: Units, done: npt.NDArray[np.bool_]) -> Units:
-        """Return the units to make.
+    def chosen(self, units: Units, done: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Return [N] whether each unit is to be made.
 
         Args:
             done: [N] whether each unit is there.
@@ -59,7 +59,7 @@ class RunOptions:
         if self.only:
             in_branch = np.array([group.branch in self.only for group in units.groups], np.bool_)
             wanted &= in_branch[units.group]
-        return units.select(wanted)
+        return wanted
 
 
 EVERYTHING = RunOptions()
