@@ -149,7 +149,7 @@ def test_a_failed_unit_is_exit_1(tmp_path: Path, call: Callable[..., Said]) -> N
 
 
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(tmp_path: Path, call: Callable[..., Said]) -> None:
-    write_input(tmp_path / "data", shards=2, rows=120)  # seconds of work, also where the machine is busy elsewhere
+    write_input(tmp_path / "data", shards=2, rows=400)  # seconds of work, also where files are in memory
     branch = {**FLIP, "copies": 20}
     recipe = write_recipe(tmp_path, [branch], output={"rows_per_unit": 2})
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--executor", "inline"]
